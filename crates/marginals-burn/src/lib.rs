@@ -1,0 +1,1 @@
+//! Burn operations and modules built on `marginals`.

@@ -1,0 +1,2 @@
+//! The `marginals` binary.
+fn main() {}

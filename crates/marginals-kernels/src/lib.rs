@@ -1,0 +1,32 @@
+//! Tile kernels for attention posteriors: slices in, slices out.
+//!
+//! Everything the streaming pass of the `marginals` crate repeats per tile lives here: packing,
+//! matrix products, exponentials and the row and column reductions between them, in plain code
+//! and for AVX2 and AVX-512. The crate knows tiles, not models: no structure, prior or question
+//! appears in it.
+//!
+//! A **tile** is a block of the queries × keys score matrix, row-major, queries down the rows.
+//! Every function takes the [`InstructionSet`] to run on as its first argument, so that each path
+//! can be tested on one machine; callers pass [`InstructionSet::detect`].
+//!
+//! Infinities follow one rule: a score of −∞ is an impossible edge, its exponential is exactly 0,
+//! and 0 times anything is 0. NaN propagates within its own row (or column) only.
+
+mod exponential;
+mod gemm;
+mod instruction_set;
+mod online;
+mod panels;
+pub mod random;
+mod real;
+mod softmax;
+mod tile;
+
+pub use exponential::{exp_columns, exp_rows, logistic_rows};
+pub use gemm::{Store, Strided, gemm};
+pub use instruction_set::InstructionSet;
+pub use online::{OnlineColumns, OnlineRows, online_columns, online_rows};
+pub use panels::Panels;
+pub use real::{Real, Stored};
+pub use softmax::{dot_columns, dot_rows, scale_rows, softmax_backward};
+pub use tile::{Tile, TileMut};

@@ -1,0 +1,1 @@
+//! Enumeration, finite differences and generators.

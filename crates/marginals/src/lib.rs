@@ -1,0 +1,1 @@
+//! Attention as exact posterior inference over the edges of a latent graph.
