@@ -12,6 +12,7 @@
 //! Infinities follow one rule: a score of −∞ is an impossible edge, its exponential is exactly 0,
 //! and 0 times anything is 0. NaN propagates within its own row (or column) only.
 
+mod dispatch;
 mod exponential;
 mod gemm;
 mod instruction_set;
