@@ -15,10 +15,12 @@
 mod exponential;
 mod gemm;
 mod instruction_set;
+mod math;
 mod online;
 mod panels;
 pub mod random;
 mod real;
+mod simd;
 mod softmax;
 mod tile;
 

@@ -2,7 +2,7 @@
 
 use num_traits::Float;
 
-/// A type the kernels compute in: `f32` or `f64`.
+/// A type the kernels compute in: `f32` or `f64`, and no other.
 pub trait Real:
     Float
     + num_traits::NumAssign
@@ -13,6 +13,8 @@ pub trait Real:
     + std::fmt::Debug
     + std::fmt::Display
     + Stored
+    + crate::math::Elementary
+    + crate::simd::Vectors
     + 'static
 {
     /// Nearest value of this type.
