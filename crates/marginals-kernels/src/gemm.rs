@@ -104,8 +104,8 @@ impl<T: Real> Kernel<T> for Gemm<'_, T> {
             debug_assert!(depth.is_empty() || (depth.len() - 1) * b.width + group <= panel.len());
             let mut row = 0;
             while row < c.rows {
-                let rows = S::TILE_ROWS.min(c.rows - row);
-                let mut tile = RegisterTile::<T, 1, 1> {
+                let rows = tile_rows::<S>(c.rows - row);
+                let mut tile = RegisterTile {
                     a: a.data[(row * a.row_stride).min(a.data.len())..].as_ptr(),
                     row_stride: a.row_stride,
                     depth_stride: a.depth_stride,
@@ -142,8 +142,8 @@ impl<T: Real> Kernel<T> for Gemm<'_, T> {
     }
 }
 
-/// `ROWS` × `VECTORS` accumulators held in registers over the whole depth.
-struct RegisterTile<T, const ROWS: usize, const VECTORS: usize> {
+/// Accumulators held in registers over the whole depth, and what they are summed from.
+struct RegisterTile<T> {
     a: *const T,
     row_stride: usize,
     depth_stride: usize,
@@ -155,39 +155,66 @@ struct RegisterTile<T, const ROWS: usize, const VECTORS: usize> {
     store: Store,
 }
 
-impl<T, const ROWS: usize, const VECTORS: usize> RegisterTile<T, ROWS, VECTORS> {
-    #[inline(always)]
-    fn resize<const R: usize, const V: usize>(self) -> RegisterTile<T, R, V> {
-        let Self { a, row_stride, depth_stride, b, width, depth, c, c_stride, store } = self;
-        RegisterTile { a, row_stride, depth_stride, b, width, depth, c, c_stride, store }
+/// Which stride of the left operand is 1, and so costs no address arithmetic.
+const NEITHER: u8 = 0;
+const ROWS_CONTIGUOUS: u8 = 1;
+const DEPTH_CONTIGUOUS: u8 = 2;
+
+/// A register tile of a size known to the compiler, a function of its own for each.
+struct Sized<T, const ROWS: usize, const VECTORS: usize, const LAYOUT: u8>(RegisterTile<T>);
+
+/// The register-tile heights there are: what is left below the tallest goes in few pieces.
+#[inline(always)]
+fn tile_rows<S: Simd>(left: usize) -> usize {
+    for rows in [12, 8, 6, 4, 2] {
+        if rows <= S::TILE_ROWS && rows <= left {
+            return rows;
+        }
     }
+    1
 }
 
-/// Picks the register tile of `rows` × `vectors`, each a function of its own.
 #[inline(always)]
-fn run_tile<S: Simd>(simd: S, tile: RegisterTile<S::Element, 1, 1>, rows: usize, vectors: usize) {
-    debug_assert!(rows <= S::TILE_ROWS);
+fn run_tile<S: Simd>(simd: S, tile: RegisterTile<S::Element>, rows: usize, vectors: usize) {
     macro_rules! pick {
         ($($rows:literal)*) => {
-            match (rows, vectors) {
-                $(($rows, 1) if $rows <= S::TILE_ROWS => simd.vectorize(tile.resize::<$rows, 1>()),
-                  ($rows, 2) if $rows <= S::TILE_ROWS => simd.vectorize(tile.resize::<$rows, 2>()),)*
+            match (rows, vectors, tile.row_stride, tile.depth_stride) {
+                $(($rows, 2, _, 1) if $rows <= S::TILE_ROWS => {
+                    simd.vectorize(Sized::<_, $rows, 2, DEPTH_CONTIGUOUS>(tile))
+                }
+                ($rows, 1, _, 1) if $rows <= S::TILE_ROWS => {
+                    simd.vectorize(Sized::<_, $rows, 1, DEPTH_CONTIGUOUS>(tile))
+                }
+                ($rows, 2, 1, _) if $rows <= S::TILE_ROWS => {
+                    simd.vectorize(Sized::<_, $rows, 2, ROWS_CONTIGUOUS>(tile))
+                }
+                ($rows, 1, 1, _) if $rows <= S::TILE_ROWS => {
+                    simd.vectorize(Sized::<_, $rows, 1, ROWS_CONTIGUOUS>(tile))
+                }
+                ($rows, 2, _, _) if $rows <= S::TILE_ROWS => {
+                    simd.vectorize(Sized::<_, $rows, 2, NEITHER>(tile))
+                }
+                ($rows, 1, _, _) if $rows <= S::TILE_ROWS => {
+                    simd.vectorize(Sized::<_, $rows, 1, NEITHER>(tile))
+                })*
                 _ => unreachable!("register tile of {rows} rows and {vectors} vectors"),
             }
         };
     }
-    pick!(12 1 2 3 4 5 6 7 8 9 10 11)
+    pick!(12 8 6 4 2 1)
 }
 
-impl<T: Real, const ROWS: usize, const VECTORS: usize> Kernel<T>
-    for RegisterTile<T, ROWS, VECTORS>
+impl<T: Real, const ROWS: usize, const VECTORS: usize, const LAYOUT: u8> Kernel<T>
+    for Sized<T, ROWS, VECTORS, LAYOUT>
 {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd<Element = T>>(self, simd: S) {
-        let Self { mut a, row_stride, depth_stride, mut b, width, depth, c, c_stride, store } =
-            self;
+        let RegisterTile { a, row_stride, depth_stride, b, width, depth, c, c_stride, store } =
+            self.0;
+        let row_stride = if LAYOUT == ROWS_CONTIGUOUS { 1 } else { row_stride };
+        let depth_stride = if LAYOUT == DEPTH_CONTIGUOUS { 1 } else { depth_stride };
         let mut sums = [[simd.splat(zero::<S>()); VECTORS]; ROWS];
         // SAFETY: `gemm` checked that all rows of `a` and `c` and all `depth` rows of the panel lie
         // within their slices; a partial last vector is sent to a buffer of whole tiles.
@@ -199,7 +226,9 @@ impl<T: Real, const ROWS: usize, const VECTORS: usize> Kernel<T>
                     }
                 }
             }
-            for _ in 0..depth {
+            for k in 0..depth {
+                let b = b.add(k * width);
+                let a = a.add(k * depth_stride);
                 let mut right = [simd.splat(zero::<S>()); VECTORS];
                 for v in 0..VECTORS {
                     right[v] = simd.load(b.add(v * S::LANES));
@@ -210,8 +239,6 @@ impl<T: Real, const ROWS: usize, const VECTORS: usize> Kernel<T>
                         sums[r][v] = simd.mul_add(left, right[v], sums[r][v]);
                     }
                 }
-                a = a.wrapping_add(depth_stride);
-                b = b.wrapping_add(width);
             }
             for r in 0..ROWS {
                 for v in 0..VECTORS {

@@ -68,12 +68,14 @@ impl Stored for f64 {
 impl Stored for half::bf16 {
     #[inline(always)]
     fn widen<T: Real>(self) -> T {
-        T::of(self.to_f64())
+        // Through f32, which both half types fit in: the step to f64 and back vanishes.
+        T::of(f64::from(self.to_f32()))
     }
 }
 impl Stored for half::f16 {
     #[inline(always)]
     fn widen<T: Real>(self) -> T {
-        T::of(self.to_f64())
+        // Through f32, which both half types fit in: the step to f64 and back vanishes.
+        T::of(f64::from(self.to_f32()))
     }
 }

@@ -81,6 +81,26 @@ pub trait Simd: Copy {
     /// Largest lane, where no lane is NaN.
     fn reduce_max(self, x: Self::Vector) -> Self::Element;
 
+    /// `to[j * to_stride + i] = from[i * from_stride + j]` for i, j < `LANES`.
+    ///
+    /// # Safety
+    /// Both must be valid for `LANES` rows of `LANES` elements at their strides.
+    #[inline(always)]
+    unsafe fn transpose(
+        self,
+        from: *const Self::Element,
+        from_stride: usize,
+        to: *mut Self::Element,
+        to_stride: usize,
+    ) {
+        for i in 0..Self::LANES {
+            for j in 0..Self::LANES {
+                // SAFETY: the caller's promise.
+                unsafe { *to.add(j * to_stride + i) = *from.add(i * from_stride + j) };
+            }
+        }
+    }
+
     /// Reads a whole vector or, at the end of a row, part of one padded with `fill`.
     #[inline(always)]
     fn read(self, from: &[Self::Element], fill: Self::Vector) -> Self::Vector {

@@ -24,11 +24,85 @@ fn enter<S: Simd, K: Kernel<S::Element>>(simd: S, kernel: K) -> K::Output {
     kernel.run(simd)
 }
 
+/// 16 × 16: two rounds of interleaving within 128 bits, two of exchanging them.
+///
+/// # Safety
+/// Both must be valid for 16 rows of 16 elements at their strides.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn transpose_f32(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+    let mut quads = [_mm512_setzero_ps(); 16];
+    for i in (0..16).step_by(4) {
+        // SAFETY: the caller's promise.
+        let row = |k| unsafe { _mm512_loadu_ps(from.add((i + k) * from_stride)) };
+        let (a, b) = (_mm512_unpacklo_ps(row(0), row(1)), _mm512_unpackhi_ps(row(0), row(1)));
+        let (c, d) = (_mm512_unpacklo_ps(row(2), row(3)), _mm512_unpackhi_ps(row(2), row(3)));
+        let pairs = |x, y| (_mm512_castps_pd(x), _mm512_castps_pd(y));
+        let ((a, c), (b, d)) = (pairs(a, c), pairs(b, d));
+        // quads[i + k], 128 bits at a time: entry 4·lane + k of rows i to i + 3.
+        quads[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+        quads[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+        quads[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+        quads[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+    }
+    for k in 0..4 {
+        let (a, b, c, d) = (quads[k], quads[4 + k], quads[8 + k], quads[12 + k]);
+        let (even_ab, odd_ab) =
+            (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+        let (even_cd, odd_cd) =
+            (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
+        let columns = [
+            _mm512_shuffle_f32x4::<0x88>(even_ab, even_cd),
+            _mm512_shuffle_f32x4::<0x88>(odd_ab, odd_cd),
+            _mm512_shuffle_f32x4::<0xdd>(even_ab, even_cd),
+            _mm512_shuffle_f32x4::<0xdd>(odd_ab, odd_cd),
+        ];
+        for (lane, column) in columns.into_iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { _mm512_storeu_ps(to.add((4 * lane + k) * to_stride), column) };
+        }
+    }
+}
+
+/// 8 × 8: one round of interleaving within 128 bits, two of exchanging them.
+///
+/// # Safety
+/// Both must be valid for 8 rows of 8 elements at their strides.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn transpose_f64(from: *const f64, from_stride: usize, to: *mut f64, to_stride: usize) {
+    let mut pairs = [_mm512_setzero_pd(); 8];
+    for i in (0..8).step_by(2) {
+        // SAFETY: the caller's promise.
+        let row = |k| unsafe { _mm512_loadu_pd(from.add((i + k) * from_stride)) };
+        pairs[i] = _mm512_unpacklo_pd(row(0), row(1));
+        pairs[i + 1] = _mm512_unpackhi_pd(row(0), row(1));
+    }
+    for k in 0..2 {
+        let (a, b, c, d) = (pairs[k], pairs[2 + k], pairs[4 + k], pairs[6 + k]);
+        let (even_ab, odd_ab) =
+            (_mm512_shuffle_f64x2::<0x88>(a, b), _mm512_shuffle_f64x2::<0xdd>(a, b));
+        let (even_cd, odd_cd) =
+            (_mm512_shuffle_f64x2::<0x88>(c, d), _mm512_shuffle_f64x2::<0xdd>(c, d));
+        let columns = [
+            _mm512_shuffle_f64x2::<0x88>(even_ab, even_cd),
+            _mm512_shuffle_f64x2::<0x88>(odd_ab, odd_cd),
+            _mm512_shuffle_f64x2::<0xdd>(even_ab, even_cd),
+            _mm512_shuffle_f64x2::<0xdd>(odd_ab, odd_cd),
+        ];
+        for (lane, column) in columns.into_iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { _mm512_storeu_pd(to.add((2 * lane + k) * to_stride), column) };
+        }
+    }
+}
+
 macro_rules! implement {
     ($element:ty, $vector:ty, $mask:ty, $lanes:literal,
      $set1:ident, $loadu:ident, $storeu:ident, $mask_loadu:ident, $mask_storeu:ident,
      $add:ident, $sub:ident, $mul:ident, $div:ident, $fmadd:ident, $min:ident, $max:ident,
-     $scalef:ident, $cmp:ident, $blend:ident, $reduce_add:ident, $reduce_max:ident) => {
+     $scalef:ident, $cmp:ident, $blend:ident, $reduce_add:ident, $reduce_max:ident,
+     $transpose:ident) => {
         // SAFETY (every intrinsic below): a token exists, so the processor has the instructions;
         // memory is touched only in `load`, `store` and, within the slice, the `_part` pair.
         #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, given above")]
@@ -125,6 +199,16 @@ macro_rules! implement {
             fn reduce_max(self, x: $vector) -> $element {
                 unsafe { $reduce_max(x) }
             }
+            #[inline(always)]
+            unsafe fn transpose(
+                self,
+                from: *const $element,
+                from_stride: usize,
+                to: *mut $element,
+                to_stride: usize,
+            ) {
+                unsafe { $transpose(from, from_stride, to, to_stride) }
+            }
         }
     };
 }
@@ -150,7 +234,8 @@ implement!(
     _mm512_cmp_ps_mask,
     _mm512_mask_blend_ps,
     _mm512_reduce_add_ps,
-    _mm512_reduce_max_ps
+    _mm512_reduce_max_ps,
+    transpose_f32
 );
 implement!(
     f64,
@@ -173,5 +258,6 @@ implement!(
     _mm512_cmp_pd_mask,
     _mm512_mask_blend_pd,
     _mm512_reduce_add_pd,
-    _mm512_reduce_max_pd
+    _mm512_reduce_max_pd,
+    transpose_f64
 );
