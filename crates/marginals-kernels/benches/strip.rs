@@ -46,7 +46,7 @@ fn forward(set: InstructionSet, head: &Head, blocks: Blocks, want_score: bool) -
     let (mut max, mut sum) = (vec![f32::NEG_INFINITY; n], vec![0.0; n]);
     let (mut rescale, mut score) = (vec![0.0; n], vec![0.0; n]);
     let stride = blocks.keys + 16;
-    let mut scores = vec![0.0; blocks.strip * stride];
+    let mut scores = Aligned::zeros(blocks.strip * stride);
     for first_query in (0..n).step_by(blocks.queries) {
         let last_query = n.min(first_query + blocks.queries);
         for first_key in (0..n).step_by(blocks.keys) {

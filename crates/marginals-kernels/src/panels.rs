@@ -3,7 +3,7 @@
 use std::any::TypeId;
 
 use crate::simd::{Kernel, Simd, run};
-use crate::{InstructionSet, Real, Stored};
+use crate::{Aligned, InstructionSet, Real, Stored};
 
 /// A `depth` × `columns` matrix cut into vertical panels of [`Panels::width`] columns, each panel
 /// stored row by row and padded with zeros, so that a register tile reads it front to back.
@@ -12,7 +12,7 @@ use crate::{InstructionSet, Real, Stored};
 /// matrix itself, rounded up to whole panels.
 #[derive(Clone, Debug)]
 pub struct Panels<T> {
-    pub(crate) data: Vec<T>,
+    pub(crate) data: Aligned<T>,
     pub(crate) depth: usize,
     pub(crate) columns: usize,
     pub(crate) width: usize,
@@ -29,7 +29,7 @@ impl<T: Real> Panels<T> {
 
     /// An empty matrix: nothing allocated.
     pub fn empty() -> Self {
-        Self { data: Vec::new(), depth: 0, columns: 0, width: 1 }
+        Self { data: Aligned::zeros(0), depth: 0, columns: 0, width: 1 }
     }
 
     /// Packs the matrix whose entry (d, c) is `source[d * depth_stride + c * column_stride]`.
@@ -62,14 +62,7 @@ impl<T: Real> Panels<T> {
     ) {
         (self.depth, self.columns, self.width) = (depth, columns, Self::width(set));
         let len = columns.div_ceil(self.width) * depth * self.width;
-        if self.data.len() > len {
-            self.data.truncate(len);
-        } else if self.data.capacity() < len {
-            // Fresh zeroed memory costs nothing until it is written.
-            self.data = vec![T::zero(); len];
-        } else {
-            self.data.resize(len, T::zero());
-        }
+        self.data.resize(len);
         if len > 0 {
             let last = (depth - 1) * depth_stride + (columns - 1) * column_stride;
             assert!(
