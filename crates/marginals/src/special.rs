@@ -1,30 +1,8 @@
 //! Special functions the priors need.
 
 /// log Γ(x) for x > 0.
-///
-/// Stirling's series (Abramowitz & Stegun 6.1.41) with eight terms for x ≥ 10, shifted up by the
-/// recurrence below that; about 1e-15 of max(1, |log Γ|).
 pub fn ln_gamma(x: f64) -> f64 {
-    // Bernoulli numbers B_2k / (2k (2k − 1)).
-    const SERIES: [f64; 8] = [
-        1.0 / 12.0,
-        -1.0 / 360.0,
-        1.0 / 1260.0,
-        -1.0 / 1680.0,
-        1.0 / 1188.0,
-        -691.0 / 360_360.0,
-        1.0 / 156.0,
-        -3617.0 / 122_400.0,
-    ];
-    let (mut x, mut product) = (x, 1.0);
-    while x < 10.0 {
-        product *= x;
-        x += 1.0;
-    }
-    let inverse = 1.0 / x;
-    let square = inverse * inverse;
-    let tail = SERIES.iter().rev().fold(0.0, |sum, c| sum * square + c) * inverse;
-    (x - 0.5) * x.ln() - x + 0.5 * std::f64::consts::TAU.ln() + tail - product.ln()
+    libm::lgamma(x)
 }
 
 /// log B(a, b) = log Γ(a) + log Γ(b) − log Γ(a + b) for a, b > 0.

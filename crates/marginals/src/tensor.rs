@@ -92,7 +92,7 @@ impl Shape {
 
     /// Query heads served by one key head.
     pub fn group(&self) -> usize {
-        if self.key_heads == 0 { 0 } else { self.heads / self.key_heads }
+        self.heads.checked_div(self.key_heads).unwrap_or(0)
     }
 
     /// The key head that serves query head `head`.

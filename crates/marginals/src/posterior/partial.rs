@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Posterior;
 use crate::Error;
-use crate::infer::exact::{Candidate, Statistics};
+use crate::infer::exact::Statistics;
 use crate::model::structure::Factorisation;
 
 /// What a pass over a range of keys leaves behind: plain data that can be sent.
@@ -120,11 +120,8 @@ impl<T: Real> Partial<T> {
         ] {
             by_head(a, b, heads);
         }
-        let candidates: [(&mut Vec<Candidate<T>>, &Vec<Candidate<T>>); 2] =
-            [(&mut a.best, &b.best), (&mut a.top, &b.top)];
-        for (a, b) in candidates {
-            by_head(a, b, heads);
-        }
+        by_head(&mut a.best, &b.best, heads);
+        by_head(&mut a.top, &b.top, heads);
         by_head(&mut a.draws, &b.draws, heads);
         self.statistics.totals.add(&next.statistics.totals);
     }

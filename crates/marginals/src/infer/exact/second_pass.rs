@@ -105,9 +105,10 @@ pub(crate) fn column_mass<T: Real>(posterior: &Posterior<'_, T>, log_partition: 
     let shape = &posterior.shape;
     if matches!(posterior.factorisation, Factorisation::PerKey) {
         // Every key that can choose, chooses exactly once.
-        let mass = |&z: &T| match z == T::neg_infinity() {
-            true => T::zero(),
-            false => T::one() + (z - z),
+        let mass = |&z: &T| match z {
+            z if z.is_nan() => z,
+            z if z == T::neg_infinity() => T::zero(),
+            _ => T::one(),
         };
         return log_partition.iter().map(mass).collect();
     }

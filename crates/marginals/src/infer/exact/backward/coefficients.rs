@@ -103,7 +103,7 @@ impl<T: Real> Coefficients<T> {
         let mut mass = Vec::new();
         if posterior.value == Value::Average && (asked(&mean) || asked(&second)) {
             mass = vec![T::zero(); queries];
-            for i in 0..queries {
+            for (i, through) in mass.iter_mut().enumerate() {
                 let m = summary.mass[i];
                 if m == T::zero() {
                     mean.iter_mut().skip(i * width).take(width).for_each(|g| *g = T::zero());
@@ -113,7 +113,7 @@ impl<T: Real> Coefficients<T> {
                 for c in i * width..(i + 1) * width {
                     if let Some(g) = mean.get_mut(c) {
                         *g /= m;
-                        mass[i] -= *g * summary.mean[c] / m;
+                        *through -= *g * summary.mean[c] / m;
                     }
                     if let Some(g) = second.get_mut(c) {
                         let variance = match choosing {
@@ -121,7 +121,7 @@ impl<T: Real> Coefficients<T> {
                             false => summary.second[c],
                         };
                         *g /= m * m;
-                        mass[i] -= (*g + *g) * variance / m;
+                        *through -= (*g + *g) * variance / m;
                     }
                 }
             }
@@ -145,8 +145,8 @@ impl<T: Real> Coefficients<T> {
                 }
                 None => vec![T::zero(); queries],
             };
-            for i in 0..queries {
-                let mut sum = expected[i];
+            for (i, expected) in expected.iter_mut().enumerate() {
+                let mut sum = *expected;
                 for c in i * width..(i + 1) * width {
                     sum += at(&mean, c) * at(&summary.mean, c);
                     sum += at(&second, c) * at(&summary.second, c);
@@ -156,7 +156,7 @@ impl<T: Real> Coefficients<T> {
                 // E[log p] = −entropy.
                 sum -= at(&log_p, i) * at(&summary.entropy, i);
                 sum -= at(&kl, i) * at(&summary.expected_log_weight, i);
-                expected[i] = sum;
+                *expected = sum;
             }
             centre = over(queries, true, &|i| expected[i] - partition[i] - at(&mass, i));
         }

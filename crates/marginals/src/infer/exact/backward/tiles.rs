@@ -20,8 +20,7 @@ use crate::{Block, Error, tensor};
 pub(super) struct HeadBackward<'a, 't, 'p, T: Real> {
     task: &'a Task<'t, 'p, T>,
     pub features: Features<'a, T>,
-    /// Values and their squares packed across, for f; the values themselves.
-    values: Option<(Panels<T>, Option<Panels<T>>, Array2<T>)>,
+    values: Option<Values<T>>,
     keys: Range<usize>,
     /// Gradient of the key features, row after row.
     pub dk: Vec<T>,
@@ -54,9 +53,9 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         let values = values.filter(|_| used).map(|v| {
             let rows = v.as_standard_layout().into_owned();
             let squares = (!coefficients.second.is_empty()).then(|| across(&rows.mapv(|x| x * x)));
-            (across(&rows), squares, rows)
+            Values { across: across(&rows), squares, rows }
         });
-        let width = values.as_ref().map_or(0, |(.., rows)| rows.ncols());
+        let width = values.as_ref().map_or(0, |v| v.rows.ncols());
         let tile = |wanted: bool| vec![T::zero(); if wanted { QUERY_BLOCK * KEY_BLOCK } else { 0 }];
         let reads_weights = task.reads_weights();
         Self {
@@ -80,7 +79,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
 
     /// The gradient of the values.
     pub fn into_values(self) -> Option<Array2<T>> {
-        let Some((.., rows)) = self.values else {
+        let Some(Values { rows, .. }) = self.values else {
             let width = self.task.values.map(|v| v.dim().3)?;
             return Some(Array2::zeros((self.keys.len(), width)));
         };
@@ -110,7 +109,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             q = q.packed_along();
         }
         let row = (batch * shape.heads + head) * shape.queries;
-        let width = self.values.as_ref().map_or(0, |(.., rows)| rows.ncols());
+        let width = self.values.as_ref().map_or(0, |v| v.rows.ncols());
         let along = |list: &[T]| {
             let own = list.get(row * width..(row + shape.queries) * width);
             own.filter(|own| !own.is_empty())
@@ -187,13 +186,13 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             gemm(set, store, a, panels, 0..width, run.clone(), into);
         };
         match (&upstream.mean, &self.values) {
-            (Some((rows, _)), Some((panels, ..))) => {
+            (Some((rows, _)), Some(Values { across: panels, .. })) => {
                 product(rows, panels, Store::Overwrite, f.reborrow());
             }
             _ => (0..n).for_each(|r| f.row_mut(r).fill(T::zero())),
         }
         let per_query = self.task.per_query();
-        if let (Some((rows, _)), Some((_, Some(squares), _)), true) =
+        if let (Some((rows, _)), Some(Values { squares: Some(squares), .. }), true) =
             (&upstream.second, &self.values, per_query)
         {
             product(rows, squares, Store::Add, f.reborrow());
@@ -236,7 +235,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         }
         // Where a query may have several edges, Var = Σ p (1 − p) v² and d Var/dp = (1 − 2p) v²:
         // the p in it is known once scores are, so `differentiate` finishes it from `other`.
-        if let (Some((rows, _)), Some((_, Some(squares), _)), false) =
+        if let (Some((rows, _)), Some(Values { squares: Some(squares), .. }), false) =
             (&upstream.second, &self.values, per_query)
         {
             product(rows, squares, Store::Overwrite, TileMut::new(&mut self.other, n, m, m));
@@ -316,7 +315,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             return;
         }
         for (r, i) in block.queries.clone().enumerate() {
-            for c in 0..m {
+            for (c, &centre) in (0..m).zip(centre.iter().chain(std::iter::repeat(&T::zero()))) {
                 let at = r * m + c;
                 let score = self.scores[at];
                 let (p, log_p) = self.log_p(block, i, c, score);
@@ -325,7 +324,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                     p
                 } else if self.task.per_key() {
                     let f = self.full_f(block, (r, i), c, (p, log_p));
-                    p * (f - centre[c] + coefficients.partition[factor])
+                    p * (f - centre + coefficients.partition[factor])
                 } else {
                     // log p − log(1 − p) = θ: entropy and KL of an edge have slope in θ itself.
                     let mut f = self.full_f(block, (r, i), c, (p, log_p));
@@ -428,6 +427,13 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
 /// A tile with `columns` columns, read as its transpose.
 fn transposed<T>(data: &[T], columns: usize) -> Strided<'_, T> {
     Strided { data, row_stride: 1, depth_stride: columns }
+}
+
+/// Values of a run of keys: themselves, and with their squares packed across, for f.
+struct Values<T> {
+    rows: Array2<T>,
+    across: Panels<T>,
+    squares: Option<Panels<T>>,
 }
 
 /// Upstream rows of one head's queries, plain and packed along the queries.
