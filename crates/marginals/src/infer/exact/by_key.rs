@@ -8,7 +8,7 @@ use marginals_kernels::{
 };
 use ndarray::s;
 
-use super::by_query::{Noise, fill_distance};
+use super::by_query::fill_distance;
 use super::forward::Task;
 use super::heads::HeadKeys;
 use super::statistics::{Candidate, Factors, Statistics, Totals, insert};
@@ -43,12 +43,8 @@ pub(super) fn statistics<T: Real>(
     let tile = |wanted: bool| {
         vec![T::zero(); if wanted { shape.queries.min(ROWS) * KEY_BLOCK } else { 0 }]
     };
-    let mut scratch = Scratch {
-        scores: tile(true),
-        weights: tile(task.reads_weights),
-        other: tile(true),
-        noise: Noise::new(task.draws.map_or(0, |(_, seed)| seed), batch, head),
-    };
+    let mut scratch =
+        Scratch { scores: tile(true), weights: tile(task.reads_weights), other: tile(true) };
     for block_keys in blocks(keys.clone(), head_keys.keys.start, KEY_BLOCK) {
         let from = block_keys.start - keys.start;
         let columns = from..from + block_keys.len();
@@ -89,7 +85,6 @@ struct Scratch<T> {
     scores: Vec<T>,
     weights: Vec<T>,
     other: Vec<T>,
-    noise: Noise,
 }
 
 impl<T: Real> Scratch<T> {
@@ -178,10 +173,11 @@ impl<T: Real> Scratch<T> {
                     insert(&mut factors.top[c * task.kept.top..][..task.kept.top], candidate);
                 }
                 if score > T::neg_infinity() {
-                    let key = (block.keys.start + c - columns.start) as i64;
+                    let key = block.keys.start + c - columns.start;
                     let draws = &mut factors.draws[c * task.kept.draws..][..task.kept.draws];
                     for (sample, draw) in draws.iter_mut().enumerate() {
-                        let score = score.f64() + self.noise.gumbel(query, key, sample);
+                        let noise = task.draw(block.batch, block.head, query, sample).noise(key);
+                        let score = score.f64() + noise;
                         let noisy = Candidate { score, index: query as i64 };
                         if noisy.beats(draw) {
                             *draw = noisy;

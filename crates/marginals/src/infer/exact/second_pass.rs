@@ -8,7 +8,7 @@ use marginals_kernels::{
 use ndarray::s;
 use rayon::prelude::*;
 
-use super::by_query::Noise;
+use super::forward::draw;
 use super::heads::{self, HeadKeys};
 use super::{KEY_BLOCK, QUERY_BLOCK, TASKS, blocks, split};
 use crate::model::structure::Factorisation;
@@ -193,7 +193,6 @@ pub(crate) fn draw_sets<T: Real>(
     let shape = &posterior.shape;
     let keys = shape.keys;
     let parts = by_queries(posterior, |head_keys, place, queries| {
-        let noise = Noise::new(seed, place.0, place.1);
         let mut bits = vec![0u8; count * queries.len() * keys];
         let run = queries.clone();
         visit(posterior, log_partition, head_keys, place, run, 0..keys, |block, tile| {
@@ -201,7 +200,7 @@ pub(crate) fn draw_sets<T: Real>(
                 for (&p, j) in tile.row(r).iter().zip(block.keys.clone()) {
                     for sample in 0..count {
                         let row = sample * queries.len() + i - queries.start;
-                        let drawn = noise.uniform(i, j as i64, sample) < p.f64();
+                        let drawn = draw(seed, place, i, sample).uniform(j) < p.f64();
                         bits[row * keys + j] = u8::from(drawn);
                     }
                 }
