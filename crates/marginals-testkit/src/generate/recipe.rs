@@ -139,7 +139,7 @@ pub struct Recipe {
     pub queries: usize,
     /// M.
     pub keys: usize,
-    /// D; rotary potentials turn the largest even number of features.
+    /// D; even with rotary potentials, which turn all of it.
     pub depth: usize,
     /// d_v.
     pub value_depth: usize,
@@ -252,9 +252,10 @@ impl Recipe {
             PriorKind::Bias => self.bias(random),
             PriorKind::RelativeBuckets => {
                 let bidirectional = random.chance(0.5);
-                let rows = Self::axis(random, h);
+                let columns = Self::axis(random, h);
                 let buckets = *random.pick(&[4, 8, 32]);
-                let table = Array2::from_shape_fn((rows, buckets), |_| self.flavour.number(random));
+                let table =
+                    Array2::from_shape_fn((buckets, columns), |_| self.flavour.number(random));
                 let max_distance = *random.pick(&[buckets as u64, 128]);
                 Prior::RelativeBuckets { table, max_distance, bidirectional }
             }
@@ -313,13 +314,13 @@ impl Recipe {
         let root = if ties { 0.5 } else { 1.0 / (d as f64).sqrt() };
         let hidden = 1 + (self.seed % 4) as usize;
         let scores = self.flavour.score_scale();
-        let weights = |random: &mut Random| {
-            let heads = Self::axis(random, h);
+        let weights = |random: &mut Random, heads: usize| {
+            let heads = Self::axis(random, heads);
             Array3::from_shape_fn((heads, hidden, d), |_| self.flavour.number(random) * root)
         };
-        let vector = |random: &mut Random, size: usize, scale: f64| {
-            let heads = Self::axis(random, h);
-            Array2::from_shape_fn((heads, size), |_| self.flavour.number(random) * scale)
+        let vector = |random: &mut Random, heads: usize, scale: f64| {
+            let heads = Self::axis(random, heads);
+            Array2::from_shape_fn((heads, hidden), |_| self.flavour.number(random) * scale)
         };
         let dot = |random: &mut Random| Potential::Dot {
             scale: self.per_head(random, |r| if ties { root } else { root * r.between(0.5, 1.5) }),
@@ -346,23 +347,23 @@ impl Recipe {
             },
             // Linear in the features: the vectors carry the other half of the size.
             PotentialKind::Gat => Potential::Gat {
-                query_weight: weights(random),
-                key_weight: weights(random),
-                query_vector: vector(random, hidden, self.flavour.feature_scale()),
-                key_vector: vector(random, hidden, self.flavour.feature_scale()),
+                query_weight: weights(random, h),
+                key_weight: weights(random, self.key_heads),
+                query_vector: vector(random, h, self.flavour.feature_scale()),
+                key_vector: vector(random, self.key_heads, self.flavour.feature_scale()),
                 slope: 0.2,
             },
             PotentialKind::GatV2 => Potential::GatV2 {
-                query_weight: weights(random),
-                key_weight: weights(random),
-                vector: vector(random, hidden, self.flavour.feature_scale()),
+                query_weight: weights(random, h),
+                key_weight: weights(random, self.key_heads),
+                vector: vector(random, h, self.flavour.feature_scale()),
                 slope: 0.2,
             },
             // Bounded in the features: the vector carries all of it.
             PotentialKind::Bahdanau => Potential::Bahdanau {
-                query_weight: weights(random),
-                key_weight: weights(random),
-                vector: vector(random, hidden, if scores > 1.0 { scores } else { 1.0 }),
+                query_weight: weights(random, h),
+                key_weight: weights(random, self.key_heads),
+                vector: vector(random, h, if scores > 1.0 { scores } else { 1.0 }),
             },
             PotentialKind::RotaryHalfSplit | PotentialKind::RotaryInterleaved => {
                 let layout = match self.potential {
@@ -370,7 +371,7 @@ impl Recipe {
                     _ => Layout::Interleaved,
                 };
                 let base = random.between(10.0, 10_000.0);
-                let rotary = Rotary { layout, base, features: d / 2 * 2 };
+                let rotary = Rotary { layout, base, features: d };
                 Potential::Rotated(rotary, Box::new(dot(random)))
             }
         }

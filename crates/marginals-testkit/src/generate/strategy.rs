@@ -71,6 +71,9 @@ impl Pantry {
         (parts, sizes, -3i64..=6, any::<u64>()).prop_map(|(parts, sizes, query_offset, seed)| {
             let (structure, value_kind, priors, potential, flavour) = parts;
             let (batch, key_heads, group, queries, keys, depth, value_depth) = sizes;
+            let rotary = [PotentialKind::RotaryHalfSplit, PotentialKind::RotaryInterleaved]
+                .contains(&potential);
+            let depth = if rotary { depth.next_multiple_of(2) } else { depth };
             Recipe {
                 structure,
                 value_kind,

@@ -104,7 +104,7 @@ impl Model {
         let key_head = inputs.key_head(head);
         let q = inputs.q.slice(s![batch, head, .., ..]);
         let k = inputs.k.slice(s![batch, key_head, .., ..]);
-        let log_potential = self.potential.matrix(head, q, k, self.query_offset);
+        let log_potential = self.potential.matrix((head, key_head), q, k, self.query_offset);
         Head {
             structure: self.structure,
             value_kind: self.value_kind,

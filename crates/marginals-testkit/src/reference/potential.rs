@@ -6,7 +6,8 @@ use super::{Rotary, per_head};
 
 /// How well the content of two nodes fits.
 ///
-/// Weights come once for all heads or per head: the first axis of a matrix of weights is 1 or H.
+/// Weights come once for all heads or per head: the first axis of a matrix of weights is 1 or H,
+/// or 1 or H_k for the weights that keys meet (`key_…`).
 #[derive(Clone, Debug)]
 pub enum Potential {
     /// s = scale · q·k; with a softcap c, c · tanh(s / c).
@@ -64,10 +65,10 @@ pub enum Potential {
 }
 
 impl Potential {
-    /// log ψ, N × M, of one head: q is N × D, k is M × D.
+    /// log ψ, N × M, of one (query head, key head): q is N × D, k is M × D.
     pub fn matrix(
         &self,
-        head: usize,
+        heads: (usize, usize),
         q: ArrayView2<'_, f64>,
         k: ArrayView2<'_, f64>,
         query_offset: i64,
@@ -82,15 +83,15 @@ impl Potential {
                 out
             };
             let (q, k) = (turn(q, query_offset), turn(k, 0));
-            return inner.matrix(head, q.view(), k.view(), query_offset);
+            return inner.matrix(heads, q.view(), k.view(), query_offset);
         }
         Array2::from_shape_fn((q.nrows(), k.nrows()), |(i, j)| {
-            self.log_potential(head, &q.row(i).to_vec(), &k.row(j).to_vec())
+            self.log_potential(heads, &q.row(i).to_vec(), &k.row(j).to_vec())
         })
     }
 
     /// log ψ of one pair of vectors.
-    fn log_potential(&self, head: usize, q: &[f64], k: &[f64]) -> f64 {
+    fn log_potential(&self, (head, key_head): (usize, usize), q: &[f64], k: &[f64]) -> f64 {
         match self {
             Self::Dot { scale, softcap } => {
                 let s = per_head(scale, head) * dot(q, k);
@@ -107,17 +108,17 @@ impl Potential {
             }
             Self::Gat { query_weight, key_weight, query_vector, key_vector, slope } => leaky_relu(
                 dot(&row_of(query_vector, head), &project(query_weight, head, q))
-                    + dot(&row_of(key_vector, head), &project(key_weight, head, k)),
+                    + dot(&row_of(key_vector, key_head), &project(key_weight, key_head, k)),
                 *slope,
             ),
             Self::GatV2 { query_weight, key_weight, vector, slope } => {
-                let (a, b) = (project(query_weight, head, q), project(key_weight, head, k));
+                let (a, b) = (project(query_weight, head, q), project(key_weight, key_head, k));
                 let hidden: Vec<f64> =
                     a.iter().zip(&b).map(|(a, b)| leaky_relu(a + b, *slope)).collect();
                 dot(&row_of(vector, head), &hidden)
             }
             Self::Bahdanau { query_weight, key_weight, vector } => {
-                let (a, b) = (project(query_weight, head, q), project(key_weight, head, k));
+                let (a, b) = (project(query_weight, head, q), project(key_weight, key_head, k));
                 let hidden: Vec<f64> = a.iter().zip(&b).map(|(a, b)| (a + b).tanh()).collect();
                 dot(&row_of(vector, head), &hidden)
             }
@@ -131,19 +132,20 @@ impl Potential {
             x.as_slice_mut().expect("parameters are owned and in standard layout")
         }
         match self {
-            Self::Dot { scale, .. } | Self::Cosine { scale } => vec![("scale", &mut scale[..])],
-            Self::Gaussian { precision } => vec![("precision", flat(precision))],
+            Self::Dot { scale, .. } => vec![("dot.scale", &mut scale[..])],
+            Self::Cosine { scale } => vec![("cosine.scale", &mut scale[..])],
+            Self::Gaussian { precision } => vec![("gaussian.precision", flat(precision))],
             Self::Gat { query_weight, key_weight, query_vector, key_vector, .. } => vec![
-                ("query-weight", flat(query_weight)),
-                ("key-weight", flat(key_weight)),
-                ("query-vector", flat(query_vector)),
-                ("key-vector", flat(key_vector)),
+                ("additive.query", flat(query_weight)),
+                ("additive.key", flat(key_weight)),
+                ("additive.a", flat(query_vector)),
+                ("additive.a-key", flat(key_vector)),
             ],
             Self::GatV2 { query_weight, key_weight, vector, .. }
             | Self::Bahdanau { query_weight, key_weight, vector } => vec![
-                ("query-weight", flat(query_weight)),
-                ("key-weight", flat(key_weight)),
-                ("vector", flat(vector)),
+                ("additive.query", flat(query_weight)),
+                ("additive.key", flat(key_weight)),
+                ("additive.a", flat(vector)),
             ],
             Self::Rotated(_, inner) => inner.parameters_mut(),
         }
@@ -175,7 +177,7 @@ mod tests {
     use ndarray::{array, aview2};
 
     fn one(potential: &Potential, q: &[f64; 2], k: &[f64; 2]) -> f64 {
-        potential.matrix(0, aview2(&[*q]), aview2(&[*k]), 0)[[0, 0]]
+        potential.matrix((0, 0), aview2(&[*q]), aview2(&[*k]), 0)[[0, 0]]
     }
 
     /// Each formula on numbers small enough to do by hand.

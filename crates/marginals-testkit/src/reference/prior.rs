@@ -37,9 +37,9 @@ pub enum Prior {
     },
     /// A matrix of log-weights, each axis of B × H × N × M full or 1.
     Bias(Array4<f64>),
-    /// `table[head, bucket(j − position)]` (Raffel et al. 2020, arXiv 1910.10683, §2.1).
+    /// `table[bucket(j − position), head]` (Raffel et al. 2020, arXiv 1910.10683, §2.1).
     RelativeBuckets {
-        /// H × buckets.
+        /// Buckets × (1 or H).
         table: Array2<f64>,
         /// Distances from here on share the last bucket.
         max_distance: u64,
@@ -118,9 +118,10 @@ impl Prior {
             }),
             Self::RelativeBuckets { table, max_distance, bidirectional } => Box::new(move |e| {
                 let relative = e.key as i64 - e.position;
-                let row = if table.nrows() == 1 { 0 } else { head };
-                table
-                    [[row, relative_bucket(relative, table.ncols(), *max_distance, *bidirectional)]]
+                let column = if table.ncols() == 1 { 0 } else { head };
+                let bucket =
+                    relative_bucket(relative, table.nrows(), *max_distance, *bidirectional);
+                table[[bucket, column]]
             }),
             Self::Geometric { rho } => {
                 let rho = per_head(rho, head);
@@ -158,21 +159,27 @@ impl Prior {
         match self {
             Self::Uniform | Self::Causal | Self::Window { .. } | Self::Segments { .. } => vec![],
             Self::Adjacency { log_weights, .. } => {
-                log_weights.iter_mut().map(|w| ("adjacency", &mut w[..])).collect()
+                log_weights.iter_mut().map(|w| ("adjacency.log-weights", &mut w[..])).collect()
             }
             Self::Bias(bias) => vec![("bias", bias.as_slice_mut().expect(CONTIGUOUS))],
             Self::RelativeBuckets { table, .. } => {
                 vec![("relative-bias", table.as_slice_mut().expect(CONTIGUOUS))]
             }
-            Self::Geometric { rho } => vec![("rho", &mut rho[..])],
-            Self::Alibi { slopes } => vec![("slopes", &mut slopes[..])],
-            Self::Laplace { scale } => vec![("laplace-scale", &mut scale[..])],
+            Self::Geometric { rho } => vec![("geometric.rho", &mut rho[..])],
+            Self::Alibi { slopes } => vec![("alibi.slopes", &mut slopes[..])],
+            Self::Laplace { scale } => vec![("laplace.scale", &mut scale[..])],
             Self::GeneralizedGaussian { scale, shape } => {
-                vec![("gaussian-scale", &mut scale[..]), ("gaussian-shape", &mut shape[..])]
+                vec![
+                    ("generalized-gaussian.scale", &mut scale[..]),
+                    ("generalized-gaussian.shape", &mut shape[..]),
+                ]
             }
             Self::KeyBias(bias) => vec![("key-bias", bias.as_slice_mut().expect(CONTIGUOUS))],
             Self::BetaGeometric { alpha, beta } => {
-                vec![("alpha", &mut alpha[..]), ("beta", &mut beta[..])]
+                vec![
+                    ("beta-geometric.alpha", &mut alpha[..]),
+                    ("beta-geometric.beta", &mut beta[..]),
+                ]
             }
         }
     }
