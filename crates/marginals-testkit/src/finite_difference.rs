@@ -63,36 +63,48 @@ fn ridders(f: &mut impl FnMut(f64) -> f64, first: f64) -> Derivative {
     best
 }
 
-/// The first step for a variable of this size.
-fn step(x: f64) -> f64 {
-    1e-2 * x.abs().max(0.1)
+/// Root mean square of the finite entries; 1 if there are none or all are 0. Steps are a share of it,
+/// since what is a small step for an entry depends on the tensor it belongs to.
+fn typical(x: &[f64]) -> f64 {
+    let finite = x.iter().filter(|x| x.is_finite());
+    let (count, sum) = finite.fold((0, 0.0), |(count, sum), x| (count + 1, sum + x * x));
+    if sum > 0.0 { (sum / f64::from(count)).sqrt() } else { 1.0 }
 }
 
-/// ∂f/∂x_i for every i. Takes up to 48 evaluations of f per entry, usually 10 to 14.
+/// ∂f/∂x_i for every i, x being one tensor. Takes up to 48 evaluations of f per entry, usually 10 to
+/// 14.
 ///
 /// f may be infinite or constant where an entry is infinite (a masked weight): moving such an entry
 /// moves nothing, and its derivative is 0.
-pub fn gradient(x: &[f64], mut f: impl FnMut(&[f64]) -> f64) -> Vec<Derivative> {
-    let mut at = x.to_vec();
-    (0..x.len())
-        .map(|i| {
-            if x[i].is_infinite() {
-                return Derivative { value: 0.0, error: 0.0 };
-            }
-            let found = derivative(
-                |h| {
-                    at[i] = x[i] + h;
-                    f(&at)
-                },
-                step(x[i]),
-            );
-            at[i] = x[i];
-            found
-        })
-        .collect()
+pub fn gradient(x: &[f64], f: impl FnMut(&[f64]) -> f64) -> Vec<Derivative> {
+    gradient_at(x, 0..x.len(), f)
 }
 
-/// The derivative along a direction, Σ_i direction_i ∂f/∂x_i: one number whatever the size of x.
+/// ∂f/∂x_i for the given entries only.
+pub fn gradient_at(
+    x: &[f64],
+    entries: impl IntoIterator<Item = usize>,
+    mut f: impl FnMut(&[f64]) -> f64,
+) -> Vec<Derivative> {
+    let mut at = x.to_vec();
+    let typical = typical(x);
+    let mut of_entry = |i: usize| {
+        if x[i].is_infinite() {
+            return Derivative { value: 0.0, error: 0.0 };
+        }
+        let moved = |h| {
+            at[i] = x[i] + h;
+            f(&at)
+        };
+        let found = derivative(moved, 1e-2 * x[i].abs().max(0.1 * typical));
+        at[i] = x[i];
+        found
+    };
+    entries.into_iter().map(&mut of_entry).collect()
+}
+
+/// The derivative along a direction, Σ_i direction_i ∂f/∂x_i: one number whatever the size
+/// of x.
 /// Entries with a direction of 0 stay as they are, infinite ones included.
 pub fn along(x: &[f64], direction: &[f64], mut f: impl FnMut(&[f64]) -> f64) -> Derivative {
     assert_eq!(x.len(), direction.len(), "one direction entry per variable");
@@ -108,7 +120,7 @@ pub fn along(x: &[f64], direction: &[f64], mut f: impl FnMut(&[f64]) -> f64) -> 
             }
             f(&at)
         },
-        1e-3 / largest,
+        1e-3 * typical(x) / largest,
     )
 }
 
