@@ -8,9 +8,9 @@ use ndarray::{Array1, Array2};
 
 use crate::{Answers, Head, Structure, ValueKind, distance};
 
-/// Two log-odds closer than this are a tie: they come from sums whose terms arrive in different
-/// orders, and generated scores either tie exactly or are further apart.
-const TIE: f64 = 1e-9;
+/// Two log-odds closer than this (times their size, where that is above 1) are a tie: they come from
+/// sums whose terms arrive in different orders.
+const TIE: f64 = 1e-13;
 
 /// One φ (or its restriction to a factor) with the logs of its weight under prior and potential.
 #[derive(Clone, Debug)]
@@ -190,9 +190,12 @@ fn ranking(head: &Head, factor: usize, states: &[State], p: &Distribution) -> Ve
     choices.sort_by(|a, b| b.1.total_cmp(&a.1));
     if head.structure == Structure::Independent {
         // Inside a run of tied odds the order is that of the index.
+        let gap = |end: usize, choices: &[(i64, f64, f64)]| {
+            (choices[end - 1].1 - choices[end].1) / choices[end].1.abs().max(1.0)
+        };
         let mut start = 0;
         for end in 1..=choices.len() {
-            if end == choices.len() || choices[end - 1].1 - choices[end].1 > TIE {
+            if end == choices.len() || gap(end, &choices) > TIE {
                 choices[start..end].sort_by_key(|c| c.0);
                 start = end;
             }

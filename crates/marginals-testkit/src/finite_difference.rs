@@ -3,7 +3,8 @@
 //! Central differences D(h) = (f(x + h) − f(x − h)) / 2h have an error that is a series in h²;
 //! Richardson extrapolation over h, h/2, h/4, … removes one power after another (Ridders, Advances
 //! in Engineering Software 4(2), 1982). The estimate kept is the one whose neighbours in the tableau
-//! agree best, and their disagreement is its error.
+//! agree best, and their disagreement is its error, or the rounding of f over the step where that is
+//! larger.
 
 /// A derivative and an estimate of how far off it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,7 +42,9 @@ fn ridders(f: &mut impl FnMut(f64) -> f64, first: f64) -> Derivative {
     let mut previous: Vec<f64> = Vec::new();
     for level in 0..LEVELS {
         let h = first * 0.5f64.powi(level as i32);
-        let mut row = vec![(f(h) - f(-h)) / (2.0 * h)];
+        let (above, below) = (f(h), f(-h));
+        let rounding = f64::EPSILON * above.abs().max(below.abs()) / h;
+        let mut row = vec![(above - below) / (2.0 * h)];
         if level == 0 {
             best.value = row[0];
         }
@@ -49,7 +52,8 @@ fn ridders(f: &mut impl FnMut(f64) -> f64, first: f64) -> Derivative {
         for k in 0..previous.len() {
             row.push((power * row[k] - previous[k]) / (power - 1.0));
             power *= 4.0;
-            let error = (row[k + 1] - row[k]).abs().max((row[k + 1] - previous[k]).abs());
+            let error =
+                (row[k + 1] - row[k]).abs().max((row[k + 1] - previous[k]).abs()).max(rounding);
             if error < best.error {
                 best = Derivative { value: row[k + 1], error };
             }
