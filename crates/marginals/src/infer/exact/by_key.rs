@@ -65,13 +65,6 @@ pub(super) fn statistics<T: Real>(
                 &mut statistics,
             );
         }
-        let factors = &mut statistics.factors;
-        for c in columns.clone() {
-            if factors.sum[c] != T::zero() {
-                factors.max[c] = factors.max[c] + factors.sum[c].ln();
-                factors.sum[c] = T::one();
-            }
-        }
         for queries in &rows {
             let keep = rows.len() == 1;
             let block = block(queries);
@@ -187,23 +180,31 @@ impl<T: Real> Scratch<T> {
             }
         }
 
-        let log_partition = &factors.max[columns.clone()];
+        // Everything of the keys is kept relative to their maxima: exp(θ − log Z) would carry the
+        // rounding of a large log Z into every probability, and from there into the entropy.
+        let max = &factors.max[columns.clone()];
         let mut other = TileMut::new(&mut self.other, n, m, m);
         if task.kept.score {
             for r in 0..n {
-                let pairs = scores.row(r).iter().zip(log_partition);
-                other.row_mut(r).iter_mut().zip(pairs).for_each(|(x, (&s, &l))| *x = s - l);
+                let pairs = scores.row(r).iter().zip(max);
+                other.row_mut(r).iter_mut().zip(pairs).for_each(|(x, (&s, &max))| *x = s - max);
             }
         }
-        exp_columns(set, scores.reborrow(), log_partition);
+        exp_columns(set, scores.reborrow(), max);
         if task.kept.score {
             let sum = &mut factors.score[columns.clone()];
             dot_columns(set, scores.as_tile(), other.as_tile(), sum);
         }
         if task.kept.log_weight {
             let weights = TileMut::new(&mut self.weights, n, m, m);
-            let sum = &mut factors.log_weight[columns];
+            let sum = &mut factors.log_weight[columns.clone()];
             dot_columns(set, scores.as_tile(), weights.as_tile(), sum);
+        }
+        // What queries gather is absolute.
+        let sum = &factors.sum[columns];
+        for r in 0..n {
+            let row = scores.row_mut(r).iter_mut().zip(sum);
+            row.filter(|(p, _)| **p != T::zero()).for_each(|(p, &sum)| *p /= sum);
         }
         let queries = block.queries.clone();
         for (r, mass) in totals.mass[queries.clone()].iter_mut().enumerate() {

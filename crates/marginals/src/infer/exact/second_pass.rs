@@ -129,10 +129,12 @@ pub(crate) fn column_mass<T: Real>(posterior: &Posterior<'_, T>, log_partition: 
             let all = keys.clone();
             visit(posterior, log_partition, head_keys, (b, h), queries, keys, |block, tile| {
                 let from = block.keys.start - all.start;
+                // Summed by the tile first: one long running sum rounds every p to its own size.
+                let mut sums = [T::zero(); KEY_BLOCK];
                 for r in 0..tile.rows {
-                    let sums = &mut mass[from..from + tile.columns];
                     sums.iter_mut().zip(tile.row(r)).for_each(|(sum, &p)| *sum += p);
                 }
+                mass[from..].iter_mut().zip(&sums[..tile.columns]).for_each(|(m, &s)| *m += s);
             });
             mass
         })
