@@ -17,7 +17,7 @@ use crate::prior::Coverage;
 use crate::{Block, Posterior};
 
 /// Calls `f` with every tile of the posterior of one head that may be other than 0.
-fn visit<T: Real>(
+pub(super) fn visit<T: Real>(
     posterior: &Posterior<'_, T>,
     log_partition: &[T],
     head_keys: &HeadKeys<'_, T>,
@@ -77,7 +77,7 @@ fn places<T: Real>(posterior: &Posterior<'_, T>) -> Vec<(usize, usize)> {
 }
 
 /// Runs `task` for every head and run of queries, and returns the results in order.
-fn by_queries<T: Real, R: Send>(
+pub(super) fn by_queries<T: Real, R: Send>(
     posterior: &Posterior<'_, T>,
     task: impl Fn(&HeadKeys<'_, T>, (usize, usize), Range<usize>) -> R + Sync,
 ) -> Vec<R> {
