@@ -135,7 +135,11 @@ impl Block {
 
 /// The matrix as contiguous rows: itself, or a copy when its rows are strided.
 pub(crate) fn contiguous<'a, T: Real>(view: ArrayView2<'a, T>) -> CowArray<'a, T, Ix2> {
-    if view.is_standard_layout() { view.into() } else { view.to_owned().into() }
+    if view.is_standard_layout() {
+        return view.into();
+    }
+    // `to_owned` would keep the order of columns that lie together.
+    view.as_standard_layout().into_owned().into()
 }
 
 /// The elements of a matrix made by [`contiguous`].

@@ -89,9 +89,11 @@ pub(super) fn prepare<'a, T: Real>(
                 keys: keys.clone(),
                 features,
                 values: own.map(|v| Values::new(tensor::contiguous(v), packed)),
-                squares: own
-                    .filter(|_| squares)
-                    .map(|v| Values::new(v.mapv(|x| x * x).into(), packed)),
+                squares: own.filter(|_| squares).map(|v| {
+                    let mut squares = tensor::contiguous(v).into_owned();
+                    squares.mapv_inplace(|x| x * x);
+                    Values::new(squares.into(), packed)
+                }),
             }
         })
         .collect()
