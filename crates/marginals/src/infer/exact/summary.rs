@@ -70,7 +70,7 @@ impl<T: Real> Summary<T> {
     fn of_edges(statistics: Statistics<T>) -> Self {
         let Statistics { factors, totals } = statistics;
         let probability = |c: Candidate<T>| Candidate {
-            score: if c.index < 0 { T::zero() } else { (c.score - softplus(c.score)).exp() },
+            score: if c.index < 0 { T::zero() } else { (-softplus(-c.score)).exp() },
             ..c
         };
         Self {
