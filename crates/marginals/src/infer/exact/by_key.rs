@@ -43,8 +43,12 @@ pub(super) fn statistics<T: Real>(
     let tile = |wanted: bool| {
         vec![T::zero(); if wanted { shape.queries.min(ROWS) * KEY_BLOCK } else { 0 }]
     };
-    let mut scratch =
-        Scratch { scores: tile(true), weights: tile(task.reads_weights), other: tile(true) };
+    let mut scratch = Scratch {
+        scores: tile(true),
+        weights: tile(task.reads_weights),
+        other: tile(true),
+        part: Vec::new(),
+    };
     for block_keys in blocks(keys.clone(), head_keys.keys.start, KEY_BLOCK) {
         let from = block_keys.start - keys.start;
         let columns = from..from + block_keys.len();
@@ -78,6 +82,7 @@ struct Scratch<T> {
     scores: Vec<T>,
     weights: Vec<T>,
     other: Vec<T>,
+    part: Vec<T>,
 }
 
 impl<T: Real> Scratch<T> {
@@ -220,7 +225,7 @@ impl<T: Real> Scratch<T> {
         let span = queries.start * width..queries.end * width;
         if let (true, Some(values)) = (task.kept.mean, &head_keys.values) {
             let into = TileMut::new(&mut totals.mean[span.clone()], n, width, width);
-            values.accumulate(scores.as_tile(), run.clone(), into);
+            values.accumulate_apart(scores.as_tile(), run.clone(), into, &mut self.part);
         }
         if let (true, Some(squares)) = (task.kept.second, &head_keys.squares) {
             // The edges of one query belong to different keys and vary one by one: Σ p (1 − p) v².
@@ -228,7 +233,7 @@ impl<T: Real> Scratch<T> {
                 scores.row_mut(r).iter_mut().for_each(|p| *p *= T::one() - *p);
             }
             let into = TileMut::new(&mut totals.second[span], n, width, width);
-            squares.accumulate(scores.as_tile(), run, into);
+            squares.accumulate_apart(scores.as_tile(), run, into, &mut self.part);
         }
     }
 }

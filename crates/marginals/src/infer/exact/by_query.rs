@@ -61,6 +61,7 @@ struct Scratch<T> {
     scores: Vec<T>,
     weights: Vec<T>,
     other: Vec<T>,
+    part: Vec<T>,
     rescale: [T; STRIP],
     raised: [usize; STRIP],
 }
@@ -75,6 +76,7 @@ impl<T: Real> Scratch<T> {
             scores: tile(),
             weights: if weights { tile() } else { Vec::new() },
             other: tile(),
+            part: Vec::new(),
             rescale: [T::one(); STRIP],
             raised: [NOT_RAISED; STRIP],
         }
@@ -163,7 +165,10 @@ impl<T: Real> Scratch<T> {
         let span = rows.start * width..rows.end * width;
         if let (true, Some(values)) = (task.kept.mean, &head_keys.values) {
             let into = TileMut::new(&mut totals.mean[span.clone()], n, width, width);
-            values.accumulate(posterior, run.clone(), into);
+            match independent {
+                true => values.accumulate_apart(posterior, run.clone(), into, &mut self.part),
+                false => values.accumulate(posterior, run.clone(), into),
+            }
         }
         if let (true, Some(squares)) = (task.kept.second, &head_keys.squares) {
             if independent {
@@ -173,7 +178,10 @@ impl<T: Real> Scratch<T> {
                 }
             }
             let into = TileMut::new(&mut totals.second[span], n, width, width);
-            squares.accumulate(scores.as_tile(), run, into);
+            match independent {
+                true => squares.accumulate_apart(scores.as_tile(), run, into, &mut self.part),
+                false => squares.accumulate(scores.as_tile(), run, into),
+            }
         }
     }
 }

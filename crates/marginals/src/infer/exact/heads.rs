@@ -58,6 +58,24 @@ impl<T: Real> Values<'_, T> {
             }
         }
     }
+
+    /// The same, summing the run by itself in `part` first. Unnormalised sums grow with the number
+    /// of keys; one running sum would round every product to the size of all before it.
+    pub fn accumulate_apart(
+        &self,
+        weights: Tile<'_, T>,
+        run: Range<usize>,
+        mut into: TileMut<'_, T>,
+        part: &mut Vec<T>,
+    ) {
+        let (rows, width) = (into.rows, into.columns);
+        part.clear();
+        part.resize(rows * width, T::zero());
+        self.accumulate(weights, run, TileMut::new(part, rows, width, width));
+        for (r, part) in part.chunks_exact(width.max(1)).enumerate() {
+            into.row_mut(r).iter_mut().zip(part).for_each(|(x, &sum)| *x += sum);
+        }
+    }
 }
 
 /// One [`HeadKeys`] per batch entry and key head, batch-major.
