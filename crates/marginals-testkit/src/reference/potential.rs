@@ -85,9 +85,11 @@ impl Potential {
             let (q, k) = (turn(q, query_offset), turn(k, 0));
             return inner.matrix(heads, q.view(), k.view(), query_offset);
         }
-        Array2::from_shape_fn((q.nrows(), k.nrows()), |(i, j)| {
-            self.log_potential(heads, &q.row(i).to_vec(), &k.row(j).to_vec())
-        })
+        let rows = |x: ArrayView2<'_, f64>| -> Vec<Vec<f64>> {
+            x.rows().into_iter().map(|row| row.to_vec()).collect()
+        };
+        let (q, k) = (rows(q), rows(k));
+        Array2::from_shape_fn((q.len(), k.len()), |(i, j)| self.log_potential(heads, &q[i], &k[j]))
     }
 
     /// log ψ of one pair of vectors.
