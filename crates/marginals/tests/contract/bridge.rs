@@ -1,0 +1,93 @@
+//! From the testkit's description of a model to the library's.
+
+use marginals::potential::{Additive, Cosine, Dot, Gaussian, Potential, Rotary, RotaryPairs};
+use marginals::prior::{
+    Adjacency, Alibi, BetaGeometric, Bias, Causal, Directions, GeneralizedGaussian, Geometric,
+    KeyBias, Laplace, Prior, Product, RelativeBuckets, Segments, Uniform, Window,
+};
+use marginals::structure::{
+    EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, Independent, Structure,
+};
+use marginals::{Model, Real, Value};
+use marginals_testkit::reference::{self, Layout};
+use marginals_testkit::{Structure as Phi, ValueKind};
+
+/// A model whose parts were chosen at run time.
+pub type AnyModel<T> = Model<Box<dyn Structure>, Product<'static, T>, Box<dyn Potential<T>>>;
+
+/// The library's model with the same parts and numbers.
+pub fn model<T: Real>(of: &reference::Model) -> AnyModel<T> {
+    let structure: Box<dyn Structure> = match of.structure {
+        Phi::EachQueryPicksOne => Box::new(EachQueryPicksOne),
+        Phi::EachQueryPicksAtMostOne => {
+            Box::new(EachQueryPicksAtMostOne::per_head(&of.null_log_weight))
+        }
+        Phi::EachKeyPicksOne => Box::new(EachKeyPicksOne),
+        Phi::Independent => Box::new(Independent),
+    };
+    let value = match of.value_kind {
+        ValueKind::Gather => Value::Gather,
+        ValueKind::Average => Value::Average,
+    };
+    Model::new(structure, Product(of.priors.iter().map(prior).collect()), potential(&of.potential))
+        .with_value(value)
+        .with_query_offset(of.query_offset)
+}
+
+fn prior<T: Real>(of: &reference::Prior) -> Box<dyn Prior<T>> {
+    use reference::Prior as P;
+    match of.clone() {
+        P::Uniform => Box::new(Uniform),
+        P::Causal => Box::new(Causal),
+        P::Window { left, right } => {
+            Box::new(Window { left: left as usize, right: right as usize })
+        }
+        P::Segments { queries, keys } => Box::new(Segments::new(queries, keys)),
+        P::Adjacency { indptr, indices, log_weights: None } => {
+            Box::new(Adjacency::new(indptr, indices).expect("a generated graph"))
+        }
+        P::Adjacency { indptr, indices, log_weights: Some(weights) } => {
+            Box::new(Adjacency::weighted(indptr, indices, weights).expect("a generated graph"))
+        }
+        P::Bias(bias) => Box::new(Bias::new(bias.mapv(T::of))),
+        P::RelativeBuckets { table, max_distance, bidirectional } => {
+            let directions = if bidirectional { Directions::Both } else { Directions::Behind };
+            Box::new(RelativeBuckets::new(table, max_distance as usize, directions))
+        }
+        P::Geometric { rho } => Box::new(Geometric::per_head(&rho)),
+        P::Alibi { slopes } => Box::new(Alibi::new(&slopes)),
+        P::Laplace { scale } => Box::new(Laplace::per_head(&scale)),
+        P::GeneralizedGaussian { scale, shape } => {
+            Box::new(GeneralizedGaussian::per_head(&scale, &shape))
+        }
+        P::KeyBias(bias) => Box::new(KeyBias::new(bias.mapv(T::of))),
+        P::BetaGeometric { alpha, beta } => Box::new(BetaGeometric::per_head(&alpha, &beta)),
+    }
+}
+
+fn potential<T: Real>(of: &reference::Potential) -> Box<dyn Potential<T>> {
+    use reference::Potential as U;
+    match of.clone() {
+        U::Dot { scale, softcap: None } => Box::new(Dot::per_head(&scale)),
+        U::Dot { scale, softcap: Some(cap) } => Box::new(Dot::per_head(&scale).with_softcap(cap)),
+        U::Cosine { scale } => Box::new(Cosine::per_head(&scale)),
+        U::Gaussian { precision } => Box::new(Gaussian::with_precision(precision)),
+        U::Gat { query_weight, key_weight, query_vector, key_vector, slope } => Box::new(
+            Additive::gat(slope, query_vector, key_vector)
+                .with_projections(query_weight, key_weight),
+        ),
+        U::GatV2 { query_weight, key_weight, vector, slope } => {
+            Box::new(Additive::gat_v2(slope, vector).with_projections(query_weight, key_weight))
+        }
+        U::Bahdanau { query_weight, key_weight, vector } => {
+            Box::new(Additive::bahdanau(vector).with_projections(query_weight, key_weight))
+        }
+        U::Rotated(rotary, inner) => {
+            let pairs = match rotary.layout {
+                Layout::HalfSplit => RotaryPairs::Halves,
+                Layout::Interleaved => RotaryPairs::Neighbours,
+            };
+            Box::new(Rotary::new(potential(&inner), rotary.base, pairs))
+        }
+    }
+}

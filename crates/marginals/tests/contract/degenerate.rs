@@ -1,0 +1,227 @@
+//! The cases that are defined once and hold everywhere: nothing to serve, nothing at all, NaN.
+
+use marginals::infer::exact::Upstream;
+use marginals::potential::Dot;
+use marginals::prior::{Bias, Uniform};
+use marginals::question::{
+    ColumnMass, Entropy, ExpectedDistance, Kl, LogEvidence, LogPartition, Map, Marginals,
+    MaxProbability, Mean, Samples, TopK, ValueVariance,
+};
+use marginals::structure::{
+    EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, Factorisation, Independent,
+    Structure,
+};
+use marginals::{Error, Model, Parameter, Shape};
+use marginals_testkit::generate::Random;
+use ndarray::{Array3, Array4};
+
+/// A structure lent to several models.
+struct Ref<'a>(&'a dyn Structure);
+
+impl Structure for Ref<'_> {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+    fn factorisation(&self) -> Factorisation {
+        self.0.factorisation()
+    }
+    fn check(&self, shape: &Shape) -> Result<(), Error> {
+        self.0.check(shape)
+    }
+    fn parameters(&self) -> Vec<Parameter> {
+        self.0.parameters()
+    }
+}
+
+fn structures() -> Vec<Box<dyn Structure>> {
+    vec![
+        Box::new(EachQueryPicksOne),
+        Box::new(EachQueryPicksAtMostOne::new(-0.5)),
+        Box::new(EachQueryPicksAtMostOne::new(f64::NEG_INFINITY)),
+        Box::new(EachKeyPicksOne),
+        Box::new(Independent),
+    ]
+}
+
+fn normal(random: &mut Random, shape: (usize, usize, usize, usize)) -> Array4<f64> {
+    Array4::from_shape_fn(shape, |_| random.normal())
+}
+
+/// Sizes of zero are sizes: answers come back with the shapes they should have.
+#[test]
+fn empty_tensors() {
+    for structure in structures() {
+        for (b, h, n, m, d, dv) in [
+            (0, 2, 3, 4, 2, 2),
+            (2, 2, 0, 4, 2, 2),
+            (2, 2, 3, 0, 2, 2),
+            (2, 2, 3, 4, 0, 2),
+            (2, 2, 3, 4, 2, 0),
+            (1, 1, 0, 0, 0, 0),
+        ] {
+            let mut random = Random::new(1);
+            let q = normal(&mut random, (b, h, n, d));
+            let k = normal(&mut random, (b, h, m, d));
+            let v = normal(&mut random, (b, h, m, dv));
+            let name = structure.name();
+            let factors = if name == "each-key-picks-one" { m } else { n };
+            let model = Model::new(Ref(&*structure), Uniform, Dot::new(1.0));
+            let posterior = model.posterior(q.view(), k.view()).expect("a posterior");
+            let questions = (
+                (Mean(v.view()), ValueVariance(v.view()), LogPartition, LogEvidence, Entropy, Kl),
+                (ColumnMass, ExpectedDistance, Marginals, MaxProbability),
+                (Map, TopK(2), Samples { count: 2, seed: 0 }),
+            );
+            let pass = posterior.pass(&questions).expect("a pass");
+            let answers = pass.answer(&questions).expect("answers");
+            let ((mean, variance, log_partition, ..), (column, _, marginals, _), _) = &answers;
+            assert_eq!(mean.dim(), (b, h, n, dv), "{name}");
+            assert_eq!(log_partition.dim(), (b, h, factors), "{name}");
+            assert_eq!(column.dim(), (b, h, m), "{name}");
+            assert_eq!(marginals.dim(), (b, h, n, m), "{name}");
+            assert!(mean.iter().chain(variance).all(|x| x.is_finite()), "{name}");
+            let ones = Array3::ones(log_partition.dim());
+            let upstream = Upstream {
+                mean: Some(mean.view()),
+                entropy: Some(ones.view()),
+                log_partition: Some(ones.view()),
+                ..Upstream::default()
+            };
+            let gradients = pass.backward(&upstream).expect("gradients");
+            assert_eq!(gradients.q.dim(), q.dim(), "{name}");
+            assert_eq!(gradients.k.dim(), k.dim(), "{name}");
+            assert!(gradients.q.iter().chain(&gradients.k).all(|g| g.is_finite()), "{name}");
+        }
+    }
+}
+
+/// Row 1 and column 2 are impossible; gradients through everything are numbers and 0 there.
+#[test]
+fn impossible_rows_and_columns_have_no_gradient() {
+    let (b, h, n, m, d) = (1, 1, 3, 4, 2);
+    for structure in structures() {
+        let mut random = Random::new(2);
+        let mut bias = normal(&mut random, (b, h, n, m));
+        bias.slice_mut(ndarray::s![.., .., 1, ..]).fill(f64::NEG_INFINITY);
+        bias.slice_mut(ndarray::s![.., .., .., 2]).fill(f64::NEG_INFINITY);
+        let q = normal(&mut random, (b, h, n, d));
+        let k = normal(&mut random, (b, h, m, d));
+        let v = normal(&mut random, (b, h, m, 3));
+        let model = Model::new(Ref(&*structure), Bias::new(bias.view()), Dot::new(1.0));
+        let posterior = model.posterior(q.view(), k.view()).expect("a posterior");
+        let pass = posterior.pass(&(Mean(v.view()), LogPartition)).expect("a pass");
+        let (mean, log_partition) = pass.answer(&(Mean(v.view()), LogPartition)).expect("answers");
+        assert!(mean.slice(ndarray::s![0, 0, 1, ..]).iter().all(|x| *x == 0.0));
+        let (values, rows) = (Array4::ones(mean.dim()), Array3::ones(log_partition.dim()));
+        let (queries, keys) = (Array3::ones((b, h, n)), Array3::ones((b, h, m)));
+        let gradients = pass
+            .backward(&Upstream {
+                mean: Some(values.view()),
+                value_variance: Some(values.view()),
+                log_partition: Some(rows.view()),
+                log_evidence: Some(rows.view()),
+                entropy: Some(rows.view()),
+                kl: Some(rows.view()),
+                column_mass: Some(keys.view()),
+                expected_distance: Some(queries.view()),
+            })
+            .expect("gradients");
+        let name = structure.name();
+        let zero = |x: ndarray::ArrayViewD<'_, f64>| x.iter().all(|g| *g == 0.0);
+        assert!(zero(gradients.q.slice(ndarray::s![0, 0, 1, ..]).into_dyn()), "{name}");
+        assert!(zero(gradients.k.slice(ndarray::s![0, 0, 2, ..]).into_dyn()), "{name}");
+        let bias = gradients.parameter("bias").expect("the bias learns");
+        assert!(zero(bias.slice(ndarray::s![.., .., 1, ..]).into_dyn()), "{name}");
+        assert!(zero(bias.slice(ndarray::s![.., .., .., 2]).into_dyn()), "{name}");
+        assert!(bias.iter().chain(&gradients.q).all(|g| g.is_finite()), "{name}");
+    }
+}
+
+/// NaN in one query reaches the answers of that query, and no other query's.
+#[test]
+fn nan_stays_in_its_row() {
+    for structure in [
+        Box::new(EachQueryPicksOne) as Box<dyn Structure>,
+        Box::new(EachQueryPicksAtMostOne::new(0.0)),
+        Box::new(Independent),
+    ] {
+        for (n, m) in [(3, 4), (30, 300)] {
+            let mut random = Random::new(4);
+            let mut q = normal(&mut random, (1, 1, n, 2));
+            let k = normal(&mut random, (1, 1, m, 2));
+            let v = normal(&mut random, (1, 1, m, 2));
+            let model = Model::new(Ref(&*structure), Uniform, Dot::new(1.0));
+            let ask = |q: &Array4<f64>| {
+                let posterior = model.posterior(q.view(), k.view()).expect("a posterior");
+                posterior
+                    .ask((Mean(v.view()), LogPartition, Entropy, Kl, ExpectedDistance, Map))
+                    .expect("answers")
+            };
+            let clean = ask(&q);
+            q[[0, 0, 1, 0]] = f64::NAN;
+            let dirty = ask(&q);
+            let name = structure.name();
+            for i in (0..n).filter(|i| *i != 1) {
+                let row = ndarray::s![0, 0, i, ..];
+                assert_eq!(clean.0.slice(row), dirty.0.slice(row), "{name}: mean {i}");
+                assert_eq!(clean.1[[0, 0, i]], dirty.1[[0, 0, i]], "{name}: log-partition {i}");
+                assert_eq!(clean.2[[0, 0, i]], dirty.2[[0, 0, i]], "{name}: entropy {i}");
+                assert_eq!(clean.3[[0, 0, i]], dirty.3[[0, 0, i]], "{name}: KL {i}");
+                assert_eq!(clean.4[[0, 0, i]], dirty.4[[0, 0, i]], "{name}: distance {i}");
+                assert_eq!(clean.5[[0, 0, i]], dirty.5[[0, 0, i]], "{name}: MAP {i}");
+            }
+            assert!(dirty.0[[0, 0, 1, 0]].is_nan(), "{name}: mean of the row that holds NaN");
+            assert!(dirty.1[[0, 0, 1]].is_nan(), "{name}: log-partition of the row");
+            assert!(dirty.2[[0, 0, 1]].is_nan(), "{name}: entropy of the row");
+            let checked = model.posterior(q.view(), k.view()).expect("a posterior").checked();
+            let Err(Error::NotANumber { tensor, position }) = checked.map(|_| ()) else {
+                panic!("{name}: NaN passed the check")
+            };
+            assert_eq!((tensor.as_str(), position), ("q", vec![0, 0, 1, 0]));
+        }
+    }
+}
+
+/// Scores that overflow count as the largest number there is (and −∞ as impossible): edges that all
+/// overflow share the mass, and nothing becomes NaN.
+#[test]
+fn overflowing_scores_are_not_nan() {
+    let q = Array4::from_shape_vec((1, 1, 3, 1), vec![1e200, -1e200, 1.0]).expect("3 numbers");
+    let k =
+        Array4::from_shape_vec((1, 1, 4, 1), vec![1e200, -1e200, 1e250, 0.0]).expect("4 numbers");
+    let v = Array4::from_shape_fn((1, 1, 4, 2), |(.., j, d)| (j + d) as f64);
+    for structure in structures() {
+        let name = structure.name();
+        let model = Model::new(Ref(&*structure), Uniform, Dot::new(1.0));
+        let posterior = model.posterior(q.view(), k.view()).expect("a posterior");
+        let (mean, variance, entropy, kl, column, distance, marginals, max) = posterior
+            .ask((
+                Mean(v.view()),
+                ValueVariance(v.view()),
+                Entropy,
+                Kl,
+                ColumnMass,
+                ExpectedDistance,
+                Marginals,
+                MaxProbability,
+            ))
+            .expect("answers");
+        for (question, answer) in [
+            ("mean", mean.iter().collect::<Vec<_>>()),
+            ("variance", variance.iter().collect()),
+            ("entropy", entropy.iter().collect()),
+            ("KL", kl.iter().collect()),
+            ("column mass", column.iter().collect()),
+            ("distance", distance.iter().collect()),
+            ("marginals", marginals.iter().collect()),
+            ("max probability", max.iter().collect()),
+        ] {
+            assert!(answer.iter().all(|x| !x.is_nan()), "{name}: {question} {answer:?}");
+        }
+        if name == "each-query-picks-one" {
+            // Query 0 scores +∞ with keys 0 and 2: they share it.
+            assert_eq!(mean[[0, 0, 0, 0]], 1.0);
+            assert!((entropy[[0, 0, 0]] - 2f64.ln()).abs() < 1e-12);
+        }
+    }
+}
