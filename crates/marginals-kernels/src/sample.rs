@@ -1,6 +1,6 @@
 //! Exact draws from a row of scores.
 
-use crate::math::{exp_nonpositive, zero};
+use crate::math::{exp, zero};
 use crate::random::{gumbel, philox, uniform};
 use crate::simd::{Kernel, Simd, run};
 use crate::{InstructionSet, Real};
@@ -53,29 +53,48 @@ impl Draw {
     }
 }
 
-/// The key that wins scoreₖ + noiseₖ over a row, and by what value: an exact draw from the softmax
-/// of the scores (Gumbel 1954; Maddison, Tarlow & Minka, "A* sampling", NeurIPS 2014).
+/// The winner of a race between keys.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Winner {
+    /// Its score plus its noise.
+    pub value: f64,
+    /// Its index among all keys.
+    pub key: usize,
+}
+
+/// Whether `value` of `key` beats the best so far: the smaller index wins ties.
+#[inline(always)]
+fn beats(value: f64, key: usize, best: Option<Winner>) -> bool {
+    best.is_none_or(|best| value > best.value || value == best.value && key < best.key)
+}
+
+/// The key that wins scoreₖ + noiseₖ over a row and `best`, the winner among other keys: over all
+/// keys, an exact draw from the softmax of the scores (Gumbel 1954; Maddison, Tarlow & Minka,
+/// "A* sampling", NeurIPS 2014).
 ///
-/// `first_key` is the index of `scores[0]` among all keys, and the index returned is among all keys
-/// too: the draw over a row cut into tiles is the largest value over the tiles, the smallest index
-/// on ties. Scores of −∞ and NaN never win; +∞ counts as the largest finite number. `None` when no
-/// key can win. The answer is the same on every instruction set.
+/// `first_key` is the index of `scores[0]` among all keys. A row may be cut into tiles and these
+/// taken in any order, each starting from the winner of the last: the answer is the same, as it is
+/// on every instruction set. Scores of −∞ and NaN never win; +∞ counts as the largest finite number;
+/// ties go to the smallest index. `None` when no key can win.
 ///
-/// Ten rounds of integer work and one exponential per key, vectorised; a logarithm only where
-/// −log(1 − u), which is never below the noise −log(−log u), says that the key may win.
+/// Ten rounds of integer work and one exponential per key, vectorised; two logarithms only where
+/// −log(1 − u), which is never below the noise −log(−log u), says that the key may win. Of n keys
+/// with equal scores that is about log n: hand the winner on rather than merge afterwards.
 pub fn gumbel_argmax<T: Real>(
     set: InstructionSet,
     scores: &[T],
     first_key: usize,
     draw: Draw,
-) -> Option<(f64, usize)> {
-    run(set, GumbelArgmax { scores, first_key, draw })
+    best: Option<Winner>,
+) -> Option<Winner> {
+    run(set, GumbelArgmax { scores, first_key, draw, best })
 }
 
 struct GumbelArgmax<'a, T> {
     scores: &'a [T],
     first_key: usize,
     draw: Draw,
+    best: Option<Winner>,
 }
 
 /// [`philox`] of 16 counters at once, word by word.
@@ -92,19 +111,17 @@ fn words(draw: &Draw, key: [u32; 2], block: u32) -> [[u32; LANES]; 4] {
 }
 
 impl<T: Real> Kernel<T> for GumbelArgmax<'_, T> {
-    type Output = Option<(f64, usize)>;
+    type Output = Option<Winner>;
 
     #[inline(always)]
-    fn run<S: Simd<Element = T>>(self, simd: S) -> Option<(f64, usize)> {
-        let Self { scores, first_key, draw } = self;
+    fn run<S: Simd<Element = T>>(self, simd: S) -> Option<Winner> {
+        let Self { scores, first_key, draw, mut best } = self;
         let key = draw.key();
-        let impossible = T::neg_infinity();
-        let mut best: Option<(f64, usize)> = None;
-        let mut start = first_key / BLOCK * BLOCK;
-        while start < first_key + scores.len() {
+        let end = first_key + scores.len();
+        for start in (first_key / BLOCK * BLOCK..end).step_by(BLOCK) {
             // The block's scores, impossible outside of the row.
-            let mut row = [impossible; BLOCK];
-            let (from, to) = (start.max(first_key), (start + BLOCK).min(first_key + scores.len()));
+            let mut row = [T::neg_infinity(); BLOCK];
+            let (from, to) = (start.max(first_key), (start + BLOCK).min(end));
             row[from - start..to - start]
                 .copy_from_slice(&scores[from - first_key..to - first_key]);
             let words = words(&draw, key, (start / BLOCK) as u32);
@@ -115,29 +132,34 @@ impl<T: Real> Kernel<T> for GumbelArgmax<'_, T> {
                 rest[lane] = T::from_i32((!words[0][lane] >> 1) as i32) * scale;
                 rest[LANES + lane] = T::from_i32((!words[2][lane] >> 1) as i32) * scale;
             }
-            let bound = best.map_or(impossible, |(value, _)| rounded_down(value));
-            if !may_win(simd, &row, &rest, bound) {
-                start += BLOCK;
-                continue;
+            let compete = |j: usize, best: Option<Winner>| {
+                // NaN fails the first comparison.
+                if row[j] > T::neg_infinity() {
+                    let half = 2 * (j / LANES);
+                    let u = uniform(words[half][j % LANES], words[half + 1][j % LANES]);
+                    let value = row[j].min(T::max_value()).f64() + gumbel(u);
+                    if beats(value, start + j, best) {
+                        return Some(Winner { value, key: start + j });
+                    }
+                }
+                best
+            };
+            if best.is_none() {
+                // Some bound to begin with, and often a close one: the key with the largest u.
+                let likeliest = (0..BLOCK)
+                    .filter(|&j| row[j] > T::neg_infinity())
+                    .min_by(|&a, &b| rest[a].partial_cmp(&rest[b]).expect("rest is a number"));
+                best = likeliest.and_then(|j| compete(j, best));
             }
-            for (j, &score) in row.iter().enumerate() {
-                let half = 2 * (j / LANES);
-                // What the vectors asked, again for this key: most of the block still fails.
-                let score = if score == T::infinity() { T::max_value() } else { score };
-                if score == impossible || score.is_nan() {
-                    continue;
-                }
-                let ceiling = best.map_or(T::one(), |_| slack::<T>() * (score - bound).exp());
-                if rest[j] > ceiling {
-                    continue;
-                }
-                let u = uniform(words[half][j % LANES], words[half + 1][j % LANES]);
-                let value = score.f64() + gumbel(u);
-                if best.is_none_or(|(most, _)| value > most) {
-                    best = Some((value, start + j));
+            let bound = best.map_or(T::neg_infinity(), |best| rounded_down(best.value));
+            let (ceilings, found) = ceilings(simd, &row, &rest, bound);
+            if found {
+                for j in 0..BLOCK {
+                    if rest[j] <= ceilings[j] {
+                        best = compete(j, best);
+                    }
                 }
             }
-            start += BLOCK;
         }
         best
     }
@@ -150,28 +172,28 @@ fn rounded_down<T: Real>(x: f64) -> T {
     if nearest.f64() <= x { nearest } else { T::of(x - x.abs() * T::epsilon().f64()) }
 }
 
-/// More than the rounding of the ceiling, relatively: that of a difference of at most 90, beyond
-/// which the exponential vanishes, of the exponential and of the product.
-fn slack<T: Real>() -> T {
-    T::of(1.001)
-}
-
-/// Whether 1 − u ≤ exp(score − bound) for any key, a little generously: as −log u ≥ 1 − u, a key for
-/// which it fails cannot reach the bound.
+/// exp(score − bound), at most 1 and rounded up, and whether any of `rest` = 1 − u lies below its
+/// own: as −log u ≥ 1 − u, a key whose `rest` lies above cannot reach the bound.
 #[inline(always)]
-fn may_win<S: Simd>(
+fn ceilings<S: Simd>(
     simd: S,
     scores: &[S::Element; BLOCK],
     rest: &[S::Element; BLOCK],
     bound: S::Element,
-) -> bool {
+) -> ([S::Element; BLOCK], bool) {
     let nothing = simd.splat(zero::<S>());
-    let (bound, slack) = (simd.splat(bound), simd.splat(slack::<S::Element>()));
+    let bound = simd.splat(bound);
+    // More than the relative rounding of a difference of at most 90, beyond which the exponential
+    // vanishes, of the exponential and of the product.
+    let generosity = simd.splat(S::Element::of(1.001));
+    let mut ceilings = [zero::<S>(); BLOCK];
     let mut found = false;
-    for (score, rest) in scores.chunks_exact(S::LANES).zip(rest.chunks_exact(S::LANES)) {
-        let below = simd.min(nothing, simd.sub(simd.read(score, nothing), bound));
-        let ceiling = simd.mul(slack, exp_nonpositive(simd, below));
-        found |= simd.any(simd.not_less(ceiling, simd.read(rest, nothing)));
+    for first in (0..BLOCK).step_by(S::LANES) {
+        let score = simd.read(&scores[first..], nothing);
+        let below = simd.min(nothing, simd.sub(score, bound));
+        let ceiling = simd.mul(generosity, exp(simd, below));
+        simd.write(&mut ceilings[first..], ceiling);
+        found |= simd.any(simd.not_less(ceiling, simd.read(&rest[first..], nothing)));
     }
-    found
+    (ceilings, found)
 }
