@@ -1,7 +1,7 @@
 //! Exact draws from a row of scores.
 
 use crate::math::{exp, zero};
-use crate::random::{gumbel, philox, uniform};
+use crate::random::{MULTIPLIER, WEYL, gumbel, philox, uniform};
 use crate::simd::{Kernel, Simd, run};
 use crate::{InstructionSet, Real};
 
@@ -24,6 +24,8 @@ pub struct Draw {
 const LANES: usize = 16;
 /// Keys served by one block of counters.
 const BLOCK: usize = 2 * LANES;
+/// The low half of 64 bits.
+const LOW: u64 = 0xffff_ffff;
 /// Last word of the counter, so that other uses of the same seed see other numbers.
 const PURPOSE: u32 = 0x6773_616d;
 
@@ -97,15 +99,32 @@ struct GumbelArgmax<'a, T> {
     best: Option<Winner>,
 }
 
-/// [`philox`] of 16 counters at once, word by word.
+/// [`philox`] of 16 counters at once, word by word. Words sit in 64 bits, where the product of two
+/// of them is one instruction for as many as a vector holds.
 #[inline(always)]
-fn words(draw: &Draw, key: [u32; 2], block: u32) -> [[u32; LANES]; 4] {
+fn words(draw: &Draw, key: [u32; 2], block: u32) -> [[u64; LANES]; 4] {
     let mut words = [[0; LANES]; 4];
     for lane in 0..LANES {
-        let counter = philox(draw.counter(block, lane as u32), key);
+        let counter = draw.counter(block, lane as u32);
         for (words, word) in words.iter_mut().zip(counter) {
-            words[lane] = word;
+            words[lane] = u64::from(word);
         }
+    }
+    let mut key = key;
+    for _ in 0..10 {
+        let [k0, k1] = key.map(u64::from);
+        let [mut c0, mut c1, mut c2, mut c3] = words;
+        for lane in 0..LANES {
+            // The masks change nothing and vanish; they say which multiplication will do.
+            let a = (c0[lane] & LOW) * u64::from(MULTIPLIER[0]);
+            let b = (c2[lane] & LOW) * u64::from(MULTIPLIER[1]);
+            c0[lane] = (b >> 32) ^ c1[lane] ^ k0;
+            c1[lane] = b & LOW;
+            c2[lane] = (a >> 32) ^ c3[lane] ^ k1;
+            c3[lane] = a & LOW;
+        }
+        words = [c0, c1, c2, c3];
+        key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
     }
     words
 }
@@ -120,23 +139,30 @@ impl<T: Real> Kernel<T> for GumbelArgmax<'_, T> {
         let end = first_key + scores.len();
         for start in (first_key / BLOCK * BLOCK..end).step_by(BLOCK) {
             // The block's scores, impossible outside of the row.
-            let mut row = [T::neg_infinity(); BLOCK];
             let (from, to) = (start.max(first_key), (start + BLOCK).min(end));
-            row[from - start..to - start]
-                .copy_from_slice(&scores[from - first_key..to - first_key]);
+            let inside = &scores[from - first_key..to - first_key];
+            let mut padded = [T::neg_infinity(); BLOCK];
+            let row: &[T; BLOCK] = match inside.try_into() {
+                Ok(row) => row,
+                Err(_) => {
+                    padded[from - start..to - start].copy_from_slice(inside);
+                    &padded
+                }
+            };
             let words = words(&draw, key, (start / BLOCK) as u32);
             // 1 − u, rounded down.
             let mut rest = [T::zero(); BLOCK];
             for lane in 0..LANES {
                 let scale = T::of(1.0 / (1u64 << 31) as f64);
-                rest[lane] = T::from_i32((!words[0][lane] >> 1) as i32) * scale;
-                rest[LANES + lane] = T::from_i32((!words[2][lane] >> 1) as i32) * scale;
+                rest[lane] = T::from_i32((!words[0][lane] as u32 >> 1) as i32) * scale;
+                rest[LANES + lane] = T::from_i32((!words[2][lane] as u32 >> 1) as i32) * scale;
             }
             let compete = |j: usize, best: Option<Winner>| {
                 // NaN fails the first comparison.
                 if row[j] > T::neg_infinity() {
                     let half = 2 * (j / LANES);
-                    let u = uniform(words[half][j % LANES], words[half + 1][j % LANES]);
+                    let [high, low] = [half, half + 1].map(|word| words[word][j % LANES] as u32);
+                    let u = uniform(high, low);
                     let value = row[j].min(T::max_value()).f64() + gumbel(u);
                     if beats(value, start + j, best) {
                         return Some(Winner { value, key: start + j });
@@ -152,7 +178,7 @@ impl<T: Real> Kernel<T> for GumbelArgmax<'_, T> {
                 best = likeliest.and_then(|j| compete(j, best));
             }
             let bound = best.map_or(T::neg_infinity(), |best| rounded_down(best.value));
-            let (ceilings, found) = ceilings(simd, &row, &rest, bound);
+            let (ceilings, found) = ceilings(simd, row, &rest, bound);
             if found {
                 for j in 0..BLOCK {
                     if rest[j] <= ceilings[j] {
