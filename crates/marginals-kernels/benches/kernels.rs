@@ -3,28 +3,18 @@
 //!
 //! `cargo bench -p marginals-kernels --bench kernels`
 
+mod clock;
+
 use std::time::Instant;
 
 use marginals_kernels::*;
-
-/// Seconds that 4000 cycles take: a chain of multiplications, each waiting three for the last, and exclusive ors, each one.
-fn calibrate() -> f64 {
-    let mut x = std::hint::black_box(3u64);
-    let start = Instant::now();
-    for _ in 0..1000 {
-        // A square: the compiler has no closed form for the chain.
-        x = x.wrapping_mul(x) ^ 5;
-    }
-    std::hint::black_box(x);
-    start.elapsed().as_secs_f64()
-}
 
 /// Cycles per call, the median of many short runs. Cycles and not seconds, each run against the
 /// clock frequency just before it: on a shared machine that moves by a quarter.
 fn cycles_per_call(mut work: impl FnMut()) -> f64 {
     let mut samples: Vec<f64> = (0..401)
         .map(|_| {
-            let frequency = 4000.0 / calibrate().min(calibrate());
+            let frequency = clock::frequency();
             let start = Instant::now();
             for _ in 0..4 {
                 work();
