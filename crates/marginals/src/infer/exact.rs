@@ -33,11 +33,11 @@ pub(crate) use scorer::Scorer;
 pub(crate) use second_pass::{column_mass, draw_sets, marginals};
 
 /// Queries that share a pass over the keys: their features and accumulators stay in cache.
-const QUERY_BLOCK: usize = 96;
-/// Keys per tile.
-const KEY_BLOCK: usize = 256;
-/// Rows per tile: what the matrix kernels work on at a time.
-const STRIP: usize = 12;
+const QUERY_BLOCK: usize = 192;
+/// Keys per tile of the forward pass.
+const KEY_BLOCK: usize = 512;
+/// Most rows per tile of the forward pass, on any instruction set.
+const STRIP: usize = 24;
 /// Key blocks start at multiples of this, counted from the first key of a pass, so that they are
 /// whole panels on every instruction set.
 const ALIGN: usize = 64;

@@ -7,14 +7,19 @@ use marginals_kernels::{
 };
 use ndarray::{Array2, ArrayView2, s};
 
+use super::super::blocks;
 use super::super::by_query::fill_distance;
-use super::super::{KEY_BLOCK, QUERY_BLOCK, blocks};
 use super::Task;
 use crate::gradient::Accumulator;
 use crate::model::structure::Factorisation;
 use crate::potential::{FeatureGradient, Features, Place};
 use crate::prior::Coverage;
 use crate::{Block, Error, tensor};
+
+/// Queries and keys per tile: several tiles are alive at once and share the second-level cache.
+const QUERY_BLOCK: usize = 96;
+/// See [`QUERY_BLOCK`].
+const KEY_BLOCK: usize = 256;
 
 /// One key head over a range of keys, collecting the gradients of its keys and values.
 pub(super) struct HeadBackward<'a, 't, 'p, T: Real> {
