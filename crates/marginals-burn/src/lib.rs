@@ -17,7 +17,7 @@ mod pretrained;
 mod tensors;
 pub mod tokens;
 
-pub use attention::{Attend, Layer, Visible};
+pub use attention::{Attend, Layer, PosteriorMean, Visible};
 pub use error::ModelError;
 pub use pretrained::{Pretrained, Transformer};
 pub use tokens::{TextTokenizer, Tokens};
