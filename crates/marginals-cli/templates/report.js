@@ -8,25 +8,23 @@
     if (text !== undefined) element.textContent = text;
     return element;
   };
+  const BARS = 10;
   const posteriors = new Map(data.queries.map((entry) => [entry.query, entry.keys]));
   const visible = (text) => (text.trim() === "" ? text.replace(/\n/g, "⏎").replace(/ /g, "␣") : text.trim());
-  let query = data.first;
-  // Begin with a head whose content decides, and decides most.
-  let head = 0;
-  const keysAndKl = data.head_measures.map((numbers) => parseFloat(numbers[2]) || 0);
-  data.head_labels.forEach((label, index) => {
-    const better = data.head_labels[head] !== "content" || keysAndKl[index] > keysAndKl[head];
-    if (label === "content" && better) head = index;
-  });
+  let query = data.first_query;
+  let head = data.first_head;
 
   const tokens = data.tokens.map((token, index) => {
     const text = at("text");
     if (token.before) text.append(token.before);
     const choosable = posteriors.has(index);
-    const element = make(choosable ? "button" : "span", token.added ? "added" : "", token.text);
+    const element = make("span", token.added ? "added" : "", token.text);
     if (choosable) {
-      element.type = "button";
-      element.addEventListener("click", () => { query = index; show(); });
+      const choose = () => { query = index; show(); };
+      element.setAttribute("role", "button");
+      element.tabIndex = 0;
+      element.addEventListener("click", choose);
+      element.addEventListener("keydown", (event) => { if (event.key === "Enter") choose(); });
     }
     text.append(element);
     return element;
@@ -75,18 +73,19 @@
     at("asked").textContent = `Where “${visible(data.tokens[query].text)}” (token ${query}) looks`;
     const rows = [];
     const flat = posteriors.get(query)[head];
-    let rest = 10000;
+    // Bars are drawn to the longest of them; the numbers say how long that is.
+    const beyond = Math.max(0, 10000 - total(flat));
+    const longest = Math.max(flat[1] || 1, beyond);
     for (let place = 0; place < flat.length; place += 2) {
       const [key, share] = [flat[place], flat[place + 1]];
-      rest -= share;
       const element = tokens[key];
       // The square root lets small shares be seen; the bars beside the text are in proportion.
       element.style.setProperty("--p", (0.9 * Math.sqrt(share / 10000)).toFixed(3));
       element.title = `token ${key}: ${(share / 100).toFixed(2)}%`;
       marked.push(element);
-      if (rows.length < 10) rows.push(bar("key", visible(data.tokens[key].text), share, key));
+      if (rows.length < BARS) rows.push(bar("key", visible(data.tokens[key].text), share, key, longest));
     }
-    rows.push(bar("key rest", "other keys", Math.max(0, rest + shown(flat, 10)), -1));
+    rows.push(bar("key rest", "other keys", beyond, -1, longest));
     at("keys").replaceChildren(...rows);
     at("numbers").replaceChildren(
       ...data.measures.map((title, index) => {
@@ -96,20 +95,21 @@
       }),
     );
   }
-  // Shares of keys that are marked in the text but have no bar of their own.
-  function shown(flat, bars) {
+  function total(flat) {
     let sum = 0;
-    for (let place = 2 * bars + 1; place < flat.length; place += 2) sum += flat[place];
+    for (let place = 0; place < 2 * BARS && place < flat.length; place += 2) sum += flat[place + 1];
     return sum;
   }
-  function bar(className, text, share, key) {
+  function bar(className, text, share, key, longest) {
     const row = make("div", className);
     const length = make("i");
-    length.style.setProperty("--p", share / 10000);
+    length.style.setProperty("--p", share / longest);
     const name = make("b", "", text);
     if (key >= 0) name.title = `token ${key}`;
     row.append(name, length, make("span", "", `${(share / 100).toFixed(1)}%`));
     return row;
   }
   show();
+  const [box, line] = [at("text"), tokens[query]];
+  box.scrollTop = line.offsetTop - box.clientHeight / 2;
 })();

@@ -23,8 +23,6 @@ pub struct Measure {
 pub enum Scale {
     /// From 0 to the largest value.
     FromZero,
-    /// From 0 to 1.
-    Share,
     /// From the smallest to the largest.
     Range,
     /// From the smallest to the largest, by their logarithms.
@@ -71,7 +69,7 @@ pub const MEASURES: [Measure; 13] = [
         title: "Largest probability",
         column: ("max p", 5, 2),
         definition: "mean probability of the likeliest key",
-        scale: Scale::Share,
+        scale: Scale::FromZero,
         of: |head| head.max_probability,
     },
     Measure {
@@ -79,7 +77,7 @@ pub const MEASURES: [Measure; 13] = [
         title: "Mass on the first token",
         column: ("first", 5, 2),
         definition: "share of all queries' mass on the first token",
-        scale: Scale::Share,
+        scale: Scale::FromZero,
         of: |head| head.first_token_mass,
     },
     Measure {
@@ -87,7 +85,7 @@ pub const MEASURES: [Measure; 13] = [
         title: "Mass on the heaviest key",
         column: ("heavy", 5, 2),
         definition: "share of all queries' mass on the key that gets the most",
-        scale: Scale::Share,
+        scale: Scale::FromZero,
         of: |head| head.heaviest_key_mass,
     },
     Measure {
@@ -95,7 +93,7 @@ pub const MEASURES: [Measure; 13] = [
         title: "Mass on the token before",
         column: ("prev", 5, 2),
         definition: "mean probability of the token just before the query",
-        scale: Scale::Share,
+        scale: Scale::FromZero,
         of: |head| head.previous_token_mass,
     },
     Measure {
@@ -103,7 +101,7 @@ pub const MEASURES: [Measure; 13] = [
         title: "Mass within 4 tokens",
         column: ("near", 5, 2),
         definition: "mean mass within 4 tokens of the query, its own position included",
-        scale: Scale::Share,
+        scale: Scale::FromZero,
         of: |head| head.neighbour_mass,
     },
     Measure {

@@ -47,6 +47,19 @@ pub struct TextSection {
     pub tokens: Vec<TokenSection>,
 }
 
+impl TextSection {
+    /// Token `index` on one line, as the text writes it; as the vocabulary does where it was added.
+    pub fn written(&self, index: usize) -> String {
+        let Some(token) = self.tokens.get(index) else { return String::new() };
+        let written = self.text.get(token.start..token.end).unwrap_or("");
+        match written.trim() {
+            "" if written.is_empty() => token.piece.clone(),
+            "" => format!("{written:?}"),
+            trimmed => trimmed.to_owned(),
+        }
+    }
+}
+
 /// One token.
 #[derive(Clone, Debug, Serialize)]
 pub struct TokenSection {

@@ -107,7 +107,7 @@ fn audit(arguments: &Arguments) -> Result<(), AuditError> {
     let chosen = choice::queries(&tokens, arguments.query, choice::affordable(heads));
     let bar = progress_bar(transformer.layers());
     let mut collector =
-        Collector::new(&chosen.queries, choice::TOP_KEYS, |done| bar.set_position(done as u64));
+        Collector::new(&chosen, choice::TOP_KEYS, |done| bar.set_position(done as u64));
     model.run(&tokens, &mut collector)?;
     bar.finish_and_clear();
 
@@ -119,7 +119,8 @@ fn audit(arguments: &Arguments) -> Result<(), AuditError> {
         &queries,
     );
     let json = serde_json::to_vec(&document)?;
-    let report = report::render(&document, &layers, chosen.first)?;
+    let showcase = choice::showcase(&tokens, &layers, &queries, arguments.query);
+    let report = report::render(&document, &layers, showcase)?;
     let json_path = folder.write("audit.json", &json)?;
     let report_path = folder.write("report.html", report.as_bytes())?;
 

@@ -8,7 +8,8 @@ use minijinja::{AutoEscape, Environment, context};
 use serde::Serialize;
 
 use super::AuditError;
-use super::catalogue::{MEASURES, Measure};
+use super::catalogue::{MEASURES, Measure, Scale};
+use super::choice::Showcase;
 use super::document::Document;
 use super::measure::{HeadMeasures, label_counts};
 use super::svg;
@@ -22,7 +23,8 @@ const SCRIPT: &str = include_str!("../../templates/report.js");
 #[derive(Serialize)]
 struct PageData<'document> {
     tokens: Vec<PageToken<'document>>,
-    first: usize,
+    first_query: usize,
+    first_head: usize,
     layers: usize,
     heads: usize,
     measures: Vec<&'static str>,
@@ -46,11 +48,11 @@ struct PageQuery {
     keys: Vec<Vec<usize>>,
 }
 
-/// Renders the page; the posterior of token `first` is shown at the start.
+/// Renders the page, which shows the posterior of `first` at the start.
 pub fn render(
     document: &Document,
     layers: &[Vec<HeadMeasures>],
-    first: usize,
+    first: Showcase,
 ) -> Result<String, AuditError> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
@@ -58,14 +60,21 @@ pub fn render(
     let all: Vec<&HeadMeasures> = layers.iter().flatten().collect();
     let maps: Vec<Value> = MEASURES
         .iter()
+        // On its logarithmic scale the effective number of keys has the same map as the entropy.
+        .filter(|measure| measure.name != "entropy")
         .map(|measure| {
             let (picture, [low, high]) = svg::map(layers, measure);
+            let clipped = measure.scale != Scale::FromZero;
+            let end = |sign: &str, value| match clipped {
+                true => format!("{sign} {}", svg::readable(value)),
+                false => svg::readable(value),
+            };
             context! {
                 title => measure.title,
                 definition => measure.definition,
                 picture => Value::from_safe_string(picture),
-                low => svg::readable(low),
-                high => svg::readable(high),
+                low => end("≤", low),
+                high => end("≥", high),
             }
         })
         .collect();
@@ -133,14 +142,16 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 fn page_data(
     document: &Document,
     layers: &[Vec<HeadMeasures>],
-    first: usize,
+    first: Showcase,
 ) -> Result<String, AuditError> {
     let heads = || layers.iter().flatten();
+    let head_count = layers.first().map_or(0, Vec::len);
     let data = PageData {
         tokens: page_tokens(document),
-        first,
+        first_query: first.query,
+        first_head: first.layer * head_count + first.head,
         layers: layers.len(),
-        heads: layers.first().map_or(0, Vec::len),
+        heads: head_count,
         measures: MEASURES.iter().map(|measure| measure.title).collect(),
         head_labels: heads().map(|head| head.label.name()).collect(),
         head_measures: heads()
@@ -168,20 +179,19 @@ fn flat(keys: &[(usize, f64)]) -> Vec<usize> {
 fn page_tokens(document: &Document) -> Vec<PageToken<'_>> {
     let text = document.text.text.as_str();
     let mut reached = 0;
-    document
-        .text
-        .tokens
-        .iter()
-        .map(|token| {
-            // Tokens that are parts of one character share its bytes; only the first shows it.
-            let start = token.start.max(reached);
-            let written = text.get(start..token.end).filter(|_| start < token.end);
-            let before = text.get(reached..start).unwrap_or("");
-            reached = reached.max(token.end);
-            match written {
-                Some(written) => PageToken { text: written, before, added: false },
-                None => PageToken { text: &token.piece, before, added: true },
-            }
-        })
-        .collect()
+    let mut tokens = Vec::with_capacity(document.text.tokens.len());
+    for token in &document.text.tokens {
+        // Tokens that are parts of one character share its bytes; only the first shows it.
+        let covered = text.get(token.start.max(reached)..token.end).unwrap_or("");
+        // The space before a word belongs to its token, but not under its highlight.
+        let word = if covered.trim().is_empty() { covered } else { covered.trim_start() };
+        let start = token.end.max(reached) - word.len();
+        let before = text.get(reached..start).unwrap_or("");
+        tokens.push(match word {
+            "" => PageToken { text: &token.piece, before, added: true },
+            word => PageToken { text: word, before, added: false },
+        });
+        reached = reached.max(token.end);
+    }
+    tokens
 }

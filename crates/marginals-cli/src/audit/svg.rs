@@ -20,7 +20,7 @@ const AXIS: f64 = 20.0;
 /// Returns the picture and the values at the two ends of its ramp.
 pub fn map(layers: &[Vec<HeadMeasures>], measure: &Measure) -> (String, [f64; 2]) {
     let values = layers.iter().flatten().map(measure.of);
-    let ends = ends(values, measure.scale);
+    let ends = ramp(values, measure.scale);
     let picture = cells(layers, measure.title, |head| {
         let value = (measure.of)(head);
         let class = match place(value, ends, measure.scale) {
@@ -241,17 +241,35 @@ pub fn scatter(layers: &[Vec<HeadMeasures>], across: &Measure, up: &Measure) -> 
     svg
 }
 
-/// The two ends of a scale over the finite values.
-fn ends(values: impl Iterator<Item = f64>, scale: Scale) -> [f64; 2] {
+/// The values that have a place on the scale, in ascending order.
+fn placeable(values: impl Iterator<Item = f64>, scale: Scale) -> Vec<f64> {
     let usable = |value: &f64| value.is_finite() && (scale != Scale::Logarithmic || *value > 0.0);
-    let (low, high) = values
-        .filter(usable)
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+    let mut values: Vec<f64> = values.filter(usable).collect();
+    values.sort_unstable_by(f64::total_cmp);
+    values
+}
+
+/// The two ends of an axis; infinite, the lower above the upper, when nothing has a place on it.
+fn ends(values: impl Iterator<Item = f64>, scale: Scale) -> [f64; 2] {
+    let values = placeable(values, scale);
+    let (Some(&low), Some(&high)) = (values.first(), values.last()) else {
+        return [f64::INFINITY, f64::NEG_INFINITY];
+    };
     match scale {
-        Scale::Share => [0.0, 1.0],
         Scale::FromZero => [0.0, high.max(0.0)],
         Scale::Range | Scale::Logarithmic => [low, high],
     }
+}
+
+/// The two ends of a map's ramp: an axis's, but without the outermost hundredth on either side
+/// where the scale does not begin at 0. One outlier would leave most of the ramp unused.
+fn ramp(values: impl Iterator<Item = f64>, scale: Scale) -> [f64; 2] {
+    let values = placeable(values, scale);
+    if scale == Scale::FromZero || values.is_empty() {
+        return ends(values.into_iter(), scale);
+    }
+    let outermost = (values.len() / 100 + 1).min((values.len() - 1) / 2);
+    [values[outermost], values[values.len() - 1 - outermost]]
 }
 
 /// Where a value lies between the ends, from 0 to 1; `None` where it has no place.
@@ -308,7 +326,9 @@ pub fn readable(value: f64) -> String {
         let places = match magnitude {
             m if m >= 100.0 => 0,
             m if m >= 10.0 => 1,
-            _ => 2,
+            m if m >= 0.1 || m == 0.0 => 2,
+            m if m >= 0.01 => 3,
+            _ => 4,
         };
         let text = format!("{value:.places$}");
         match text.contains('.') {
@@ -335,6 +355,7 @@ mod tests {
             (-2.0, "-2"),
             (2.5e7, "2.5e7"),
             (0.000_12, "1.2e-4"),
+            (0.0045, "0.0045"),
             (f64::NAN, "not finite"),
         ];
         for (value, expected) in cases {
@@ -345,7 +366,7 @@ mod tests {
     #[test]
     fn axes_carry_round_numbers_within_their_ends() {
         assert_eq!(
-            round_values([0.0, 1.0], Scale::Share),
+            round_values([0.0, 1.0], Scale::FromZero),
             [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]
         );
         assert_eq!(round_values([3.0, 60.0], Scale::Logarithmic), [5.0, 10.0, 20.0, 50.0]);
@@ -357,7 +378,7 @@ mod tests {
     fn a_map_of_equal_values_is_drawn_in_the_middle_of_the_ramp() {
         assert_eq!(place(2.0, [2.0, 2.0], Scale::Range), Some(0.5));
         assert_eq!(place(2.0, [2.0, 2.0], Scale::Logarithmic), Some(0.5));
-        assert_eq!(place(f64::NAN, [0.0, 1.0], Scale::Share), None);
+        assert_eq!(place(f64::NAN, [0.0, 1.0], Scale::FromZero), None);
         assert_eq!(place(0.0, [1.0, 2.0], Scale::Logarithmic), None);
     }
 }

@@ -56,8 +56,8 @@ pub fn table(document: &Document, layers: &[Vec<HeadMeasures>], style: Style) ->
                 let (_, width, digits) = measure.column;
                 let _ = write!(out, "  {}", number((measure.of)(measures), width, digits));
             }
-            let piece = text.tokens.get(measures.heaviest_key).map_or("", |t| t.piece.as_str());
-            let _ = writeln!(out, "  {} {}", measures.heaviest_key, paint("2", piece));
+            let written = text.written(measures.heaviest_key);
+            let _ = writeln!(out, "  {} {}", measures.heaviest_key, paint("2", &written));
         }
         if layer + 1 < layers.len() {
             out.push('\n');
