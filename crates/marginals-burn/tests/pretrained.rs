@@ -4,8 +4,8 @@
 
 mod common;
 
-use common::{PlainRows, model, reference, workspace};
-use marginals_burn::Transformer;
+use common::{Entropies, model, reference, workspace};
+use marginals_burn::{PosteriorMean, Transformer};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -68,7 +68,7 @@ fn minilm_embeds_sentences_as_the_reference_does() {
     for sentence in &expected.sentences {
         let tokens = model.tokenizer.encode(&sentence.text, None).unwrap();
         assert_eq!(tokens.ids, sentence.ids, "{}", sentence.text);
-        let embedding = bert.embed(&tokens, &mut PlainRows::default()).unwrap();
+        let embedding = bert.embed(&tokens, &mut PosteriorMean).unwrap();
         let embedding: Vec<f64> = embedding.into_iter().map(f64::from).collect();
         let difference = largest_difference(&embedding, &sentence.embedding);
         assert!(difference < 1e-5, "{}: {difference:e}", sentence.text);
@@ -81,7 +81,7 @@ fn minilm_entropies_are_those_of_the_full_matrices() {
     let expected: MiniLm = reference("minilm.json");
 
     let tokens = model.tokenizer.encode(&expected.sentences[0].text, None).unwrap();
-    let mut rows = PlainRows::default();
+    let mut rows = Entropies::default();
     model.run(&tokens, &mut rows).unwrap();
     let difference = largest_difference(
         rows.entropy.iter().flatten().flatten(),
@@ -91,7 +91,7 @@ fn minilm_entropies_are_those_of_the_full_matrices() {
 
     let tokens = model.tokenizer.encode(&bundled_text(), None).unwrap();
     assert_eq!(tokens.ids, expected.bundled_ids);
-    let mut rows = PlainRows::default();
+    let mut rows = Entropies::default();
     model.run(&tokens, &mut rows).unwrap();
     let difference = largest_difference(
         &head_means(&rows.entropy),
@@ -109,7 +109,7 @@ fn smollm2_continues_prompts_as_the_reference_does() {
     for prompt in &expected.prompts {
         let tokens = model.tokenizer.encode(&prompt.text, None).unwrap();
         assert_eq!(tokens.ids, prompt.ids, "{}", prompt.text);
-        let hidden = llama.forward(&tokens, &mut PlainRows::default()).unwrap();
+        let hidden = llama.forward(&tokens, &mut PosteriorMean).unwrap();
         let next = llama.next_token_log_probabilities(&hidden, tokens.len() - 1);
         let likeliest =
             (0..next.len()).max_by(|a, b| next[*a].total_cmp(&next[*b])).expect("a vocabulary");
@@ -128,7 +128,7 @@ fn smollm2_entropies_are_those_of_the_full_matrices() {
     assert_eq!(whole.ids, expected.bundled_ids);
     let tokens = model.tokenizer.encode(&bundled_text(), Some(expected.bundled_tokens)).unwrap();
     assert_eq!(tokens.len(), expected.bundled_tokens);
-    let mut rows = PlainRows::default();
+    let mut rows = Entropies::default();
     model.run(&tokens, &mut rows).unwrap();
     let difference = largest_difference(
         &head_means(&rows.entropy),

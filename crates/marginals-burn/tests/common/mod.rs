@@ -1,11 +1,12 @@
-//! Models to test with, and a plain attention to compare the engine's with.
+//! Models to test with, and the references they are compared with.
 
 // Each test file uses some of these.
 #![allow(dead_code)]
 
 use std::path::PathBuf;
 
-use marginals_burn::{Attend, Layer, Pretrained, Visible};
+use marginals::question::{Entropy, Mean};
+use marginals_burn::{Attend, Layer, Pretrained};
 use ndarray::Array4;
 use serde::de::DeserializeOwned;
 
@@ -31,56 +32,24 @@ pub fn reference<T: DeserializeOwned>(name: &str) -> T {
     serde_json::from_str(&text).expect("the reference has the fields of the test")
 }
 
-/// Softmax attention one row at a time in `f64`, by the definition.
+/// Plain inference that also keeps the entropies of every row.
 #[derive(Default)]
-pub struct PlainRows {
+pub struct Entropies {
     /// `[layer][head][query]`, in nats.
     pub entropy: Vec<Vec<Vec<f64>>>,
 }
 
-impl Attend for PlainRows {
+impl Attend for Entropies {
     fn attend(&mut self, layer: &Layer<'_>) -> Result<Array4<f32>, String> {
-        let (_, heads, nodes, dim) = layer.queries.dim();
-        let group = heads / layer.keys.dim().1;
-        let mut mean = Array4::zeros((1, heads, nodes, dim));
-        let mut layer_entropy = Vec::new();
-        for head in 0..heads {
-            let mut head_entropy = Vec::new();
-            for query in 0..nodes {
-                let visible = match layer.visible {
-                    Visible::All => nodes,
-                    Visible::Before => query + 1,
-                };
-                let scores: Vec<f64> = (0..visible)
-                    .map(|key| {
-                        (0..dim)
-                            .map(|d| {
-                                f64::from(layer.queries[[0, head, query, d]])
-                                    * f64::from(layer.keys[[0, head / group, key, d]])
-                            })
-                            .sum::<f64>()
-                            * f64::from(layer.scale)
-                    })
-                    .collect();
-                let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
-                let log_partition = largest + sum.ln();
-                let mut entropy = 0.0;
-                for (key, score) in scores.iter().enumerate() {
-                    let log_probability = score - log_partition;
-                    let probability = log_probability.exp();
-                    entropy -= probability * log_probability;
-                    for d in 0..dim {
-                        mean[[0, head, query, d]] += (probability
-                            * f64::from(layer.values[[0, head / group, key, d]]))
-                            as f32;
-                    }
-                }
-                head_entropy.push(entropy);
-            }
-            layer_entropy.push(head_entropy);
-        }
-        self.entropy.push(layer_entropy);
+        let (mean, entropy) =
+            layer.ask((Mean(layer.values), Entropy)).map_err(|error| error.to_string())?;
+        let heads = entropy.outer_iter().flat_map(|batch| {
+            batch
+                .outer_iter()
+                .map(|head| head.iter().copied().map(f64::from).collect())
+                .collect::<Vec<_>>()
+        });
+        self.entropy.push(heads.collect());
         Ok(mean)
     }
 }

@@ -24,7 +24,7 @@ use self::terminal::Style;
 use crate::output::{OutputError, OutputFolder, print};
 
 /// Read when no text is given: the opening of Jane Austen's novel of 1813.
-const BUNDLED_TEXT: &str = include_str!("../../data/pride-and-prejudice.txt");
+const BUNDLED_TEXT: &str = include_str!("../data/pride-and-prejudice.txt");
 const BUNDLED_SOURCE: &str = "the opening of Pride and Prejudice";
 
 /// Show what each attention head of a trained transformer believes, how sure it is, and what would
