@@ -21,7 +21,7 @@ use marginals_burn::{ModelError, Pretrained, Tokens, Visible};
 use self::document::{Document, ModelSection, TextSection, TokenSection};
 use self::measure::Collector;
 use self::terminal::Style;
-use crate::output::{OutputError, OutputFolder, print};
+use crate::output::{self, PrintError, WriteError};
 
 /// Read when no text is given: the opening of Jane Austen's novel of 1813.
 const BUNDLED_TEXT: &str = include_str!("../data/pride-and-prejudice.txt");
@@ -32,7 +32,7 @@ const BUNDLED_SOURCE: &str = "the opening of Pride and Prejudice";
 ///
 /// Runs the model over the text, asks every head's posterior in one pass per layer, and writes
 /// audit.json and a self-contained report.html next to a table on the terminal.
-#[derive(Args)]
+#[derive(Debug, Args)]
 pub struct Arguments {
     /// A folder with config.json, model.safetensors and tokenizer.json (BERT or Llama), or a GGUF
     /// file (Llama)
@@ -56,7 +56,7 @@ pub struct Arguments {
     query: Option<usize>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
     /// A table
     Text,
@@ -70,7 +70,9 @@ pub enum AuditError {
     #[error(transparent)]
     Model(#[from] ModelError),
     #[error(transparent)]
-    Output(#[from] OutputError),
+    Write(#[from] WriteError),
+    #[error(transparent)]
+    Print(#[from] PrintError),
     #[error("cannot read the text `{}`: {source}", path.display())]
     Text { path: PathBuf, source: io::Error },
     #[error("`--query {query}` names no token: the text has {tokens} tokens, counted from 0")]
@@ -95,7 +97,7 @@ pub fn run(arguments: &Arguments) -> Result<(), AuditError> {
 
 fn audit(arguments: &Arguments) -> Result<(), AuditError> {
     let (source, text) = read_text(arguments.text.as_deref())?;
-    let folder = OutputFolder::prepare(&arguments.out)?;
+    output::prepare_folder(&arguments.out)?;
     let model = Pretrained::open(&arguments.model)?;
     let tokens = model.tokenizer.encode(&text, arguments.tokens.map(NonZeroUsize::get))?;
     if let Some(query) = arguments.query.filter(|query| *query >= tokens.len()) {
@@ -121,11 +123,13 @@ fn audit(arguments: &Arguments) -> Result<(), AuditError> {
     let json = serde_json::to_vec(&document)?;
     let showcase = choice::showcase(&tokens, &layers, &queries, arguments.query);
     let report = report::render(&document, &layers, showcase)?;
-    let json_path = folder.write("audit.json", &json)?;
-    let report_path = folder.write("report.html", report.as_bytes())?;
+    let (json_path, report_path) =
+        (arguments.out.join("audit.json"), arguments.out.join("report.html"));
+    output::write_whole(&json_path, &json)?;
+    output::write_whole(&report_path, report.as_bytes())?;
 
     match arguments.format {
-        Format::Json => print(&format!("{}\n", String::from_utf8_lossy(&json))),
+        Format::Json => output::print(&format!("{}\n", String::from_utf8_lossy(&json))),
         Format::Text => {
             let style = match io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
                 true => Style::Coloured,
@@ -133,7 +137,7 @@ fn audit(arguments: &Arguments) -> Result<(), AuditError> {
             };
             let table = terminal::table(&document, &layers, style);
             let (report, json) = (report_path.display(), json_path.display());
-            print(&format!("{table}\nReport: {report}\nData:   {json}\n"))
+            output::print(&format!("{table}\nReport: {report}\nData:   {json}\n"))
         }
     }?;
     Ok(())

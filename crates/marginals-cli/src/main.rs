@@ -1,31 +1,36 @@
-//! The `marginals` binary: exact posteriors over the edges of attention, from the command line.
+//! The `marginals` command: posteriors of any tensors, and audits of trained transformers.
 //!
 //! Exit codes: 0 done, 2 anything that went wrong, with one paragraph on standard error.
 
 mod audit;
+mod infer;
 mod output;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-#[derive(Parser)]
-#[command(version, about, max_term_width = 100)]
-struct Arguments {
+/// Attention as exact posterior inference over the edges of a latent graph.
+#[derive(Debug, Parser)]
+#[command(name = "marginals", version, about, max_term_width = 100)]
+struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Subcommand)]
+#[derive(Debug, Subcommand)]
 enum Command {
     Audit(audit::Arguments),
+    /// Answer questions about the posterior of given tensors.
+    Infer(infer::Arguments),
 }
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().command {
-        Command::Audit(arguments) => audit::run(&arguments).map_err(|error| error.to_string()),
+    let result = match Cli::parse().command {
+        Command::Audit(arguments) => audit::run(&arguments).map_err(|e| e.to_string()),
+        Command::Infer(arguments) => infer::run(&arguments).map_err(|e| e.to_string()),
     };
-    match outcome {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("error: {message}");

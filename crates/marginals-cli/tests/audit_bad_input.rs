@@ -173,7 +173,7 @@ fn folders_that_take_no_files() {
     command.arg(scene.path("model")).arg(scene.path("text.txt"));
     let under_a_file = scene.path("text.txt").join("out");
     let message = complaint(command.arg("--out").arg(under_a_file));
-    says(&message, &["cannot write into the folder", "--out"]);
+    says(&message, &["cannot write", "text.txt/out", "is writable"]);
 }
 
 #[cfg(target_os = "linux")]
