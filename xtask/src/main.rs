@@ -1,2 +1,40 @@
-//! Project tasks.
-fn main() {}
+//! The tasks of this workspace: `cargo xtask <task>`.
+
+mod bench;
+mod python;
+mod step;
+mod test;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask <task>
+
+  test                          run every check: format, lints, tests, doc tests, docs
+  bench peers [--quick]         measure this engine and PyTorch in alternation
+  bench peers --table           print README's table from the newest results
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (task, rest) = match arguments.split_first() {
+        Some((task, rest)) => (task.as_str(), rest),
+        None => ("help", [].as_slice()),
+    };
+    let outcome = match task {
+        "test" => test::run(rest),
+        "bench" => bench::run(rest),
+        "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        unknown => Err(step::Failure::usage(format!("there is no task `{unknown}`\n\n{USAGE}"))),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
