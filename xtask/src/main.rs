@@ -1,18 +1,22 @@
-//! The tasks of this workspace: `cargo xtask <task>`.
+//! Project tasks: `cargo xtask TASK …`, one module per task.
 
 mod bench;
+mod fetch;
 mod python;
 mod step;
 mod test;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "\
-usage: cargo xtask <task>
+use step::Failure;
 
-  test                          run every check: format, lints, tests, doc tests, docs
-  bench peers [--quick]         measure this engine and PyTorch in alternation
-  bench peers --table           print README's table from the newest results
+const USAGE: &str = "\
+usage: cargo xtask TASK
+
+  test                     run every check: format, lints, docs, tests, doc tests
+  fetch MODEL              bring a pinned pretrained model into models/ (minilm, smollm2)
+  bench peers [--quick]    measure this engine and PyTorch in alternation
+  bench peers --table      print README's table from the newest results
 ";
 
 fn main() -> ExitCode {
@@ -23,12 +27,13 @@ fn main() -> ExitCode {
     };
     let outcome = match task {
         "test" => test::run(rest),
+        "fetch" => fetch::run(rest).map_err(Failure::usage),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;
         }
-        unknown => Err(step::Failure::usage(format!("there is no task `{unknown}`\n\n{USAGE}"))),
+        unknown => Err(Failure::usage(format!("there is no task `{unknown}`\n\n{USAGE}"))),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
