@@ -1,52 +1,109 @@
 //! Exponentials of whole tiles against known normalisers.
 
+use crate::math::{exp, exp_nonpositive, log_1p_of_fraction, zero};
+use crate::simd::{Kernel, Simd, run};
 use crate::{InstructionSet, Real, TileMut};
-
-#[inline(always)]
-fn probability<T: Real>(score: T, log_partition: T) -> T {
-    if score == T::neg_infinity() || log_partition == T::neg_infinity() {
-        T::zero()
-    } else {
-        (score.min(T::max_value()) - log_partition).exp()
-    }
-}
 
 /// θ ← exp(θ − `log_partition[i]`): the posterior of a tile whose rows are normalised. A row whose
 /// log-partition is −∞ has no possible edge and becomes 0.
-pub fn exp_rows<T: Real>(_set: InstructionSet, mut tile: TileMut<'_, T>, log_partition: &[T]) {
-    for (i, &log_partition) in log_partition[..tile.rows].iter().enumerate() {
-        for x in tile.row_mut(i) {
-            *x = if x.is_nan() { *x } else { probability(*x, log_partition) };
+pub fn exp_rows<T: Real>(set: InstructionSet, tile: TileMut<'_, T>, log_partition: &[T]) {
+    run(set, ExpRows { tile, log_partition });
+}
+
+struct ExpRows<'a, T> {
+    tile: TileMut<'a, T>,
+    log_partition: &'a [T],
+}
+
+/// exp(score − log-partition) with the crate's rules: 0 for an impossible edge and for a
+/// log-partition of −∞, NaN for a score of NaN.
+#[inline(always)]
+fn probability<S: Simd>(simd: S, score: S::Vector, log_partition: S::Vector) -> S::Vector {
+    let impossible = simd.splat(num_traits::Float::neg_infinity());
+    let highest = simd.splat(num_traits::Float::max_value());
+    let p = exp(simd, simd.sub(simd.min(highest, score), log_partition));
+    let zero = simd.splat(zero::<S>());
+    let nothing = simd.select(simd.equal(score, score), zero, score);
+    let p = simd.select(simd.equal(log_partition, impossible), nothing, p);
+    simd.select(simd.equal(score, impossible), zero, p)
+}
+
+impl<T: Real> Kernel<T> for ExpRows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<Element = T>>(self, simd: S) {
+        let Self { mut tile, log_partition } = self;
+        let fill = simd.splat(T::neg_infinity());
+        for (i, &log_partition) in log_partition[..tile.rows].iter().enumerate() {
+            let log_partition = simd.splat(log_partition);
+            for x in tile.row_mut(i).chunks_mut(S::LANES) {
+                simd.write(x, probability(simd, simd.read(x, fill), log_partition));
+            }
         }
     }
 }
 
 /// θ ← exp(θ − `log_partition[j]`): the same with normalised columns.
-pub fn exp_columns<T: Real>(_set: InstructionSet, mut tile: TileMut<'_, T>, log_partition: &[T]) {
-    for i in 0..tile.rows {
-        for (x, &log_partition) in tile.row_mut(i).iter_mut().zip(log_partition) {
-            *x = if x.is_nan() { *x } else { probability(*x, log_partition) };
+pub fn exp_columns<T: Real>(set: InstructionSet, tile: TileMut<'_, T>, log_partition: &[T]) {
+    run(set, ExpColumns { tile, log_partition });
+}
+
+struct ExpColumns<'a, T> {
+    tile: TileMut<'a, T>,
+    log_partition: &'a [T],
+}
+
+impl<T: Real> Kernel<T> for ExpColumns<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<Element = T>>(self, simd: S) {
+        let Self { mut tile, log_partition } = self;
+        let log_partition = &log_partition[..tile.columns];
+        let fill = simd.splat(T::neg_infinity());
+        for i in 0..tile.rows {
+            let row = tile.row_mut(i).chunks_mut(S::LANES);
+            for (x, log_partition) in row.zip(log_partition.chunks(S::LANES)) {
+                let log_partition = simd.read(log_partition, fill);
+                simd.write(x, probability(simd, simd.read(x, fill), log_partition));
+            }
         }
     }
 }
 
 /// θ ← σ(θ) = 1/(1 + e^−θ), and `log_partition[i] += Σ_j log(1 + e^θ)`: the posterior and the
 /// log-partition of independent edges.
-pub fn logistic_rows<T: Real>(
-    _set: InstructionSet,
-    mut tile: TileMut<'_, T>,
-    log_partition: &mut [T],
-) {
-    for (i, total) in log_partition[..tile.rows].iter_mut().enumerate() {
-        for x in tile.row_mut(i) {
-            // Both from exp(−|θ|), which never overflows.
-            let e = (-x.abs()).exp();
-            *total += x.max(T::zero()) + e.ln_1p();
-            let p = if *x >= T::zero() { T::one() / (T::one() + e) } else { e / (T::one() + e) };
-            if x.is_nan() {
-                *total = *x;
+pub fn logistic_rows<T: Real>(set: InstructionSet, tile: TileMut<'_, T>, log_partition: &mut [T]) {
+    run(set, LogisticRows { tile, log_partition });
+}
+
+struct LogisticRows<'a, T> {
+    tile: TileMut<'a, T>,
+    log_partition: &'a mut [T],
+}
+
+impl<T: Real> Kernel<T> for LogisticRows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<Element = T>>(self, simd: S) {
+        let Self { mut tile, log_partition } = self;
+        let (zero, one) = (simd.splat(T::zero()), simd.splat(T::one()));
+        let impossible = simd.splat(T::neg_infinity());
+        for (i, log_partition) in log_partition[..tile.rows].iter_mut().enumerate() {
+            let mut total = zero;
+            for x in tile.row_mut(i).chunks_mut(S::LANES) {
+                let score = simd.read(x, impossible);
+                // Both from e^−|θ|, which never overflows.
+                let e = exp_nonpositive(simd, simd.min(score, simd.sub(zero, score)));
+                total =
+                    simd.add(total, simd.add(simd.max(zero, score), log_1p_of_fraction(simd, e)));
+                let numerator = simd.select(simd.not_less(score, zero), one, e);
+                let p = simd.div(numerator, simd.add(one, e));
+                simd.write(x, p);
             }
-            *x = p;
+            *log_partition += simd.reduce_add(total);
         }
     }
 }

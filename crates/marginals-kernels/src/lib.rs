@@ -12,17 +12,21 @@
 //! Infinities follow one rule: a score of −∞ is an impossible edge, its exponential is exactly 0,
 //! and 0 times anything is 0. NaN propagates within its own row (or column) only.
 
+mod aligned;
 mod dispatch;
 mod exponential;
 mod gemm;
 mod instruction_set;
+mod math;
 mod online;
 mod panels;
 pub mod random;
 mod real;
+mod simd;
 mod softmax;
 mod tile;
 
+pub use aligned::Aligned;
 pub use exponential::{exp_columns, exp_rows, logistic_rows};
 pub use gemm::{Store, Strided, gemm};
 pub use instruction_set::InstructionSet;

@@ -1,6 +1,8 @@
 //! Running maximum and sum of exponentials, by rows and by columns.
 
-use crate::{InstructionSet, Real, TileMut};
+use crate::math::{exp_nonpositive, zero};
+use crate::simd::{Kernel, Simd, run};
+use crate::{InstructionSet, Real, Tile, TileMut};
 
 /// Running softmax statistics of the rows of a strip, one entry per row.
 ///
@@ -24,42 +26,139 @@ pub struct OnlineRows<'a, T> {
 /// Impossible edges (θ = −∞) become 0 and add nothing to any sum. A row that holds NaN ends with
 /// NaN in `sum` and in its tile row. θ = +∞ counts as the largest finite number, so that two
 /// overflowed scores share the mass instead of giving NaN.
-pub fn online_rows<T: Real>(
-    _set: InstructionSet,
-    mut tile: TileMut<'_, T>,
-    state: OnlineRows<'_, T>,
-) {
-    let OnlineRows { max, sum, rescale, mut score } = state;
-    for i in 0..tile.rows {
-        let row = tile.row_mut(i);
-        let old = max[i];
-        let mut new = old;
-        for &x in row.iter() {
-            // `max` would drop NaN; it comes back through the exponentials below.
-            new = new.max(x.min(T::max_value()));
-        }
-        max[i] = new;
-        let factor =
-            if old == new || old == T::neg_infinity() { T::one() } else { (old - new).exp() };
-        rescale[i] = factor;
-        let before = sum[i];
-        let (mut total, mut moment) = (T::zero(), T::zero());
-        for x in row.iter_mut() {
-            let shifted = x.min(T::max_value()) - new;
-            let shifted = if x.is_nan() { *x } else { shifted };
-            let e = if *x == T::neg_infinity() { T::zero() } else { shifted.exp() };
-            total += e;
-            if e != T::zero() {
-                moment += e * shifted;
+pub fn online_rows<T: Real>(set: InstructionSet, tile: TileMut<'_, T>, state: OnlineRows<'_, T>) {
+    match state.score {
+        Some(_) => run(set, Rows::<T, true> { tile, state }),
+        None => run(set, Rows::<T, false> { tile, state }),
+    }
+}
+
+struct Rows<'a, T, const SCORE: bool> {
+    tile: TileMut<'a, T>,
+    state: OnlineRows<'a, T>,
+}
+
+/// Rows whose maxima are found before any exponential is taken: the reductions of some rows then
+/// hide behind the loads of others.
+const BLOCK: usize = 16;
+
+impl<T: Real, const SCORE: bool> Kernel<T> for Rows<'_, T, SCORE> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<Element = T>>(self, simd: S) {
+        let Self { mut tile, state: OnlineRows { max, sum, rescale, mut score } } = self;
+        let rows = tile.rows;
+        let mut first = 0;
+        while first < rows {
+            let here = BLOCK.min(rows - first);
+            let mut fall = [T::zero(); BLOCK];
+            for i in 0..here {
+                let row = tile.row_mut(first + i);
+                let mut most = row_max(simd, row);
+                if most == T::infinity() {
+                    most = T::max_value();
+                    clamp(simd, row);
+                }
+                let old = max[first + i];
+                let new = if most > old { most } else { old };
+                max[first + i] = new;
+                // From −∞ nothing was accumulated, and −∞ − −∞ is NaN: the factor is then 1.
+                fall[i] =
+                    if old == new || old == T::neg_infinity() { T::zero() } else { old - new };
             }
-            *x = e;
-        }
-        sum[i] = before * factor + total;
-        if let Some(score) = score.as_deref_mut() {
-            let drop = if before > T::zero() { before * (old - new) } else { T::zero() };
-            score[i] = (score[i] + drop) * factor + moment;
+            let mut factor = fall;
+            for x in factor.chunks_mut(S::LANES) {
+                let fill = simd.splat(zero::<S>());
+                simd.write(x, exp_nonpositive(simd, simd.read(x, fill)));
+            }
+            for i in 0..here {
+                let at = first + i;
+                let base = if max[at] == T::neg_infinity() { T::zero() } else { max[at] };
+                let (total, moment) = exponentials::<S, SCORE>(simd, tile.row_mut(at), base);
+                let before = sum[at];
+                sum[at] = before * factor[i] + total;
+                rescale[at] = factor[i];
+                if SCORE && let Some(score) = score.as_deref_mut() {
+                    score[at] = (score[at] + before * fall[i]) * factor[i] + moment;
+                }
+            }
+            first += here;
         }
     }
+}
+
+/// Largest element, NaN aside; −∞ for none.
+#[inline(always)]
+fn row_max<S: Simd>(simd: S, row: &[S::Element]) -> S::Element {
+    let lowest = simd.splat(num_traits::Float::neg_infinity());
+    let mut most = [lowest; 4];
+    let mut blocks = row.chunks_exact(4 * S::LANES);
+    for block in &mut blocks {
+        for k in 0..4 {
+            // The order of the operands matters: NaN must lose.
+            most[k] = simd.max(simd.read(&block[k * S::LANES..], lowest), most[k]);
+        }
+    }
+    for x in blocks.remainder().chunks(S::LANES) {
+        most[0] = simd.max(simd.read(x, lowest), most[0]);
+    }
+    simd.reduce_max(simd.max(simd.max(most[0], most[1]), simd.max(most[2], most[3])))
+}
+
+/// +∞ ← the largest finite number. Rows that overflowed are rare: they pay for this pass.
+#[inline(always)]
+fn clamp<S: Simd>(simd: S, row: &mut [S::Element]) {
+    let highest = simd.splat(num_traits::Float::max_value());
+    for x in row.chunks_mut(S::LANES) {
+        simd.write(x, simd.min(highest, simd.read(x, highest)));
+    }
+}
+
+/// θ ← e = exp(θ − base); returns Σ e and, if wanted, Σ e (θ − base).
+#[inline(always)]
+fn exponentials<S: Simd, const SCORE: bool>(
+    simd: S,
+    row: &mut [S::Element],
+    base: S::Element,
+) -> (S::Element, S::Element) {
+    let nothing = simd.splat(zero::<S>());
+    let base = simd.splat(base);
+    let mut total = [nothing; 4];
+    let mut moment = [nothing; 4];
+    let mut blocks = row.chunks_exact_mut(4 * S::LANES);
+    for block in &mut blocks {
+        for k in 0..4 {
+            let x = &mut block[k * S::LANES..][..S::LANES];
+            let shifted = simd.sub(simd.read(x, nothing), base);
+            let e = exp_nonpositive(simd, shifted);
+            simd.write(x, e);
+            total[k] = simd.add(total[k], e);
+            if SCORE {
+                moment[k] = add_moment(simd, e, shifted, moment[k]);
+            }
+        }
+    }
+    for x in blocks.into_remainder().chunks_mut(S::LANES) {
+        let impossible = simd.splat(num_traits::Float::neg_infinity());
+        let shifted = simd.sub(simd.read(x, impossible), base);
+        let e = exp_nonpositive(simd, shifted);
+        simd.write(x, e);
+        total[0] = simd.add(total[0], e);
+        if SCORE {
+            moment[0] = add_moment(simd, e, shifted, moment[0]);
+        }
+    }
+    let sum =
+        |x: [S::Vector; 4]| simd.reduce_add(simd.add(simd.add(x[0], x[1]), simd.add(x[2], x[3])));
+    (sum(total), if SCORE { sum(moment) } else { zero::<S>() })
+}
+
+/// moment + e · shifted, where e = 0 adds nothing although `shifted` may be −∞.
+#[inline(always)]
+fn add_moment<S: Simd>(simd: S, e: S::Vector, shifted: S::Vector, moment: S::Vector) -> S::Vector {
+    let none = simd.equal(e, simd.splat(zero::<S>()));
+    simd.select(none, moment, simd.mul_add(e, shifted, moment))
 }
 
 /// Running log-sum-exp of the columns of a strip, one entry per column of the tile.
@@ -77,26 +176,49 @@ pub struct OnlineColumns<'a, T> {
 ///
 /// The rules for −∞, +∞ and NaN are those of [`online_rows`], by column.
 pub fn online_columns<T: Real>(
-    _set: InstructionSet,
-    tile: crate::Tile<'_, T>,
+    set: InstructionSet,
+    tile: Tile<'_, T>,
     state: OnlineColumns<'_, T>,
 ) {
-    let OnlineColumns { max, sum } = state;
-    for j in 0..tile.columns {
-        let old = max[j];
-        let mut new = old;
-        for i in 0..tile.rows {
-            new = new.max(tile.row(i)[j].min(T::max_value()));
-        }
-        max[j] = new;
-        let mut total =
-            if old == new || sum[j] == T::zero() { sum[j] } else { sum[j] * (old - new).exp() };
-        for i in 0..tile.rows {
-            let x = tile.row(i)[j];
-            if x != T::neg_infinity() {
-                total += if x.is_nan() { x } else { (x.min(T::max_value()) - new).exp() };
+    run(set, Columns { tile, state });
+}
+
+struct Columns<'a, T> {
+    tile: Tile<'a, T>,
+    state: OnlineColumns<'a, T>,
+}
+
+impl<T: Real> Kernel<T> for Columns<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<Element = T>>(self, simd: S) {
+        let Self { tile, state: OnlineColumns { max, sum } } = self;
+        let lowest = simd.splat(T::neg_infinity());
+        let highest = simd.splat(T::max_value());
+        let nothing = simd.splat(T::zero());
+        let (max, sum) = (&mut max[..tile.columns], &mut sum[..tile.columns]);
+        let columns = (0..tile.columns).step_by(S::LANES);
+        for ((first, max), sum) in
+            columns.zip(max.chunks_mut(S::LANES)).zip(sum.chunks_mut(S::LANES))
+        {
+            let width = max.len();
+            let old = simd.read(max, lowest);
+            let mut new = old;
+            for i in 0..tile.rows {
+                new = simd.max(simd.read(&tile.row(i)[first..][..width], lowest), new);
             }
+            new = simd.min(new, highest);
+            simd.write(max, new);
+            let base = simd.select(simd.equal(new, lowest), nothing, new);
+            let mut total = simd.read(sum, nothing);
+            total = simd.mul(total, exp_nonpositive(simd, simd.sub(old, base)));
+            for i in 0..tile.rows {
+                let x = simd.read(&tile.row(i)[first..][..width], lowest);
+                let e = exp_nonpositive(simd, simd.sub(simd.min(highest, x), base));
+                total = simd.add(total, e);
+            }
+            simd.write(sum, total);
         }
-        sum[j] = total;
     }
 }

@@ -2,7 +2,7 @@
 
 use num_traits::Float;
 
-/// A type the kernels compute in: `f32` or `f64`.
+/// A type the kernels compute in: `f32` or `f64`, and no other.
 pub trait Real:
     Float
     + num_traits::NumAssign
@@ -13,6 +13,8 @@ pub trait Real:
     + std::fmt::Debug
     + std::fmt::Display
     + Stored
+    + crate::math::Elementary
+    + crate::simd::Vectors
     + 'static
 {
     /// Nearest value of this type.
@@ -66,12 +68,14 @@ impl Stored for f64 {
 impl Stored for half::bf16 {
     #[inline(always)]
     fn widen<T: Real>(self) -> T {
-        T::of(self.to_f64())
+        // Through f32, which both half types fit in: the step to f64 and back vanishes.
+        T::of(f64::from(self.to_f32()))
     }
 }
 impl Stored for half::f16 {
     #[inline(always)]
     fn widen<T: Real>(self) -> T {
-        T::of(self.to_f64())
+        // Through f32, which both half types fit in: the step to f64 and back vanishes.
+        T::of(f64::from(self.to_f32()))
     }
 }

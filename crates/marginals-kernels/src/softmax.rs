@@ -1,42 +1,131 @@
 //! Weighted sums over tiles, and the backward step of the softmax.
 
+use crate::math::{exp, zero};
+use crate::simd::{Kernel, Simd, run};
 use crate::{InstructionSet, Real, Tile, TileMut};
 
 /// `tile[i, ·] *= factor[i]`, skipping rows whose factor is 1.
-pub fn scale_rows<T: Real>(_set: InstructionSet, mut tile: TileMut<'_, T>, factor: &[T]) {
-    for (i, &factor) in factor[..tile.rows].iter().enumerate() {
-        if factor != T::one() {
-            tile.row_mut(i).iter_mut().for_each(|x| *x *= factor);
+pub fn scale_rows<T: Real>(set: InstructionSet, tile: TileMut<'_, T>, factor: &[T]) {
+    // Once the maxima have settled nothing is left to do: say so without entering the kernel.
+    if factor[..tile.rows].iter().any(|&factor| factor != T::one()) {
+        run(set, ScaleRows { tile, factor });
+    }
+}
+
+struct ScaleRows<'a, T> {
+    tile: TileMut<'a, T>,
+    factor: &'a [T],
+}
+
+impl<T: Real> Kernel<T> for ScaleRows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<Element = T>>(self, simd: S) {
+        let Self { mut tile, factor } = self;
+        for (i, &factor) in factor[..tile.rows].iter().enumerate() {
+            if factor != T::one() {
+                let factor = simd.splat(factor);
+                for x in tile.row_mut(i).chunks_mut(S::LANES) {
+                    simd.write(x, simd.mul(simd.read(x, factor), factor));
+                }
+            }
         }
     }
 }
 
 /// `sum[i] += Σ_j weight[i, j] · value[i, j]`, where a weight of 0 contributes 0 whatever the value.
 pub fn dot_rows<T: Real>(
-    _set: InstructionSet,
+    set: InstructionSet,
     weight: Tile<'_, T>,
     value: Tile<'_, T>,
     sum: &mut [T],
 ) {
-    for (i, sum) in sum[..weight.rows].iter_mut().enumerate() {
-        let mut total = T::zero();
-        for (&w, &x) in weight.row(i).iter().zip(value.row(i)) {
-            total += if w == T::zero() { T::zero() } else { w * x };
+    run(set, DotRows { weight, value, sum });
+}
+
+struct DotRows<'a, T> {
+    weight: Tile<'a, T>,
+    value: Tile<'a, T>,
+    sum: &'a mut [T],
+}
+
+/// sum + weight · value, where a weight of 0 adds nothing.
+#[inline(always)]
+fn add_weighted<S: Simd>(
+    simd: S,
+    weight: S::Vector,
+    value: S::Vector,
+    sum: S::Vector,
+) -> S::Vector {
+    let none = simd.equal(weight, simd.splat(zero::<S>()));
+    simd.select(none, sum, simd.mul_add(weight, value, sum))
+}
+
+impl<T: Real> Kernel<T> for DotRows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<Element = T>>(self, simd: S) {
+        let Self { weight, value, sum } = self;
+        let zero = simd.splat(T::zero());
+        for (i, sum) in sum[..weight.rows].iter_mut().enumerate() {
+            let weights = weight.row(i);
+            let values = &value.row(i)[..weights.len()];
+            let mut total = [zero; 4];
+            let whole = weights.len() / (4 * S::LANES) * (4 * S::LANES);
+            let (weights, weights_tail) = weights.split_at(whole);
+            let (values, values_tail) = values.split_at(whole);
+            for (w, x) in weights.chunks_exact(4 * S::LANES).zip(values.chunks_exact(4 * S::LANES))
+            {
+                for k in 0..4 {
+                    let w = simd.read(&w[k * S::LANES..], zero);
+                    let x = simd.read(&x[k * S::LANES..], zero);
+                    total[k] = add_weighted(simd, w, x, total[k]);
+                }
+            }
+            for (w, x) in weights_tail.chunks(S::LANES).zip(values_tail.chunks(S::LANES)) {
+                let (w, x) = (simd.read(w, zero), simd.read(x, zero));
+                total[0] = add_weighted(simd, w, x, total[0]);
+            }
+            let total = simd.add(simd.add(total[0], total[1]), simd.add(total[2], total[3]));
+            *sum += simd.reduce_add(total);
         }
-        *sum += total;
     }
 }
 
 /// `sum[j] += Σ_i weight[i, j] · value[i, j]`, with the same rule for a weight of 0.
 pub fn dot_columns<T: Real>(
-    _set: InstructionSet,
+    set: InstructionSet,
     weight: Tile<'_, T>,
     value: Tile<'_, T>,
     sum: &mut [T],
 ) {
-    for i in 0..weight.rows {
-        for ((sum, &w), &x) in sum.iter_mut().zip(weight.row(i)).zip(value.row(i)) {
-            *sum += if w == T::zero() { T::zero() } else { w * x };
+    run(set, DotColumns { weight, value, sum });
+}
+
+struct DotColumns<'a, T> {
+    weight: Tile<'a, T>,
+    value: Tile<'a, T>,
+    sum: &'a mut [T],
+}
+
+impl<T: Real> Kernel<T> for DotColumns<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<Element = T>>(self, simd: S) {
+        let Self { weight, value, sum } = self;
+        let zero = simd.splat(T::zero());
+        let columns = (0..weight.columns).step_by(S::LANES);
+        for (first, sum) in columns.zip(sum[..weight.columns].chunks_mut(S::LANES)) {
+            let mut total = simd.read(sum, zero);
+            for i in 0..weight.rows {
+                let w = simd.read(&weight.row(i)[first..][..sum.len()], zero);
+                let x = simd.read(&value.row(i)[first..][..sum.len()], zero);
+                total = add_weighted(simd, w, x, total);
+            }
+            simd.write(sum, total);
         }
     }
 }
@@ -54,29 +143,68 @@ pub fn dot_columns<T: Real>(
 /// `score_weight` is given when a question that averages θ was asked (entropy). Impossible edges
 /// give exactly 0 in both.
 pub fn softmax_backward<T: Real>(
-    _set: InstructionSet,
-    mut score: TileMut<'_, T>,
-    mut quantity: TileMut<'_, T>,
+    set: InstructionSet,
+    score: TileMut<'_, T>,
+    quantity: TileMut<'_, T>,
     log_partition: &[T],
     score_weight: Option<&[T]>,
     centre: &[T],
 ) {
-    for i in 0..score.rows {
-        let weight = score_weight.map(|w| w[i]);
-        for (x, f) in score.row_mut(i).iter_mut().zip(quantity.row_mut(i)) {
-            let possible = *x != T::neg_infinity() && log_partition[i] != T::neg_infinity();
-            if !possible {
-                (*x, *f) = (T::zero(), T::zero());
+    let rows = score.rows;
+    let (log_partition, centre) = (&log_partition[..rows], &centre[..rows]);
+    match score_weight {
+        Some(weight) => {
+            let score_weight = &weight[..rows];
+            run(set, Backward::<T, true> { score, quantity, log_partition, score_weight, centre });
+        }
+        None => {
+            let score_weight = &[];
+            run(set, Backward::<T, false> { score, quantity, log_partition, score_weight, centre });
+        }
+    }
+}
+
+struct Backward<'a, T, const WEIGHTED: bool> {
+    score: TileMut<'a, T>,
+    quantity: TileMut<'a, T>,
+    log_partition: &'a [T],
+    score_weight: &'a [T],
+    centre: &'a [T],
+}
+
+impl<T: Real, const WEIGHTED: bool> Kernel<T> for Backward<'_, T, WEIGHTED> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<Element = T>>(self, simd: S) {
+        let Self { mut score, mut quantity, log_partition, score_weight, centre } = self;
+        let zero = simd.splat(T::zero());
+        let impossible = simd.splat(T::neg_infinity());
+        let highest = simd.splat(T::max_value());
+        for i in 0..score.rows {
+            let (scores, quantities) = (score.row_mut(i), quantity.row_mut(i));
+            if log_partition[i] == T::neg_infinity() {
+                scores.fill(T::zero());
+                quantities[..scores.len()].fill(T::zero());
                 continue;
             }
-            let log_p = if x.is_nan() { *x } else { x.min(T::max_value()) - log_partition[i] };
-            let p = log_p.exp();
-            let mut f_total = *f - centre[i];
-            if let Some(weight) = weight {
-                f_total += weight * log_p;
+            let log_partition = simd.splat(log_partition[i]);
+            let centre = simd.splat(centre[i]);
+            let weight = simd.splat(if WEIGHTED { score_weight[i] } else { T::zero() });
+            let chunks = scores.chunks_mut(S::LANES).zip(quantities.chunks_mut(S::LANES));
+            for (score, quantity) in chunks {
+                let x = simd.read(score, impossible);
+                let log_p = simd.sub(simd.min(highest, x), log_partition);
+                let p = exp(simd, log_p);
+                let p = simd.select(simd.equal(x, impossible), zero, p);
+                let mut f = simd.sub(simd.read(quantity, zero), centre);
+                if WEIGHTED {
+                    f = simd.mul_add(weight, log_p, f);
+                }
+                let gradient = simd.select(simd.equal(p, zero), zero, simd.mul(p, f));
+                simd.write(score, gradient);
+                simd.write(quantity, p);
             }
-            *x = if p == T::zero() { T::zero() } else { p * f_total };
-            *f = p;
         }
     }
 }

@@ -1,1 +1,32 @@
 //! Attention as exact posterior inference over the edges of a latent graph.
+//!
+//! A [`Model`] names the graph (a [`structure`]), what is known about its edges (a structural
+//! [`prior`]), how content makes them likely (a [`potential`]) and what they are used for (a
+//! [`Value`]). Its [`Posterior`] over edges,
+//!
+//! ```text
+//! p(φ | x) = exp(Σ_ij φ_ij θ_ij) / Z(θ),   θ_ij = log w_ij + log ψ(q_i, k_j),   φ ∈ Φ,
+//! ```
+//!
+//! answers any set of [questions](question) in one pass over the keys, in memory that grows with
+//! N and not with N², and differentiates the answers. The mean answer is attention (Singh &
+//! Buckley, arXiv 2304.04556).
+//!
+//! Tensors are [batch, head, node, width]; key heads divide query heads. All information
+//! quantities are in nats. Work is spread over rayon's current thread pool, and the results do not
+//! depend on the number of threads.
+
+mod error;
+mod gradient;
+pub mod infer;
+mod model;
+mod posterior;
+pub mod special;
+mod tensor;
+
+pub use error::Error;
+pub use gradient::{Accumulator, Layout, Parameter, ParameterGradient};
+pub use marginals_kernels::{Real, Tile, TileMut};
+pub use model::{Model, Value, potential, prior, structure};
+pub use posterior::{Pass, Posterior, question};
+pub use tensor::{Block, Element, Shape};

@@ -1,0 +1,179 @@
+//! What can go wrong, named after the argument at fault.
+
+use thiserror::Error;
+
+/// An answer that could not be given: which argument, what was expected, what came, what to do.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A tensor or parameter of the wrong shape.
+    #[error("`{argument}` has shape {found}, expected {expected}. {advice}")]
+    Shape {
+        /// The argument at fault.
+        argument: String,
+        /// The shape it should have.
+        expected: String,
+        /// The shape it has.
+        found: String,
+        /// What to do about it.
+        advice: String,
+    },
+    /// A number outside its range.
+    #[error("`{argument}` is {found}, expected {expected}")]
+    Value {
+        /// The argument at fault.
+        argument: String,
+        /// The range it should lie in.
+        expected: String,
+        /// The value it has.
+        found: String,
+    },
+    /// A tensor that holds NaN where the caller asked for checks.
+    #[error(
+        "`{tensor}` holds NaN at {position:?}. Mend the input, or leave the check out to let NaN \
+         through to the rows it touches"
+    )]
+    NotANumber {
+        /// The tensor.
+        tensor: String,
+        /// Index of the first NaN.
+        position: Vec<usize>,
+    },
+    /// A name that nothing answers to.
+    #[error("there is no {kind} named `{name}`{}. Known: {}", nearest_hint(.nearest), .known.join(", "))]
+    UnknownName {
+        /// What was being named (structure, prior, question …).
+        kind: &'static str,
+        /// The name given.
+        name: String,
+        /// The known name closest to it, where one is close.
+        nearest: Option<String>,
+        /// Every known name.
+        known: Vec<String>,
+    },
+    /// A tensor that the model names and the input lacks.
+    #[error("the model needs the tensor `{name}` ({why}), and the input does not hold it. It holds: {}", .present.join(", "))]
+    MissingTensor {
+        /// The tensor.
+        name: String,
+        /// The part of the model that reads it.
+        why: String,
+        /// The names that are there.
+        present: Vec<String>,
+    },
+    /// A question that this posterior, or this use of it, cannot answer.
+    #[error("`{question}` cannot be answered here: {why}. {instead}")]
+    NotAnswerable {
+        /// The question.
+        question: String,
+        /// The reason.
+        why: String,
+        /// What to ask instead.
+        instead: String,
+    },
+    /// A part that does not define its gradient.
+    #[error("{part} defines no gradient; implement `{method}` for it")]
+    NoGradient {
+        /// The prior or potential.
+        part: String,
+        /// The method that is missing.
+        method: &'static str,
+    },
+    /// A description of a model that does not parse.
+    #[error("the model does not read as {format}: {message}")]
+    Spec {
+        /// TOML or JSON.
+        format: &'static str,
+        /// What the parser said, with the position.
+        message: String,
+    },
+}
+
+fn nearest_hint(nearest: &Option<String>) -> String {
+    nearest.as_ref().map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default()
+}
+
+impl Error {
+    /// A shape error; `expected` is described in words or as a shape.
+    pub fn shape(
+        argument: impl Into<String>,
+        expected: impl Into<String>,
+        found: &[usize],
+        advice: impl Into<String>,
+    ) -> Self {
+        Self::Shape {
+            argument: argument.into(),
+            expected: expected.into(),
+            found: format!("{found:?}"),
+            advice: advice.into(),
+        }
+    }
+
+    /// A number outside its range.
+    pub fn value(
+        argument: impl Into<String>,
+        expected: impl Into<String>,
+        found: impl std::fmt::Display,
+    ) -> Self {
+        Self::Value {
+            argument: argument.into(),
+            expected: expected.into(),
+            found: found.to_string(),
+        }
+    }
+
+    /// An unknown name, with the closest of the known ones.
+    pub fn unknown(kind: &'static str, name: &str, known: &[&str]) -> Self {
+        let nearest = known
+            .iter()
+            .map(|candidate| (edit_distance(name, candidate), *candidate))
+            .min()
+            .filter(|(distance, candidate)| *distance <= 2.max(candidate.len() / 3))
+            .map(|(_, candidate)| candidate.to_owned());
+        Self::UnknownName {
+            kind,
+            name: name.to_owned(),
+            nearest,
+            known: known.iter().map(|&k| k.to_owned()).collect(),
+        }
+    }
+}
+
+/// Levenshtein distance in characters.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, &y) in b.iter().enumerate() {
+            let substitute = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_offered() {
+        let known = ["causal", "window", "geometric"];
+        let Error::UnknownName { nearest, .. } = Error::unknown("prior", "geometrc", &known) else {
+            unreachable!()
+        };
+        assert_eq!(nearest.as_deref(), Some("geometric"));
+        let text = Error::unknown("prior", "quux", &known).to_string();
+        assert!(!text.contains("did you mean"), "{text}");
+        assert!(text.contains("causal, window, geometric"), "{text}");
+    }
+
+    #[test]
+    fn edit_distances() {
+        assert_eq!(edit_distance("kitten", "sitting"), 3);
+        assert_eq!(edit_distance("", "abc"), 3);
+    }
+}

@@ -1,0 +1,125 @@
+//! Learnable parameters of a model and where their gradients are collected.
+
+use marginals_kernels::{Real, Tile};
+use ndarray::{ArrayD, ArrayViewMut4, IxDyn};
+
+use crate::Block;
+
+/// How the gradient of a parameter is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Few numbers: every task sums its own copy in `f64`, and the copies are added in order.
+    Small,
+    /// One number per score, each axis of [B, H, N, M] either whole or of length 1: tasks own
+    /// disjoint regions of one array.
+    Scores,
+}
+
+/// A learnable parameter: its name in gradients and its shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Name, as in `geometric.rho`.
+    pub name: String,
+    /// Shape of the parameter and of its gradient.
+    pub shape: Vec<usize>,
+    /// How its gradient is collected.
+    pub layout: Layout,
+}
+
+impl Parameter {
+    /// A parameter of few numbers.
+    pub fn new(name: &str, shape: &[usize]) -> Self {
+        Self { name: name.to_owned(), shape: shape.to_vec(), layout: Layout::Small }
+    }
+
+    /// A parameter with one number per score; `shape` broadcasts to [B, H, N, M].
+    pub fn scores(name: &str, shape: [usize; 4]) -> Self {
+        Self { name: name.to_owned(), shape: shape.to_vec(), layout: Layout::Scores }
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Where one task adds its part of one parameter's gradient.
+#[derive(Debug)]
+pub enum Accumulator<'a, T> {
+    /// The whole parameter, flat, in `f64`.
+    Small(Vec<f64>),
+    /// The region of a score-shaped parameter that this task owns.
+    Scores {
+        /// The region; an axis the parameter broadcasts over has length 1.
+        region: ArrayViewMut4<'a, T>,
+        /// Key at which the region starts, where keys are not broadcast.
+        first_key: usize,
+        /// Batch entry and head at which it starts, where they are not broadcast.
+        first: (usize, usize),
+    },
+}
+
+impl<T: Real> Accumulator<'_, T> {
+    /// Adds `amount` to entry `index` of a small parameter.
+    #[inline]
+    pub fn add(&mut self, index: usize, amount: f64) {
+        match self {
+            Self::Small(sum) => sum[index] += amount,
+            Self::Scores { .. } => unreachable!("a score-shaped parameter is added by tiles"),
+        }
+    }
+
+    /// The flat entries of a small parameter.
+    pub fn small(&mut self) -> &mut [f64] {
+        match self {
+            Self::Small(sum) => sum,
+            Self::Scores { .. } => unreachable!("a score-shaped parameter is added by tiles"),
+        }
+    }
+
+    /// Adds a tile to a score-shaped parameter, summing over the axes it broadcasts.
+    pub fn add_tile(&mut self, block: &Block, tile: Tile<'_, T>) {
+        let Self::Scores { region, first_key, first } = self else {
+            unreachable!("a small parameter is added by entries")
+        };
+        let shape = region.dim();
+        let b = if shape.0 == 1 { 0 } else { block.batch - first.0 };
+        let h = if shape.1 == 1 { 0 } else { block.head - first.1 };
+        for (r, i) in block.queries.clone().enumerate() {
+            let i = if shape.2 == 1 { 0 } else { i };
+            if shape.3 == 1 {
+                region[[b, h, i, 0]] += tile.row(r).iter().copied().sum();
+            } else {
+                let from = block.keys.start - *first_key;
+                let mut row = region.slice_mut(ndarray::s![b, h, i, from..from + tile.columns]);
+                let row = row.as_slice_mut().expect("the last axis of a gradient is contiguous");
+                row.iter_mut().zip(tile.row(r)).for_each(|(x, &g)| *x += g);
+            }
+        }
+    }
+}
+
+/// The gradient of one parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParameterGradient<T> {
+    /// Name of the parameter.
+    pub name: String,
+    /// Gradient, of the parameter's shape.
+    pub gradient: ArrayD<T>,
+}
+
+impl<T: Real> ParameterGradient<T> {
+    pub(crate) fn from_small(parameter: &Parameter, sum: &[f64]) -> Self {
+        let values = sum.iter().map(|&x| T::of(x)).collect();
+        Self {
+            name: parameter.name.clone(),
+            gradient: ArrayD::from_shape_vec(IxDyn(&parameter.shape), values)
+                .expect("an accumulator has its parameter's length"),
+        }
+    }
+}

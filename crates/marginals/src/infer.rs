@@ -1,0 +1,3 @@
+//! Inference: from a model to what its questions are answered from.
+
+pub mod exact;

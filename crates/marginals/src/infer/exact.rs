@@ -1,0 +1,85 @@
+//! Exact inference in factored structures, by streaming.
+//!
+//! The scores are made in tiles and never kept. A **forward** pass folds them into the
+//! [`Statistics`] that the questions asked are answered from; partial statistics of two key ranges
+//! merge into those of their union. Questions about single edges across factors (column mass,
+//! marginals, samples of sets) take a **second pass** against the normalisers found by the first,
+//! and so does the **backward** pass.
+//!
+//! How work is cut depends on the sizes alone, never on the number of threads, so results are the
+//! same at any thread count.
+
+mod backward;
+mod by_key;
+mod by_query;
+mod forward;
+mod heads;
+mod request;
+mod scorer;
+mod second_pass;
+mod statistics;
+mod summary;
+
+pub use backward::{Gradients, Upstream};
+pub use request::Request;
+pub use statistics::{Candidate, Factors, Statistics, Totals};
+pub use summary::Summary;
+
+pub(crate) use backward::{backward, needs};
+pub(crate) use forward::forward;
+pub(crate) use scorer::Scorer;
+pub(crate) use second_pass::{column_mass, draw_sets, marginals};
+
+/// Queries that share a pass over the keys: their features and accumulators stay in cache.
+const QUERY_BLOCK: usize = 96;
+/// Keys per tile.
+const KEY_BLOCK: usize = 256;
+/// Rows per tile: what the matrix kernels work on at a time.
+const STRIP: usize = 12;
+/// Key blocks start at multiples of this, counted from the first key of a pass, so that they are
+/// whole panels on every instruction set.
+const ALIGN: usize = 64;
+/// Tasks wanted before the keys are split too. A constant, so that the cut does not depend on the
+/// number of threads.
+const TASKS: usize = 16;
+
+/// `range` in blocks of at most `size`, starting at `first` plus a multiple of [`ALIGN`].
+fn blocks(
+    range: std::ops::Range<usize>,
+    first: usize,
+    size: usize,
+) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let start = first + (range.start - first) / ALIGN * ALIGN;
+    let end = if range.is_empty() { start } else { range.end };
+    (start..end).step_by(size).map(move |from| from..(from + size).min(end))
+}
+
+/// `range` cut into at most `parts` runs of whole multiples of [`ALIGN`].
+fn split(range: std::ops::Range<usize>, parts: usize) -> Vec<std::ops::Range<usize>> {
+    let size = range.len().div_ceil(parts.max(1)).next_multiple_of(ALIGN).max(ALIGN);
+    if range.is_empty() {
+        return vec![range];
+    }
+    range.clone().step_by(size).map(|from| from..(from + size).min(range.end)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_cover_a_range_and_start_aligned() {
+        let got: Vec<_> = blocks(70..200, 0, 64).collect();
+        assert_eq!(got, [64..128, 128..192, 192..200]);
+        assert_eq!(blocks(70..70, 0, 64).count(), 0);
+        let got: Vec<_> = blocks(10..100, 10, 256).collect();
+        assert_eq!(got, [10..100]);
+    }
+
+    #[test]
+    fn splits_cover_a_range() {
+        assert_eq!(split(0..200, 2), [0..128, 128..200]);
+        assert_eq!(split(5..5, 4), [5..5]);
+        assert_eq!(split(0..10, 16), [0..10]);
+    }
+}

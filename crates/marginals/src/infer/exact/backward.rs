@@ -1,0 +1,368 @@
+//! The backward pass: gradients of any combination of answers.
+//!
+//! With f_ij the sum of the upstream-weighted quantities averaged,
+//!
+//! ```text
+//! ∂L/∂θ_ij = p_ij (f_ij − E_i[f])          queries choose (keys: E_j)
+//! ∂L/∂θ_ij = p_ij (1 − p_ij) f_ij          independent edges
+//! ```
+//!
+//! so one pass serves every question (the covariance identity for exponential families). Entropy
+//! and KL average log p and log p − log w, which are in f up to a constant of the row; evidence
+//! and KL also depend on the log-weights directly, through the prior's own marginals π_ij.
+
+mod coefficients;
+mod tiles;
+
+use std::ops::Range;
+
+use marginals_kernels::Real;
+use ndarray::{Array2, Array4, ArrayView2, ArrayView3, ArrayView4, ArrayViewMut4, Axis, s};
+use rayon::prelude::*;
+
+use super::request::Request;
+use super::summary::Summary;
+use super::{TASKS, split};
+use crate::gradient::{Accumulator, Layout, ParameterGradient};
+use crate::model::structure::Factorisation;
+use crate::potential::{Features, Place};
+use crate::{Error, Parameter, Posterior, tensor};
+
+use coefficients::Coefficients;
+pub(crate) use coefficients::needs;
+use tiles::HeadBackward;
+
+/// Keys below which a range of them is not worth splitting.
+const FEWEST_KEYS: usize = 1024;
+
+/// Gradients of a loss with respect to answers, each of its answer's shape.
+#[derive(Clone, Copy, Debug)]
+pub struct Upstream<'a, T> {
+    /// Of the mean, [B, H, N, D_v].
+    pub mean: Option<ArrayView4<'a, T>>,
+    /// Of the value variance, [B, H, N, D_v].
+    pub value_variance: Option<ArrayView4<'a, T>>,
+    /// Of the log-partition, [B, H, factors].
+    pub log_partition: Option<ArrayView3<'a, T>>,
+    /// Of the log-evidence, [B, H, factors].
+    pub log_evidence: Option<ArrayView3<'a, T>>,
+    /// Of the entropy, [B, H, factors].
+    pub entropy: Option<ArrayView3<'a, T>>,
+    /// Of the KL, [B, H, factors].
+    pub kl: Option<ArrayView3<'a, T>>,
+    /// Of the column mass, [B, H, M].
+    pub column_mass: Option<ArrayView3<'a, T>>,
+    /// Of the expected distance, [B, H, N].
+    pub expected_distance: Option<ArrayView3<'a, T>>,
+}
+
+impl<T> Default for Upstream<'_, T> {
+    fn default() -> Self {
+        Self {
+            mean: None,
+            value_variance: None,
+            log_partition: None,
+            log_evidence: None,
+            entropy: None,
+            kl: None,
+            column_mass: None,
+            expected_distance: None,
+        }
+    }
+}
+
+/// Gradients of the loss with respect to everything the answers depend on.
+#[derive(Clone, Debug)]
+pub struct Gradients<T> {
+    /// Of the queries.
+    pub q: Array4<T>,
+    /// Of the keys.
+    pub k: Array4<T>,
+    /// Of the values, when a question averaged them.
+    pub v: Option<Array4<T>>,
+    /// Of the learnable parameters: the structure's, then the prior's, then the potential's.
+    pub parameters: Vec<ParameterGradient<T>>,
+}
+
+impl<T: Real> Gradients<T> {
+    /// The gradient of the parameter called `name`.
+    pub fn parameter(&self, name: &str) -> Option<&ndarray::ArrayD<T>> {
+        self.parameters.iter().find(|p| p.name == name).map(|p| &p.gradient)
+    }
+}
+
+/// What every task of one backward pass shares.
+struct Task<'a, 'p, T: Real> {
+    posterior: &'a Posterior<'p, T>,
+    log_partition: &'a [T],
+    prior_log_partition: &'a [T],
+    values: Option<ArrayView4<'a, T>>,
+    coefficients: Coefficients<T>,
+    prior_parameters: Vec<Parameter>,
+    potential_parameters: Vec<Parameter>,
+}
+
+/// What one task returns.
+struct Part<T> {
+    /// Query gradients of the heads it worked on.
+    q: Vec<((usize, usize), Array2<T>)>,
+    /// Key and value gradients of its range of keys, per (batch, key head).
+    k: Vec<((usize, usize), Array2<T>)>,
+    v: Vec<((usize, usize), Array2<T>)>,
+    keys: Range<usize>,
+    prior: Vec<Vec<f64>>,
+    potential: Vec<Vec<f64>>,
+}
+
+/// The backward pass. `summary` must hold what the upstream gradients need (see
+/// [`needs`]).
+pub(crate) fn backward<T: Real>(
+    posterior: &Posterior<'_, T>,
+    request: &Request<'_, T>,
+    summary: &Summary<T>,
+    upstream: &Upstream<'_, T>,
+) -> Result<Gradients<T>, Error> {
+    let shape = &posterior.shape;
+    let task = Task {
+        posterior,
+        log_partition: &summary.log_partition,
+        prior_log_partition: &summary.prior_log_partition,
+        values: request.values.as_ref().map(|v| v.view()),
+        coefficients: Coefficients::new(posterior, summary, upstream, request.value_width()),
+        prior_parameters: posterior.prior.parameters(),
+        potential_parameters: posterior.potential.parameters(),
+    };
+
+    // Tasks own groups of heads that share keys, values or a dense parameter, and a range of keys.
+    let dense = |p: &&Parameter| p.layout == Layout::Scores;
+    let shared = task
+        .prior_parameters
+        .iter()
+        .filter(dense)
+        .any(|p| (p.shape[0] == 1 && shape.batch > 1) || (p.shape[1] == 1 && shape.heads > 1));
+    let key_heads: Vec<(usize, usize)> =
+        (0..shape.batch).flat_map(|b| (0..shape.key_heads).map(move |h| (b, h))).collect();
+    let groups: Vec<Vec<(usize, usize)>> = match shared {
+        true => vec![key_heads],
+        false => key_heads.into_iter().map(|place| vec![place]).collect(),
+    };
+    // A dense parameter shared along the keys cannot be cut by keys.
+    let uncut = task.prior_parameters.iter().filter(dense).any(|p| p.shape[3] == 1);
+    let parts = match uncut {
+        true => 1,
+        false => TASKS.div_ceil(groups.len().max(1)).min(shape.keys.div_ceil(FEWEST_KEYS)).max(1),
+    };
+    let chunks = split(0..shape.keys, parts);
+
+    let mut dense_gradients: Vec<Array4<T>> = task
+        .prior_parameters
+        .iter()
+        .filter(dense)
+        .map(|p| Array4::zeros((p.shape[0], p.shape[1], p.shape[2], p.shape[3])))
+        .collect();
+    let heads = if shared { None } else { Some(shape.group()) };
+    let mut accumulators =
+        regions(&task.prior_parameters, &mut dense_gradients, &groups, &chunks, heads);
+    let tasks: Vec<_> = groups
+        .iter()
+        .flat_map(|group| chunks.iter().map(move |keys| (group, keys.clone())))
+        .zip(&mut accumulators)
+        .collect();
+    let results: Result<Vec<Part<T>>, Error> =
+        tasks.into_par_iter().map(|((group, keys), prior)| task.run(group, keys, prior)).collect();
+    let results = results?;
+    drop(accumulators);
+    Ok(task.collect(results, dense_gradients, summary))
+}
+
+/// Cuts the score-shaped gradients into the regions that tasks own, task by task: by groups of
+/// `heads` query heads (`None`: one group of all), then by ranges of keys.
+fn regions<'a, T: Real>(
+    parameters: &[Parameter],
+    dense: &'a mut [Array4<T>],
+    groups: &[Vec<(usize, usize)>],
+    chunks: &[Range<usize>],
+    heads: Option<usize>,
+) -> Vec<Vec<Accumulator<'a, T>>> {
+    let tasks = groups.len() * chunks.len();
+    let mut all: Vec<Vec<Accumulator<'a, T>>> = (0..tasks).map(|_| Vec::new()).collect();
+    let lengths: Vec<usize> = chunks.iter().map(Range::len).collect();
+    let mut dense = dense.iter_mut();
+    for parameter in parameters {
+        if parameter.layout == Layout::Small {
+            let own = |_: &_| Accumulator::Small(vec![0.0; parameter.len()]);
+            all.iter_mut().for_each(|list| list.push(own(&())));
+            continue;
+        }
+        let gradient = dense.next().expect("one gradient per score-shaped parameter").view_mut();
+        let by_group = match heads {
+            None => vec![gradient],
+            Some(heads) => {
+                let batch = vec![1; gradient.dim().0];
+                let groups_of_heads = vec![heads; gradient.dim().1.div_ceil(heads)];
+                cut(gradient, Axis(0), &batch)
+                    .into_iter()
+                    .flat_map(|entry| cut(entry, Axis(1), &groups_of_heads))
+                    .collect()
+            }
+        };
+        let uncut = parameter.shape[3] == 1;
+        let by_task = by_group.into_iter().flat_map(|group| match uncut {
+            true => vec![group],
+            false => cut(group, Axis(3), &lengths),
+        });
+        for (index, (list, region)) in all.iter_mut().zip(by_task).enumerate() {
+            let (batch, key_head) = groups[index / chunks.len()][0];
+            list.push(Accumulator::Scores {
+                region,
+                first_key: if uncut { 0 } else { chunks[index % chunks.len()].start },
+                first: heads.map_or((0, 0), |heads| (batch, key_head * heads)),
+            });
+        }
+    }
+    all
+}
+
+/// Cuts a view along `axis` into pieces of the given lengths.
+fn cut<'a, T>(
+    view: ArrayViewMut4<'a, T>,
+    axis: Axis,
+    lengths: &[usize],
+) -> Vec<ArrayViewMut4<'a, T>> {
+    let mut rest = Some(view);
+    let mut pieces = Vec::with_capacity(lengths.len());
+    for &length in lengths {
+        let view = rest.take().expect("what is left after each piece");
+        let length = length.min(view.len_of(axis));
+        let (piece, after) = view.split_at(axis, length);
+        pieces.push(piece);
+        rest = Some(after);
+    }
+    pieces
+}
+
+impl<T: Real> Task<'_, '_, T> {
+    fn run(
+        &self,
+        group: &[(usize, usize)],
+        keys: Range<usize>,
+        prior: &mut [Accumulator<'_, T>],
+    ) -> Result<Part<T>, Error> {
+        let posterior = self.posterior;
+        let shape = &posterior.shape;
+        let mut potential: Vec<Vec<f64>> =
+            self.potential_parameters.iter().map(|p| vec![0.0; p.len()]).collect();
+        let (mut q, mut k, mut v) = (Vec::new(), Vec::new(), Vec::new());
+        for &(batch, key_head) in group {
+            let place = Place { shape, batch, head: key_head, first: keys.start };
+            let raw = tensor::contiguous(posterior.k.slice(s![batch, key_head, keys.clone(), ..]));
+            let features = posterior.potential.key_features(place, raw.view());
+            let mut features = Features::new(features, keys.start);
+            if posterior.potential.is_product() {
+                features = features.packed_across().packed_along();
+            }
+            let values = self.values.map(|v| v.slice_move(s![batch, key_head, keys.clone(), ..]));
+            let mut head = HeadBackward::new(self, features, values, keys.clone());
+            for own in 0..shape.group() {
+                let place = (batch, key_head * shape.group() + own);
+                q.push((place, head.add_queries(place, prior, &mut potential)?));
+            }
+            let mut dk = Array2::zeros(raw.raw_dim());
+            let gradient = ArrayView2::from_shape((keys.len(), head.features.depth()), &head.dk)
+                .expect("one gradient per feature");
+            let place = Place { shape, batch, head: key_head, first: keys.start };
+            posterior.potential.key_features_backward(
+                place,
+                raw.view(),
+                gradient,
+                dk.view_mut(),
+                &mut potential,
+            );
+            k.push(((batch, key_head), dk));
+            v.extend(head.into_values().map(|dv| ((batch, key_head), dv)));
+        }
+        let prior = prior
+            .iter()
+            .map(|accumulator| match accumulator {
+                Accumulator::Small(sum) => sum.clone(),
+                Accumulator::Scores { .. } => Vec::new(),
+            })
+            .collect();
+        Ok(Part { q, k, v, keys, prior, potential })
+    }
+
+    /// Puts the parts together, always in the same order.
+    fn collect(
+        &self,
+        parts: Vec<Part<T>>,
+        dense: Vec<Array4<T>>,
+        summary: &Summary<T>,
+    ) -> Gradients<T> {
+        let posterior = self.posterior;
+        let mut gradients = Gradients {
+            q: Array4::zeros(posterior.q.raw_dim()),
+            k: Array4::zeros(posterior.k.raw_dim()),
+            v: self.values.map(|v| Array4::zeros(v.raw_dim())),
+            parameters: Vec::new(),
+        };
+        let zeros = |list: &[Parameter]| -> Vec<Vec<f64>> {
+            list.iter().map(|p| vec![0.0; p.len()]).collect()
+        };
+        let mut prior = zeros(&self.prior_parameters);
+        let mut potential = zeros(&self.potential_parameters);
+        let add = |sums: &mut [Vec<f64>], part: &[Vec<f64>]| {
+            for (sum, part) in sums.iter_mut().zip(part) {
+                sum.iter_mut().zip(part).for_each(|(sum, &g)| *sum += g);
+            }
+        };
+        for part in parts {
+            for ((b, h), dq) in part.q {
+                let mut into = gradients.q.slice_mut(s![b, h, .., ..]);
+                into += &dq;
+            }
+            for ((b, h), dk) in part.k {
+                gradients.k.slice_mut(s![b, h, part.keys.clone(), ..]).assign(&dk);
+            }
+            if let Some(v) = &mut gradients.v {
+                for ((b, h), dv) in part.v {
+                    v.slice_mut(s![b, h, part.keys.clone(), ..]).assign(&dv);
+                }
+            }
+            add(&mut prior, &part.prior);
+            add(&mut potential, &part.potential);
+        }
+
+        let null = posterior.structure.parameters();
+        if let (Factorisation::PerQuery { null: Some(values) }, [parameter]) =
+            (&posterior.factorisation, null.as_slice())
+        {
+            let sum = self.coefficients.null_gradient(&posterior.shape, summary, values);
+            gradients.parameters.push(ParameterGradient::from_small(parameter, &sum));
+        }
+        let mut dense = dense.into_iter();
+        for (parameter, sum) in self.prior_parameters.iter().zip(&prior) {
+            gradients.parameters.push(match parameter.layout {
+                Layout::Small => ParameterGradient::from_small(parameter, sum),
+                Layout::Scores => ParameterGradient {
+                    name: parameter.name.clone(),
+                    gradient: dense.next().expect("one per score-shaped parameter").into_dyn(),
+                },
+            });
+        }
+        for (parameter, sum) in self.potential_parameters.iter().zip(&potential) {
+            gradients.parameters.push(ParameterGradient::from_small(parameter, sum));
+        }
+        number_repeats(&mut gradients.parameters);
+        gradients
+    }
+}
+
+/// Tells parameters of the same name apart: the second `geometric.rho` becomes `geometric.rho.2`.
+fn number_repeats<T>(parameters: &mut [ParameterGradient<T>]) {
+    for i in (1..parameters.len()).rev() {
+        let earlier = parameters[..i].iter().filter(|p| p.name == parameters[i].name).count();
+        if earlier > 0 {
+            parameters[i].name = format!("{}.{}", parameters[i].name, earlier + 1);
+        }
+    }
+}

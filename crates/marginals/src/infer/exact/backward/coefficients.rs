@@ -1,0 +1,187 @@
+//! Upstream gradients turned into what the tiles multiply by.
+
+use marginals_kernels::Real;
+use ndarray::{ArrayView3, ArrayView4};
+
+use super::super::request::Request;
+use super::super::second_pass;
+use super::super::summary::Summary;
+use super::Upstream;
+use crate::model::{self, structure::Factorisation};
+use crate::{Posterior, Shape, Value};
+
+/// Adds to `request` what the backward pass of `upstream` reads from the summary. Returns whether
+/// anything was missing.
+pub(crate) fn needs<T: Real>(request: &mut Request<'_, T>, upstream: &Upstream<'_, T>) -> bool {
+    let variance = upstream.value_variance.is_some();
+    let values = upstream.mean.is_some() || variance;
+    let mut missing = false;
+    let mut want = |flag: &mut bool, wanted: bool| {
+        missing |= wanted && !*flag;
+        *flag |= wanted;
+    };
+    want(&mut request.mean, values);
+    want(&mut request.second_moment, variance);
+    want(&mut request.entropy, upstream.entropy.is_some() || upstream.kl.is_some());
+    want(&mut request.expected_log_weight, upstream.kl.is_some());
+    want(
+        &mut request.prior_log_partition,
+        upstream.kl.is_some() || upstream.log_evidence.is_some(),
+    );
+    want(&mut request.distance, upstream.expected_distance.is_some());
+    missing
+}
+
+/// What tiles multiply by, flat; factor coefficients over [B, H, factors], query coefficients over
+/// [B, H, N] and [B, H, N, D_v].
+pub(super) struct Coefficients<T> {
+    /// On log p in f: −entropy's + KL's. By factor; empty when neither was asked.
+    pub log_p: Vec<T>,
+    /// On the log-partition and the log-evidence together: what multiplies p itself. By factor.
+    pub partition: Vec<T>,
+    /// KL's, on −log w in f. By factor; empty when not asked.
+    pub kl: Vec<T>,
+    /// What multiplies the prior's own marginals π: KL's − evidence's. By factor; empty likewise.
+    pub prior: Vec<T>,
+    /// On v. By query and coordinate; empty when no value was asked.
+    pub mean: Vec<T>,
+    /// On v². The same; empty when no variance was asked.
+    pub second: Vec<T>,
+    /// On |i − j|. By query; empty when not asked.
+    pub distance: Vec<T>,
+    /// On p itself, through the mass that an average is divided by. By query; empty when gathered.
+    pub mass: Vec<T>,
+    /// On the column mass, [B, H, M]; empty when not asked.
+    pub column: Vec<T>,
+    /// E_i[f] of queries that choose, less `partition` and `mass`: what is subtracted from f in a
+    /// row. Empty elsewhere.
+    pub centre: Vec<T>,
+    /// E_i[f] alone.
+    expected: Vec<T>,
+}
+
+fn flat3<T: Real>(array: Option<ArrayView3<'_, T>>) -> Vec<T> {
+    array.map(|a| a.iter().copied().collect()).unwrap_or_default()
+}
+
+fn flat4<T: Real>(array: Option<ArrayView4<'_, T>>) -> Vec<T> {
+    array.map(|a| a.iter().copied().collect()).unwrap_or_default()
+}
+
+/// Entry of a vector that is empty when its question was not asked.
+fn at<T: Real>(values: &[T], index: usize) -> T {
+    values.get(index).copied().unwrap_or(T::zero())
+}
+
+impl<T: Real> Coefficients<T> {
+    pub fn new(
+        posterior: &Posterior<'_, T>,
+        summary: &Summary<T>,
+        upstream: &Upstream<'_, T>,
+        width: usize,
+    ) -> Self {
+        let shape = &posterior.shape;
+        let factors = summary.log_partition.len();
+        let queries = shape.batch * shape.heads * shape.queries;
+        let choosing = matches!(posterior.factorisation, Factorisation::PerQuery { .. });
+
+        let (entropy, kl) = (flat3(upstream.entropy), flat3(upstream.kl));
+        let evidence = flat3(upstream.log_evidence);
+        let log_partition = flat3(upstream.log_partition);
+        let over = |n: usize, asked: bool, f: &dyn Fn(usize) -> T| -> Vec<T> {
+            if asked { (0..n).map(f).collect() } else { Vec::new() }
+        };
+        let asked = |list: &[T]| !list.is_empty();
+        let log_p = over(factors, asked(&entropy) || asked(&kl), &|r| at(&kl, r) - at(&entropy, r));
+        let partition = over(factors, true, &|r| at(&log_partition, r) + at(&evidence, r));
+        let prior =
+            over(factors, asked(&kl) || asked(&evidence), &|r| at(&kl, r) - at(&evidence, r));
+
+        // An average is a gathered sum over the mass: g/m on the sum, and the rest on the mass.
+        let mut mean = flat4(upstream.mean);
+        let mut second = flat4(upstream.value_variance);
+        let mut mass = Vec::new();
+        if posterior.value == Value::Average && (asked(&mean) || asked(&second)) {
+            mass = vec![T::zero(); queries];
+            for (i, through) in mass.iter_mut().enumerate() {
+                let m = summary.mass[i];
+                if m == T::zero() {
+                    mean.iter_mut().skip(i * width).take(width).for_each(|g| *g = T::zero());
+                    second.iter_mut().skip(i * width).take(width).for_each(|g| *g = T::zero());
+                    continue;
+                }
+                for c in i * width..(i + 1) * width {
+                    if let Some(g) = mean.get_mut(c) {
+                        *g /= m;
+                        *through -= *g * summary.mean[c] / m;
+                    }
+                    if let Some(g) = second.get_mut(c) {
+                        let variance = match choosing {
+                            true => summary.second[c] - summary.mean[c] * summary.mean[c],
+                            false => summary.second[c],
+                        };
+                        *g /= m * m;
+                        *through -= (*g + *g) * variance / m;
+                    }
+                }
+            }
+        }
+        // Var = E[v²] − E[v]² where a query has one edge: the second term is linear in p too.
+        if choosing && asked(&second) {
+            mean.resize(queries * width, T::zero());
+            for (c, g) in mean.iter_mut().enumerate() {
+                *g -= (second[c] + second[c]) * summary.mean[c];
+            }
+        }
+        let distance = flat3(upstream.expected_distance);
+        let column = flat3(upstream.column_mass);
+
+        let mut expected = Vec::new();
+        let mut centre = Vec::new();
+        if choosing {
+            expected = match upstream.column_mass {
+                Some(weights) => {
+                    second_pass::expected_over_keys(posterior, &summary.log_partition, weights)
+                }
+                None => vec![T::zero(); queries],
+            };
+            for (i, expected) in expected.iter_mut().enumerate() {
+                let mut sum = *expected;
+                for c in i * width..(i + 1) * width {
+                    sum += at(&mean, c) * at(&summary.mean, c);
+                    sum += at(&second, c) * at(&summary.second, c);
+                }
+                sum += at(&distance, i) * at(&summary.distance, i);
+                sum += at(&mass, i) * at(&summary.mass, i);
+                // E[log p] = −entropy.
+                sum -= at(&log_p, i) * at(&summary.entropy, i);
+                sum -= at(&kl, i) * at(&summary.expected_log_weight, i);
+                *expected = sum;
+            }
+            centre = over(queries, true, &|i| expected[i] - partition[i] - at(&mass, i));
+        }
+        Self { log_p, partition, kl, prior, mean, second, distance, mass, column, centre, expected }
+    }
+
+    /// Gradient of the null log-weight: that of an edge whose log-potential is 0.
+    pub fn null_gradient(&self, shape: &Shape, summary: &Summary<T>, null: &[f64]) -> Vec<f64> {
+        let mut sum = vec![0.0; null.len()];
+        for i in 0..summary.log_partition.len() {
+            let head = i / shape.queries.max(1) % shape.heads;
+            let weight = model::of_head(null, head);
+            if weight == f64::NEG_INFINITY {
+                continue;
+            }
+            let log_p = weight - summary.log_partition[i].f64();
+            let p = log_p.exp();
+            let f = at(&self.log_p, i).f64() * log_p - at(&self.kl, i).f64() * weight;
+            let mut gradient = p * (f - self.expected[i].f64() + self.partition[i].f64());
+            if !self.prior.is_empty() {
+                let pi = (weight - summary.prior_log_partition[i].f64()).exp();
+                gradient += self.prior[i].f64() * pi - at(&self.kl, i).f64() * p;
+            }
+            sum[model::head_index(null.len(), head)] += gradient;
+        }
+        sum
+    }
+}

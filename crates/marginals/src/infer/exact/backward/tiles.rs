@@ -1,0 +1,475 @@
+//! The backward pass over the tiles of one key head.
+
+use std::ops::Range;
+
+use marginals_kernels::{
+    InstructionSet, Panels, Real, Store, Strided, TileMut, gemm, softmax_backward,
+};
+use ndarray::{Array2, ArrayView2, s};
+
+use super::super::by_query::fill_distance;
+use super::super::{KEY_BLOCK, QUERY_BLOCK, blocks};
+use super::Task;
+use crate::gradient::Accumulator;
+use crate::model::structure::Factorisation;
+use crate::potential::{FeatureGradient, Features, Place};
+use crate::prior::Coverage;
+use crate::{Block, Error, tensor};
+
+/// One key head over a range of keys, collecting the gradients of its keys and values.
+pub(super) struct HeadBackward<'a, 't, 'p, T: Real> {
+    task: &'a Task<'t, 'p, T>,
+    pub features: Features<'a, T>,
+    values: Option<Values<T>>,
+    keys: Range<usize>,
+    /// Gradient of the key features, row after row.
+    pub dk: Vec<T>,
+    /// Σ p · (coefficient of v), row after row.
+    dv: Vec<T>,
+    /// Σ p · (coefficient of v²), row after row.
+    d_square: Vec<T>,
+    scores: Vec<T>,
+    quantity: Vec<T>,
+    weights: Vec<T>,
+    log_potential: Vec<T>,
+    other: Vec<T>,
+}
+
+impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
+    pub fn new(
+        task: &'a Task<'t, 'p, T>,
+        features: Features<'a, T>,
+        values: Option<ArrayView2<'_, T>>,
+        keys: Range<usize>,
+    ) -> Self {
+        let set = InstructionSet::detect();
+        let coefficients = &task.coefficients;
+        let used = !coefficients.mean.is_empty() || !coefficients.second.is_empty();
+        let across = |rows: &Array2<T>| {
+            let (count, width) = rows.dim();
+            let data = rows.as_slice().expect("owned rows are contiguous");
+            Panels::pack(set, data, width, 1, count, width)
+        };
+        let values = values.filter(|_| used).map(|v| {
+            let rows = v.as_standard_layout().into_owned();
+            let squares = (!coefficients.second.is_empty()).then(|| across(&rows.mapv(|x| x * x)));
+            Values { across: across(&rows), squares, rows }
+        });
+        let width = values.as_ref().map_or(0, |v| v.rows.ncols());
+        let tile = |wanted: bool| vec![T::zero(); if wanted { QUERY_BLOCK * KEY_BLOCK } else { 0 }];
+        let reads_weights = task.reads_weights();
+        Self {
+            dk: vec![T::zero(); keys.len() * features.depth()],
+            dv: vec![T::zero(); keys.len() * width],
+            d_square: vec![
+                T::zero();
+                if coefficients.second.is_empty() { 0 } else { keys.len() * width }
+            ],
+            scores: tile(true),
+            quantity: tile(true),
+            weights: tile(reads_weights),
+            log_potential: tile(task.posterior.potential.reads_log_potential()),
+            other: tile(true),
+            task,
+            features,
+            values,
+            keys,
+        }
+    }
+
+    /// The gradient of the values.
+    pub fn into_values(self) -> Option<Array2<T>> {
+        let Some(Values { rows, .. }) = self.values else {
+            let width = self.task.values.map(|v| v.dim().3)?;
+            return Some(Array2::zeros((self.keys.len(), width)));
+        };
+        let mut dv = Array2::from_shape_vec(rows.raw_dim(), self.dv).expect("a row per key");
+        if !self.d_square.is_empty() {
+            for ((g, &s), &x) in dv.iter_mut().zip(&self.d_square).zip(&rows) {
+                *g += (s + s) * x;
+            }
+        }
+        Some(dv)
+    }
+
+    /// Adds what the queries of one head contribute; returns the gradient of those queries.
+    pub fn add_queries(
+        &mut self,
+        (batch, head): (usize, usize),
+        prior: &mut [Accumulator<'_, T>],
+        potential: &mut [Vec<f64>],
+    ) -> Result<Array2<T>, Error> {
+        let posterior = self.task.posterior;
+        let shape = &posterior.shape;
+        let set = InstructionSet::detect();
+        let place = Place { shape, batch, head, first: 0 };
+        let raw = tensor::contiguous(posterior.q.slice(s![batch, head, .., ..]));
+        let mut q = Features::new(posterior.potential.query_features(place, raw.view()), 0);
+        if posterior.potential.is_product() {
+            q = q.packed_along();
+        }
+        let row = (batch * shape.heads + head) * shape.queries;
+        let width = self.values.as_ref().map_or(0, |v| v.rows.ncols());
+        let along = |list: &[T]| {
+            let own = list.get(row * width..(row + shape.queries) * width);
+            own.filter(|own| !own.is_empty())
+                .map(|own| (own.to_vec(), Panels::pack(set, own, shape.queries, width, width, 1)))
+        };
+        let upstream = Rows {
+            first: row,
+            width,
+            mean: along(&self.task.coefficients.mean),
+            second: along(&self.task.coefficients.second),
+        };
+        let mut dq = vec![T::zero(); shape.queries * q.depth()];
+        let all = Block {
+            batch,
+            head,
+            queries: 0..shape.queries,
+            keys: self.keys.clone(),
+            query_offset: shape.query_offset,
+        };
+        for keys in blocks(self.keys.clone(), self.keys.start, KEY_BLOCK) {
+            let live: Vec<(Block, Coverage)> = (0..shape.queries)
+                .step_by(QUERY_BLOCK)
+                .map(|first| Block {
+                    queries: first..(first + QUERY_BLOCK).min(shape.queries),
+                    keys: keys.clone(),
+                    ..all.clone()
+                })
+                .map(|block| (posterior.prior.coverage(&block), block))
+                .filter(|(coverage, _)| *coverage != Coverage::Empty)
+                .map(|(coverage, block)| (block, coverage))
+                .collect();
+            let centre = self.column_centres(&live, &q, &upstream, &keys);
+            for (block, coverage) in live {
+                self.fill(&block, coverage, &q, &upstream);
+                self.differentiate(&block, &upstream, &centre);
+                self.scatter(&block, &q, &upstream, &mut dq, prior, potential)?;
+            }
+        }
+        let gradient = ArrayView2::from_shape((shape.queries, q.depth()), &dq)
+            .expect("one gradient per feature");
+        let mut into = Array2::zeros(raw.raw_dim());
+        posterior.potential.query_features_backward(
+            place,
+            raw.view(),
+            gradient,
+            into.view_mut(),
+            potential,
+        );
+        Ok(into)
+    }
+
+    /// Makes θ (in `scores`) and f less its terms in log p (in `quantity`) over one block.
+    fn fill(&mut self, block: &Block, coverage: Coverage, q: &Features<'_, T>, upstream: &Rows<T>) {
+        let set = InstructionSet::detect();
+        let (n, m) = (block.queries.len(), block.keys.len());
+        let coefficients = &self.task.coefficients;
+        let has_weights = !self.weights.is_empty();
+        if has_weights {
+            self.weights[..n * m].fill(T::zero());
+        }
+        let weights = has_weights.then(|| TileMut::new(&mut self.weights, n, m, m));
+        let copy = (!self.log_potential.is_empty())
+            .then(|| TileMut::new(&mut self.log_potential, n, m, m));
+        let scores = TileMut::new(&mut self.scores, n, m, m);
+        let scorer = self.task.posterior.scorer();
+        scorer.fill(block, coverage, (q, &self.features), scores, weights, copy);
+
+        let mut f = TileMut::new(&mut self.quantity, n, m, m);
+        let run = block.keys.start - self.keys.start..block.keys.end - self.keys.start;
+        let width = upstream.width;
+        let product = |rows: &[T], panels: &Panels<T>, store, into: TileMut<'_, T>| {
+            let data = &rows[block.queries.start * width..block.queries.end * width];
+            let a = Strided { data, row_stride: width, depth_stride: 1 };
+            gemm(set, store, a, panels, 0..width, run.clone(), into);
+        };
+        match (&upstream.mean, &self.values) {
+            (Some((rows, _)), Some(Values { across: panels, .. })) => {
+                product(rows, panels, Store::Overwrite, f.reborrow());
+            }
+            _ => (0..n).for_each(|r| f.row_mut(r).fill(T::zero())),
+        }
+        let per_query = self.task.per_query();
+        if let (Some((rows, _)), Some(Values { squares: Some(squares), .. }), true) =
+            (&upstream.second, &self.values, per_query)
+        {
+            product(rows, squares, Store::Add, f.reborrow());
+        }
+        if !coefficients.column.is_empty() {
+            let keys = self.task.posterior.shape.keys;
+            let shape = &self.task.posterior.shape;
+            let row = (block.batch * shape.heads + block.head) * keys;
+            let column = &coefficients.column[row..][block.keys.clone()];
+            for r in 0..n {
+                f.row_mut(r).iter_mut().zip(column).for_each(|(f, &g)| *f += g);
+            }
+        }
+        if !coefficients.distance.is_empty() {
+            let mut distance = TileMut::new(&mut self.other, n, m, m);
+            fill_distance(block, distance.reborrow());
+            for (r, i) in block.queries.clone().enumerate() {
+                let g = coefficients.distance[upstream.first + i];
+                let pairs = f.row_mut(r).iter_mut().zip(distance.row(r));
+                pairs.for_each(|(f, &d)| *f += g * d);
+            }
+        }
+        // Elsewhere the centre already holds it.
+        if !coefficients.mass.is_empty() && !per_query {
+            for (r, i) in block.queries.clone().enumerate() {
+                let g = coefficients.mass[upstream.first + i];
+                f.row_mut(r).iter_mut().for_each(|f| *f += g);
+            }
+        }
+        if !coefficients.kl.is_empty() && has_weights {
+            let weights = TileMut::new(&mut self.weights, n, m, m);
+            for (r, i) in block.queries.clone().enumerate() {
+                for ((c, f), &w) in f.row_mut(r).iter_mut().enumerate().zip(weights.row(r)) {
+                    // An impossible edge has no mass for its infinite weight to act on.
+                    if w != T::neg_infinity() {
+                        *f -= coefficients.kl[self.task.factor(block, i, c)] * w;
+                    }
+                }
+            }
+        }
+        // Where a query may have several edges, Var = Σ p (1 − p) v² and d Var/dp = (1 − 2p) v²:
+        // the p in it is known once scores are, so `differentiate` finishes it from `other`.
+        if let (Some((rows, _)), Some(Values { squares: Some(squares), .. }), false) =
+            (&upstream.second, &self.values, per_query)
+        {
+            product(rows, squares, Store::Overwrite, TileMut::new(&mut self.other, n, m, m));
+        }
+    }
+
+    /// p and log p of one edge.
+    fn log_p(&self, block: &Block, i: usize, c: usize, score: T) -> (T, T) {
+        if score == T::neg_infinity() {
+            return (T::zero(), T::zero());
+        }
+        let log_p = match self.task.posterior.factorisation {
+            Factorisation::PerEdge => {
+                let low = (-score.abs()).exp().ln_1p();
+                if score < T::zero() { score - low } else { -low }
+            }
+            _ => score - self.task.log_partition[self.task.factor(block, i, c)],
+        };
+        (log_p.exp(), log_p)
+    }
+
+    /// f with every term, of one edge (not where queries choose: there the kernel does it).
+    fn full_f(&self, block: &Block, (r, i): (usize, usize), c: usize, (p, log_p): (T, T)) -> T {
+        let at = r * block.keys.len() + c;
+        let coefficients = &self.task.coefficients;
+        let mut f = self.quantity[at];
+        if !coefficients.second.is_empty() {
+            f += (T::one() - p - p) * self.other[at];
+        }
+        if !coefficients.log_p.is_empty() && self.task.per_key() {
+            f += coefficients.log_p[self.task.factor(block, i, c)] * log_p;
+        }
+        f
+    }
+
+    /// Σ_i p_ij f_ij of the keys of one block, where keys choose; needs every query first.
+    fn column_centres(
+        &mut self,
+        live: &[(Block, Coverage)],
+        q: &Features<'_, T>,
+        upstream: &Rows<T>,
+        keys: &Range<usize>,
+    ) -> Vec<T> {
+        if !self.task.per_key() {
+            return Vec::new();
+        }
+        let mut centre = vec![T::zero(); keys.len()];
+        for (block, coverage) in live {
+            self.fill(block, *coverage, q, upstream);
+            for (r, i) in block.queries.clone().enumerate() {
+                for (c, centre) in centre.iter_mut().enumerate() {
+                    let score = self.scores[r * keys.len() + c];
+                    let (p, log_p) = self.log_p(block, i, c, score);
+                    if p != T::zero() {
+                        *centre += p * self.full_f(block, (r, i), c, (p, log_p));
+                    }
+                }
+            }
+        }
+        centre
+    }
+
+    /// Turns `scores` into ∂L/∂θ and `quantity` into p.
+    fn differentiate(&mut self, block: &Block, upstream: &Rows<T>, centre: &[T]) {
+        let (n, m) = (block.queries.len(), block.keys.len());
+        let coefficients = &self.task.coefficients;
+        if self.task.per_query() {
+            let rows = upstream.first + block.queries.start..upstream.first + block.queries.end;
+            softmax_backward(
+                InstructionSet::detect(),
+                TileMut::new(&mut self.scores, n, m, m),
+                TileMut::new(&mut self.quantity, n, m, m),
+                &self.task.log_partition[rows.clone()],
+                coefficients.log_p.get(rows.clone()).filter(|list| !list.is_empty()),
+                &coefficients.centre[rows],
+            );
+            return;
+        }
+        for (r, i) in block.queries.clone().enumerate() {
+            for (c, &centre) in (0..m).zip(centre.iter().chain(std::iter::repeat(&T::zero()))) {
+                let at = r * m + c;
+                let score = self.scores[at];
+                let (p, log_p) = self.log_p(block, i, c, score);
+                let factor = self.task.factor(block, i, c);
+                let gradient = if p == T::zero() {
+                    p
+                } else if self.task.per_key() {
+                    let f = self.full_f(block, (r, i), c, (p, log_p));
+                    p * (f - centre + coefficients.partition[factor])
+                } else {
+                    // log p − log(1 − p) = θ: entropy and KL of an edge have slope in θ itself.
+                    let mut f = self.full_f(block, (r, i), c, (p, log_p));
+                    if let Some(&g) = coefficients.log_p.get(factor) {
+                        f += g * score;
+                    }
+                    let absent = (log_p - score).exp();
+                    let varying = if absent == T::zero() { absent } else { absent * f };
+                    p * (varying + coefficients.partition[factor])
+                };
+                self.scores[at] = gradient;
+                self.quantity[at] = p;
+            }
+        }
+    }
+
+    /// Adds one block's gradients to where they belong.
+    #[allow(clippy::too_many_arguments, reason = "one argument per thing that is added to")]
+    fn scatter(
+        &mut self,
+        block: &Block,
+        q: &Features<'_, T>,
+        upstream: &Rows<T>,
+        dq: &mut [T],
+        prior: &mut [Accumulator<'_, T>],
+        potential: &mut [Vec<f64>],
+    ) -> Result<(), Error> {
+        let set = InstructionSet::detect();
+        let (n, m) = (block.queries.len(), block.keys.len());
+        let width = upstream.width;
+        let run = block.keys.start - self.keys.start..block.keys.end - self.keys.start;
+        let span = run.start * width..run.end * width;
+
+        if !prior.is_empty() {
+            self.scatter_prior(block, prior);
+        }
+        if let Some((_, panels)) = &upstream.mean {
+            let into = TileMut::new(&mut self.dv[span.clone()], m, width, width);
+            let p = transposed(&self.quantity[..n * m], m);
+            gemm(set, Store::Add, p, panels, block.queries.clone(), 0..width, into);
+        }
+        if let Some((_, panels)) = &upstream.second {
+            if !self.task.per_query() {
+                self.quantity[..n * m].iter_mut().for_each(|p| *p *= T::one() - *p);
+            }
+            let into = TileMut::new(&mut self.d_square[span], m, width, width);
+            let p = transposed(&self.quantity[..n * m], m);
+            gemm(set, Store::Add, p, panels, block.queries.clone(), 0..width, into);
+        }
+        let depth = self.features.depth();
+        let values = (!self.log_potential.is_empty())
+            .then(|| TileMut::new(&mut self.log_potential, n, m, m));
+        self.task.posterior.potential.backward(
+            block,
+            q,
+            &self.features,
+            values.as_ref().map(TileMut::as_tile),
+            TileMut::new(&mut self.scores, n, m, m),
+            &mut FeatureGradient {
+                q: &mut dq[block.queries.start * depth..block.queries.end * depth],
+                k: &mut self.dk[run.start * depth..run.end * depth],
+                parameters: potential,
+            },
+        )
+    }
+
+    /// ∂L/∂log w = ∂L/∂θ + (KL's − evidence's) π − KL's p.
+    fn scatter_prior(&mut self, block: &Block, prior: &mut [Accumulator<'_, T>]) {
+        let (n, m) = (block.queries.len(), block.keys.len());
+        let coefficients = &self.task.coefficients;
+        let gradient = if coefficients.prior.is_empty() {
+            TileMut::new(&mut self.scores, n, m, m)
+        } else {
+            for (r, i) in block.queries.clone().enumerate() {
+                for c in 0..m {
+                    let at = r * m + c;
+                    let factor = self.task.factor(block, i, c);
+                    let w = self.weights[at];
+                    let normaliser = match self.task.posterior.factorisation {
+                        Factorisation::PerEdge => super::super::by_query::softplus(w),
+                        _ => self.task.prior_log_partition[factor],
+                    };
+                    let pi = match w == T::neg_infinity() {
+                        true => T::zero(),
+                        false => (w - normaliser).exp(),
+                    };
+                    let mut g = self.scores[at] + coefficients.prior[factor] * pi;
+                    if let Some(&kl) = coefficients.kl.get(factor) {
+                        g -= kl * self.quantity[at];
+                    }
+                    self.other[at] = g;
+                }
+            }
+            TileMut::new(&mut self.other, n, m, m)
+        };
+        self.task.posterior.prior.accumulate_gradient(block, gradient.as_tile(), prior);
+    }
+}
+
+/// A tile with `columns` columns, read as its transpose.
+fn transposed<T>(data: &[T], columns: usize) -> Strided<'_, T> {
+    Strided { data, row_stride: 1, depth_stride: columns }
+}
+
+/// Values of a run of keys: themselves, and with their squares packed across, for f.
+struct Values<T> {
+    rows: Array2<T>,
+    across: Panels<T>,
+    squares: Option<Panels<T>>,
+}
+
+/// Upstream rows of one head's queries, plain and packed along the queries.
+struct Rows<T> {
+    /// Flat index of the head's first query.
+    first: usize,
+    /// Numbers per value.
+    width: usize,
+    mean: Option<(Vec<T>, Panels<T>)>,
+    second: Option<(Vec<T>, Panels<T>)>,
+}
+
+impl<T: Real> Task<'_, '_, T> {
+    fn per_query(&self) -> bool {
+        matches!(self.posterior.factorisation, Factorisation::PerQuery { .. })
+    }
+
+    fn per_key(&self) -> bool {
+        matches!(self.posterior.factorisation, Factorisation::PerKey)
+    }
+
+    /// Whether log w is read apart from the scores.
+    fn reads_weights(&self) -> bool {
+        let learned = !self.prior_parameters.is_empty();
+        let kl = !self.coefficients.kl.is_empty() && !self.posterior.prior.is_mask();
+        kl || (learned && !self.coefficients.prior.is_empty())
+    }
+
+    /// Flat index of the factor that edge (query `i`, column `c` of `block`) belongs to.
+    #[inline(always)]
+    fn factor(&self, block: &Block, i: usize, c: usize) -> usize {
+        let shape = &self.posterior.shape;
+        let head = block.batch * shape.heads + block.head;
+        match self.per_key() {
+            true => head * shape.keys + block.keys.start + c,
+            false => head * shape.queries + i,
+        }
+    }
+}

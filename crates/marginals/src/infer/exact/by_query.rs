@@ -1,0 +1,331 @@
+//! The forward pass where queries choose, or where edges are independent.
+
+use std::ops::Range;
+
+use marginals_kernels::{
+    InstructionSet, OnlineRows, Real, Tile, TileMut, dot_rows, logistic_rows, online_rows, random,
+    scale_rows,
+};
+use ndarray::s;
+
+use super::forward::Task;
+use super::heads::HeadKeys;
+use super::statistics::{Candidate, Factors, Statistics, Totals, insert};
+use super::{KEY_BLOCK, STRIP, blocks};
+use crate::Block;
+use crate::model::structure::Factorisation;
+use crate::potential::{Features, Place};
+use crate::prior::Coverage;
+
+/// Statistics of a run of queries of one head over the keys prepared in `head_keys`.
+pub(super) fn statistics<T: Real>(
+    task: &Task<'_, T>,
+    head_keys: &HeadKeys<'_, T>,
+    (batch, head): (usize, usize),
+    queries: Range<usize>,
+) -> Statistics<T> {
+    let independent = matches!(task.factorisation, Factorisation::PerEdge);
+    let rows = queries.len();
+    let mut factors = Factors::new(&task.kept, rows, !independent);
+    let mut totals = Totals::new(&task.kept, rows);
+    let place = Place { shape: task.shape, batch, head, first: queries.start };
+    let q = task.q.slice(s![batch, head, queries.clone(), ..]);
+    let q = Features::new(task.scorer.potential.query_features(place, q), queries.start);
+
+    let block = |queries: Range<usize>, keys: Range<usize>| Block {
+        batch,
+        head,
+        queries,
+        keys,
+        query_offset: task.shape.query_offset,
+    };
+    let mut scratch = Scratch::new(task.reads_weights);
+    let live = task.scorer.prior.live_keys(&block(queries.clone(), head_keys.keys.clone()));
+    for keys in blocks(live, head_keys.keys.start, KEY_BLOCK) {
+        for first in queries.clone().step_by(STRIP) {
+            let strip = block(first..(first + STRIP).min(queries.end), keys.clone());
+            let coverage = task.scorer.prior.coverage(&strip);
+            if coverage == Coverage::Empty {
+                continue;
+            }
+            let from = first - queries.start;
+            let rows = from..from + strip.queries.len();
+            scratch.fold(task, head_keys, &strip, coverage, &q, rows, &mut factors, &mut totals);
+        }
+    }
+    Statistics { factors, totals }
+}
+
+/// Buffers for one strip.
+struct Scratch<T> {
+    scores: Vec<T>,
+    weights: Vec<T>,
+    other: Vec<T>,
+    rescale: [T; STRIP],
+}
+
+impl<T: Real> Scratch<T> {
+    fn new(weights: bool) -> Self {
+        let tile = || vec![T::zero(); STRIP * KEY_BLOCK];
+        Self {
+            scores: tile(),
+            weights: if weights { tile() } else { Vec::new() },
+            other: tile(),
+            rescale: [T::one(); STRIP],
+        }
+    }
+
+    /// Folds one strip into the statistics of its rows.
+    #[allow(clippy::too_many_arguments, reason = "the strip, its place and what it is folded into")]
+    fn fold(
+        &mut self,
+        task: &Task<'_, T>,
+        head_keys: &HeadKeys<'_, T>,
+        strip: &Block,
+        coverage: Coverage,
+        q: &Features<'_, T>,
+        rows: Range<usize>,
+        factors: &mut Factors<T>,
+        totals: &mut Totals<T>,
+    ) {
+        let set = InstructionSet::detect();
+        let (n, m) = (strip.queries.len(), strip.keys.len());
+        let independent = matches!(task.factorisation, Factorisation::PerEdge);
+        let mut scores = TileMut::new(&mut self.scores, n, m, m);
+        let mut weights = (!self.weights.is_empty() && coverage != Coverage::Free)
+            .then(|| TileMut::new(&mut self.weights, n, m, m));
+        task.scorer.fill(
+            strip,
+            coverage,
+            (q, &head_keys.features),
+            scores.reborrow(),
+            weights.as_mut().map(|w| w.reborrow()),
+            None,
+        );
+        if task.kept.weights {
+            let max = &mut factors.weight_max[rows.clone()];
+            let sum = &mut factors.weight_sum[rows.clone()];
+            let weights = weights.as_ref().map(TileMut::as_tile);
+            fold_weights(weights, m, independent, &mut self.other, max, sum);
+        }
+        fold_candidates(task, strip, scores.as_tile(), rows.clone(), factors);
+
+        if independent {
+            if task.kept.score {
+                let entropy = &mut factors.score[rows.clone()];
+                for (r, sum) in entropy.iter_mut().enumerate() {
+                    *sum += scores.row(r).iter().map(|&x| edge_entropy(x)).sum();
+                }
+            }
+            logistic_rows(set, scores.reborrow(), &mut factors.sum[rows.clone()]);
+            for (r, mass) in totals.mass[rows.clone()].iter_mut().enumerate() {
+                *mass += scores.row(r).iter().copied().sum();
+            }
+        } else {
+            let state = OnlineRows {
+                max: &mut factors.max[rows.clone()],
+                sum: &mut factors.sum[rows.clone()],
+                rescale: &mut self.rescale[..n],
+                score: task.kept.score.then(|| &mut factors.score[rows.clone()]),
+            };
+            online_rows(set, scores.reborrow(), state);
+            rescale_totals(task, &self.rescale[..n], rows.clone(), factors, totals);
+        }
+
+        let posterior = scores.as_tile();
+        if task.kept.log_weight
+            && let Some(weights) = &weights
+        {
+            dot_rows(set, posterior, weights.as_tile(), &mut factors.log_weight[rows.clone()]);
+        }
+        if task.kept.distance {
+            let mut distance = TileMut::new(&mut self.other, n, m, m);
+            fill_distance(strip, distance.reborrow());
+            dot_rows(set, posterior, distance.as_tile(), &mut totals.distance[rows.clone()]);
+        }
+        let run = strip.keys.start - head_keys.keys.start..strip.keys.end - head_keys.keys.start;
+        let width = task.kept.value_width;
+        let span = rows.start * width..rows.end * width;
+        if let (true, Some(values)) = (task.kept.mean, &head_keys.values) {
+            let into = TileMut::new(&mut totals.mean[span.clone()], n, width, width);
+            values.accumulate(posterior, run.clone(), into);
+        }
+        if let (true, Some(squares)) = (task.kept.second, &head_keys.squares) {
+            if independent {
+                // Edges vary one by one: Σ p (1 − p) v².
+                for r in 0..n {
+                    scores.row_mut(r).iter_mut().for_each(|p| *p *= T::one() - *p);
+                }
+            }
+            let into = TileMut::new(&mut totals.second[span], n, width, width);
+            squares.accumulate(scores.as_tile(), run, into);
+        }
+    }
+}
+
+/// Brings what was accumulated against the old maximum to the new one.
+fn rescale_totals<T: Real>(
+    task: &Task<'_, T>,
+    rescale: &[T],
+    rows: Range<usize>,
+    factors: &mut Factors<T>,
+    totals: &mut Totals<T>,
+) {
+    if rescale.iter().all(|&f| f == T::one()) {
+        return;
+    }
+    let set = InstructionSet::detect();
+    let (n, width) = (rows.len(), task.kept.value_width);
+    let span = rows.start * width..rows.end * width;
+    if task.kept.mean {
+        scale_rows(set, TileMut::new(&mut totals.mean[span.clone()], n, width, width), rescale);
+    }
+    if task.kept.second {
+        scale_rows(set, TileMut::new(&mut totals.second[span], n, width, width), rescale);
+    }
+    if task.kept.distance {
+        scale_rows(set, TileMut::new(&mut totals.distance[rows.clone()], n, 1, 1), rescale);
+    }
+    if task.kept.log_weight {
+        scale_rows(set, TileMut::new(&mut factors.log_weight[rows], n, 1, 1), rescale);
+    }
+}
+
+/// −p log p − (1 − p) log(1 − p) for p = σ(θ), as a sum of positive terms: with e = e^−|θ|,
+/// log(1 + e) + |θ| e/(1 + e).
+pub(super) fn edge_entropy<T: Real>(score: T) -> T {
+    let size = score.abs();
+    if size == T::infinity() {
+        return T::zero();
+    }
+    let e = (-size).exp();
+    e.ln_1p() + size * e / (T::one() + e)
+}
+
+/// log(1 + e^x).
+pub(super) fn softplus<T: Real>(x: T) -> T {
+    x.max(T::zero()) + (-x.abs()).exp().ln_1p()
+}
+
+/// Folds the log-weights of a strip (`None`: all 0) into the prior's running partition.
+fn fold_weights<T: Real>(
+    weights: Option<Tile<'_, T>>,
+    columns: usize,
+    independent: bool,
+    buffer: &mut [T],
+    max: &mut [T],
+    sum: &mut [T],
+) {
+    let set = InstructionSet::detect();
+    let rows = max.len();
+    match (weights, independent) {
+        (None, true) => {
+            let every = T::of(columns as f64) * softplus(T::zero());
+            sum.iter_mut().for_each(|s| *s += every);
+        }
+        (Some(weights), true) => {
+            for (r, sum) in sum.iter_mut().enumerate() {
+                *sum += weights.row(r).iter().map(|&w| softplus(w)).sum();
+            }
+        }
+        (None, false) => {
+            for (max, sum) in max.iter_mut().zip(sum) {
+                let new = max.max(T::zero());
+                let before = if *sum == T::zero() { T::zero() } else { *sum * (*max - new).exp() };
+                *sum = before + T::of(columns as f64) * (T::zero() - new).exp();
+                *max = new;
+            }
+        }
+        (Some(weights), false) => {
+            let mut copy = TileMut::new(buffer, rows, columns, columns);
+            for r in 0..rows {
+                copy.row_mut(r).copy_from_slice(weights.row(r));
+            }
+            let mut rescale = [T::one(); STRIP];
+            let state = OnlineRows { max, sum, rescale: &mut rescale[..rows], score: None };
+            online_rows(set, copy, state);
+        }
+    }
+}
+
+/// |position of query − position of key| over a strip.
+pub(super) fn fill_distance<T: Real>(strip: &Block, mut tile: TileMut<'_, T>) {
+    for (r, i) in strip.queries.clone().enumerate() {
+        for (x, j) in tile.row_mut(r).iter_mut().zip(strip.keys.clone()) {
+            *x = T::of(strip.distance(i, j).unsigned_abs() as f64);
+        }
+    }
+}
+
+/// Folds a strip into the best edges and the draws of its queries.
+fn fold_candidates<T: Real>(
+    task: &Task<'_, T>,
+    strip: &Block,
+    scores: Tile<'_, T>,
+    rows: Range<usize>,
+    factors: &mut Factors<T>,
+) {
+    let kept = &task.kept;
+    for (r, row) in rows.enumerate() {
+        let first = strip.keys.start as i64;
+        let candidates =
+            || (first..).zip(scores.row(r)).map(|(index, &score)| Candidate { score, index });
+        if kept.best {
+            let best = &mut factors.best[row];
+            // Looked for only in the rare tile that raises the maximum.
+            let largest = scores.row(r).iter().fold(T::neg_infinity(), |m, &x| m.max(x));
+            if largest > best.score {
+                let place = scores.row(r).iter().position(|&x| x == largest).unwrap_or(0);
+                *best = Candidate { score: largest, index: first + place as i64 };
+            }
+        }
+        if kept.top > 0 {
+            let list = &mut factors.top[row * kept.top..][..kept.top];
+            candidates().for_each(|candidate| insert(list, candidate));
+        }
+        if let (Some((count, seed)), Factorisation::PerQuery { .. }) =
+            (task.draws, &task.factorisation)
+        {
+            let i = strip.queries.start + r;
+            for (sample, draw) in factors.draws[row * count..][..count].iter_mut().enumerate() {
+                let noise = Noise::new(seed, strip.batch, strip.head);
+                for candidate in candidates() {
+                    if candidate.score > T::neg_infinity() {
+                        let score =
+                            candidate.score.f64() + noise.gumbel(i, candidate.index, sample);
+                        let noisy = Candidate { score, index: candidate.index };
+                        if noisy.beats(draw) {
+                            *draw = noisy;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Random numbers of one batch entry and head: a function of (seed, batch, head, query, key,
+/// sample) alone.
+pub(super) struct Noise {
+    key: [u32; 2],
+}
+
+impl Noise {
+    pub fn new(seed: u64, batch: usize, head: usize) -> Self {
+        let place = [batch as u32, head as u32, 0, 0];
+        let [a, b, ..] = random::philox(place, [seed as u32, (seed >> 32) as u32]);
+        Self { key: [a, b] }
+    }
+
+    /// Uniform in (0, 1) for one edge; key −1 is the null edge.
+    pub fn uniform(&self, query: usize, key: i64, sample: usize) -> f64 {
+        let counter = [key as u32, query as u32, sample as u32, 0];
+        let [high, low, ..] = random::philox(counter, self.key);
+        random::uniform(high, low)
+    }
+
+    /// Standard Gumbel noise for one edge.
+    pub fn gumbel(&self, query: usize, key: i64, sample: usize) -> f64 {
+        random::gumbel(self.uniform(query, key, sample))
+    }
+}

@@ -1,0 +1,140 @@
+//! The forward pass: cutting it into tasks and putting their statistics together.
+
+use std::ops::Range;
+
+use marginals_kernels::Real;
+use ndarray::ArrayView4;
+use rayon::prelude::*;
+
+use super::request::Request;
+use super::scorer::Scorer;
+use super::statistics::{Kept, Statistics};
+use super::{QUERY_BLOCK, TASKS, by_key, by_query, heads, split};
+use crate::model::structure::Factorisation;
+use crate::{Posterior, Shape};
+
+/// Keys below which a range of them is not worth splitting.
+const FEWEST_KEYS: usize = 2048;
+
+/// What every task of one forward pass shares.
+pub(super) struct Task<'a, T> {
+    pub shape: &'a Shape,
+    pub factorisation: &'a Factorisation,
+    pub scorer: Scorer<'a, T>,
+    pub kept: Kept,
+    /// Whether log-weights are looked at apart from the scores.
+    pub reads_weights: bool,
+    pub draws: Option<(usize, u64)>,
+    pub q: ArrayView4<'a, T>,
+}
+
+/// Statistics of every factor and query over a range of keys, batch-major, then by head.
+pub(crate) fn forward<T: Real>(
+    posterior: &Posterior<'_, T>,
+    request: &Request<'_, T>,
+    keys: Range<usize>,
+) -> Statistics<T> {
+    let shape = &posterior.shape;
+    let mask = posterior.prior.is_mask();
+    let per_query = matches!(posterior.factorisation, Factorisation::PerQuery { .. });
+    let per_edge = matches!(posterior.factorisation, Factorisation::PerEdge);
+    let task = Task {
+        shape,
+        factorisation: &posterior.factorisation,
+        scorer: posterior.scorer(),
+        reads_weights: request.reads_weights(mask),
+        kept: Kept {
+            score: request.entropy,
+            log_weight: request.expected_log_weight && !mask,
+            weights: request.prior_log_partition,
+            best: request.best,
+            top: request.top,
+            draws: request.draws.filter(|_| !per_edge).map_or(0, |(count, _)| count),
+            mass: !per_query,
+            mean: request.mean,
+            second: request.second_moment,
+            distance: request.distance,
+            value_width: request.value_width(),
+        },
+        draws: request.draws,
+        q: posterior.q.view(),
+    };
+    let k = posterior.k.view();
+    let values = request.values.as_ref().map(|v| v.view());
+    let squares = request.second_moment;
+    let prepare =
+        |keys| heads::prepare(shape, posterior.potential, &k, values.as_ref(), squares, keys);
+    let places: Vec<(usize, usize)> =
+        (0..shape.batch).flat_map(|b| (0..shape.heads).map(move |h| (b, h))).collect();
+    let key_head = |(b, h): (usize, usize)| b * shape.key_heads + shape.key_head(h);
+
+    if !per_query && !per_edge {
+        let chunks = split(keys.clone(), TASKS.div_ceil(places.len().max(1)));
+        let prepared = prepare(keys);
+        let tasks: Vec<_> = places
+            .iter()
+            .flat_map(|&place| chunks.iter().map(move |chunk| (place, chunk.clone())))
+            .collect();
+        let parts: Vec<Statistics<T>> = tasks
+            .into_par_iter()
+            .map(|(place, chunk)| {
+                by_key::statistics(&task, &prepared[key_head(place)], place, chunk)
+            })
+            .collect();
+        let mut all = Statistics::default();
+        for mut of_place in in_runs(parts, chunks.len()) {
+            let mut first = of_place.next().expect("at least one run of keys");
+            for part in of_place {
+                first.factors.append(part.factors);
+                first.totals.add(&part.totals);
+            }
+            all.factors.append(first.factors);
+            all.totals.append(first.totals);
+        }
+        return all;
+    }
+
+    let blocks: Vec<Range<usize>> = (0..shape.queries)
+        .step_by(QUERY_BLOCK)
+        .map(|first| first..(first + QUERY_BLOCK).min(shape.queries))
+        .collect();
+    let tasks: Vec<_> = places
+        .iter()
+        .flat_map(|&place| blocks.iter().map(move |block| (place, block.clone())))
+        .collect();
+    // Few queries against many keys: the keys are split too, and the parts merged.
+    let parts = match TASKS.div_ceil(tasks.len().max(1)) {
+        1 => 1,
+        parts => parts.min(keys.len().div_ceil(FEWEST_KEYS)).max(1),
+    };
+    let run = |keys: Range<usize>| -> Vec<Statistics<T>> {
+        let prepared = prepare(keys);
+        tasks
+            .par_iter()
+            .map(|(place, block)| {
+                by_query::statistics(&task, &prepared[key_head(*place)], *place, block.clone())
+            })
+            .collect()
+    };
+    let mut runs: Vec<Vec<Statistics<T>>> = split(keys, parts).into_par_iter().map(run).collect();
+    let mut all = Statistics::default();
+    let first = runs.remove(0);
+    for (index, mut statistics) in first.into_iter().enumerate() {
+        for other in &runs {
+            match per_query {
+                true => statistics.merge_choices(&other[index]),
+                false => statistics.merge_edges(&other[index]),
+            }
+        }
+        all.factors.append(statistics.factors);
+        all.totals.append(statistics.totals);
+    }
+    all
+}
+
+/// A list in consecutive runs of `length`.
+fn in_runs<P>(list: Vec<P>, length: usize) -> impl Iterator<Item = std::vec::IntoIter<P>> {
+    let mut list = list.into_iter();
+    let runs = list.len() / length.max(1);
+    (0..runs).map(move |_| list.by_ref().take(length).collect::<Vec<_>>().into_iter())
+}

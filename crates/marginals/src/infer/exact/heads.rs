@@ -1,0 +1,103 @@
+//! What is made of the keys and values of one head before any tile.
+
+use std::ops::Range;
+
+use marginals_kernels::{InstructionSet, Panels, Real, Store, Strided, Tile, TileMut, gemm};
+use ndarray::{ArrayView4, CowArray, Ix2, s};
+use rayon::prelude::*;
+
+use crate::potential::{Features, Place, Potential};
+use crate::{Shape, tensor};
+
+/// Up to this many query rows, packing the keys would cost more than it saves.
+const FEW_QUERIES: usize = 4;
+
+/// Keys and values of one batch entry and key head, over one range of keys.
+pub(super) struct HeadKeys<'a, T> {
+    /// The range.
+    pub keys: Range<usize>,
+    /// Features of its keys.
+    pub features: Features<'a, T>,
+    /// Its values, when the request averages them.
+    pub values: Option<Values<'a, T>>,
+    /// Their squares, when it wants second moments.
+    pub squares: Option<Values<'a, T>>,
+}
+
+/// The values of a range of keys, ready to be averaged.
+pub(super) enum Values<'a, T> {
+    /// For many queries.
+    Packed(Panels<T>),
+    /// For few.
+    Rows(CowArray<'a, T, Ix2>),
+}
+
+impl<T: Real> Values<'_, T> {
+    fn new(rows: CowArray<'_, T, Ix2>, packed: bool) -> Values<'_, T> {
+        if !packed {
+            return Values::Rows(rows);
+        }
+        let (keys, width) = rows.dim();
+        let set = InstructionSet::detect();
+        Values::Packed(Panels::pack(set, tensor::elements(&rows), keys, width, width, 1))
+    }
+
+    /// `into[i, ·] += Σ_j weights[i, j] v_j` over a run of keys, counted from the range's start.
+    pub fn accumulate(&self, weights: Tile<'_, T>, run: Range<usize>, into: TileMut<'_, T>) {
+        match self {
+            Self::Packed(panels) => {
+                let a = Strided { data: weights.data, row_stride: weights.stride, depth_stride: 1 };
+                let width = panels.columns();
+                gemm(InstructionSet::detect(), Store::Add, a, panels, run, 0..width, into);
+            }
+            Self::Rows(rows) => {
+                let width = rows.ncols();
+                let rows = &tensor::elements(rows)[run.start * width..run.end * width];
+                let mut into = into;
+                for r in 0..weights.rows {
+                    let out = into.row_mut(r);
+                    for (&p, v) in weights.row(r).iter().zip(rows.chunks_exact(width.max(1))) {
+                        out.iter_mut().zip(v).for_each(|(x, &v)| *x += p * v);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One [`HeadKeys`] per batch entry and key head, batch-major.
+pub(super) fn prepare<'a, T: Real>(
+    shape: &Shape,
+    potential: &dyn Potential<T>,
+    k: &'a ArrayView4<'a, T>,
+    values: Option<&'a ArrayView4<'a, T>>,
+    squares: bool,
+    keys: Range<usize>,
+) -> Vec<HeadKeys<'a, T>> {
+    let packed = shape.queries * shape.group() > FEW_QUERIES;
+    (0..shape.batch * shape.key_heads)
+        .into_par_iter()
+        .map(|index| {
+            let (batch, head) = (index / shape.key_heads, index % shape.key_heads);
+            let place = Place { shape, batch, head, first: keys.start };
+            let rows = tensor::contiguous(k.slice(s![batch, head, keys.clone(), ..]));
+            let features = match rows.is_view() {
+                true => potential.key_features(place, k.slice(s![batch, head, keys.clone(), ..])),
+                false => potential.key_features(place, rows.view()).into_owned().into(),
+            };
+            let mut features = Features::new(features, keys.start);
+            if potential.is_product() && packed {
+                features = features.packed_across().without_rows();
+            }
+            let own = values.map(|v| v.slice(s![batch, head, keys.clone(), ..]));
+            HeadKeys {
+                keys: keys.clone(),
+                features,
+                values: own.map(|v| Values::new(tensor::contiguous(v), packed)),
+                squares: own
+                    .filter(|_| squares)
+                    .map(|v| Values::new(v.mapv(|x| x * x).into(), packed)),
+            }
+        })
+        .collect()
+}

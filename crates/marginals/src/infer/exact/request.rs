@@ -1,0 +1,99 @@
+use marginals_kernels::Real;
+use ndarray::{ArrayView4, CowArray, Ix4};
+
+use crate::{Element, Error, Shape};
+
+/// What a forward pass must find out: the union of what the questions asked need.
+#[derive(Debug)]
+pub struct Request<'a, T> {
+    /// The values v [B, Hk, M, D_v], when a question averages them.
+    pub(crate) values: Option<CowArray<'a, T, Ix4>>,
+    /// Where the caller keeps them, to recognise the same values given twice.
+    source: Option<(usize, Vec<usize>)>,
+    /// E[v].
+    pub mean: bool,
+    /// E over edges of v², for the variance.
+    pub second_moment: bool,
+    /// The entropy.
+    pub entropy: bool,
+    /// E[log w], for the KL.
+    pub expected_log_weight: bool,
+    /// log Z(log w), for evidence and KL.
+    pub prior_log_partition: bool,
+    /// E|i − j|.
+    pub distance: bool,
+    /// The best edge.
+    pub best: bool,
+    /// How many of the best edges.
+    pub top: usize,
+    /// How many draws, and the seed.
+    pub draws: Option<(usize, u64)>,
+}
+
+impl<T> Default for Request<'_, T> {
+    fn default() -> Self {
+        Self {
+            values: None,
+            source: None,
+            mean: false,
+            second_moment: false,
+            entropy: false,
+            expected_log_weight: false,
+            prior_log_partition: false,
+            distance: false,
+            best: false,
+            top: 0,
+            draws: None,
+        }
+    }
+}
+
+impl<'a, T: Real> Request<'a, T> {
+    /// Declares the values; questions of one pass must agree on them.
+    pub fn use_values<E: Element<Real = T>>(
+        &mut self,
+        v: ArrayView4<'a, E>,
+        shape: &Shape,
+    ) -> Result<(), Error> {
+        let (batch, heads, keys, _) = v.dim();
+        if (batch, heads, keys) != (shape.batch, shape.key_heads, shape.keys) {
+            return Err(Error::shape(
+                "v",
+                format!(
+                    "[{}, {}, {}, D_v], one value per key",
+                    shape.batch, shape.key_heads, shape.keys
+                ),
+                v.shape(),
+                "Values belong to keys: batch, key heads and keys are those of k.",
+            ));
+        }
+        let source = (
+            v.as_ptr() as usize,
+            [v.shape().to_vec(), v.strides().iter().map(|&s| s as usize).collect()].concat(),
+        );
+        match &self.source {
+            Some(known) if *known != source => Err(Error::NotAnswerable {
+                question: "value-variance".into(),
+                why: "questions of one pass average the same values, and these are two tensors"
+                    .into(),
+                instead: "Ask about each tensor of values in a pass of its own.".into(),
+            }),
+            Some(_) => Ok(()),
+            None => {
+                self.source = Some(source);
+                self.values = Some(E::widen(v));
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether log-weights are looked at apart from the scores.
+    pub(crate) fn reads_weights(&self, prior_is_mask: bool) -> bool {
+        self.prior_log_partition || (self.expected_log_weight && !prior_is_mask)
+    }
+
+    /// Numbers per value, 0 when no question reads values.
+    pub(crate) fn value_width(&self) -> usize {
+        self.values.as_ref().map_or(0, |v| v.dim().3)
+    }
+}

@@ -1,0 +1,228 @@
+//! Statistics turned into posterior quantities.
+
+use marginals_kernels::Real;
+
+use super::by_query::{Noise, softplus};
+use super::statistics::{Candidate, Statistics, insert};
+use crate::Shape;
+use crate::model::structure::Factorisation;
+
+/// Normalised answers, flat: factor quantities over [B, H, factors], query quantities over
+/// [B, H, N]. Vectors of what was not asked for are empty.
+#[derive(Clone, Debug)]
+pub struct Summary<T> {
+    /// log Z.
+    pub log_partition: Vec<T>,
+    /// Entropy.
+    pub entropy: Vec<T>,
+    /// E[log w]; empty when every weight is 0 or 1 and no null edge has one.
+    pub expected_log_weight: Vec<T>,
+    /// log Z(log w).
+    pub prior_log_partition: Vec<T>,
+    /// Best edges, index and probability.
+    pub best: Vec<Candidate<T>>,
+    /// Best edges, best first, the same number for every factor; `score` is the probability.
+    pub top: Vec<Candidate<T>>,
+    /// Drawn edges, the draws of a factor side by side.
+    pub draws: Vec<i64>,
+    /// Σ_j p_ij.
+    pub mass: Vec<T>,
+    /// Σ_j p_ij v_j.
+    pub mean: Vec<T>,
+    /// See [`Totals::second`](super::Totals::second), normalised.
+    pub second: Vec<T>,
+    /// Σ_j p_ij |i − j|.
+    pub distance: Vec<T>,
+}
+
+/// 0 for what rounding made negative; NaN stays.
+fn not_negative<T: Real>(x: T) -> T {
+    if x < T::zero() { T::zero() } else { x }
+}
+
+/// 0 for what rounding made positive; NaN stays.
+fn not_positive<T: Real>(x: T) -> T {
+    if x > T::zero() { T::zero() } else { x }
+}
+
+impl<T: Real> Summary<T> {
+    /// Normalises statistics over all keys; `seed` is that of the draws.
+    pub(crate) fn new(
+        statistics: Statistics<T>,
+        factorisation: &Factorisation,
+        shape: &Shape,
+        asked_weight: bool,
+        seed: u64,
+    ) -> Self {
+        match factorisation {
+            Factorisation::PerEdge => Self::of_edges(statistics),
+            Factorisation::PerKey => {
+                Self::of_choices(statistics, |_| None, shape, asked_weight, seed)
+            }
+            Factorisation::PerQuery { null } => {
+                let null = |head| null.as_ref().map(|n| crate::model::of_head(n, head));
+                Self::of_choices(statistics, null, shape, asked_weight, seed)
+            }
+        }
+    }
+
+    fn of_edges(statistics: Statistics<T>) -> Self {
+        let Statistics { factors, totals } = statistics;
+        let probability = |c: Candidate<T>| Candidate {
+            score: if c.index < 0 { T::zero() } else { (c.score - softplus(c.score)).exp() },
+            ..c
+        };
+        Self {
+            log_partition: factors.sum,
+            entropy: factors.score,
+            expected_log_weight: factors.log_weight,
+            prior_log_partition: factors.weight_sum,
+            best: factors.best.into_iter().map(probability).collect(),
+            top: factors.top.into_iter().map(probability).collect(),
+            draws: Vec::new(),
+            mass: totals.mass,
+            mean: totals.mean,
+            second: totals.second,
+            distance: totals.distance,
+        }
+    }
+
+    fn of_choices(
+        statistics: Statistics<T>,
+        null: impl Fn(usize) -> Option<f64>,
+        shape: &Shape,
+        asked_weight: bool,
+        seed: u64,
+    ) -> Self {
+        let Statistics { mut factors, mut totals } = statistics;
+        let count = factors.max.len();
+        let per_head = count / (shape.batch * shape.heads).max(1);
+        let place = |row: usize| {
+            let at = row / per_head.max(1);
+            (at / shape.heads, at % shape.heads, row % per_head.max(1))
+        };
+        let has_null = null(0).is_some();
+        if has_null && asked_weight && factors.log_weight.is_empty() {
+            factors.log_weight = vec![T::zero(); count];
+        }
+        // Queries' totals are relative to their own factor unless keys choose.
+        let relative_totals = totals.mass.is_empty();
+        if relative_totals {
+            totals.mass = vec![T::one(); count];
+        }
+        let width = |totals: &Vec<T>| totals.len() / count.max(1);
+        let (mean_width, second_width) = (width(&totals.mean), width(&totals.second));
+        let (top, draws) = (factors.top.len() / count.max(1), factors.draws.len() / count.max(1));
+        let mut log_partition = Vec::with_capacity(count);
+
+        for row in 0..count {
+            let (batch, head, index) = place(row);
+            let null = null(head).map_or(T::neg_infinity(), T::of);
+            let (max, sum) = (factors.max[row], factors.sum[row]);
+            let highest = max.max(null);
+            // Nothing to bring to the new maximum where nothing was seen.
+            let keep =
+                if sum == T::zero() || max == highest { T::one() } else { (max - highest).exp() };
+            let absent = if null == T::neg_infinity() { T::zero() } else { (null - highest).exp() };
+            let total = keep * sum + absent;
+            let dead = total == T::zero();
+            let log_total = if dead { T::neg_infinity() } else { highest + total.ln() };
+            log_partition.push(log_total);
+
+            if let Some(score) = factors.score.get_mut(row) {
+                let shifted =
+                    if sum == T::zero() { T::zero() } else { *score + sum * (max - highest) };
+                let null_term =
+                    if absent == T::zero() { T::zero() } else { absent * (null - highest) };
+                let moment = keep * shifted + null_term;
+                *score = if dead { T::zero() } else { not_negative(total.ln() - moment / total) };
+            }
+            if let Some(weight) = factors.log_weight.get_mut(row) {
+                let null_term = if absent == T::zero() { T::zero() } else { absent * null };
+                *weight = if dead { T::zero() } else { (keep * *weight + null_term) / total };
+            }
+            if !factors.weight_max.is_empty() {
+                let (max, sum) = (factors.weight_max[row], factors.weight_sum[row]);
+                let highest = max.max(null);
+                let kept = if sum == T::zero() { T::zero() } else { sum * (max - highest).exp() };
+                let absent =
+                    if null == T::neg_infinity() { T::zero() } else { (null - highest).exp() };
+                let total = kept + absent;
+                factors.weight_sum[row] =
+                    if total == T::zero() { T::neg_infinity() } else { highest + total.ln() };
+            }
+
+            let nothing = Candidate { score: null, index: -1 };
+            let probability = |c: Candidate<T>| Candidate {
+                score: match c.score == T::neg_infinity() {
+                    true => T::zero(),
+                    false => not_positive(c.score - log_total).exp(),
+                },
+                ..c
+            };
+            if let Some(best) = factors.best.get_mut(row) {
+                *best = probability(if nothing.beats(best) { nothing } else { *best });
+            }
+            let list = &mut factors.top[row * top..][..top];
+            if has_null && top > 0 && null > T::neg_infinity() {
+                insert(list, nothing);
+            }
+            list.iter_mut().for_each(|c| *c = probability(*c));
+            if has_null && null > T::neg_infinity() && draws > 0 {
+                let noise = Noise::new(seed, batch, head);
+                for (sample, draw) in factors.draws[row * draws..][..draws].iter_mut().enumerate() {
+                    let score = null.f64() + noise.gumbel(index, -1, sample);
+                    let nothing = Candidate { score, index: -1 };
+                    if nothing.beats(draw) {
+                        *draw = nothing;
+                    }
+                }
+            }
+            if relative_totals {
+                let factor = if dead { T::zero() } else { keep / total };
+                totals.mass[row] = if dead { T::zero() } else { sum * factor };
+                for (list, width) in
+                    [(&mut totals.mean, mean_width), (&mut totals.second, second_width)]
+                {
+                    list[row * width..][..width].iter_mut().for_each(|x| *x *= factor);
+                }
+                if let Some(distance) = totals.distance.get_mut(row) {
+                    *distance *= factor;
+                }
+            }
+        }
+        Self {
+            log_partition,
+            entropy: factors.score,
+            expected_log_weight: factors.log_weight,
+            prior_log_partition: factors.weight_sum,
+            best: factors.best,
+            top: factors.top,
+            draws: factors.draws.iter().map(|draw| draw.index).collect(),
+            mass: totals.mass,
+            mean: totals.mean,
+            second: totals.second,
+            distance: totals.distance,
+        }
+    }
+
+    /// The prior's normaliser for Key factors and choices comes as (max, sum); this is log Z(log w)
+    /// less what the posterior expects of log w, less the entropy: KL(posterior ‖ prior).
+    pub(crate) fn kl(&self) -> Vec<T> {
+        (0..self.log_partition.len())
+            .map(|row| {
+                if self.log_partition[row] == T::neg_infinity() {
+                    return T::zero();
+                }
+                let weight = self.expected_log_weight.get(row).copied().unwrap_or(T::zero());
+                not_negative(self.prior_log_partition[row] - weight - self.entropy[row])
+            })
+            .collect()
+    }
+
+    /// log Z(θ) − log Z(log w); −∞ where nothing is possible.
+    pub(crate) fn log_evidence(&self) -> Vec<T> {
+        let pairs = self.log_partition.iter().zip(&self.prior_log_partition);
+        pairs.map(|(&z, &w)| if z == T::neg_infinity() { z } else { z - w }).collect()
+    }
+}

@@ -1,0 +1,119 @@
+//! The model language: structure × prior × potential × value.
+
+pub mod potential;
+pub mod prior;
+pub mod structure;
+mod value;
+
+pub use value::Value;
+
+use ndarray::ArrayView4;
+
+use crate::{Element, Error, Posterior, Shape};
+use potential::Potential;
+use prior::Prior;
+use structure::Structure;
+
+/// A model of attention: which edges are possible, what is known about them, how content makes
+/// them likely, and what they are used for.
+///
+/// ```
+/// use marginals::{Model, potential::Dot, prior::{Causal, Geometric, Prior}};
+/// use marginals::question::{Entropy, LogEvidence, Mean};
+/// use marginals::structure::EachQueryPicksOne;
+/// # use ndarray::Array4;
+/// # let (q, k, v) = (Array4::<f32>::ones((1, 2, 5, 4)), Array4::<f32>::ones((1, 2, 5, 4)), Array4::<f32>::ones((1, 2, 5, 3)));
+/// let prior = Prior::<f32>::and(Causal, Geometric::per_head(&[0.1, 0.01]));
+/// let model = Model::new(EachQueryPicksOne, prior, Dot::scaled(4));
+/// let posterior = model.posterior(q.view(), k.view())?; // nothing computed yet
+/// let (out, entropy, log_evidence) = posterior.ask((Mean(v.view()), Entropy, LogEvidence))?; // one pass
+/// # assert_eq!(out.shape(), &[1, 2, 5, 3]);
+/// # assert_eq!(entropy.shape(), &[1, 2, 5]);
+/// # Ok::<(), marginals::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Model<S, P, U> {
+    pub(crate) structure: S,
+    pub(crate) prior: P,
+    pub(crate) potential: U,
+    pub(crate) value: Value,
+    pub(crate) query_offset: i64,
+}
+
+impl<S: Structure, P, U> Model<S, P, U> {
+    /// A model whose value is [`Value::Gather`] and whose first query sits beside the first key.
+    pub fn new(structure: S, prior: P, potential: U) -> Self {
+        Self { structure, prior, potential, value: Value::Gather, query_offset: 0 }
+    }
+
+    /// The same model with another value.
+    pub fn with_value(self, value: Value) -> Self {
+        Self { value, ..self }
+    }
+
+    /// The same model with query i at position i + `offset` and key j at position j. With
+    /// offset = M − N the last query sits beside the last key, as when decoding with a cache.
+    pub fn with_query_offset(self, offset: i64) -> Self {
+        Self { query_offset: offset, ..self }
+    }
+
+    /// The posterior over the edges between `q` [B, H, N, D] and `k` [B, Hk, M, D]. Checks sizes
+    /// and parameters; computes nothing until a question is asked.
+    pub fn posterior<'a, E>(
+        &'a self,
+        q: ArrayView4<'a, E>,
+        k: ArrayView4<'a, E>,
+    ) -> Result<Posterior<'a, E::Real>, Error>
+    where
+        E: Element,
+        P: Prior<E::Real>,
+        U: Potential<E::Real>,
+    {
+        let shape = Shape::of(&q, &k, self.query_offset)?;
+        self.structure.check(&shape)?;
+        self.prior.check(&shape)?;
+        self.potential.check(&shape)?;
+        Ok(Posterior::new(
+            shape,
+            &self.structure,
+            &self.prior,
+            &self.potential,
+            self.value,
+            E::widen(q),
+            E::widen(k),
+        ))
+    }
+}
+
+/// Index of `head` in a parameter that has one entry per head, or one for all.
+#[inline(always)]
+pub(crate) fn head_index(entries: usize, head: usize) -> usize {
+    if entries == 1 { 0 } else { head }
+}
+
+/// Entry of `head` in such a parameter.
+#[inline(always)]
+pub(crate) fn of_head(values: &[f64], head: usize) -> f64 {
+    values[head_index(values.len(), head)]
+}
+
+/// Refuses a parameter that has neither one entry nor one per head.
+pub(crate) fn check_per_head(name: &str, values: &[f64], shape: &Shape) -> Result<(), Error> {
+    if values.len() == 1 || values.len() == shape.heads {
+        return Ok(());
+    }
+    Err(Error::shape(
+        name,
+        format!("[1] or [{}], one per head", shape.heads),
+        &[values.len()],
+        "Give one number for all heads, or one for each.",
+    ))
+}
+
+/// Refuses numbers that are not finite and above 0.
+pub(crate) fn check_positive(name: &str, values: &[f64]) -> Result<(), Error> {
+    match values.iter().find(|x| !(x.is_finite() && **x > 0.0)) {
+        None => Ok(()),
+        Some(x) => Err(Error::value(name, "a positive, finite number", x)),
+    }
+}

@@ -1,0 +1,327 @@
+use marginals_kernels::{InstructionSet, Real, Tile, TileMut};
+use ndarray::{Array2, Array3, ArrayView2, ArrayViewMut2, Axis, CowArray, Ix2};
+
+use super::{FeatureGradient, Features, Place, Potential, features::lanes};
+use crate::{Block, Error, Parameter, Shape, model};
+
+/// Which additive form.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum AdditiveKind {
+    /// LeakyReLU(a_q·W_q q + a_k·W_k k) (Veličković et al., arXiv 1710.10903, eq. 3).
+    Gat {
+        /// Slope of LeakyReLU below 0.
+        slope: f64,
+    },
+    /// a·LeakyReLU(W_q q + W_k k) (Brody, Alon & Yahav, arXiv 2105.14491, eq. 7).
+    GatV2 {
+        /// Slope of LeakyReLU below 0.
+        slope: f64,
+    },
+    /// a·tanh(W_q q + W_k k) (Bahdanau, Cho & Bengio, arXiv 1409.0473, §A.1.2).
+    Bahdanau,
+}
+
+/// log ψ(q, k) = aᵀ act(W_q q + W_k k), in the forms of [`AdditiveKind`].
+///
+/// Cost per edge: one activation per feature for GATv2 and Bahdanau, one in all for GAT.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Additive {
+    kind: AdditiveKind,
+    /// a (a_q for GAT): [H or 1, F].
+    a_query: Array2<f64>,
+    /// a_k for GAT: [Hk or 1, F].
+    a_key: Option<Array2<f64>>,
+    /// W_q: [H or 1, F, D]; absent is the identity.
+    query: Option<Array3<f64>>,
+    /// W_k: [Hk or 1, F, D]; absent is the identity.
+    key: Option<Array3<f64>>,
+}
+
+impl Additive {
+    /// GAT with a_q [H, F] and a_k [Hk, F].
+    pub fn gat(slope: f64, a_query: Array2<f64>, a_key: Array2<f64>) -> Self {
+        let kind = AdditiveKind::Gat { slope };
+        Self { kind, a_query, a_key: Some(a_key), query: None, key: None }
+    }
+
+    /// GATv2 with a [H, F].
+    pub fn gat_v2(slope: f64, a: Array2<f64>) -> Self {
+        let kind = AdditiveKind::GatV2 { slope };
+        Self { kind, a_query: a, a_key: None, query: None, key: None }
+    }
+
+    /// Bahdanau's form with a [H, F].
+    pub fn bahdanau(a: Array2<f64>) -> Self {
+        Self { kind: AdditiveKind::Bahdanau, a_query: a, a_key: None, query: None, key: None }
+    }
+
+    /// Projects queries by W_q [H, F, D] and keys by W_k [Hk, F, D] first.
+    pub fn with_projections(self, query: Array3<f64>, key: Array3<f64>) -> Self {
+        Self { query: Some(query), key: Some(key), ..self }
+    }
+
+    fn features(&self) -> usize {
+        self.a_query.ncols()
+    }
+
+    fn slope<T: Real>(&self) -> Option<T> {
+        match self.kind {
+            AdditiveKind::Gat { slope } | AdditiveKind::GatV2 { slope } => Some(T::of(slope)),
+            AdditiveKind::Bahdanau => None,
+        }
+    }
+
+    /// W x, or x, per row; then a·(W x) for GAT, whose feature is that one number.
+    fn project<'a, T: Real>(
+        &self,
+        head: usize,
+        rows: ArrayView2<'a, T>,
+        weights: &Option<Array3<f64>>,
+        a: Option<&Array2<f64>>,
+    ) -> CowArray<'a, T, Ix2> {
+        let projected: CowArray<'a, T, Ix2> = match weights {
+            None => rows.into(),
+            Some(w) => {
+                let w = w.index_axis(Axis(0), model::head_index(w.shape()[0], head));
+                rows.dot(&w.mapv(T::of).t()).into()
+            }
+        };
+        match a {
+            None => projected,
+            Some(a) => {
+                let a = a.row(model::head_index(a.nrows(), head)).mapv(T::of);
+                projected.dot(&a).insert_axis(Axis(1)).into()
+            }
+        }
+    }
+
+    /// Backward of [`project`](Self::project): `dw` and `da` are flat parameter gradients.
+    #[allow(clippy::too_many_arguments, reason = "one argument per thing that flows back")]
+    fn project_backward<T: Real>(
+        &self,
+        head: usize,
+        rows: ArrayView2<'_, T>,
+        gradient: ArrayView2<'_, T>,
+        weights: &Option<Array3<f64>>,
+        a: Option<&Array2<f64>>,
+        mut into: ArrayViewMut2<'_, T>,
+        dw: Option<&mut Vec<f64>>,
+        da: Option<&mut Vec<f64>>,
+    ) {
+        let mut gradient = CowArray::from(gradient);
+        if let (Some(a), Some(da)) = (a, da) {
+            let index = model::head_index(a.nrows(), head);
+            let projected = self.project(head, rows, weights, None);
+            let sums = projected.t().dot(&gradient.column(0));
+            let width = a.ncols();
+            let da = &mut da[index * width..][..width];
+            da.iter_mut().zip(&sums).for_each(|(x, g)| *x += g.f64());
+            let a = a.row(index).mapv(T::of).insert_axis(Axis(0));
+            gradient = gradient.dot(&a).into();
+        }
+        match (weights, dw) {
+            (Some(w), Some(dw)) => {
+                let (heads, features, width) = w.dim();
+                let index = model::head_index(heads, head);
+                let sums = gradient.t().dot(&rows);
+                let dw = &mut dw[index * features * width..][..features * width];
+                dw.iter_mut().zip(&sums).for_each(|(x, g)| *x += g.f64());
+                into.assign(&gradient.dot(&w.index_axis(Axis(0), index).mapv(T::of)));
+            }
+            _ => into.assign(&gradient),
+        }
+    }
+
+    /// Where each parameter stands in the list: (a, a_k, W_q, W_k).
+    fn slots(&self) -> (usize, Option<usize>, Option<usize>, Option<usize>) {
+        let a_key = self.a_key.is_some();
+        let next = 1 + usize::from(a_key);
+        let projections = self.query.is_some();
+        (0, a_key.then_some(1), projections.then_some(next), projections.then_some(next + 1))
+    }
+}
+
+impl<T: Real> Potential<T> for Additive {
+    fn name(&self) -> &'static str {
+        "additive"
+    }
+    fn check(&self, shape: &Shape) -> Result<(), Error> {
+        let features = self.features();
+        let vectors = [
+            ("additive.a", Some(&self.a_query), shape.heads),
+            ("additive.a-key", self.a_key.as_ref(), shape.key_heads),
+        ];
+        for (name, a, heads) in vectors {
+            let Some(a) = a else { continue };
+            if (a.nrows() != 1 && a.nrows() != heads) || a.ncols() != features {
+                return Err(Error::shape(
+                    name,
+                    format!("[{heads}, {features}] (or [1, {features}])"),
+                    a.shape(),
+                    "Give one vector of features per head.",
+                ));
+            }
+        }
+        let sides = [
+            ("additive.query", &self.query, shape.heads, shape.query_width, "q"),
+            ("additive.key", &self.key, shape.key_heads, shape.key_width, "k"),
+        ];
+        for (name, weights, heads, width, tensor) in sides {
+            match weights {
+                Some(w) => {
+                    let (h, f, d) = w.dim();
+                    if (h != 1 && h != heads) || f != features || d != width {
+                        return Err(Error::shape(
+                            name,
+                            format!("[{heads}, {features}, {width}] (or 1 head)"),
+                            w.shape(),
+                            "Give one projection per head.",
+                        ));
+                    }
+                }
+                None if width != features => {
+                    return Err(Error::Shape {
+                        argument: tensor.to_owned(),
+                        expected: format!("rows of {features} numbers, as `additive.a` has"),
+                        found: format!("rows of {width}"),
+                        advice: format!("Add `{name}` to project them."),
+                    });
+                }
+                None => {}
+            }
+        }
+        if let Some(slope) = self.slope::<f64>().filter(|s| !s.is_finite()) {
+            return Err(Error::value("additive.slope", "a finite number", slope));
+        }
+        Ok(())
+    }
+    fn query_features<'a>(&self, place: Place<'_>, q: ArrayView2<'a, T>) -> CowArray<'a, T, Ix2> {
+        let a = matches!(self.kind, AdditiveKind::Gat { .. }).then_some(&self.a_query);
+        self.project(place.head, q, &self.query, a)
+    }
+    fn key_features<'a>(&self, place: Place<'_>, k: ArrayView2<'a, T>) -> CowArray<'a, T, Ix2> {
+        self.project(place.head, k, &self.key, self.a_key.as_ref())
+    }
+    fn log_potential(
+        &self,
+        block: &Block,
+        q: &Features<'_, T>,
+        k: &Features<'_, T>,
+        mut scores: TileMut<'_, T>,
+    ) {
+        let a = self.a_query.row(model::head_index(self.a_query.nrows(), block.head));
+        let a: Vec<T> = a.iter().map(|&x| T::of(x)).collect();
+        let slope = self.slope::<T>();
+        InstructionSet::detect().run(
+            #[inline(always)]
+            || {
+                for (r, i) in block.queries.clone().enumerate() {
+                    let (query, row) = (q.row(i), scores.row_mut(r));
+                    for (x, j) in row.iter_mut().zip(block.keys.clone()) {
+                        *x = match (self.kind, slope) {
+                            (AdditiveKind::Gat { .. }, Some(slope)) => {
+                                leaky(query[0] + k.row(j)[0], slope)
+                            }
+                            (_, Some(slope)) => {
+                                lanes(query, k.row(j), |f, u, v| a[f] * leaky(u + v, slope))
+                            }
+                            (_, None) => lanes(query, k.row(j), |f, u, v| a[f] * (u + v).tanh()),
+                        };
+                    }
+                }
+            },
+        );
+    }
+    fn parameters(&self) -> Vec<Parameter> {
+        let mut all = vec![Parameter::new("additive.a", self.a_query.shape())];
+        let a_key = self.a_key.as_ref().map(|a| Parameter::new("additive.a-key", a.shape()));
+        let query = self.query.as_ref().map(|w| Parameter::new("additive.query", w.shape()));
+        let key = self.key.as_ref().map(|w| Parameter::new("additive.key", w.shape()));
+        all.extend([a_key, query, key].into_iter().flatten());
+        all
+    }
+    fn backward(
+        &self,
+        block: &Block,
+        q: &Features<'_, T>,
+        k: &Features<'_, T>,
+        _log_potential: Option<Tile<'_, T>>,
+        gradient: TileMut<'_, T>,
+        into: &mut FeatureGradient<'_, T>,
+    ) -> Result<(), Error> {
+        let width = q.depth();
+        let slope = self.slope::<T>();
+        let one_number = matches!(self.kind, AdditiveKind::Gat { .. });
+        let index = model::head_index(self.a_query.nrows(), block.head);
+        let a: Vec<T> = self.a_query.row(index).iter().map(|&x| T::of(x)).collect();
+        let mut da = vec![T::zero(); self.features()];
+        for (r, i) in block.queries.clone().enumerate() {
+            let (query, dq) = (q.row(i), &mut into.q[r * width..][..width]);
+            for (c, j) in block.keys.clone().enumerate() {
+                let g = gradient.row(r)[c];
+                if g == T::zero() {
+                    continue;
+                }
+                let (key, dk) = (k.row(j), &mut into.k[c * width..][..width]);
+                for f in 0..width {
+                    let u = query[f] + key[f];
+                    let (value, derivative) = match slope {
+                        Some(_) if u >= T::zero() => (u, T::one()),
+                        Some(s) => (s * u, s),
+                        None => {
+                            let t = u.tanh();
+                            (t, T::one() - t * t)
+                        }
+                    };
+                    let weight = if one_number { T::one() } else { a[f] };
+                    let pull = g * weight * derivative;
+                    dq[f] += pull;
+                    dk[f] += pull;
+                    if !one_number {
+                        da[f] += g * value;
+                    }
+                }
+            }
+        }
+        if !one_number {
+            let into = &mut into.parameters[0][index * da.len()..][..da.len()];
+            into.iter_mut().zip(&da).for_each(|(x, g)| *x += g.f64());
+        }
+        Ok(())
+    }
+    fn query_features_backward(
+        &self,
+        place: Place<'_>,
+        q: ArrayView2<'_, T>,
+        gradient: ArrayView2<'_, T>,
+        into: ArrayViewMut2<'_, T>,
+        parameters: &mut [Vec<f64>],
+    ) {
+        let (a_slot, _, w_slot, _) = self.slots();
+        let (first, rest) = parameters.split_at_mut(1);
+        let a = matches!(self.kind, AdditiveKind::Gat { .. }).then_some(&self.a_query);
+        let da = a.map(|_| &mut first[a_slot]);
+        let dw = w_slot.map(|slot| &mut rest[slot - 1]);
+        self.project_backward(place.head, q, gradient, &self.query, a, into, dw, da);
+    }
+    fn key_features_backward(
+        &self,
+        place: Place<'_>,
+        k: ArrayView2<'_, T>,
+        gradient: ArrayView2<'_, T>,
+        into: ArrayViewMut2<'_, T>,
+        parameters: &mut [Vec<f64>],
+    ) {
+        let (_, a_slot, _, w_slot) = self.slots();
+        let (first, rest) = parameters.split_at_mut(2.min(parameters.len()));
+        let da = a_slot.map(|slot| &mut first[slot]);
+        let dw = w_slot.map(|slot| &mut rest[slot - 2]);
+        let a = self.a_key.as_ref();
+        self.project_backward(place.head, k, gradient, &self.key, a, into, dw, da);
+    }
+}
+
+#[inline(always)]
+fn leaky<T: Real>(u: T, slope: T) -> T {
+    if u >= T::zero() { u } else { slope * u }
+}

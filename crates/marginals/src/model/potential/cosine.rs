@@ -1,0 +1,134 @@
+use marginals_kernels::{Real, Tile, TileMut};
+use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2, CowArray, Ix2};
+
+use super::{FeatureGradient, Features, Place, Potential, check_equal_widths};
+use crate::{Block, Error, Parameter, Shape, model};
+
+/// log ψ(q, k) = scale · q·k / (|q| |k|).
+///
+/// A node of length 0 has no direction: its cosine with anything is 0, and so is its gradient.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cosine {
+    scale: Vec<f64>,
+}
+
+impl Cosine {
+    /// The same scale for every head.
+    pub fn new(scale: f64) -> Self {
+        Self { scale: vec![scale] }
+    }
+
+    /// One scale per head.
+    pub fn per_head(scale: &[f64]) -> Self {
+        Self { scale: scale.to_vec() }
+    }
+}
+
+/// 1/|x|, or 0 for x = 0. Scaled by the largest entry so that squares neither overflow nor vanish.
+fn inverse_length<T: Real>(x: ArrayView1<'_, T>) -> T {
+    let largest = x.iter().fold(T::zero(), |m, &a| m.max(a.abs()));
+    if largest == T::zero() {
+        return T::zero();
+    }
+    let squares: T = x.iter().map(|&a| (a / largest) * (a / largest)).sum();
+    T::one() / largest / squares.sqrt()
+}
+
+fn directions<T: Real>(rows: ArrayView2<'_, T>, scale: T) -> CowArray<'static, T, Ix2> {
+    let mut unit = rows.to_owned();
+    for mut row in unit.outer_iter_mut() {
+        // Two factors: their product can overflow where neither the row nor its direction does.
+        let inverse = inverse_length(row.view());
+        row.mapv_inplace(|x| x * inverse * scale);
+    }
+    unit.into()
+}
+
+/// From the gradient of scale · x/|x| to that of x; returns Σ g · x/|x|.
+fn directions_backward<T: Real>(
+    rows: ArrayView2<'_, T>,
+    gradient: ArrayView2<'_, T>,
+    scale: T,
+    mut into: ArrayViewMut2<'_, T>,
+) -> f64 {
+    let mut along_all = 0.0;
+    for ((x, g), mut out) in rows.outer_iter().zip(gradient.outer_iter()).zip(into.outer_iter_mut())
+    {
+        let inverse = inverse_length(x);
+        let along: T = x.iter().zip(g).map(|(&x, &g)| x * inverse * g).sum();
+        along_all += along.f64();
+        for ((out, &x), &g) in out.iter_mut().zip(x).zip(g) {
+            *out = scale * inverse * (g - x * inverse * along);
+        }
+    }
+    along_all
+}
+
+impl<T: Real> Potential<T> for Cosine {
+    fn name(&self) -> &'static str {
+        "cosine"
+    }
+    fn check(&self, shape: &Shape) -> Result<(), Error> {
+        check_equal_widths("cosine", shape)?;
+        model::check_per_head("cosine.scale", &self.scale, shape)?;
+        match self.scale.iter().find(|s| !s.is_finite()) {
+            None => Ok(()),
+            Some(scale) => Err(Error::value("cosine.scale", "a finite number", scale)),
+        }
+    }
+    fn query_features<'a>(&self, place: Place<'_>, q: ArrayView2<'a, T>) -> CowArray<'a, T, Ix2> {
+        directions(q, T::of(model::of_head(&self.scale, place.head)))
+    }
+    fn key_features<'a>(&self, _place: Place<'_>, k: ArrayView2<'a, T>) -> CowArray<'a, T, Ix2> {
+        directions(k, T::one())
+    }
+    fn log_potential(
+        &self,
+        block: &Block,
+        q: &Features<'_, T>,
+        k: &Features<'_, T>,
+        scores: TileMut<'_, T>,
+    ) {
+        q.products(k, block, scores);
+    }
+    fn is_product(&self) -> bool {
+        true
+    }
+    fn parameters(&self) -> Vec<Parameter> {
+        vec![Parameter::new("cosine.scale", &[self.scale.len()])]
+    }
+    fn backward(
+        &self,
+        block: &Block,
+        q: &Features<'_, T>,
+        k: &Features<'_, T>,
+        _log_potential: Option<Tile<'_, T>>,
+        gradient: TileMut<'_, T>,
+        into: &mut FeatureGradient<'_, T>,
+    ) -> Result<(), Error> {
+        q.products_backward(k, block, gradient.as_tile(), into);
+        Ok(())
+    }
+    fn query_features_backward(
+        &self,
+        place: Place<'_>,
+        q: ArrayView2<'_, T>,
+        gradient: ArrayView2<'_, T>,
+        into: ArrayViewMut2<'_, T>,
+        parameters: &mut [Vec<f64>],
+    ) {
+        let index = model::head_index(self.scale.len(), place.head);
+        let scale = T::of(self.scale[index]);
+        parameters[0][index] += directions_backward(q, gradient, scale, into);
+    }
+    fn key_features_backward(
+        &self,
+        _place: Place<'_>,
+        k: ArrayView2<'_, T>,
+        gradient: ArrayView2<'_, T>,
+        into: ArrayViewMut2<'_, T>,
+        _parameters: &mut [Vec<f64>],
+    ) {
+        directions_backward(k, gradient, T::one(), into);
+    }
+}

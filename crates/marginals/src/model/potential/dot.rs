@@ -1,0 +1,123 @@
+use marginals_kernels::{InstructionSet, Real, Tile, TileMut};
+use ndarray::{ArrayView2, ArrayViewMut2, CowArray, Ix2};
+
+use super::{FeatureGradient, Features, Place, Potential, check_equal_widths};
+use crate::{Block, Error, Parameter, Shape, model};
+
+/// log ψ(q, k) = scale · q·k, with a softcap c: c tanh(scale · q·k / c).
+///
+/// The potential of transformers, scale = 1/√d (Vaswani et al. 2017, eq. 1); the softcap is that
+/// of Gemma 2 (arXiv 2408.00118, §2).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dot {
+    scale: Vec<f64>,
+    softcap: Option<f64>,
+}
+
+impl Dot {
+    /// The same scale for every head.
+    pub fn new(scale: f64) -> Self {
+        Self { scale: vec![scale], softcap: None }
+    }
+
+    /// scale = 1/√width, for heads of that width.
+    pub fn scaled(width: usize) -> Self {
+        Self::new(1.0 / (width as f64).sqrt())
+    }
+
+    /// One scale per head.
+    pub fn per_head(scale: &[f64]) -> Self {
+        Self { scale: scale.to_vec(), softcap: None }
+    }
+
+    /// Bounds |log ψ| by `cap`.
+    pub fn with_softcap(self, cap: f64) -> Self {
+        Self { softcap: Some(cap), ..self }
+    }
+}
+
+impl<T: Real> Potential<T> for Dot {
+    fn name(&self) -> &'static str {
+        "dot"
+    }
+    fn check(&self, shape: &Shape) -> Result<(), Error> {
+        check_equal_widths("dot", shape)?;
+        model::check_per_head("dot.scale", &self.scale, shape)?;
+        if let Some(scale) = self.scale.iter().find(|s| !s.is_finite()) {
+            return Err(Error::value("dot.scale", "a finite number", scale));
+        }
+        match self.softcap {
+            Some(cap) => model::check_positive("dot.softcap", &[cap]),
+            None => Ok(()),
+        }
+    }
+    fn query_features<'a>(&self, place: Place<'_>, q: ArrayView2<'a, T>) -> CowArray<'a, T, Ix2> {
+        let scale = T::of(model::of_head(&self.scale, place.head));
+        q.mapv(|x| x * scale).into()
+    }
+    fn log_potential(
+        &self,
+        block: &Block,
+        q: &Features<'_, T>,
+        k: &Features<'_, T>,
+        mut scores: TileMut<'_, T>,
+    ) {
+        q.products(k, block, scores.reborrow());
+        if let Some(cap) = self.softcap.map(T::of) {
+            for r in 0..scores.rows {
+                scores.row_mut(r).iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
+            }
+        }
+    }
+    fn is_product(&self) -> bool {
+        true
+    }
+    fn reads_log_potential(&self) -> bool {
+        self.softcap.is_some()
+    }
+    fn parameters(&self) -> Vec<Parameter> {
+        vec![Parameter::new("dot.scale", &[self.scale.len()])]
+    }
+    fn backward(
+        &self,
+        block: &Block,
+        q: &Features<'_, T>,
+        k: &Features<'_, T>,
+        log_potential: Option<Tile<'_, T>>,
+        mut gradient: TileMut<'_, T>,
+        into: &mut FeatureGradient<'_, T>,
+    ) -> Result<(), Error> {
+        if let (Some(cap), Some(values)) = (self.softcap.map(T::of), log_potential) {
+            InstructionSet::detect().run(
+                #[inline(always)]
+                || {
+                    for r in 0..gradient.rows {
+                        for (g, &x) in gradient.row_mut(r).iter_mut().zip(values.row(r)) {
+                            let t = x / cap;
+                            *g *= T::one() - t * t;
+                        }
+                    }
+                },
+            );
+        }
+        q.products_backward(k, block, gradient.as_tile(), into);
+        Ok(())
+    }
+    fn query_features_backward(
+        &self,
+        place: Place<'_>,
+        q: ArrayView2<'_, T>,
+        gradient: ArrayView2<'_, T>,
+        mut into: ArrayViewMut2<'_, T>,
+        parameters: &mut [Vec<f64>],
+    ) {
+        let index = model::head_index(self.scale.len(), place.head);
+        let scale = T::of(self.scale[index]);
+        let mut sum = 0.0;
+        ndarray::Zip::from(&mut into).and(&gradient).and(&q).for_each(|out, &g, &x| {
+            *out = scale * g;
+            sum += (g * x).f64();
+        });
+        parameters[0][index] += sum;
+    }
+}

@@ -1,0 +1,18 @@
+use super::{Factorisation, Structure};
+
+/// Σ_j φ_ij = 1: every query has exactly one edge.
+///
+/// The posterior is a softmax over keys, p_ij = e^θ_ij / Σ_j' e^θ_ij': the attention of
+/// transformers (Singh & Buckley, arXiv 2304.04556, §3). A query that no key may serve has no
+/// edge at all: log-partition −∞, everything else 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EachQueryPicksOne;
+
+impl Structure for EachQueryPicksOne {
+    fn name(&self) -> &'static str {
+        "each-query-picks-one"
+    }
+    fn factorisation(&self) -> Factorisation {
+        Factorisation::PerQuery { null: None }
+    }
+}

@@ -1,0 +1,29 @@
+use marginals_kernels::Real;
+use ndarray::Array4;
+
+use super::{Pass, Posterior, Question};
+use crate::Error;
+use crate::infer::exact::{self, Request};
+
+/// p_ij = P(φ_ij = 1 | x), [B, H, N, M]: the whole matrix, for those who want it.
+///
+/// The one answer whose memory grows with N×M.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marginals;
+
+impl<'v, T: Real> Question<'v, T> for Marginals {
+    type Answer = Array4<T>;
+    fn request(
+        &self,
+        _posterior: &Posterior<'_, T>,
+        _request: &mut Request<'v, T>,
+    ) -> Result<(), Error> {
+        Ok(())
+    }
+    fn answer(&self, pass: &Pass<'_, '_, 'v, T>) -> Result<Array4<T>, Error> {
+        let shape = pass.posterior.shape();
+        let all = exact::marginals(pass.posterior, &pass.summary.log_partition);
+        let dimensions = (shape.batch, shape.heads, shape.queries, shape.keys);
+        Ok(Array4::from_shape_vec(dimensions, all).expect("one marginal per edge"))
+    }
+}

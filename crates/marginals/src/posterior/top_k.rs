@@ -1,0 +1,52 @@
+use marginals_kernels::Real;
+use ndarray::Array4;
+
+use super::{Pass, Posterior, Question};
+use crate::Error;
+use crate::infer::exact::{Candidate, Request};
+
+/// The k most probable edges of every factor, best first.
+///
+/// Ties go to the smaller index. A null edge takes part as −1; places that no possible edge fills
+/// hold −1 with probability 0. The first is [`Map`](super::question::Map).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopK(pub usize);
+
+/// The answer to [`TopK`], both [B, H, F, k].
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopKAnswer<T> {
+    /// Index of the key (of the query where keys choose), or −1.
+    pub index: Array4<i64>,
+    /// Its probability.
+    pub probability: Array4<T>,
+}
+
+impl<'v, T: Real> Question<'v, T> for TopK {
+    type Answer = TopKAnswer<T>;
+    fn request(
+        &self,
+        _posterior: &Posterior<'_, T>,
+        request: &mut Request<'v, T>,
+    ) -> Result<(), Error> {
+        if self.0 == 0 {
+            return Err(Error::value("top-k", "at least 1", 0));
+        }
+        request.top = request.top.max(self.0);
+        Ok(())
+    }
+    fn answer(&self, pass: &Pass<'_, '_, 'v, T>) -> Result<TopKAnswer<T>, Error> {
+        pass.require(pass.request.top >= self.0, "top-k")?;
+        let shape = pass.posterior.shape();
+        let dimensions = (shape.batch, shape.heads, pass.posterior.factor_count(), self.0);
+        let kept = || {
+            let lists = pass.summary.top.chunks_exact(pass.request.top);
+            lists.flat_map(|list| list[..self.0].iter())
+        };
+        let index = kept().map(|c: &Candidate<T>| c.index).collect();
+        let probability = kept().map(|c| c.score).collect();
+        Ok(TopKAnswer {
+            index: Array4::from_shape_vec(dimensions, index).expect("k per factor"),
+            probability: Array4::from_shape_vec(dimensions, probability).expect("k per factor"),
+        })
+    }
+}
