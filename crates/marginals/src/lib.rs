@@ -21,6 +21,7 @@ mod gradient;
 pub mod infer;
 mod model;
 mod posterior;
+pub mod spec;
 pub mod special;
 mod tensor;
 

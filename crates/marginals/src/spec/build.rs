@@ -1,0 +1,287 @@
+//! From a model as data to a model that runs.
+
+use std::collections::BTreeMap;
+
+use marginals_kernels::Real;
+use ndarray::{Array2, ArrayD, ArrayView4, Dimension, Ix2, Ix3, IxDyn};
+
+use super::{
+    AdditiveKindSpec, AlibiSpec, ModelSpec, PotentialSpec, PrecisionSpec, PriorSpec,
+    RotaryPairsSpec, StructureSpec, ValueSpec,
+};
+use crate::potential::{Additive, Cosine, Dot, Gaussian, Potential, Rotary, RotaryPairs};
+use crate::prior::{
+    Adjacency, Alibi, BetaGeometric, Bias, Causal, Directions, GeneralizedGaussian, Geometric,
+    KeyBias, Laplace, Prior, Product, RelativeBuckets, Segments, Uniform, Window,
+};
+use crate::structure::{
+    EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, Independent, Structure,
+};
+use crate::{Error, Model, Value};
+
+/// Tensors a model names, by name.
+#[derive(Clone, Debug)]
+pub struct Tensors<T> {
+    /// Real ones.
+    pub real: BTreeMap<String, ArrayD<T>>,
+    /// Whole-numbered ones.
+    pub integer: BTreeMap<String, ArrayD<i64>>,
+}
+
+impl<T> Default for Tensors<T> {
+    fn default() -> Self {
+        Self { real: BTreeMap::new(), integer: BTreeMap::new() }
+    }
+}
+
+/// A model built from data.
+pub type SpecModel<'a, T> = Model<Box<dyn Structure>, Product<'a, T>, Box<dyn Potential<T>>>;
+
+impl<T: Real> Tensors<T> {
+    fn names(&self) -> Vec<String> {
+        self.real.keys().chain(self.integer.keys()).cloned().collect()
+    }
+
+    fn missing(&self, name: &str, why: &str) -> Error {
+        Error::MissingTensor { name: name.into(), why: why.into(), present: self.names() }
+    }
+
+    fn get(&self, name: &str, why: &str) -> Result<&ArrayD<T>, Error> {
+        self.real.get(name).ok_or_else(|| self.missing(name, why))
+    }
+
+    fn integers(&self, name: &str, why: &str) -> Result<&ArrayD<i64>, Error> {
+        self.integer.get(name).ok_or_else(|| self.missing(name, why))
+    }
+
+    /// A small tensor in `f64` with a fixed number of axes, leading axes of length 1 added as
+    /// needed.
+    fn small<D: Dimension>(&self, name: &str, why: &str) -> Result<ndarray::Array<f64, D>, Error> {
+        let axes = D::NDIM.expect("a fixed number of axes");
+        let tensor = with_axes(name, self.get(name, why)?.mapv(T::f64), axes)?;
+        Ok(tensor.into_dimensionality().expect("axes were added"))
+    }
+
+    fn offsets(&self, name: &str, why: &str) -> Result<Vec<usize>, Error> {
+        let whole =
+            |&x: &i64| usize::try_from(x).map_err(|_| Error::value(name, "whole numbers ≥ 0", x));
+        self.integers(name, why)?.iter().map(whole).collect()
+    }
+
+    fn rows(&self, name: &str, why: &str) -> Result<Array2<i64>, Error> {
+        let tensor = with_axes(name, self.integers(name, why)?.clone(), 2)?;
+        Ok(tensor.into_dimensionality::<Ix2>().expect("two axes"))
+    }
+}
+
+/// Adds leading axes of length 1 up to `axes`.
+fn with_axes<R: Clone>(name: &str, tensor: ArrayD<R>, axes: usize) -> Result<ArrayD<R>, Error> {
+    if tensor.ndim() > axes {
+        return Err(Error::shape(
+            name,
+            format!("at most {axes} axes"),
+            tensor.shape(),
+            "Axes are aligned from the last.",
+        ));
+    }
+    let mut shape = vec![1; axes - tensor.ndim()];
+    shape.extend_from_slice(tensor.shape());
+    let values = tensor.iter().cloned().collect();
+    Ok(ArrayD::from_shape_vec(IxDyn(&shape), values).expect("the same number of entries"))
+}
+
+impl ModelSpec {
+    /// Builds the model for `heads` query heads of `width` numbers, with the tensors it names.
+    ///
+    /// Dense tensors are borrowed from `tensors`.
+    pub fn build<'a, T: Real>(
+        &self,
+        heads: usize,
+        width: usize,
+        tensors: &'a Tensors<T>,
+    ) -> Result<SpecModel<'a, T>, Error> {
+        let structure: Box<dyn Structure> = match &self.structure {
+            StructureSpec::EachQueryPicksOne => Box::new(EachQueryPicksOne),
+            StructureSpec::EachQueryPicksAtMostOne { null } => {
+                Box::new(EachQueryPicksAtMostOne::per_head(&null.values()))
+            }
+            StructureSpec::EachKeyPicksOne => Box::new(EachKeyPicksOne),
+            StructureSpec::Independent => Box::new(Independent),
+        };
+        let priors: Result<Vec<_>, Error> =
+            self.prior.iter().map(|prior| prior.build(heads, tensors)).collect();
+        let value = match self.value {
+            ValueSpec::Gather => Value::Gather,
+            ValueSpec::Average => Value::Average,
+        };
+        let potential = self.potential.build(width, tensors)?;
+        Ok(Model::new(structure, Product(priors?), potential)
+            .with_value(value)
+            .with_query_offset(self.query_offset))
+    }
+}
+
+impl PriorSpec {
+    fn build<'a, T: Real>(
+        &self,
+        heads: usize,
+        tensors: &'a Tensors<T>,
+    ) -> Result<Box<dyn Prior<T> + 'a>, Error> {
+        Ok(match self {
+            Self::Uniform => Box::new(Uniform),
+            Self::Causal => Box::new(Causal),
+            Self::Window { left, right } => Box::new(Window { left: *left, right: *right }),
+            Self::Segments => {
+                let why = "the segment number of each node, for the prior `segments`";
+                let (q, k) = (tensors.rows("segments.q", why)?, tensors.rows("segments.k", why)?);
+                Box::new(Segments::new(q, k))
+            }
+            Self::Adjacency => {
+                let why = "the graph, for the prior `adjacency`";
+                let indptr = tensors.offsets("adjacency.indptr", why)?;
+                let indices = tensors.offsets("adjacency.indices", why)?;
+                Box::new(match tensors.real.get("adjacency.log-weights") {
+                    None => Adjacency::new(indptr, indices)?,
+                    Some(weights) => {
+                        let weights = weights.iter().map(|x| x.f64()).collect();
+                        Adjacency::weighted(indptr, indices, weights)?
+                    }
+                })
+            }
+            Self::Bias => {
+                let tensor = tensors.get("bias", "log-weights, for the prior `bias`")?;
+                Box::new(Bias::new(four_axes("bias", tensor)?))
+            }
+            Self::Geometric { rho } => Box::new(Geometric::per_head(&rho.values())),
+            Self::Alibi(AlibiSpec::Standard) => Box::new(Alibi::standard(heads)),
+            Self::Alibi(AlibiSpec::Slopes(slopes)) => Box::new(Alibi::new(slopes)),
+            Self::Laplace { scale } => Box::new(Laplace::per_head(&scale.values())),
+            Self::GeneralizedGaussian { scale, shape } => {
+                Box::new(GeneralizedGaussian::per_head(&scale.values(), &shape.values()))
+            }
+            Self::RelativeBuckets { buckets, max_distance, bidirectional } => {
+                let why = "log-weights by bucket and head, for the prior `relative-buckets`";
+                let table = tensors.small::<Ix2>("relative-bias", why)?;
+                if table.nrows() != *buckets {
+                    return Err(Error::shape(
+                        "relative-bias",
+                        format!("[{buckets}, {heads}], as the model's `buckets` says"),
+                        table.shape(),
+                        "Make the table and the setting agree.",
+                    ));
+                }
+                let directions = if *bidirectional { Directions::Both } else { Directions::Behind };
+                Box::new(RelativeBuckets::new(table, *max_distance, directions))
+            }
+            Self::KeyBias => {
+                let tensor = tensors.get("key-bias", "log-weights by key, for `key-bias`")?;
+                let tensor = with_axes("key-bias", tensor.clone(), 3)?;
+                Box::new(KeyBias::new(tensor.into_dimensionality::<Ix3>().expect("three axes")))
+            }
+            Self::BetaGeometric { alpha, beta } => {
+                Box::new(BetaGeometric::per_head(&alpha.values(), &beta.values()))
+            }
+        })
+    }
+}
+
+/// A view with leading axes of length 1 added up to four.
+fn four_axes<'a, T>(name: &str, tensor: &'a ArrayD<T>) -> Result<ArrayView4<'a, T>, Error> {
+    if tensor.ndim() > 4 {
+        return Err(Error::shape(
+            name,
+            "at most four axes, [B, H, N, M]",
+            tensor.shape(),
+            "Axes are aligned from the last.",
+        ));
+    }
+    let mut view = tensor.view();
+    while view.ndim() < 4 {
+        view = view.insert_axis(ndarray::Axis(0));
+    }
+    Ok(view.into_dimensionality().expect("four axes"))
+}
+
+impl PotentialSpec {
+    fn build<T: Real>(
+        &self,
+        width: usize,
+        tensors: &Tensors<T>,
+    ) -> Result<Box<dyn Potential<T>>, Error> {
+        Ok(match self {
+            Self::Dot { scale, softcap } => {
+                let dot = match scale {
+                    Some(scale) => Dot::per_head(&scale.values()),
+                    None => Dot::scaled(width.max(1)),
+                };
+                Box::new(match softcap {
+                    Some(cap) => dot.with_softcap(*cap),
+                    None => dot,
+                })
+            }
+            Self::Cosine { scale } => Box::new(Cosine::per_head(&scale.values())),
+            Self::Gaussian { precision } => Box::new(match precision {
+                PrecisionSpec::Scalar(precision) => Gaussian::new(*precision),
+                PrecisionSpec::Matrix(rows) => {
+                    let columns = rows.first().map_or(0, Vec::len);
+                    let precision = Array2::from_shape_vec((rows.len(), columns), rows.concat());
+                    match precision {
+                        Ok(precision) if rows.iter().all(|row| row.len() == columns) => {
+                            Gaussian::with_precision(precision)
+                        }
+                        _ => {
+                            return Err(Error::value(
+                                "gaussian.precision",
+                                "rows of equal length",
+                                "ragged rows",
+                            ));
+                        }
+                    }
+                }
+            }),
+            Self::Additive { kind, slope } => Box::new(additive(*kind, *slope, tensors)?),
+            Self::Rotary { base, pairs, potential } => {
+                let pairs = match pairs {
+                    RotaryPairsSpec::Halves => RotaryPairs::Halves,
+                    RotaryPairsSpec::Neighbours => RotaryPairs::Neighbours,
+                };
+                Box::new(Rotary::new(potential.build(width, tensors)?, *base, pairs))
+            }
+        })
+    }
+}
+
+/// LeakyReLU's slope where the model gives none: that of GAT's paper (§3.3).
+const USUAL_SLOPE: f64 = 0.2;
+
+fn additive<T: Real>(
+    kind: AdditiveKindSpec,
+    slope: Option<f64>,
+    tensors: &Tensors<T>,
+) -> Result<Additive, Error> {
+    let why = "weights of the potential `additive`";
+    let a = tensors.small::<Ix2>("additive.a", why)?;
+    let slope_or_usual = slope.unwrap_or(USUAL_SLOPE);
+    let additive = match kind {
+        AdditiveKindSpec::Gat => {
+            let a_key = tensors.small::<Ix2>("additive.a-key", why)?;
+            Additive::gat(slope_or_usual, a, a_key)
+        }
+        AdditiveKindSpec::Gatv2 => Additive::gat_v2(slope_or_usual, a),
+        AdditiveKindSpec::Bahdanau => match slope {
+            None => Additive::bahdanau(a),
+            Some(slope) => {
+                return Err(Error::value("additive.slope", "nothing: tanh has no slope", slope));
+            }
+        },
+    };
+    let projected =
+        tensors.real.contains_key("additive.query") || tensors.real.contains_key("additive.key");
+    Ok(match projected {
+        false => additive,
+        true => additive.with_projections(
+            tensors.small::<Ix3>("additive.query", why)?,
+            tensors.small::<Ix3>("additive.key", why)?,
+        ),
+    })
+}

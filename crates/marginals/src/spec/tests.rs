@@ -1,0 +1,91 @@
+use super::*;
+
+/// One of every part, with and without its optional settings.
+const EVERY_PART: &str = r#"
+structure = { each-query-picks-at-most-one = { null = [0.5, -1.0] } }
+prior = [
+    "uniform", "causal", { window = { left = 3, right = 0 } }, "segments", "adjacency", "bias",
+    { geometric = { rho = [0.1, 0.2] } }, { alibi = "standard" }, { alibi = { slopes = [0.5, 0.25] } },
+    { laplace = { scale = 2.0 } }, { generalized-gaussian = { scale = 2.0, shape = [1.5, 3.0] } },
+    { relative-buckets = { buckets = 8, max-distance = 20, bidirectional = true } },
+    "key-bias", { beta-geometric = { alpha = 1.5, beta = 2.5 } },
+]
+potential = { dot = { scale = 0.125, softcap = 30.0 } }
+value = "average"
+query-offset = 7
+"#;
+
+#[test]
+fn every_part_survives_toml_and_json() {
+    let spec = ModelSpec::from_toml(EVERY_PART).unwrap();
+    assert_eq!(spec.prior.len(), 14);
+    assert_eq!(ModelSpec::from_toml(&spec.to_toml().unwrap()).unwrap(), spec);
+    assert_eq!(ModelSpec::from_json(&spec.to_json().unwrap()).unwrap(), spec);
+
+    for structure in ["each-query-picks-one", "each-key-picks-one", "independent"] {
+        for potential in [
+            "{ cosine = { scale = 10.0 } }",
+            "{ gaussian = { precision = 2.0 } }",
+            "{ gaussian = { precision = [[1.0, 2.0], [3.0, 4.0]] } }",
+            "{ additive = { kind = \"gat\", slope = 0.2 } }",
+            "{ additive = { kind = \"gatv2\" } }",
+            "{ additive = { kind = \"bahdanau\" } }",
+            "{ rotary = { base = 500.0, pairs = \"neighbours\", potential = { dot = {} } } }",
+        ] {
+            let text = format!("structure = \"{structure}\"\npotential = {potential}\n");
+            let spec = ModelSpec::from_toml(&text).unwrap();
+            assert_eq!(ModelSpec::from_toml(&spec.to_toml().unwrap()).unwrap(), spec, "{text}");
+            assert_eq!(ModelSpec::from_json(&spec.to_json().unwrap()).unwrap(), spec, "{text}");
+        }
+    }
+}
+
+#[test]
+fn shorthands_are_spelled_out() {
+    let short =
+        "structure = \"each-query-picks-at-most-one\"\nprior = \"alibi\"\npotential = \"dot\"";
+    let long = "structure = { each-query-picks-at-most-one = { null = 0.0 } }\n\
+                prior = [{ alibi = { standard = true } }]\npotential = { dot = {} }";
+    assert_eq!(ModelSpec::from_toml(short).unwrap(), ModelSpec::from_toml(long).unwrap());
+    let table = "structure = { independent = {} }\nprior = [{ causal = {} }]\npotential = \"dot\"";
+    assert_eq!(ModelSpec::from_toml(table).unwrap().prior, [PriorSpec::Causal]);
+}
+
+#[test]
+fn wrong_names_are_told_with_the_nearest() {
+    let nearest = |text: &str| match ModelSpec::from_toml(text) {
+        Err(Error::UnknownName { nearest: Some(nearest), .. }) => nearest,
+        other => panic!("{text}: {other:?}"),
+    };
+    let base = "structure = \"independent\"\npotential = \"dot\"\n";
+    let with = |rest: &str| nearest(&format!("{base}{rest}"));
+    assert_eq!(with("prior = [\"casual\"]"), "causal");
+    assert_eq!(with("prior = [{ geometric = { roh = 0.1 } }]"), "rho");
+    assert_eq!(with("value = \"averge\""), "average");
+    assert_eq!(with("query-ofset = 3"), "query-offset");
+    assert_eq!(
+        nearest("structure = \"each-query-pick-one\"\npotential = \"dot\""),
+        "each-query-picks-one"
+    );
+    let potential = |text| nearest(&format!("structure = \"independent\"\npotential = {text}"));
+    assert_eq!(potential("{ additive = { kind = \"gatv3\" } }"), "gatv2");
+    assert_eq!(potential("{ rotary = { potential = \"dat\" } }"), "dot");
+}
+
+#[test]
+fn what_is_missing_or_of_the_wrong_kind_is_told() {
+    let base = "structure = \"independent\"\npotential = \"dot\"\n";
+    for text in [
+        "",
+        "structure = 3\npotential = \"dot\"",
+        "structure = \"independent\"",
+        &format!("{base}prior = [{{ window = {{ left = -1, right = 0 }} }}]"),
+        "structure = \"independent\"\npotential = \"cosine\"",
+        "structure = \"independent",
+    ] {
+        assert!(ModelSpec::from_toml(text).is_err(), "{text}");
+    }
+    let spec = ModelSpec::from_toml(&format!("{base}prior = [\"bias\"]")).unwrap();
+    let missing = spec.build::<f32>(1, 4, &Tensors::default()).err();
+    assert!(matches!(missing, Some(Error::MissingTensor { name, .. }) if name == "bias"));
+}
