@@ -91,11 +91,23 @@ def sdpa_bias_backward(t, settings):
     )
 
 
+@work("sdpa-alibi-backward")
+def sdpa_alibi_backward(t, settings):
+    q, k, v, slopes, distance = t["q"], t["k"], t["v"], t["alibi.slopes"], distances(t)
+
+    def attend():
+        # Inside: learned slopes change with every step.
+        mask = -slopes.view(1, -1, 1, 1) * distance
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+    return with_gradients(["q", "k", "v", "alibi.slopes"], t, attend)
+
+
 @work("sdpa-alibi-mask")
 def sdpa_alibi_mask(t, settings):
     q, k, v = t["q"], t["k"], t["v"]
     # Built once: a model would keep it between steps.
-    mask = -t["slopes"].view(1, -1, 1, 1) * distances(t)
+    mask = -t["alibi.slopes"].view(1, -1, 1, 1) * distances(t)
     return forward(lambda: {"mean": F.scaled_dot_product_attention(q, k, v, attn_mask=mask)})
 
 
@@ -112,7 +124,7 @@ def compiled(function):
 
 @work("flex-alibi")
 def flex_alibi(t, settings):
-    q, k, v, slopes = t["q"], t["k"], t["v"], t["slopes"]
+    q, k, v, slopes = t["q"], t["k"], t["v"], t["alibi.slopes"]
 
     def score_mod(score, b, h, i, j):
         return score - slopes[h] * (i - j).abs()

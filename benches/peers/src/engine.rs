@@ -29,6 +29,8 @@ pub enum Task {
     Causal,
     /// The mean under ALiBi's prior in both directions.
     Alibi,
+    /// The mean under ALiBi's prior, and the gradients of all, slopes included.
+    AlibiBackward,
     /// The mean under a learned bias, and the gradients of all, bias included.
     BiasBackward,
     /// The mean over so many keys up to the query's own position.
@@ -53,6 +55,7 @@ impl<'a> Engine<'a> {
             Task::Questions => questions(inputs),
             Task::Causal => mean(Causal, inputs),
             Task::Alibi => mean(alibi(inputs), inputs),
+            Task::AlibiBackward => mean_backward(alibi(inputs), inputs),
             Task::BiasBackward => mean_backward(Bias::new(inputs.bias.view()), inputs),
             Task::Window(keys) => mean(Window { left: keys - 1, right: 0 }, inputs),
         };

@@ -60,7 +60,7 @@ impl Inputs {
             ("k", view(&self.k)?),
             ("v", view(&self.v)?),
             ("upstream", view(&self.upstream)?),
-            ("slopes", view(&self.slopes)?),
+            ("alibi.slopes", view(&self.slopes)?),
         ];
         if !self.bias.is_empty() {
             tensors.push(("bias", view(&self.bias)?));

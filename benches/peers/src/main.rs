@@ -108,16 +108,21 @@ fn measure(arguments: &Arguments) -> Result<Results> {
         let worker = Worker::start(&arguments.python, threads, &scratch)?;
         teams.push(Team { pool, worker: RefCell::new(worker) });
     }
-    let mut measurements = Vec::new();
+    let (mut measurements, mut failures) = (Vec::new(), Vec::new());
     for case in CASES.iter().filter(|case| wanted(case.name)) {
         for size in case.sizes(arguments.quick) {
             let inputs = Inputs::draw(size, matches!(case.task, Task::BiasBackward));
             let shared = scratch.join("inputs.safetensors");
             inputs.write(&shared)?;
             for team in &teams {
-                let measurement = team.measure(case, size, &inputs, &shared, arguments.quick)?;
+                let (measurement, failed) =
+                    team.measure(case, size, &inputs, &shared, arguments.quick)?;
                 eprintln!("[{:>4.0} s] {}", start.elapsed().as_secs_f64(), summary(&measurement));
+                for failure in &failed {
+                    eprintln!("NOT MEASURED: {failure}");
+                }
                 measurements.push(measurement);
+                failures.extend(failed);
             }
             std::fs::remove_file(&shared)?;
         }
@@ -136,6 +141,7 @@ fn measure(arguments: &Arguments) -> Result<Results> {
         machine,
         peer: teams.first().map(|team| team.worker.borrow().versions.clone()),
         measurements,
+        failures,
         memory,
         seconds: start.elapsed().as_secs_f64(),
     })
@@ -148,7 +154,7 @@ struct Team {
 }
 
 impl Team {
-    /// Measures one case at one size.
+    /// Measures one case at one size. What a peer fails at is told, and the others go on.
     fn measure(
         &self,
         case: &Case,
@@ -156,7 +162,8 @@ impl Team {
         inputs: &Inputs,
         shared: &Path,
         quick: bool,
-    ) -> Result<Measurement> {
+    ) -> Result<(Measurement, Vec<String>)> {
+        let mut failures = Vec::new();
         let mut ours = Engine::new(case.task, inputs, &self.pool);
         let our_answers = ours.answers()?;
         let mut bytes = None;
@@ -169,7 +176,13 @@ impl Team {
                         Task::Window(keys) => json!({ "window": keys }),
                         _ => json!({}),
                     };
-                    self.worker.borrow_mut().prepare(work, shared, &settings)?;
+                    let prepared = self.worker.borrow_mut().prepare(work, shared, &settings);
+                    if let Err(failure) = prepared {
+                        // torch.compile needs a C++ compiler, for one.
+                        let size = size.queries;
+                        failures.push(format!("{work}, N = {size}: {failure:#}"));
+                        continue;
+                    }
                     Box::new(TorchSide { worker: &self.worker, work })
                 }
                 Peer::Ourselves { task, .. } => Box::new(Engine::new(*task, inputs, &self.pool)),
@@ -222,7 +235,7 @@ impl Team {
                 self.worker.borrow_mut().release(work)?;
             }
         }
-        Ok(measurement)
+        Ok((measurement, failures))
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Results {
     pub peer: Option<Versions>,
     /// One entry for each case, size and number of threads.
     pub measurements: Vec<Measurement>,
+    /// What a peer could not do, and why.
+    pub failures: Vec<String>,
     /// The memory that a long sequence takes.
     pub memory: Option<Memory>,
     /// How long all of it took, in seconds.
@@ -135,10 +137,11 @@ impl Results {
         if self.quick {
             page += "A quick run: fewer rounds and smaller sizes; not to be quoted.\n\n";
         }
-        page += "Batch 1, dimension 64, f32; 8 heads except in the memory case. Each round measures every side once, all\n\
-            others idle; times are medians over the rounds (least in brackets). The ratio is the median\n\
-            over the rounds of the peer's time over ours: above 1, ours is faster. The difference is the\n\
-            largest |ours − theirs| in any answer.\n\n";
+        page += "Batch 1, dimension 64, f32; 8 heads except in the memory case. Each round measures every\n\
+            side once, all others idle; times are medians over the rounds (least in brackets). The ratio\n\
+            is the median over the rounds of the peer's time over ours: above 1, ours is faster. The\n\
+            difference is the largest |ours − theirs| in any answer, relative to the largest |theirs|\n\
+            where that is above 1.\n\n";
         page += "| work | size | threads | rounds | ours, ms | peer | peer, ms | ratio | difference |\n";
         page += "|---|---|--:|--:|--:|---|--:|--:|--:|\n";
         for m in &self.measurements {
@@ -166,6 +169,9 @@ impl Results {
         }
         if let Some(memory) = &self.memory {
             let _ = writeln!(page, "\n{}", describe_memory(memory));
+        }
+        if !self.failures.is_empty() {
+            let _ = writeln!(page, "\n## Not measured\n\n- {}", self.failures.join("\n- "));
         }
         let _ = writeln!(
             page,

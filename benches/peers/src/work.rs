@@ -133,6 +133,13 @@ pub const CASES: &[Case] = &[
         lengths: GRID,
     },
     Case {
+        name: "slopes",
+        title: "learned ALiBi slopes, forward + backward",
+        task: Task::AlibiBackward,
+        peers: &[torch("SDPA, dense mask", "sdpa-alibi-backward")],
+        lengths: [&[(1024, 1024), (4096, 4096)], QUICK],
+    },
+    Case {
         name: "bias",
         title: "learned dense bias, forward + backward",
         task: Task::BiasBackward,
