@@ -80,7 +80,10 @@ impl<T: Real, const SCORE: bool> Kernel<T> for Rows<'_, T, SCORE> {
                 sum[at] = before * factor[i] + total;
                 rescale[at] = factor[i];
                 if SCORE && let Some(score) = score.as_deref_mut() {
-                    score[at] = (score[at] + before * fall[i]) * factor[i] + moment;
+                    // The fall is multiplied first: before an overflowed score it is as large as
+                    // numbers get, and its factor 0.
+                    let fallen = fall[i].max(T::min_value()) * factor[i];
+                    score[at] = score[at] * factor[i] + before * fallen + moment;
                 }
             }
             first += here;

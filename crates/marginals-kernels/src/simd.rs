@@ -81,6 +81,10 @@ pub trait Simd: Copy {
     /// Largest lane, where no lane is NaN.
     fn reduce_max(self, x: Self::Vector) -> Self::Element;
 
+    /// Asks for the cache line at `at` before it is needed. Any address may be given.
+    #[inline(always)]
+    fn prefetch(self, _at: *const Self::Element) {}
+
     /// `to[j * to_stride + i] = from[i * from_stride + j]` for i, j < `LANES`.
     ///
     /// # Safety

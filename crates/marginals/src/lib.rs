@@ -30,4 +30,4 @@ pub use gradient::{Accumulator, Layout, Parameter, ParameterGradient};
 pub use marginals_kernels::{Real, Tile, TileMut};
 pub use model::{Model, Value, potential, prior, structure};
 pub use posterior::{Pass, Posterior, question};
-pub use tensor::{Block, Element, Shape};
+pub use tensor::{Block, Element, Shape, refuse_nan};

@@ -51,7 +51,7 @@ pub mod question {
     pub use super::samples::{Draws, Samples};
     pub use super::top_k::{TopK, TopKAnswer};
     pub use super::value_variance::ValueVariance;
-    pub use super::{Asked, Question};
+    pub use super::{AnyQuestion, Asked, Question};
 }
 
 use std::ops::Range;

@@ -144,7 +144,7 @@ pub(crate) fn elements<'b, T: Real>(rows: &'b CowArray<'_, T, Ix2>) -> &'b [T] {
 }
 
 /// Refuses a tensor that holds NaN, naming where.
-pub(crate) fn refuse_nan<T: Real>(name: &str, tensor: &ArrayView4<'_, T>) -> Result<(), Error> {
+pub fn refuse_nan<T: Real>(name: &str, tensor: &ArrayView4<'_, T>) -> Result<(), Error> {
     match tensor.indexed_iter().find(|(_, x)| x.is_nan()) {
         None => Ok(()),
         Some(((b, h, i, d), _)) => {

@@ -116,6 +116,10 @@ macro_rules! implement {
                 unsafe { enter(self, kernel) }
             }
             #[inline(always)]
+            fn prefetch(self, at: *const $element) {
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+            }
+            #[inline(always)]
             fn splat(self, x: $element) -> $vector {
                 unsafe { $set1(x) }
             }

@@ -1,0 +1,208 @@
+//! Questions named on the command line.
+
+use marginals::question::{
+    AnyQuestion, Asked, ColumnMass, Draws, Entropy, ExpectedDistance, Kl, LogEvidence,
+    LogPartition, Map, Marginals, MaxProbability, Mean, Question, Samples, TopK, ValueVariance,
+};
+use marginals::{Element, Error, Pass, Posterior, Real};
+use ndarray::Array4;
+
+use super::tensors::Output;
+
+/// One question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    Mean,
+    LogPartition,
+    LogEvidence,
+    Entropy,
+    Kl,
+    ColumnMass,
+    ExpectedDistance,
+    ValueVariance,
+    MaxProbability,
+    Map,
+    TopK(usize),
+    Samples(usize),
+    Marginals,
+}
+
+const NAMES: &[&str] = &[
+    "mean",
+    "log-partition",
+    "log-evidence",
+    "entropy",
+    "kl",
+    "column-mass",
+    "expected-distance",
+    "value-variance",
+    "max-probability",
+    "map",
+    "top-k",
+    "samples",
+    "marginals",
+];
+
+/// The questions of one command.
+#[derive(Debug)]
+pub struct Questions {
+    names: Vec<Name>,
+    seed: u64,
+}
+
+impl Questions {
+    /// Reads a comma-separated list.
+    pub fn parse(list: &str, seed: u64) -> Result<Self, Error> {
+        let names: Result<Vec<Name>, Error> =
+            list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(parse).collect();
+        let names = names?;
+        for (i, name) in names.iter().enumerate() {
+            let kind = std::mem::discriminant(name);
+            if names[..i].iter().any(|other| std::mem::discriminant(other) == kind) {
+                return Err(Error::Value {
+                    argument: "--ask".into(),
+                    expected: "each question once".into(),
+                    found: list.into(),
+                });
+            }
+        }
+        Ok(Self { names, seed })
+    }
+
+    /// Whether a question averages values.
+    pub fn average_values(&self) -> bool {
+        self.names.iter().any(|name| matches!(name, Name::Mean | Name::ValueVariance))
+    }
+
+    /// Asks all of them in one pass and puts the answers into `output`. `values` makes the pass
+    /// average values even if no question does.
+    pub fn ask<'p, 'a, 'v, T: Real + Element<Real = T>>(
+        &self,
+        posterior: &'p Posterior<'a, T>,
+        v: Option<&'v Array4<T>>,
+        values: bool,
+        output: &mut Output<T>,
+    ) -> Result<Pass<'p, 'a, 'v, T>, Error> {
+        let view = || v.expect("read when a question averages values").view();
+        let mean = v.map(|v| Mean(v.view()));
+        let variance = v.map(|v| ValueVariance(v.view()));
+        let top_k = self.names.iter().find_map(|name| match name {
+            Name::TopK(k) => Some(TopK(*k)),
+            _ => None,
+        });
+        let samples = self.names.iter().find_map(|name| match name {
+            Name::Samples(count) => Some(Samples { count: *count, seed: self.seed }),
+            _ => None,
+        });
+        let mut asked: Vec<&dyn AnyQuestion<'v, T>> = Vec::new();
+        for name in &self.names {
+            match name {
+                Name::Mean => asked.extend(mean.as_ref().map(|q| q as &dyn AnyQuestion<'v, T>)),
+                Name::ValueVariance => {
+                    asked.extend(variance.as_ref().map(|q| q as &dyn AnyQuestion<'v, T>));
+                }
+                Name::TopK(_) => asked.extend(top_k.as_ref().map(|q| q as &dyn AnyQuestion<'v, T>)),
+                Name::Samples(_) => {
+                    asked.extend(samples.as_ref().map(|q| q as &dyn AnyQuestion<'v, T>));
+                }
+                Name::LogPartition => asked.push(&LogPartition),
+                Name::LogEvidence => asked.push(&LogEvidence),
+                Name::Entropy => asked.push(&Entropy),
+                Name::Kl => asked.push(&Kl),
+                Name::ColumnMass => asked.push(&ColumnMass),
+                Name::ExpectedDistance => asked.push(&ExpectedDistance),
+                Name::MaxProbability => asked.push(&MaxProbability),
+                Name::Map => asked.push(&Map),
+                Name::Marginals => asked.push(&Marginals),
+            }
+        }
+        if values {
+            asked.extend(mean.as_ref().map(|q| q as &dyn AnyQuestion<'v, T>));
+        }
+        let pass = posterior.pass(&Asked(asked))?;
+        for name in &self.names {
+            match name {
+                Name::Mean => output.real("mean", pass.answer(&Mean(view()))?.into_dyn()),
+                Name::ValueVariance => {
+                    let answer = pass.answer(&ValueVariance(view()))?;
+                    output.real("value-variance", answer.into_dyn());
+                }
+                Name::LogPartition => real(&pass, LogPartition, "log-partition", output)?,
+                Name::LogEvidence => real(&pass, LogEvidence, "log-evidence", output)?,
+                Name::Entropy => real(&pass, Entropy, "entropy", output)?,
+                Name::Kl => real(&pass, Kl, "kl", output)?,
+                Name::ColumnMass => real(&pass, ColumnMass, "column-mass", output)?,
+                Name::ExpectedDistance => {
+                    real(&pass, ExpectedDistance, "expected-distance", output)?
+                }
+                Name::MaxProbability => real(&pass, MaxProbability, "max-probability", output)?,
+                Name::Map => output.integer("map", pass.answer(&Map)?.into_dyn()),
+                Name::TopK(k) => {
+                    let answer = pass.answer(&TopK(*k))?;
+                    output.integer("top-k.index", answer.index.into_dyn());
+                    output.real("top-k.probability", answer.probability.into_dyn());
+                }
+                Name::Samples(count) => {
+                    match pass.answer(&Samples { count: *count, seed: self.seed })? {
+                        Draws::Choices(choices) => output.integer("samples", choices.into_dyn()),
+                        Draws::Sets(sets) => output.bytes("samples", sets.into_dyn()),
+                    }
+                }
+                Name::Marginals => {
+                    output.real("marginals", pass.answer(&Marginals)?.into_dyn());
+                }
+            }
+        }
+        Ok(pass)
+    }
+}
+
+/// Answers a question whose answer has one number per factor, query or key.
+fn real<'v, T: Real, Q: Question<'v, T, Answer = ndarray::Array3<T>>>(
+    pass: &Pass<'_, '_, 'v, T>,
+    question: Q,
+    name: &str,
+    output: &mut Output<T>,
+) -> Result<(), Error> {
+    output.real(name, pass.answer(&question)?.into_dyn());
+    Ok(())
+}
+
+fn parse(text: &str) -> Result<Name, Error> {
+    let (name, number) = match text.split_once('=') {
+        Some((name, number)) => (name.trim(), Some(number.trim())),
+        None => (text, None),
+    };
+    let count = || -> Result<usize, Error> {
+        let number = number.unwrap_or("nothing");
+        number.parse().ok().filter(|&n| n > 0).ok_or_else(|| Error::Value {
+            argument: name.into(),
+            expected: format!("a number above 0, as in `{name}=5`"),
+            found: number.into(),
+        })
+    };
+    let plain = |question: Name| match number {
+        None => Ok(question),
+        Some(number) => Err(Error::Value {
+            argument: name.into(),
+            expected: "no number".into(),
+            found: number.into(),
+        }),
+    };
+    match name {
+        "mean" => plain(Name::Mean),
+        "log-partition" => plain(Name::LogPartition),
+        "log-evidence" => plain(Name::LogEvidence),
+        "entropy" => plain(Name::Entropy),
+        "kl" => plain(Name::Kl),
+        "column-mass" => plain(Name::ColumnMass),
+        "expected-distance" => plain(Name::ExpectedDistance),
+        "value-variance" => plain(Name::ValueVariance),
+        "max-probability" => plain(Name::MaxProbability),
+        "map" => plain(Name::Map),
+        "top-k" => Ok(Name::TopK(count()?)),
+        "samples" => Ok(Name::Samples(count()?)),
+        "marginals" => plain(Name::Marginals),
+        _ => Err(Error::unknown("question", name, NAMES)),
+    }
+}

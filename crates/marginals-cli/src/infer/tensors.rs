@@ -1,0 +1,173 @@
+//! Tensors in and out of safetensors files.
+
+use std::collections::BTreeMap;
+
+use half::{bf16, f16};
+use marginals::spec::Tensors;
+use marginals::{Error, Real};
+use ndarray::{Array, ArrayD, Dimension, IxDyn};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use super::UPSTREAM_NAMES;
+
+/// The tensors of an input file, in the computing type.
+pub struct Inputs<T> {
+    named: Tensors<T>,
+}
+
+impl<T: Real> Inputs<T> {
+    /// Reads every tensor of a file.
+    pub fn read(file: &SafeTensors<'_>) -> Result<Self, String> {
+        let mut named = Tensors::default();
+        for (name, tensor) in file.tensors() {
+            let shape = IxDyn(tensor.shape());
+            let misfit = |e: ndarray::ShapeError| format!("tensor `{name}`: {e}");
+            match decode(&tensor) {
+                Some(Decoded::Real(values)) => {
+                    let array = ArrayD::from_shape_vec(shape, values).map_err(misfit)?;
+                    named.real.insert(name, array);
+                }
+                Some(Decoded::Whole(values)) => {
+                    let array = ArrayD::from_shape_vec(shape, values).map_err(misfit)?;
+                    named.integer.insert(name, array);
+                }
+                None => {
+                    return Err(format!(
+                        "tensor `{name}` is {:?}; use f32, f64, bf16 or f16 for numbers and \
+                         i64, i32, u32 or u8 for indices",
+                        tensor.dtype()
+                    ));
+                }
+            }
+        }
+        Ok(Self { named })
+    }
+
+    /// Whether there is a real tensor of this name.
+    pub fn holds(&self, name: &str) -> bool {
+        self.named.real.contains_key(name)
+    }
+
+    /// Takes a real tensor out.
+    pub fn take<D: Dimension>(&mut self, name: &str, why: &str) -> Result<Array<T, D>, Error> {
+        let Some(tensor) = self.named.real.remove(name) else {
+            let (real, integer) = (self.named.real.keys(), self.named.integer.keys());
+            return Err(Error::MissingTensor {
+                name: name.into(),
+                why: why.into(),
+                present: real.chain(integer).cloned().collect(),
+            });
+        };
+        let shape = tensor.shape().to_vec();
+        tensor.into_dimensionality().map_err(|_| {
+            let axes = D::NDIM.unwrap_or_default();
+            Error::shape(name, format!("{axes} axes: {why}"), &shape, "Reshape the tensor.")
+        })
+    }
+
+    /// Refuses a `grad.` tensor that no question answers to: a misspelt one would be lost.
+    pub fn refuse_unread_gradients(&self) -> Result<(), Error> {
+        let names = self.named.real.keys().chain(self.named.integer.keys());
+        match names.into_iter().find(|name| name.starts_with("grad.")) {
+            None => Ok(()),
+            Some(name) => Err(Error::unknown("upstream gradient", name, UPSTREAM_NAMES)),
+        }
+    }
+
+    /// The tensors not taken out, for the model to name.
+    pub fn into_named(self) -> Tensors<T> {
+        self.named
+    }
+}
+
+/// The numbers of one tensor.
+enum Decoded<T> {
+    Real(Vec<T>),
+    Whole(Vec<i64>),
+}
+
+/// The numbers of a tensor, or `None` for a type that is not read.
+fn decode<T: Real>(tensor: &TensorView<'_>) -> Option<Decoded<T>> {
+    /// Splits little-endian bytes into numbers.
+    macro_rules! numbers {
+        ($type:ty, $to:expr) => {
+            tensor
+                .data()
+                .chunks_exact(size_of::<$type>())
+                .map(|b| $to(<$type>::from_le_bytes(b.try_into().expect("whole chunks"))))
+                .collect()
+        };
+    }
+    Some(match tensor.dtype() {
+        Dtype::F32 => Decoded::Real(numbers!(f32, |x: f32| T::of(x.into()))),
+        Dtype::F64 => Decoded::Real(numbers!(f64, T::of)),
+        Dtype::BF16 => Decoded::Real(numbers!(bf16, |x: bf16| T::of(x.to_f64()))),
+        Dtype::F16 => Decoded::Real(numbers!(f16, |x: f16| T::of(x.to_f64()))),
+        Dtype::I64 => Decoded::Whole(numbers!(i64, |x| x)),
+        Dtype::I32 => Decoded::Whole(numbers!(i32, i64::from)),
+        Dtype::U32 => Decoded::Whole(numbers!(u32, i64::from)),
+        Dtype::U8 | Dtype::BOOL => Decoded::Whole(numbers!(u8, i64::from)),
+        _ => return None,
+    })
+}
+
+/// The tensors of an output file.
+pub struct Output<T> {
+    real: BTreeMap<String, ArrayD<T>>,
+    integer: BTreeMap<String, ArrayD<i64>>,
+    bytes: BTreeMap<String, ArrayD<u8>>,
+}
+
+impl<T> Default for Output<T> {
+    fn default() -> Self {
+        Self { real: BTreeMap::new(), integer: BTreeMap::new(), bytes: BTreeMap::new() }
+    }
+}
+
+impl<T: Real> Output<T> {
+    /// Adds numbers.
+    pub fn real(&mut self, name: &str, tensor: ArrayD<T>) {
+        self.real.insert(name.into(), tensor);
+    }
+
+    /// Adds indices.
+    pub fn integer(&mut self, name: &str, tensor: ArrayD<i64>) {
+        self.integer.insert(name.into(), tensor);
+    }
+
+    /// Adds flags.
+    pub fn bytes(&mut self, name: &str, tensor: ArrayD<u8>) {
+        self.bytes.insert(name.into(), tensor);
+    }
+
+    /// The file's content.
+    pub fn write(&self) -> Result<Vec<u8>, String> {
+        let double = size_of::<T>() == size_of::<f64>();
+        let dtype = if double { Dtype::F64 } else { Dtype::F32 };
+        let number = |x: &T| match double {
+            true => x.f64().to_le_bytes().to_vec(),
+            false => (x.f64() as f32).to_le_bytes().to_vec(),
+        };
+        let mut all: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+        for (name, tensor) in &self.real {
+            let bytes = tensor.iter().flat_map(number).collect();
+            all.push((name.clone(), dtype, tensor.shape().to_vec(), bytes));
+        }
+        for (name, tensor) in &self.integer {
+            let bytes = tensor.iter().flat_map(|x| x.to_le_bytes()).collect();
+            all.push((name.clone(), Dtype::I64, tensor.shape().to_vec(), bytes));
+        }
+        for (name, tensor) in &self.bytes {
+            let bytes = tensor.iter().copied().collect();
+            all.push((name.clone(), Dtype::U8, tensor.shape().to_vec(), bytes));
+        }
+        let views: Result<Vec<_>, _> = all
+            .iter()
+            .map(|(name, dtype, shape, bytes)| {
+                TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.as_str(), view))
+            })
+            .collect();
+        let views = views.map_err(|e| e.to_string())?;
+        safetensors::serialize(views, None).map_err(|e| e.to_string())
+    }
+}

@@ -1,0 +1,89 @@
+//! The kernels' definitions, in the plainest code there is.
+
+/// c (+)= a b for row-major `b`.
+pub fn gemm(
+    add: bool,
+    a: impl Fn(usize, usize) -> f64,
+    b: impl Fn(usize, usize) -> f64,
+    depth: usize,
+    old: f64,
+    at: (usize, usize),
+) -> f64 {
+    let sum: f64 = (0..depth).map(|d| a(at.0, d) * b(d, at.1)).sum();
+    if add { old + sum } else { sum }
+}
+
+/// Running statistics of one row.
+#[derive(Clone, Copy, Debug)]
+pub struct Online {
+    pub max: f64,
+    pub sum: f64,
+    pub rescale: f64,
+    pub score: f64,
+}
+
+/// Folds `row` in and replaces it by its exponentials.
+pub fn online_row(row: &mut [f64], state: &mut Online) {
+    let old = state.max;
+    let new = row.iter().fold(old, |most, &x| most.max(x));
+    let factor = if old == new || old == f64::NEG_INFINITY { 1.0 } else { (old - new).exp() };
+    let before = state.sum;
+    let (mut total, mut moment) = (0.0, 0.0);
+    for x in row {
+        let e = if *x == f64::NEG_INFINITY { 0.0 } else { (*x - new).exp() };
+        total += e;
+        if e != 0.0 {
+            moment += e * (*x - new);
+        }
+        *x = e;
+    }
+    let fallen = if old == f64::NEG_INFINITY { 0.0 } else { (old - new).max(f64::MIN) * factor };
+    *state = Online {
+        max: new,
+        sum: before * factor + total,
+        rescale: factor,
+        score: state.score * factor + before * fallen + moment,
+    };
+}
+
+/// exp(θ − log-partition).
+pub fn probability(score: f64, log_partition: f64) -> f64 {
+    if score.is_nan() {
+        score
+    } else if score == f64::NEG_INFINITY || log_partition == f64::NEG_INFINITY {
+        0.0
+    } else {
+        (score - log_partition).exp()
+    }
+}
+
+/// σ(θ) and log(1 + e^θ).
+pub fn logistic(score: f64) -> (f64, f64) {
+    let e = (-score.abs()).exp();
+    let p = if score >= 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) };
+    // `f64::max` would lose NaN.
+    let positive = if score < 0.0 { 0.0 } else { score };
+    (p, positive + e.ln_1p())
+}
+
+/// w · x, where a weight of 0 gives 0.
+pub fn weighted(w: f64, x: f64) -> f64 {
+    if w == 0.0 { 0.0 } else { w * x }
+}
+
+/// The posterior and the score gradient of one edge.
+pub fn backward(
+    score: f64,
+    quantity: f64,
+    log_partition: f64,
+    weight: Option<f64>,
+    centre: f64,
+) -> (f64, f64) {
+    if score == f64::NEG_INFINITY || log_partition == f64::NEG_INFINITY {
+        return (0.0, 0.0);
+    }
+    let log_p = score - log_partition;
+    let p = log_p.exp();
+    let f = quantity - centre + weight.map_or(0.0, |w| w * log_p);
+    (p, if p == 0.0 { 0.0 } else { p * f })
+}
