@@ -116,6 +116,7 @@ fn main() {
                     sum: &mut sum,
                     rescale: &mut rescale,
                     score: want_score.then_some(&mut score[..]),
+                    raised: None,
                 };
                 online_rows(set, TileMut::new(&mut tile, rows, keys, keys), state);
             });

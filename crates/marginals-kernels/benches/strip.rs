@@ -61,6 +61,7 @@ fn forward(set: InstructionSet, head: &Head, blocks: Blocks, want_score: bool) -
                     sum: &mut sum[i..i + rows],
                     rescale: &mut rescale[i..i + rows],
                     score: want_score.then_some(&mut score[i..i + rows]),
+                    raised: None,
                 };
                 online_rows(set, TileMut::new(&mut scores, rows, width, stride), state);
                 let out = &mut output[i * d..(i + rows) * d];

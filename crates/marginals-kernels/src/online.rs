@@ -18,6 +18,9 @@ pub struct OnlineRows<'a, T> {
     pub rescale: &'a mut [T],
     /// Σ exp(θ − max)(θ − max) so far, if wanted: with `sum` it gives E[θ], hence the entropy.
     pub score: Option<&'a mut [T]>,
+    /// Written, if wanted: the column at which this tile raised the maximum (the first, of equals);
+    /// left as it is where it did not.
+    pub raised: Option<&'a mut [usize]>,
 }
 
 /// One step of the streaming softmax: folds the scores θ of `tile` into `state` and replaces them
@@ -47,7 +50,8 @@ impl<T: Real, const SCORE: bool> Kernel<T> for Rows<'_, T, SCORE> {
 
     #[inline(always)]
     fn run<S: Simd<Element = T>>(self, simd: S) {
-        let Self { mut tile, state: OnlineRows { max, sum, rescale, mut score } } = self;
+        let Self { mut tile, state: OnlineRows { max, sum, rescale, mut score, mut raised } } =
+            self;
         let rows = tile.rows;
         let mut first = 0;
         while first < rows {
@@ -62,6 +66,13 @@ impl<T: Real, const SCORE: bool> Kernel<T> for Rows<'_, T, SCORE> {
                 }
                 let old = max[first + i];
                 let new = if most > old { most } else { old };
+                // Later tiles rarely raise it, so looking for the place costs next to nothing.
+                if most > old
+                    && let Some(raised) = raised.as_deref_mut()
+                {
+                    let place = tile.row(first + i).iter().position(|&x| x == most);
+                    raised[first + i] = place.expect("the largest element is in its row");
+                }
                 max[first + i] = new;
                 // From −∞ nothing was accumulated, and −∞ − −∞ is NaN: the factor is then 1.
                 fall[i] =

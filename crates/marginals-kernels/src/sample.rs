@@ -46,10 +46,15 @@ impl Draw {
     /// The Gumbel noise of one key. It depends on this draw and on the key's own index, so no
     /// tiling and no thread can change it, and a backward pass can ask again.
     pub fn noise(&self, key: usize) -> f64 {
+        gumbel(self.uniform(key))
+    }
+
+    /// The uniform number in (0, 1) behind [`noise`](Self::noise).
+    pub fn uniform(&self, key: usize) -> f64 {
         let (block, lane) = (key / BLOCK, key % BLOCK);
         let words = philox(self.counter(block as u32, (lane % LANES) as u32), self.key());
         let half = 2 * (lane / LANES);
-        gumbel(uniform(words[half], words[half + 1]))
+        uniform(words[half], words[half + 1])
     }
 }
 

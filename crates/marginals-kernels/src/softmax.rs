@@ -119,12 +119,14 @@ impl<T: Real> Kernel<T> for DotColumns<'_, T> {
         let zero = simd.splat(T::zero());
         let columns = (0..weight.columns).step_by(S::LANES);
         for (first, sum) in columns.zip(sum[..weight.columns].chunks_mut(S::LANES)) {
-            let mut total = simd.read(sum, zero);
+            let mut total = zero;
             for i in 0..weight.rows {
                 let w = simd.read(&weight.row(i)[first..][..sum.len()], zero);
                 let x = simd.read(&value.row(i)[first..][..sum.len()], zero);
                 total = add_weighted(simd, w, x, total);
             }
+            // Added last, so that products are rounded to the precision of this tile's sum.
+            let total = simd.add(simd.read(sum, zero), total);
             simd.write(sum, total);
         }
     }

@@ -1,6 +1,7 @@
 //! The posterior and the questions it answers.
 
 mod column_mass;
+mod cross_entropy;
 mod entropy;
 mod expected_distance;
 mod kl;
@@ -32,6 +33,7 @@ mod value_variance;
 /// | [`TopK`](question::TopK) | the k best edges | \[B, H, F, k\], twice |
 /// | [`Samples`](question::Samples) | exact draws | \[S, B, H, F\] |
 /// | [`Marginals`](question::Marginals) | p_ij | \[B, H, N, M\] |
+/// | [`Posterior::cross_entropy`], [`Posterior::kl_to`] | to another posterior | \[B, H, F\] |
 ///
 /// F counts the factors: queries, or keys where keys choose. Information is in nats. Questions
 /// asked together share one pass over the keys; column mass, marginals and draws of sets add one

@@ -22,7 +22,7 @@ impl<T: Real> State<T> {
 
     fn rows(&mut self, want_score: bool) -> OnlineRows<'_, T> {
         let Self { max, sum, rescale, score } = self;
-        OnlineRows { max, sum, rescale, score: want_score.then_some(score) }
+        OnlineRows { max, sum, rescale, score: want_score.then_some(score), raised: None }
     }
 }
 
@@ -44,12 +44,18 @@ fn check_rows<T: Real>(
     for (step, range) in [3.0, 40.0, 15.0].into_iter().enumerate() {
         let data: Vec<T> = scores(rows, stride, seed.wrapping_add(step as u64), range, special);
         let (mut tile, mut other) = (data.clone(), data.clone());
-        online_rows(set, TileMut::new(&mut tile, rows, columns, stride), with.rows(true));
+        let mut raised = vec![usize::MAX; rows];
+        let state = OnlineRows { raised: Some(&mut raised), ..with.rows(true) };
+        online_rows(set, TileMut::new(&mut tile, rows, columns, stride), state);
         online_rows(set, TileMut::new(&mut other, rows, columns, stride), without.rows(false));
         let mut expected = widened(&data);
         for i in 0..rows {
+            let before = naive[i].max;
+            let scores = expected[i * stride..][..columns].to_vec();
             naive::online_row(&mut expected[i * stride..][..columns], &mut naive[i]);
             let naive = naive[i];
+            let place = scores.iter().position(|&x| x == naive.max && x > before);
+            assert_eq!(raised[i], place.unwrap_or(usize::MAX), "{set:?}: place of the maximum");
             for j in 0..stride {
                 let (at, got) = (i * stride + j, tile[i * stride + j]);
                 let same = got == other[at] || got.is_nan() && other[at].is_nan();

@@ -12,6 +12,7 @@
 mod backward;
 mod by_key;
 mod by_query;
+mod cross_entropy;
 mod forward;
 mod heads;
 mod request;
@@ -26,6 +27,7 @@ pub use statistics::{Candidate, Factors, Statistics, Totals};
 pub use summary::Summary;
 
 pub(crate) use backward::{backward, needs};
+pub(crate) use cross_entropy::cross_entropy;
 pub(crate) use forward::forward;
 pub(crate) use scorer::Scorer;
 pub(crate) use second_pass::{column_mass, draw_sets, marginals};

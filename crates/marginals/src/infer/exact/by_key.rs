@@ -8,7 +8,7 @@ use marginals_kernels::{
 };
 use ndarray::s;
 
-use super::by_query::{Noise, fill_distance};
+use super::by_query::fill_distance;
 use super::forward::Task;
 use super::heads::HeadKeys;
 use super::statistics::{Candidate, Factors, Statistics, Totals, insert};
@@ -43,12 +43,8 @@ pub(super) fn statistics<T: Real>(
     let tile = |wanted: bool| {
         vec![T::zero(); if wanted { shape.queries.min(ROWS) * KEY_BLOCK } else { 0 }]
     };
-    let mut scratch = Scratch {
-        scores: tile(true),
-        weights: tile(task.reads_weights),
-        other: tile(true),
-        noise: Noise::new(task.draws.map_or(0, |(_, seed)| seed), batch, head),
-    };
+    let mut scratch =
+        Scratch { scores: tile(true), weights: tile(task.reads_weights), other: tile(true) };
     for block_keys in blocks(keys.clone(), head_keys.keys.start, KEY_BLOCK) {
         let from = block_keys.start - keys.start;
         let columns = from..from + block_keys.len();
@@ -69,13 +65,6 @@ pub(super) fn statistics<T: Real>(
                 &mut statistics,
             );
         }
-        let factors = &mut statistics.factors;
-        for c in columns.clone() {
-            if factors.sum[c] != T::zero() {
-                factors.max[c] = factors.max[c] + factors.sum[c].ln();
-                factors.sum[c] = T::one();
-            }
-        }
         for queries in &rows {
             let keep = rows.len() == 1;
             let block = block(queries);
@@ -89,7 +78,6 @@ struct Scratch<T> {
     scores: Vec<T>,
     weights: Vec<T>,
     other: Vec<T>,
-    noise: Noise,
 }
 
 impl<T: Real> Scratch<T> {
@@ -178,10 +166,11 @@ impl<T: Real> Scratch<T> {
                     insert(&mut factors.top[c * task.kept.top..][..task.kept.top], candidate);
                 }
                 if score > T::neg_infinity() {
-                    let key = (block.keys.start + c - columns.start) as i64;
+                    let key = block.keys.start + c - columns.start;
                     let draws = &mut factors.draws[c * task.kept.draws..][..task.kept.draws];
                     for (sample, draw) in draws.iter_mut().enumerate() {
-                        let score = score.f64() + self.noise.gumbel(query, key, sample);
+                        let noise = task.draw(block.batch, block.head, query, sample).noise(key);
+                        let score = score.f64() + noise;
                         let noisy = Candidate { score, index: query as i64 };
                         if noisy.beats(draw) {
                             *draw = noisy;
@@ -191,23 +180,31 @@ impl<T: Real> Scratch<T> {
             }
         }
 
-        let log_partition = &factors.max[columns.clone()];
+        // Everything of the keys is kept relative to their maxima: exp(θ − log Z) would carry the
+        // rounding of a large log Z into every probability, and from there into the entropy.
+        let max = &factors.max[columns.clone()];
         let mut other = TileMut::new(&mut self.other, n, m, m);
         if task.kept.score {
             for r in 0..n {
-                let pairs = scores.row(r).iter().zip(log_partition);
-                other.row_mut(r).iter_mut().zip(pairs).for_each(|(x, (&s, &l))| *x = s - l);
+                let pairs = scores.row(r).iter().zip(max);
+                other.row_mut(r).iter_mut().zip(pairs).for_each(|(x, (&s, &max))| *x = s - max);
             }
         }
-        exp_columns(set, scores.reborrow(), log_partition);
+        exp_columns(set, scores.reborrow(), max);
         if task.kept.score {
             let sum = &mut factors.score[columns.clone()];
             dot_columns(set, scores.as_tile(), other.as_tile(), sum);
         }
         if task.kept.log_weight {
             let weights = TileMut::new(&mut self.weights, n, m, m);
-            let sum = &mut factors.log_weight[columns];
+            let sum = &mut factors.log_weight[columns.clone()];
             dot_columns(set, scores.as_tile(), weights.as_tile(), sum);
+        }
+        // What queries gather is absolute.
+        let sum = &factors.sum[columns];
+        for r in 0..n {
+            let row = scores.row_mut(r).iter_mut().zip(sum);
+            row.filter(|(p, _)| **p != T::zero()).for_each(|(p, &sum)| *p /= sum);
         }
         let queries = block.queries.clone();
         for (r, mass) in totals.mass[queries.clone()].iter_mut().enumerate() {

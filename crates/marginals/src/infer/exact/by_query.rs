@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use marginals_kernels::{
-    InstructionSet, OnlineRows, Real, Tile, TileMut, dot_rows, logistic_rows, online_rows, random,
-    scale_rows,
+    InstructionSet, OnlineRows, Real, Tile, TileMut, dot_rows, gumbel_argmax, logistic_rows,
+    online_rows, scale_rows,
 };
 use ndarray::s;
 
@@ -62,7 +62,11 @@ struct Scratch<T> {
     weights: Vec<T>,
     other: Vec<T>,
     rescale: [T; STRIP],
+    raised: [usize; STRIP],
 }
+
+/// Mark of a row whose maximum a tile did not raise.
+const NOT_RAISED: usize = usize::MAX;
 
 impl<T: Real> Scratch<T> {
     fn new(weights: bool) -> Self {
@@ -72,6 +76,7 @@ impl<T: Real> Scratch<T> {
             weights: if weights { tile() } else { Vec::new() },
             other: tile(),
             rescale: [T::one(); STRIP],
+            raised: [NOT_RAISED; STRIP],
         }
     }
 
@@ -127,8 +132,18 @@ impl<T: Real> Scratch<T> {
                 sum: &mut factors.sum[rows.clone()],
                 rescale: &mut self.rescale[..n],
                 score: task.kept.score.then(|| &mut factors.score[rows.clone()]),
+                raised: task.kept.best.then_some(&mut self.raised[..n]),
             };
             online_rows(set, scores.reborrow(), state);
+            if task.kept.best {
+                for (row, raised) in rows.clone().zip(&mut self.raised) {
+                    let place = std::mem::replace(raised, NOT_RAISED);
+                    if place != NOT_RAISED {
+                        let index = (strip.keys.start + place) as i64;
+                        factors.best[row] = Candidate { score: factors.max[row], index };
+                    }
+                }
+            }
             rescale_totals(task, &self.rescale[..n], rows.clone(), factors, totals);
         }
 
@@ -242,7 +257,8 @@ fn fold_weights<T: Real>(
                 copy.row_mut(r).copy_from_slice(weights.row(r));
             }
             let mut rescale = [T::one(); STRIP];
-            let state = OnlineRows { max, sum, rescale: &mut rescale[..rows], score: None };
+            let state =
+                OnlineRows { max, sum, rescale: &mut rescale[..rows], score: None, raised: None };
             online_rows(set, copy, state);
         }
     }
@@ -257,7 +273,7 @@ pub(super) fn fill_distance<T: Real>(strip: &Block, mut tile: TileMut<'_, T>) {
     }
 }
 
-/// Folds a strip into the best edges and the draws of its queries.
+/// Folds a strip into the lists of best edges and the draws of its queries.
 fn fold_candidates<T: Real>(
     task: &Task<'_, T>,
     strip: &Block,
@@ -266,66 +282,35 @@ fn fold_candidates<T: Real>(
     factors: &mut Factors<T>,
 ) {
     let kept = &task.kept;
+    // Where queries choose, the best edge comes out of the streaming maximum for nothing.
+    let independent = matches!(task.factorisation, Factorisation::PerEdge);
     for (r, row) in rows.enumerate() {
         let first = strip.keys.start as i64;
         let candidates =
             || (first..).zip(scores.row(r)).map(|(index, &score)| Candidate { score, index });
-        if kept.best {
+        if kept.best && independent {
             let best = &mut factors.best[row];
-            // Looked for only in the rare tile that raises the maximum.
-            let largest = scores.row(r).iter().fold(T::neg_infinity(), |m, &x| m.max(x));
-            if largest > best.score {
-                let place = scores.row(r).iter().position(|&x| x == largest).unwrap_or(0);
-                *best = Candidate { score: largest, index: first + place as i64 };
+            for candidate in candidates() {
+                if candidate.beats(best) {
+                    *best = candidate;
+                }
             }
         }
         if kept.top > 0 {
             let list = &mut factors.top[row * kept.top..][..kept.top];
             candidates().for_each(|candidate| insert(list, candidate));
         }
-        if let (Some((count, seed)), Factorisation::PerQuery { .. }) =
-            (task.draws, &task.factorisation)
-        {
-            let i = strip.queries.start + r;
-            for (sample, draw) in factors.draws[row * count..][..count].iter_mut().enumerate() {
-                let noise = Noise::new(seed, strip.batch, strip.head);
-                for candidate in candidates() {
-                    if candidate.score > T::neg_infinity() {
-                        let score =
-                            candidate.score.f64() + noise.gumbel(i, candidate.index, sample);
-                        let noisy = Candidate { score, index: candidate.index };
-                        if noisy.beats(draw) {
-                            *draw = noisy;
-                        }
-                    }
+        let draws = &mut factors.draws[row * kept.draws..][..kept.draws];
+        for (sample, best) in draws.iter_mut().enumerate() {
+            let draw = task.draw(strip.batch, strip.head, strip.queries.start + r, sample);
+            let set = InstructionSet::detect();
+            if let Some((score, index)) = gumbel_argmax(set, scores.row(r), strip.keys.start, draw)
+            {
+                let drawn = Candidate { score, index: index as i64 };
+                if drawn.beats(best) {
+                    *best = drawn;
                 }
             }
         }
-    }
-}
-
-/// Random numbers of one batch entry and head: a function of (seed, batch, head, query, key,
-/// sample) alone.
-pub(super) struct Noise {
-    key: [u32; 2],
-}
-
-impl Noise {
-    pub fn new(seed: u64, batch: usize, head: usize) -> Self {
-        let place = [batch as u32, head as u32, 0, 0];
-        let [a, b, ..] = random::philox(place, [seed as u32, (seed >> 32) as u32]);
-        Self { key: [a, b] }
-    }
-
-    /// Uniform in (0, 1) for one edge; key −1 is the null edge.
-    pub fn uniform(&self, query: usize, key: i64, sample: usize) -> f64 {
-        let counter = [key as u32, query as u32, sample as u32, 0];
-        let [high, low, ..] = random::philox(counter, self.key);
-        random::uniform(high, low)
-    }
-
-    /// Standard Gumbel noise for one edge.
-    pub fn gumbel(&self, query: usize, key: i64, sample: usize) -> f64 {
-        random::gumbel(self.uniform(query, key, sample))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use marginals_kernels::Real;
+use marginals_kernels::{Draw, Real};
 use ndarray::ArrayView4;
 use rayon::prelude::*;
 
@@ -24,9 +24,31 @@ pub(super) struct Task<'a, T> {
     pub kept: Kept,
     /// Whether log-weights are looked at apart from the scores.
     pub reads_weights: bool,
-    pub draws: Option<(usize, u64)>,
+    /// Seed of the draws.
+    pub seed: u64,
     pub q: ArrayView4<'a, T>,
 }
+
+impl<T> Task<'_, T> {
+    /// The noise of one draw.
+    pub fn draw(&self, batch: usize, head: usize, query: usize, sample: usize) -> Draw {
+        draw(self.seed, (batch, head), query, sample)
+    }
+}
+
+/// The noise of one draw: a function of its seed and its place alone.
+pub(super) fn draw(seed: u64, (batch, head): (usize, usize), query: usize, sample: usize) -> Draw {
+    Draw {
+        seed,
+        batch: batch as u32,
+        head: head as u32,
+        query: query as u32,
+        sample: sample as u32,
+    }
+}
+
+/// The index under which the null edge draws its noise; no key reaches it.
+pub(super) const NULL_KEY: usize = u32::MAX as usize;
 
 /// Statistics of every factor and query over a range of keys, batch-major, then by head.
 pub(crate) fn forward<T: Real>(
@@ -56,7 +78,7 @@ pub(crate) fn forward<T: Real>(
             distance: request.distance,
             value_width: request.value_width(),
         },
-        draws: request.draws,
+        seed: request.draws.map_or(0, |(_, seed)| seed),
         q: posterior.q.view(),
     };
     let k = posterior.k.view();

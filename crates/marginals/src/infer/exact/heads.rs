@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use marginals_kernels::{InstructionSet, Panels, Real, Store, Strided, Tile, TileMut, gemm};
+use marginals_kernels::{
+    InstructionSet, Panels, Real, Store, Strided, Tile, TileMut, accumulate_unpacked, gemm,
+};
 use ndarray::{ArrayView4, CowArray, Ix2, s};
 use rayon::prelude::*;
 
@@ -51,15 +53,8 @@ impl<T: Real> Values<'_, T> {
                 gemm(InstructionSet::detect(), Store::Add, a, panels, run, 0..width, into);
             }
             Self::Rows(rows) => {
-                let width = rows.ncols();
-                let rows = &tensor::elements(rows)[run.start * width..run.end * width];
-                let mut into = into;
-                for r in 0..weights.rows {
-                    let out = into.row_mut(r);
-                    for (&p, v) in weights.row(r).iter().zip(rows.chunks_exact(width.max(1))) {
-                        out.iter_mut().zip(v).for_each(|(x, &v)| *x += p * v);
-                    }
-                }
+                let (set, width) = (InstructionSet::detect(), rows.ncols());
+                accumulate_unpacked(set, weights, tensor::elements(rows), width, run, into);
             }
         }
     }

@@ -8,7 +8,7 @@ use marginals_kernels::{
 use ndarray::s;
 use rayon::prelude::*;
 
-use super::by_query::Noise;
+use super::forward::draw;
 use super::heads::{self, HeadKeys};
 use super::{KEY_BLOCK, QUERY_BLOCK, TASKS, blocks, split};
 use crate::model::structure::Factorisation;
@@ -17,7 +17,7 @@ use crate::prior::Coverage;
 use crate::{Block, Posterior};
 
 /// Calls `f` with every tile of the posterior of one head that may be other than 0.
-fn visit<T: Real>(
+pub(super) fn visit<T: Real>(
     posterior: &Posterior<'_, T>,
     log_partition: &[T],
     head_keys: &HeadKeys<'_, T>,
@@ -77,7 +77,7 @@ fn places<T: Real>(posterior: &Posterior<'_, T>) -> Vec<(usize, usize)> {
 }
 
 /// Runs `task` for every head and run of queries, and returns the results in order.
-fn by_queries<T: Real, R: Send>(
+pub(super) fn by_queries<T: Real, R: Send>(
     posterior: &Posterior<'_, T>,
     task: impl Fn(&HeadKeys<'_, T>, (usize, usize), Range<usize>) -> R + Sync,
 ) -> Vec<R> {
@@ -129,10 +129,12 @@ pub(crate) fn column_mass<T: Real>(posterior: &Posterior<'_, T>, log_partition: 
             let all = keys.clone();
             visit(posterior, log_partition, head_keys, (b, h), queries, keys, |block, tile| {
                 let from = block.keys.start - all.start;
+                // Summed by the tile first: one long running sum rounds every p to its own size.
+                let mut sums = [T::zero(); KEY_BLOCK];
                 for r in 0..tile.rows {
-                    let sums = &mut mass[from..from + tile.columns];
                     sums.iter_mut().zip(tile.row(r)).for_each(|(sum, &p)| *sum += p);
                 }
+                mass[from..].iter_mut().zip(&sums[..tile.columns]).for_each(|(m, &s)| *m += s);
             });
             mass
         })
@@ -193,7 +195,6 @@ pub(crate) fn draw_sets<T: Real>(
     let shape = &posterior.shape;
     let keys = shape.keys;
     let parts = by_queries(posterior, |head_keys, place, queries| {
-        let noise = Noise::new(seed, place.0, place.1);
         let mut bits = vec![0u8; count * queries.len() * keys];
         let run = queries.clone();
         visit(posterior, log_partition, head_keys, place, run, 0..keys, |block, tile| {
@@ -201,7 +202,7 @@ pub(crate) fn draw_sets<T: Real>(
                 for (&p, j) in tile.row(r).iter().zip(block.keys.clone()) {
                     for sample in 0..count {
                         let row = sample * queries.len() + i - queries.start;
-                        let drawn = noise.uniform(i, j as i64, sample) < p.f64();
+                        let drawn = draw(seed, place, i, sample).uniform(j) < p.f64();
                         bits[row * keys + j] = u8::from(drawn);
                     }
                 }

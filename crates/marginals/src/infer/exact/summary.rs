@@ -2,7 +2,8 @@
 
 use marginals_kernels::Real;
 
-use super::by_query::{Noise, softplus};
+use super::by_query::softplus;
+use super::forward::{NULL_KEY, draw};
 use super::statistics::{Candidate, Statistics, insert};
 use crate::Shape;
 use crate::model::structure::Factorisation;
@@ -169,12 +170,11 @@ impl<T: Real> Summary<T> {
             }
             list.iter_mut().for_each(|c| *c = probability(*c));
             if has_null && null > T::neg_infinity() && draws > 0 {
-                let noise = Noise::new(seed, batch, head);
-                for (sample, draw) in factors.draws[row * draws..][..draws].iter_mut().enumerate() {
-                    let score = null.f64() + noise.gumbel(index, -1, sample);
-                    let nothing = Candidate { score, index: -1 };
-                    if nothing.beats(draw) {
-                        *draw = nothing;
+                for (sample, best) in factors.draws[row * draws..][..draws].iter_mut().enumerate() {
+                    let noise = draw(seed, (batch, head), index, sample).noise(NULL_KEY);
+                    let nothing = Candidate { score: null.f64() + noise, index: -1 };
+                    if nothing.beats(best) {
+                        *best = nothing;
                     }
                 }
             }

@@ -1,6 +1,8 @@
 use std::ops::Range;
 
-use marginals_kernels::{InstructionSet, Panels, Real, Store, Strided, Tile, TileMut, gemm};
+use marginals_kernels::{
+    InstructionSet, Panels, Real, Store, Strided, Tile, TileMut, gemm, scores_unpacked,
+};
 use ndarray::{ArrayView2, CowArray, Ix2};
 
 use crate::{Block, tensor};
@@ -87,13 +89,9 @@ impl<'a, T: Real> Features<'a, T> {
                 gemm(set, Store::Overwrite, q, packed, 0..depth, columns, scores);
             }
             None => {
-                let mut scores = scores;
-                for r in 0..scores.rows {
-                    let query = &data[r * depth..][..depth];
-                    for (x, j) in scores.row_mut(r).iter_mut().zip(block.keys.clone()) {
-                        *x = lanes_dot(query, keys.row(j));
-                    }
-                }
+                let queries = Tile::new(data, block.queries.len(), depth, depth);
+                let run = block.keys.start - keys.first..block.keys.end - keys.first;
+                scores_unpacked(set, queries, tensor::elements(&keys.rows), depth, run, scores);
             }
         }
     }
@@ -152,8 +150,4 @@ pub(super) fn lanes<T: Real>(a: &[T], b: &[T], f: impl Fn(usize, T, T) -> T) -> 
         total += f(d, a[d], b[d]);
     }
     total
-}
-
-fn lanes_dot<T: Real>(a: &[T], b: &[T]) -> T {
-    lanes(a, b, |_, x, y| x * y)
 }
