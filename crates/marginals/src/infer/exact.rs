@@ -21,6 +21,11 @@ mod second_pass;
 mod statistics;
 mod summary;
 
+use marginals_kernels::Real;
+
+use crate::Block;
+use crate::prior::Prior;
+
 pub use backward::{Gradients, Upstream};
 pub use request::Request;
 pub use statistics::{Candidate, Factors, Statistics, Totals};
@@ -53,7 +58,15 @@ fn blocks(
 ) -> impl Iterator<Item = std::ops::Range<usize>> {
     let start = first + (range.start - first) / ALIGN * ALIGN;
     let end = if range.is_empty() { start } else { range.end };
-    (start..end).step_by(size).map(move |from| from..(from + size).min(end))
+    (start..end).step_by(size).map(move |from| from..from.saturating_add(size).min(end))
+}
+
+/// `block` without the keys on either side that none of its queries can have, still starting
+/// aligned from `first`.
+fn narrowed<T: Real>(prior: &dyn Prior<T>, block: Block, first: usize) -> Block {
+    let live = prior.live_keys(&block);
+    let keys = blocks(live, first, usize::MAX).next().unwrap_or(block.keys.start..block.keys.start);
+    Block { keys, ..block }
 }
 
 /// `range` cut into at most `parts` runs of whole multiples of [`ALIGN`].

@@ -11,7 +11,7 @@ use ndarray::s;
 use super::forward::Task;
 use super::heads::HeadKeys;
 use super::statistics::{Candidate, Factors, Statistics, Totals, insert};
-use super::{KEY_BLOCK, STRIP, blocks};
+use super::{KEY_BLOCK, STRIP, blocks, narrowed};
 use crate::Block;
 use crate::model::structure::Factorisation;
 use crate::potential::{Features, Place};
@@ -45,8 +45,9 @@ pub(super) fn statistics<T: Real>(
     for keys in blocks(live, head_keys.keys.start, KEY_BLOCK) {
         for first in queries.clone().step_by(strip_rows) {
             let strip = block(first..(first + strip_rows).min(queries.end), keys.clone());
+            let strip = narrowed(task.scorer.prior, strip, head_keys.keys.start);
             let coverage = task.scorer.prior.coverage(&strip);
-            if coverage == Coverage::Empty {
+            if coverage == Coverage::Empty || strip.keys.is_empty() {
                 continue;
             }
             let from = first - queries.start;

@@ -7,8 +7,8 @@ use marginals_kernels::{
 };
 use ndarray::{Array2, ArrayView2, s};
 
-use super::super::blocks;
 use super::super::by_query::fill_distance;
+use super::super::{blocks, narrowed};
 use super::Task;
 use crate::gradient::Accumulator;
 use crate::model::structure::Factorisation;
@@ -142,8 +142,13 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                     keys: keys.clone(),
                     ..all.clone()
                 })
+                // Columns are normalised together where keys choose.
+                .map(|block| match self.task.per_key() {
+                    true => block,
+                    false => narrowed(posterior.prior, block, self.keys.start),
+                })
                 .map(|block| (posterior.prior.coverage(&block), block))
-                .filter(|(coverage, _)| *coverage != Coverage::Empty)
+                .filter(|(coverage, block)| *coverage != Coverage::Empty && !block.keys.is_empty())
                 .map(|(coverage, block)| (block, coverage))
                 .collect();
             let centre = self.column_centres(&live, &q, &upstream, &keys);
