@@ -1,0 +1,162 @@
+//! Our own side.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::Result;
+use marginals::Model;
+use marginals::infer::exact::Upstream;
+use marginals::potential::Dot;
+use marginals::prior::{Alibi, Bias, Causal, Prior, Uniform, Window};
+use marginals::question::{Entropy, Kl, LogEvidence, Map, Mean};
+use marginals::structure::EachQueryPicksOne;
+use ndarray::{Array, Array3, Array4, ArrayView4, Dimension};
+use rayon::ThreadPool;
+
+use crate::inputs::Inputs;
+use crate::side::{Answer, Side};
+
+/// What our engine is asked to do. Every score is q·k / √D.
+#[derive(Clone, Copy, Debug)]
+pub enum Task {
+    /// The mean, every key equally likely beforehand.
+    Mean,
+    /// The mean and its gradients in queries, keys and values.
+    MeanBackward,
+    /// Mean, entropy, KL, log-evidence and MAP in one pass.
+    Questions,
+    /// The mean over the keys up to the query's own position.
+    Causal,
+    /// The mean under ALiBi's prior in both directions.
+    Alibi,
+    /// The mean under ALiBi's prior, and the gradients of all, slopes included.
+    AlibiBackward,
+    /// The mean under a learned bias, and the gradients of all, bias included.
+    BiasBackward,
+    /// The mean over so many keys up to the query's own position.
+    Window(usize),
+}
+
+/// Answers by name.
+type Answers = Vec<(String, Answer)>;
+
+/// Our engine at one task, on the threads of a pool.
+pub struct Engine<'a> {
+    pool: &'a ThreadPool,
+    run: Box<dyn Fn() -> Result<Answers> + Sync + 'a>,
+}
+
+impl<'a> Engine<'a> {
+    /// Builds the model; nothing is computed yet.
+    pub fn new(task: Task, inputs: &'a Inputs, pool: &'a ThreadPool) -> Self {
+        let run: Box<dyn Fn() -> Result<Answers> + Sync + 'a> = match task {
+            Task::Mean => mean(Uniform, inputs),
+            Task::MeanBackward => mean_backward(Uniform, inputs),
+            Task::Questions => questions(inputs),
+            Task::Causal => mean(Causal, inputs),
+            Task::Alibi => mean(alibi(inputs), inputs),
+            Task::AlibiBackward => mean_backward(alibi(inputs), inputs),
+            Task::BiasBackward => mean_backward(Bias::new(inputs.bias.view()), inputs),
+            Task::Window(keys) => mean(Window { left: keys - 1, right: 0 }, inputs),
+        };
+        Self { pool, run }
+    }
+}
+
+impl Side for Engine<'_> {
+    fn time(&mut self, repetitions: usize) -> Result<f64> {
+        let start = Instant::now();
+        for _ in 0..repetitions {
+            self.pool.install(|| (self.run)())?;
+        }
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    fn answers(&mut self) -> Result<BTreeMap<String, Answer>> {
+        Ok(self.pool.install(|| (self.run)())?.into_iter().collect())
+    }
+}
+
+fn model<P: Prior<f32>>(prior: P, inputs: &Inputs) -> Model<EachQueryPicksOne, P, Dot> {
+    Model::new(EachQueryPicksOne, prior, Dot::scaled(inputs.q.dim().3))
+}
+
+fn alibi(inputs: &Inputs) -> Alibi {
+    Alibi::new(&inputs.slopes.mapv(f64::from).to_vec())
+}
+
+fn mean<'a, P: Prior<f32> + 'a>(
+    prior: P,
+    inputs: &'a Inputs,
+) -> Box<dyn Fn() -> Result<Answers> + Sync + 'a> {
+    let model = model(prior, inputs);
+    Box::new(move || {
+        let posterior = model.posterior(inputs.q.view(), inputs.k.view())?;
+        let mean = posterior.ask(Mean(inputs.v.view()))?;
+        Ok(vec![real("mean", mean)])
+    })
+}
+
+fn mean_backward<'a, P: Prior<f32> + 'a>(
+    prior: P,
+    inputs: &'a Inputs,
+) -> Box<dyn Fn() -> Result<Answers> + Sync + 'a> {
+    let model = model(prior, inputs);
+    Box::new(move || {
+        let posterior = model.posterior(inputs.q.view(), inputs.k.view())?;
+        let question = Mean(inputs.v.view());
+        let pass = posterior.pass(&question)?;
+        let mean = pass.answer(&question)?;
+        let upstream = Upstream { mean: Some(inputs.upstream.view()), ..Upstream::default() };
+        let gradients = pass.backward(&upstream)?;
+        let mut answers =
+            vec![real("mean", mean), real("grad.q", gradients.q), real("grad.k", gradients.k)];
+        answers.extend(gradients.v.map(|gradient| real("grad.v", gradient)));
+        for parameter in gradients.parameters {
+            answers.push(real(&format!("grad.{}", parameter.name), parameter.gradient));
+        }
+        Ok(answers)
+    })
+}
+
+fn questions(inputs: &Inputs) -> Box<dyn Fn() -> Result<Answers> + Sync + '_> {
+    let model = model(Uniform, inputs);
+    Box::new(move || {
+        let posterior = model.posterior(inputs.q.view(), inputs.k.view())?;
+        let (mean, entropy, kl, log_evidence, map) =
+            posterior.ask((Mean(inputs.v.view()), Entropy, Kl, LogEvidence, Map))?;
+        Ok(vec![
+            real("mean", mean),
+            real("entropy", entropy),
+            real("kl", kl),
+            real("log-evidence", log_evidence),
+            ("map".to_owned(), Answer::Index(flat(map))),
+        ])
+    })
+}
+
+/// Mean and entropy of one model without anything else in memory.
+pub fn mean_and_entropy(
+    q: ArrayView4<'_, f32>,
+    k: ArrayView4<'_, f32>,
+    v: ArrayView4<'_, f32>,
+) -> Result<(Array4<f32>, Array3<f32>)> {
+    let model = Model::new(EachQueryPicksOne, Uniform, Dot::scaled(q.dim().3));
+    Ok(model.posterior(q, k)?.ask((Mean(v), Entropy))?)
+}
+
+fn real<D: Dimension>(name: &str, answer: Array<f32, D>) -> (String, Answer) {
+    (name.to_owned(), Answer::Real(flat(answer)))
+}
+
+/// The entries in row-major order, moved out where they lie so.
+fn flat<T: Clone, D: Dimension>(array: Array<T, D>) -> Vec<T> {
+    if array.is_standard_layout() && array.as_slice().is_some() {
+        let length = array.len();
+        let (mut entries, offset) = array.into_raw_vec_and_offset();
+        entries.drain(..offset.unwrap_or(0));
+        entries.truncate(length);
+        return entries;
+    }
+    array.iter().cloned().collect()
+}

@@ -1,0 +1,179 @@
+//! The pieces of work and who does each of them.
+
+use crate::engine::Task;
+
+/// Batch 1, so many heads; queries and keys of `dim` numbers each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Attention heads, as many for the keys as for the queries.
+    pub heads: usize,
+    /// N.
+    pub queries: usize,
+    /// M.
+    pub keys: usize,
+    /// D, of queries, keys and values alike.
+    pub dim: usize,
+}
+
+/// Who our engine is measured against.
+#[derive(Clone, Copy, Debug)]
+pub enum Peer {
+    /// A piece of work the Python worker knows, under its name there.
+    Torch {
+        /// How a table calls it.
+        title: &'static str,
+        /// How the worker calls it.
+        work: &'static str,
+        /// The longest sequence it is asked for; it materialises N × N matrices.
+        limit: usize,
+    },
+    /// Our own engine at another task.
+    Ourselves {
+        /// How a table calls it.
+        title: &'static str,
+        /// What it does.
+        task: Task,
+        /// Whether it computes (part of) the same answer.
+        same_answer: bool,
+    },
+    /// Reading the keys and values once, doing nothing with them.
+    StreamingRead,
+}
+
+impl Peer {
+    /// How a table calls it.
+    pub fn title(&self) -> &'static str {
+        match self {
+            Self::Torch { title, .. } | Self::Ourselves { title, .. } => title,
+            Self::StreamingRead => "streaming read of keys and values",
+        }
+    }
+}
+
+/// One piece of work, our way of doing it and the others'.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// The word that picks it on the command line.
+    pub name: &'static str,
+    /// How a table calls it.
+    pub title: &'static str,
+    /// What our engine does.
+    pub task: Task,
+    /// Who else does it.
+    pub peers: &'static [Peer],
+    /// Sequence lengths: queries and keys in the full run, then in the quick one.
+    lengths: [&'static [(usize, usize)]; 2],
+}
+
+impl Case {
+    /// The sizes it is measured at.
+    pub fn sizes(&self, quick: bool) -> impl Iterator<Item = Size> + use<> {
+        let lengths = self.lengths[usize::from(quick)];
+        lengths.iter().map(|&(queries, keys)| Size { heads: 8, queries, keys, dim: 64 })
+    }
+}
+
+const fn torch(title: &'static str, work: &'static str) -> Peer {
+    Peer::Torch { title, work, limit: usize::MAX }
+}
+
+const QUICK: &[(usize, usize)] = &[(512, 512), (1024, 1024)];
+const GRID: [&[(usize, usize)]; 2] =
+    [&[(512, 512), (1024, 1024), (4096, 4096), (8192, 8192)], QUICK];
+/// Where both sides hold an N × N matrix per head and its gradient: 8192 would take 2 GB each.
+const DENSE_GRID: [&[(usize, usize)]; 2] = [&[(512, 512), (1024, 1024), (4096, 4096)], QUICK];
+/// The keys a query sees in the window case.
+const WINDOW: usize = 256;
+
+/// Every case, in the order in which they run.
+pub const CASES: &[Case] = &[
+    Case {
+        name: "forward",
+        title: "forward, mean",
+        task: Task::Mean,
+        peers: &[torch("SDPA", "sdpa")],
+        lengths: GRID,
+    },
+    Case {
+        name: "backward",
+        title: "forward + backward, mean",
+        task: Task::MeanBackward,
+        peers: &[torch("SDPA", "sdpa-backward")],
+        lengths: GRID,
+    },
+    Case {
+        name: "questions",
+        title: "forward with entropy, KL, evidence and MAP",
+        task: Task::Questions,
+        peers: &[
+            Peer::Ourselves { title: "our mean alone", task: Task::Mean, same_answer: true },
+            Peer::Torch { title: "eager", work: "eager-questions", limit: 4096 },
+            Peer::Torch { title: "torch.compile", work: "compiled-questions", limit: 4096 },
+        ],
+        lengths: GRID,
+    },
+    Case {
+        name: "causal",
+        title: "causal forward",
+        task: Task::Causal,
+        peers: &[
+            torch("SDPA, is_causal", "sdpa-causal"),
+            Peer::Ourselves { title: "our dense pass", task: Task::Mean, same_answer: false },
+        ],
+        lengths: GRID,
+    },
+    Case {
+        name: "alibi",
+        title: "ALiBi forward, both directions",
+        task: Task::Alibi,
+        peers: &[
+            torch("SDPA, dense mask", "sdpa-alibi-mask"),
+            torch("compiled FlexAttention", "flex-alibi"),
+        ],
+        lengths: GRID,
+    },
+    Case {
+        name: "slopes",
+        title: "learned ALiBi slopes, forward + backward",
+        task: Task::AlibiBackward,
+        peers: &[torch("SDPA, dense mask", "sdpa-alibi-backward")],
+        lengths: [&[(1024, 1024), (4096, 4096)], QUICK],
+    },
+    Case {
+        name: "bias",
+        title: "learned dense bias, forward + backward",
+        task: Task::BiasBackward,
+        peers: &[torch("SDPA, dense mask", "sdpa-bias-backward")],
+        lengths: DENSE_GRID,
+    },
+    Case {
+        name: "window",
+        title: "causal window of 256 keys, forward",
+        task: Task::Window(WINDOW),
+        peers: &[
+            Peer::Ourselves { title: "our dense pass", task: Task::Mean, same_answer: false },
+            torch("SDPA, boolean mask", "sdpa-window-mask"),
+            torch("compiled FlexAttention, block mask", "flex-window"),
+        ],
+        lengths: [&[(8192, 8192)], &[(2048, 2048)]],
+    },
+    Case {
+        name: "cache",
+        title: "one query against a long cache",
+        task: Task::Mean,
+        peers: &[Peer::StreamingRead, torch("SDPA", "sdpa")],
+        lengths: [&[(1, 65_536)], &[(1, 8192)]],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_pick_one_case_each() {
+        for (index, case) in CASES.iter().enumerate() {
+            assert!(CASES[..index].iter().all(|other| other.name != case.name));
+        }
+    }
+}

@@ -1,0 +1,234 @@
+"""PyTorch's side of the peer benchmarks: one JSON request a line in, one JSON reply a line out.
+
+Requests (the field `do` names them):
+  hello                                   -> {"torch", "numpy", "python", "threads", "capability"}
+  prepare {slot, work, inputs, settings}  -> {"seconds"}: build and warm up one piece of work
+  time    {slot, repetitions}             -> {"seconds"}: of all repetitions together
+  answer  {slot, path}                    -> {}: write what the work computes as safetensors
+  release {slot}                          -> {}: forget the work and its tensors
+A failure is {"error"}. The number of threads is the environment's OMP_NUM_THREADS: the C++ that
+torch.compile generates has it built in, so it must not change in the life of a process.
+"""
+
+import gc
+import json
+import os
+import platform
+import sys
+import time
+
+import numpy
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+WORK = {}
+
+
+def work(name):
+    """Register a builder: (tensors, settings) -> a function that computes named answers."""
+
+    def register(builder):
+        WORK[name] = builder
+        return builder
+
+    return register
+
+
+def distances(t):
+    queries, keys = t["q"].shape[2], t["k"].shape[2]
+    return (torch.arange(queries)[:, None] - torch.arange(keys)[None, :]).abs()
+
+
+def forward(function):
+    def run():
+        with torch.inference_mode():
+            return function()
+
+    return run
+
+
+@work("sdpa")
+def sdpa(t, settings):
+    q, k, v = t["q"], t["k"], t["v"]
+    return forward(lambda: {"mean": F.scaled_dot_product_attention(q, k, v)})
+
+
+@work("sdpa-causal")
+def sdpa_causal(t, settings):
+    q, k, v = t["q"], t["k"], t["v"]
+    return forward(lambda: {"mean": F.scaled_dot_product_attention(q, k, v, is_causal=True)})
+
+
+def with_gradients(names, t, attend):
+    """Forward, then the gradients of <mean, upstream> in the tensors called `names`."""
+    leaves = [t[name].requires_grad_() for name in names]
+
+    def run():
+        mean = attend()
+        gradients = torch.autograd.grad(mean, leaves, t["upstream"])
+        return {"mean": mean, **{f"grad.{n}": g for n, g in zip(names, gradients)}}
+
+    return run
+
+
+@work("sdpa-backward")
+def sdpa_backward(t, settings):
+    q, k, v = t["q"], t["k"], t["v"]
+    return with_gradients(
+        ["q", "k", "v"], t, lambda: F.scaled_dot_product_attention(q, k, v)
+    )
+
+
+@work("sdpa-bias-backward")
+def sdpa_bias_backward(t, settings):
+    q, k, v, bias = t["q"], t["k"], t["v"], t["bias"]
+    return with_gradients(
+        ["q", "k", "v", "bias"],
+        t,
+        lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=bias),
+    )
+
+
+@work("sdpa-alibi-backward")
+def sdpa_alibi_backward(t, settings):
+    q, k, v, slopes, distance = t["q"], t["k"], t["v"], t["alibi.slopes"], distances(t)
+
+    def attend():
+        # Inside: learned slopes change with every step.
+        mask = -slopes.view(1, -1, 1, 1) * distance
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+    return with_gradients(["q", "k", "v", "alibi.slopes"], t, attend)
+
+
+@work("sdpa-alibi-mask")
+def sdpa_alibi_mask(t, settings):
+    q, k, v = t["q"], t["k"], t["v"]
+    # Built once: a model would keep it between steps.
+    mask = -t["alibi.slopes"].view(1, -1, 1, 1) * distances(t)
+    return forward(lambda: {"mean": F.scaled_dot_product_attention(q, k, v, attn_mask=mask)})
+
+
+@work("sdpa-window-mask")
+def sdpa_window_mask(t, settings):
+    q, k, v = t["q"], t["k"], t["v"]
+    mask = (distances(t) < settings["window"]).tril()
+    return forward(lambda: {"mean": F.scaled_dot_product_attention(q, k, v, attn_mask=mask)})
+
+
+def compiled(function):
+    return torch.compile(function, fullgraph=True, dynamic=False)
+
+
+@work("flex-alibi")
+def flex_alibi(t, settings):
+    q, k, v, slopes = t["q"], t["k"], t["v"], t["alibi.slopes"]
+
+    def score_mod(score, b, h, i, j):
+        return score - slopes[h] * (i - j).abs()
+
+    attend = compiled(lambda q, k, v: flex_attention(q, k, v, score_mod=score_mod))
+    return forward(lambda: {"mean": attend(q, k, v)})
+
+
+@work("flex-window")
+def flex_window(t, settings):
+    q, k, v, window = t["q"], t["k"], t["v"], settings["window"]
+
+    def mask_mod(b, h, i, j):
+        return (i >= j) & (i - j < window)
+
+    blocks = create_block_mask(mask_mod, None, None, q.shape[2], k.shape[2], device="cpu")
+    attend = compiled(lambda q, k, v: flex_attention(q, k, v, block_mask=blocks))
+    return forward(lambda: {"mean": attend(q, k, v)})
+
+
+def questions(q, k, v):
+    """Mean, entropy, KL from the uniform prior, log-evidence and MAP with the least work."""
+    scores = (q @ k.mT) * q.shape[-1] ** -0.5
+    log_partition = scores.logsumexp(-1)
+    marginals = scores.softmax(-1)
+    entropy = log_partition - (marginals * scores).sum(-1)
+    log_keys = torch.log(torch.tensor(float(k.shape[2])))
+    return marginals @ v, entropy, log_keys - entropy, log_partition - log_keys, scores.argmax(-1)
+
+
+def name_answers(answers):
+    return dict(zip(["mean", "entropy", "kl", "log-evidence", "map"], answers))
+
+
+@work("eager-questions")
+def eager_questions(t, settings):
+    return forward(lambda: name_answers(questions(t["q"], t["k"], t["v"])))
+
+
+@work("compiled-questions")
+def compiled_questions(t, settings):
+    ask = compiled(questions)
+    return forward(lambda: name_answers(ask(t["q"], t["k"], t["v"])))
+
+
+class Worker:
+    def __init__(self):
+        self.slots = {}
+
+    def hello(self):
+        return {
+            "torch": torch.__version__,
+            "numpy": numpy.__version__,
+            "python": platform.python_version(),
+            "threads": torch.get_num_threads(),
+            "capability": torch.backends.cpu.get_cpu_capability(),
+        }
+
+    def prepare(self, slot, work, inputs, settings):
+        start = time.perf_counter()
+        # Cloned out of the mapped file into memory of the allocator's own.
+        tensors = {name: tensor.clone() for name, tensor in load_file(inputs).items()}
+        self.slots[slot] = WORK[work](tensors, settings)
+        self.slots[slot]()
+        return {"seconds": time.perf_counter() - start}
+
+    def time(self, slot, repetitions):
+        run = self.slots[slot]
+        gc.collect()
+        gc.disable()
+        start = time.perf_counter()
+        for _ in range(repetitions):
+            run()
+        seconds = time.perf_counter() - start
+        gc.enable()
+        return {"seconds": seconds}
+
+    def answer(self, slot, path):
+        answers = {name: a.detach().contiguous() for name, a in self.slots[slot]().items()}
+        save_file(answers, path)
+        return {}
+
+    def release(self, slot):
+        del self.slots[slot]
+        # Every shape is compiled for itself; nothing of the last one is wanted again.
+        torch._dynamo.reset()
+        gc.collect()
+        return {}
+
+
+def main():
+    # Replies own the standard output; whatever else prints goes to standard error.
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    worker = Worker()
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            reply = getattr(worker, request.pop("do"))(**request)
+        except Exception as failure:  # The other side decides whether to go on.
+            reply = {"error": f"{type(failure).__name__}: {failure}"}
+        replies.write(json.dumps(reply) + "\n")
+
+
+if __name__ == "__main__":
+    main()

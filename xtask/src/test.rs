@@ -1,0 +1,46 @@
+//! `cargo xtask test`: every check, in the order in which a mistake is cheapest to find.
+
+use std::process::Command;
+
+use crate::step::{self, Failure};
+
+/// Runs all checks; the first that fails stops with its exit code.
+pub fn run(arguments: &[String]) -> Result<(), Failure> {
+    if let Some(unknown) = arguments.first() {
+        return Err(Failure::usage(format!("`cargo xtask test` takes no argument `{unknown}`")));
+    }
+    let mut times = Vec::new();
+    for (name, mut command) in checks() {
+        times.push((name, step::run(name, &mut command)?));
+    }
+    println!("\nevery check passed");
+    for (name, taken) in &times {
+        println!("{:>8.1} s  {name}", taken.as_secs_f64());
+    }
+    let total: f64 = times.iter().map(|(_, taken)| taken.as_secs_f64()).sum();
+    println!("{total:>8.1} s  in all");
+    Ok(())
+}
+
+/// The checks and the commands that make them.
+fn checks() -> Vec<(&'static str, Command)> {
+    let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    let tests = ["test", "--workspace", "--lib", "--bins", "--tests", "--examples"];
+    let mut docs = step::cargo(["doc", "--workspace", "--no-deps"]);
+    docs.env("RUSTDOCFLAGS", "-D warnings");
+    // The workspace's tests run on the processor's best instructions; these on the slower paths.
+    let masked = |set| {
+        let mut command = step::cargo(["test", "--package", "marginals", "--lib", "--tests"]);
+        command.env("MARGINALS_INSTRUCTION_SET", set);
+        command
+    };
+    vec![
+        ("format", step::cargo(["fmt", "--all", "--check"])),
+        ("lints", step::cargo(lints)),
+        ("docs", docs),
+        ("tests", step::cargo(tests)),
+        ("tests on plain code", masked("plain")),
+        ("tests on AVX2", masked("avx2")),
+        ("doc tests", step::cargo(["test", "--workspace", "--doc"])),
+    ]
+}
