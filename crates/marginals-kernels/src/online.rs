@@ -16,7 +16,7 @@ pub struct OnlineRows<'a, T> {
     /// Written: the factor exp(max_before − max_after) that everything accumulated against the
     /// old maximum must be multiplied by (1 where the row saw nothing possible).
     pub rescale: &'a mut [T],
-    /// Σ exp(θ − max)(θ − max) so far, if wanted: with `sum` it gives E[θ], hence the entropy.
+    /// Σ exp(θ − max)(θ − max) so far, if wanted: with `sum` it gives E\[θ\], hence the entropy.
     pub score: Option<&'a mut [T]>,
 }
 
