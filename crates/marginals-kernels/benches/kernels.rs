@@ -113,9 +113,31 @@ fn main() {
             let rate = (rows * keys) as f64 / (cycles - copy);
             println!("  online_rows, score {want_score:5} {rate:7.2} per cycle");
         }
+        double_precision(set);
         row_kernels(set);
         unpacked(set);
     }
+}
+
+/// Products and exponentials in f64, half as many to a vector.
+fn double_precision(set: InstructionSet) {
+    let (rows, keys, d) = (24, 256, 64);
+    let wave = |n| wave(n).into_iter().map(f64::from).collect::<Vec<f64>>();
+    let (q, k) = (wave(rows * d), wave(keys * d));
+    let packed = Panels::pack(set, &k, d, 1, keys, d);
+    let mut scores = Aligned::zeros(rows * keys);
+    let cycles = cycles_per_call(|| {
+        let a = Strided { data: &q, row_stride: d, depth_stride: 1 };
+        let c = TileMut::new(&mut scores, rows, keys, keys);
+        gemm(set, Store::Overwrite, a, &packed, 0..d, 0..keys, c);
+    });
+    let flops = 2.0 * (rows * keys * d) as f64;
+    println!("  scores in f64            {:7.1} flops/cycle", flops / cycles);
+    let cycles = cycles_per_call(|| {
+        scores.fill(-1.0);
+        exp_rows(set, TileMut::new(&mut scores, rows, keys, keys), &q);
+    });
+    println!("  exp_rows in f64          {:7.2} cycles per element", cycles / (rows * keys) as f64);
 }
 
 /// The elementwise kernels on a strip that stays in the first-level cache, per element.

@@ -2,7 +2,8 @@
 //! driver would, on one thread. Prints GFLOP/s (4 N² D forward, 10 N² D backward) per block shape
 //! after comparing some rows with attention worked out in f64.
 //!
-//! `cargo bench -p marginals-kernels --bench strip`; `-- N D` for other sizes.
+//! `cargo bench -p marginals-kernels --bench strip`; `-- N D` for other sizes. Runs on every
+//! instruction set, or on the one that `MARGINALS_INSTRUCTION_SET` names.
 
 mod clock;
 
@@ -256,7 +257,11 @@ fn main() {
     q.iter_mut().for_each(|x| *x *= 3.0 / (d as f32).sqrt());
     let head = Head { n, d, q, k: pseudo_random(n * d, 2), v: pseudo_random(n * d, 3) };
     let mut workspace = Workspace::new();
-    for set in InstructionSet::available() {
+    let sets = match std::env::var_os("MARGINALS_INSTRUCTION_SET") {
+        Some(_) => vec![InstructionSet::detect()],
+        None => InstructionSet::available(),
+    };
+    for set in sets {
         let repeats = if set == InstructionSet::Plain { 1 } else { 9 };
         println!("{set:?}, N = {n}, D = {d}");
         // The one block shape per instruction set first, then its neighbours.

@@ -96,15 +96,26 @@ struct ExpColumns<'a, T> {
 /// exp(score − log-partition) with the crate's rules: 0 for an impossible edge and for a
 /// log-partition of −∞, NaN for a score of NaN.
 #[inline(always)]
-fn probability<S: Simd>(simd: S, score: S::Vector, log_partition: S::Vector) -> S::Vector {
+fn probabilities<S: Simd, const N: usize>(
+    simd: S,
+    score: [S::Vector; N],
+    log_partition: [S::Vector; N],
+) -> [S::Vector; N] {
     let impossible = simd.splat(Float::neg_infinity());
     let highest = simd.splat(Float::max_value());
     let zero = simd.splat(zero::<S>());
-    let log_p = simd.sub(simd.min(highest, score), log_partition);
-    let p = exp(simd, simd.min(simd.splat(S::Element::EXP_HIGHEST), log_p));
-    let nothing = simd.select(simd.equal(score, score), zero, score);
-    let p = simd.select(simd.equal(log_partition, impossible), nothing, p);
-    simd.select(simd.equal(score, impossible), zero, p)
+    let mut log_p = score;
+    for k in 0..N {
+        let difference = simd.sub(simd.min(highest, score[k]), log_partition[k]);
+        log_p[k] = simd.min(simd.splat(S::Element::EXP_HIGHEST), difference);
+    }
+    let (mut p, _) = exp_block(simd, log_p);
+    for k in 0..N {
+        let nothing = simd.select(simd.equal(score[k], score[k]), zero, score[k]);
+        p[k] = simd.select(simd.equal(log_partition[k], impossible), nothing, p[k]);
+        p[k] = simd.select(simd.equal(score[k], impossible), zero, p[k]);
+    }
+    p
 }
 
 impl<T: Real> Kernel<T> for ExpColumns<'_, T> {
@@ -116,10 +127,24 @@ impl<T: Real> Kernel<T> for ExpColumns<'_, T> {
         let log_partition = &log_partition[..tile.columns];
         let fill = simd.splat(T::neg_infinity());
         for i in 0..tile.rows {
-            let row = tile.row_mut(i).chunks_mut(S::LANES);
-            for (x, log_partition) in row.zip(log_partition.chunks(S::LANES)) {
-                let log_partition = simd.read(log_partition, fill);
-                simd.write(x, probability(simd, simd.read(x, fill), log_partition));
+            let mut blocks = tile.row_mut(i).chunks_exact_mut(4 * S::LANES);
+            let mut normalisers = log_partition.chunks_exact(4 * S::LANES);
+            for (block, normaliser) in (&mut blocks).zip(&mut normalisers) {
+                let (mut score, mut log_partition) = ([fill; 4], [fill; 4]);
+                for k in 0..4 {
+                    score[k] = simd.read(&block[k * S::LANES..], fill);
+                    log_partition[k] = simd.read(&normaliser[k * S::LANES..], fill);
+                }
+                let p = probabilities(simd, score, log_partition);
+                for k in 0..4 {
+                    simd.write(&mut block[k * S::LANES..], p[k]);
+                }
+            }
+            let rest = blocks.into_remainder().chunks_mut(S::LANES);
+            for (x, log_partition) in rest.zip(normalisers.remainder().chunks(S::LANES)) {
+                let score = [simd.read(x, fill)];
+                let [p] = probabilities(simd, score, [simd.read(log_partition, fill)]);
+                simd.write(x, p);
             }
         }
     }

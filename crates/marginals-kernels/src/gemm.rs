@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::math::zero;
 use crate::simd::{Kernel, Simd, run};
+use crate::tile::extent;
 use crate::{InstructionSet, Panels, Real, TileMut};
 
 /// What happens to the destination.
@@ -59,7 +60,8 @@ pub fn gemm<T: Real>(
     assert_eq!(columns.start % b.width, 0, "columns must start at a panel");
     assert!(
         depth.is_empty()
-            || (c.rows - 1) * a.row_stride + (depth.len() - 1) * a.depth_stride < a.data.len(),
+            || extent(c.rows, a.row_stride, depth.len(), a.depth_stride)
+                .is_some_and(|extent| extent <= a.data.len()),
         "left operand of {} × {} (strides {}, {}) does not fit in {} elements",
         c.rows,
         depth.len(),
@@ -102,7 +104,9 @@ impl<T: Real> Kernel<T> for Gemm<'_, T> {
             let column = columns.start + first;
             let within = column % b.width;
             let live = group.min(columns.len() - first);
-            let panel = &b.data[(column / b.width * b.depth + depth.start) * b.width + within..];
+            // Behind the end only when the depth is empty and nothing will be read.
+            let at = (column / b.width * b.depth + depth.start) * b.width + within;
+            let panel = &b.data[at.min(b.data.len())..];
             debug_assert!(depth.is_empty() || (depth.len() - 1) * b.width + group <= panel.len());
             let mut row = 0;
             while row < c.rows {

@@ -5,9 +5,19 @@
 //! and for AVX2 and AVX-512. The crate knows tiles, not models: no structure, prior or question
 //! appears in it.
 //!
+//! A kernel is one body of plain vector arithmetic (`src/gemm.rs`, `src/online.rs`, …) over a token
+//! that stands for an instruction set (`src/simd/`); entering it through the token compiles it with
+//! those instructions. So f32 and f64 on every instruction set share one source, and each is tested
+//! against the same naive twin.
+//!
 //! A **tile** is a block of the queries × keys score matrix, row-major, queries down the rows.
 //! Every function takes the [`InstructionSet`] to run on as its first argument, so that each path
 //! can be tested on one machine; callers pass [`InstructionSet::detect`].
+//!
+//! Memory matters as much as arithmetic: packed operands start at a cache line, and strips of scores
+//! should too ([`Aligned`], with a row stride of a multiple of 64 bytes that is not one of 4096, or
+//! rows evict each other). [`InstructionSet::strip_rows`], [`InstructionSet::key_block`] and
+//! [`InstructionSet::query_block`] are the block shapes that keep each operand in its cache.
 //!
 //! Infinities follow one rule: a score of −∞ is an impossible edge, its exponential is exactly 0,
 //! and 0 times anything is 0. NaN propagates within its own row (or column) only.

@@ -13,7 +13,8 @@ pub trait Elementary: Sized + 'static {
     const MINUS_LN_2_LOW: Self;
     /// 1.5 · 2^(mantissa bits): adding it rounds to an integer.
     const ROUNDER: Self;
-    /// Below this, exp is flushed to 0: the least argument whose result is a normal number.
+    /// Below this, exp is flushed to 0: the least argument whose exponent, less one, is that of a
+    /// normal number.
     const EXP_LOWEST: Self;
     /// An argument whose exponential overflows.
     const EXP_HIGHEST: Self;
@@ -23,8 +24,9 @@ pub trait Elementary: Sized + 'static {
     const TWICE_ATANH: &'static [Self];
     /// The nearest value.
     fn from_i32(x: i32) -> Self;
-    /// self · 2ⁿ for integral |n| ≤ 2000; anything at all for other n.
-    fn times_power_of_two(self, n: Self) -> Self;
+    /// self · 2ⁿ where `rounded` is n + [`Elementary::ROUNDER`], for n from the exponent of
+    /// [`Elementary::EXP_LOWEST`] to that of [`Elementary::EXP_HIGHEST`]; any number for other n.
+    fn times_power_of_two(self, rounded: Self) -> Self;
 }
 
 impl Elementary for f32 {
@@ -32,7 +34,7 @@ impl Elementary for f32 {
     const MINUS_LN_2_HIGH: f32 = -0.693_359_4;
     const MINUS_LN_2_LOW: f32 = 2.121_944_4e-4;
     const ROUNDER: f32 = 12_582_912.0;
-    const EXP_LOWEST: f32 = -87.336_54;
+    const EXP_LOWEST: f32 = -86.9;
     const EXP_HIGHEST: f32 = 89.0;
     // Minimax for the relative error with the first two coefficients held at 1, which makes
     // exp(0) exact: 3.1e-9 before rounding.
@@ -46,12 +48,10 @@ impl Elementary for f32 {
         x as f32
     }
     #[inline(always)]
-    fn times_power_of_two(self, n: f32) -> f32 {
-        let n = (n + Self::ROUNDER).to_bits().wrapping_sub(Self::ROUNDER.to_bits()) as i32;
-        let half = n >> 1;
-        let low = f32::from_bits((half.wrapping_add(127) as u32) << 23);
-        let high = f32::from_bits((n.wrapping_sub(half).wrapping_add(127) as u32) << 23);
-        self * low * high
+    fn times_power_of_two(self, rounded: f32) -> f32 {
+        // Twice 2ⁿ⁻¹: 2ⁿ itself overflows before the product does.
+        let n = rounded.to_bits().wrapping_sub(Self::ROUNDER.to_bits());
+        (self + self) * f32::from_bits(n.wrapping_add(126) << 23)
     }
 }
 
@@ -60,7 +60,7 @@ impl Elementary for f64 {
     const MINUS_LN_2_HIGH: f64 = -6.931_471_803_691_238e-1;
     const MINUS_LN_2_LOW: f64 = -1.908_214_929_270_587_7e-10;
     const ROUNDER: f64 = 6_755_399_441_055_744.0;
-    const EXP_LOWEST: f64 = -708.396_418_532_264;
+    const EXP_LOWEST: f64 = -707.9;
     const EXP_HIGHEST: f64 = 710.0;
     // Taylor: the first term left out is 4e-18 at the end of the interval.
     const EXP: &'static [f64] = &[
@@ -105,12 +105,10 @@ impl Elementary for f64 {
         x as f64
     }
     #[inline(always)]
-    fn times_power_of_two(self, n: f64) -> f64 {
-        let n = (n + Self::ROUNDER).to_bits().wrapping_sub(Self::ROUNDER.to_bits()) as i64;
-        let half = n >> 1;
-        let low = f64::from_bits((half.wrapping_add(1023) as u64) << 52);
-        let high = f64::from_bits((n.wrapping_sub(half).wrapping_add(1023) as u64) << 52);
-        self * low * high
+    fn times_power_of_two(self, rounded: f64) -> f64 {
+        // Twice 2ⁿ⁻¹: 2ⁿ itself overflows before the product does.
+        let n = rounded.to_bits().wrapping_sub(Self::ROUNDER.to_bits());
+        (self + self) * f64::from_bits(n.wrapping_add(1022) << 52)
     }
 }
 
@@ -129,7 +127,7 @@ fn polynomial<S: Simd>(simd: S, x: S::Vector, coefficients: &'static [S::Element
 /// x = n ln 2 + r with n the nearest integer (Cody & Waite: ln 2 in two parts), e^r by a polynomial
 /// of degree 6 (f32) or 13 (f64), scaled by 2ⁿ. Within 1 ulp in f32 where multiply-add is fused and
 /// 1.25 ulp where it is not; within 1 ulp of the C library's in f64. exp(0) is exactly 1; results
-/// that would not be normal numbers are exactly 0, so that no slow subnormal ever enters a product.
+/// below 2e-38 (f32) or 4e-308 (f64), twice the least normal number, are exactly 0, so that no slow subnormal ever enters a product.
 ///
 /// Several vectors go through each step together: one alone would leave the multipliers waiting for
 /// its own last result.
@@ -144,6 +142,7 @@ pub fn exp_block<S: Simd, const N: usize>(
     for n in &mut n {
         *n = simd.mul_add(*n, simd.splat(S::Element::LOG2_E), rounder);
     }
+    let rounded = n;
     for n in &mut n {
         *n = simd.sub(*n, rounder);
     }
@@ -161,7 +160,7 @@ pub fn exp_block<S: Simd, const N: usize>(
         }
     }
     for k in 0..N {
-        p[k] = simd.select(normal[k], simd.scale(p[k], n[k]), simd.splat(zero::<S>()));
+        p[k] = simd.select(normal[k], simd.scale(p[k], n[k], rounded[k]), simd.splat(zero::<S>()));
     }
     (p, normal)
 }

@@ -16,7 +16,7 @@ pub struct OnlineRows<'a, T> {
     /// Written: the factor exp(max_before − max_after) that everything accumulated against the
     /// old maximum must be multiplied by (1 where the row saw nothing possible).
     pub rescale: &'a mut [T],
-    /// Σ exp(θ − max)(θ − max) so far, if wanted: with `sum` it gives E[θ], hence the entropy.
+    /// Σ exp(θ − max)(θ − max) so far, if wanted: with `sum` it gives E\[θ\], hence the entropy.
     pub score: Option<&'a mut [T]>,
     /// Written, if wanted: the column at which this tile raised the maximum (the first, of equals);
     /// left as it is where it did not.
@@ -224,10 +224,22 @@ impl<T: Real> Kernel<T> for Columns<'_, T> {
             let base = simd.select(simd.equal(new, lowest), nothing, new);
             let mut total = simd.read(sum, nothing);
             total = simd.mul(total, exp(simd, simd.sub(old, base)));
-            for i in 0..tile.rows {
-                let x = simd.read(&tile.row(i)[first..][..width], lowest);
-                let e = exp(simd, simd.sub(simd.min(highest, x), base));
-                total = simd.add(total, e);
+            let mut i = 0;
+            while i + 4 <= tile.rows {
+                let mut x = [lowest; 4];
+                for k in 0..4 {
+                    let score = simd.read(&tile.row(i + k)[first..][..width], lowest);
+                    x[k] = simd.sub(simd.min(highest, score), base);
+                }
+                let (e, _) = exp_block(simd, x);
+                for k in 0..4 {
+                    total = simd.add(total, e[k]);
+                }
+                i += 4;
+            }
+            for i in i..tile.rows {
+                let score = simd.read(&tile.row(i)[first..][..width], lowest);
+                total = simd.add(total, exp(simd, simd.sub(simd.min(highest, score), base)));
             }
             simd.write(sum, total);
         }

@@ -3,6 +3,7 @@
 use std::any::TypeId;
 
 use crate::simd::{Kernel, Simd, run};
+use crate::tile::extent;
 use crate::{Aligned, InstructionSet, Real, Stored};
 
 /// A `depth` × `columns` matrix cut into vertical panels of [`Panels::width`] columns, each panel
@@ -61,12 +62,13 @@ impl<T: Real> Panels<T> {
         column_stride: usize,
     ) {
         (self.depth, self.columns, self.width) = (depth, columns, Self::width(set));
-        let len = columns.div_ceil(self.width) * depth * self.width;
+        let len = columns.next_multiple_of(self.width).checked_mul(depth);
+        let len = len.expect("a packed matrix fits in memory");
         self.data.resize(len);
         if len > 0 {
-            let last = (depth - 1) * depth_stride + (columns - 1) * column_stride;
+            let extent = extent(depth, depth_stride, columns, column_stride);
             assert!(
-                last < source.len(),
+                extent.is_some_and(|extent| extent <= source.len()),
                 "matrix of {depth} × {columns} (strides {depth_stride}, {column_stride}) does not \
                  fit in {} elements",
                 source.len()

@@ -66,8 +66,12 @@ pub trait Simd: Copy {
     fn min(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// The larger; `b` where either is NaN.
     fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
-    /// p · 2ⁿ for integral |n| ≤ 2000; NaN and infinite p stay so.
-    fn scale(self, p: Self::Vector, n: Self::Vector) -> Self::Vector;
+    /// p · 2ⁿ, where `rounded` is n + [`Elementary::ROUNDER`] and so holds n as an integer too, for
+    /// the n of [`Elementary::times_power_of_two`]; NaN and infinite p stay so.
+    ///
+    /// [`Elementary::ROUNDER`]: crate::math::Elementary::ROUNDER
+    /// [`Elementary::times_power_of_two`]: crate::math::Elementary::times_power_of_two
+    fn scale(self, p: Self::Vector, n: Self::Vector, rounded: Self::Vector) -> Self::Vector;
     /// a = b; false where either is NaN.
     fn equal(self, a: Self::Vector, b: Self::Vector) -> Self::Mask;
     /// Not a < b; true where either is NaN.

@@ -26,10 +26,28 @@ pub struct TileMut<'a, T> {
     pub stride: usize,
 }
 
+/// Elements from the first entry of a strided block to behind its last; `None` when no memory could
+/// hold it. An overflow that wrapped would let the unchecked reads of the products escape.
+pub(crate) fn extent(
+    rows: usize,
+    row_stride: usize,
+    columns: usize,
+    stride: usize,
+) -> Option<usize> {
+    if rows == 0 {
+        return Some(0);
+    }
+    let last_row = (rows - 1).checked_mul(row_stride)?;
+    if columns == 0 {
+        return Some(last_row);
+    }
+    last_row.checked_add((columns - 1).checked_mul(stride)?)?.checked_add(1)
+}
+
 fn assert_fits(len: usize, rows: usize, columns: usize, stride: usize) {
     assert!(columns <= stride, "tile of {columns} columns has a row stride of {stride}");
     assert!(
-        rows == 0 || (rows - 1) * stride + columns <= len,
+        extent(rows, stride, columns, 1).is_some_and(|extent| extent <= len),
         "tile of {rows} × {columns} (stride {stride}) does not fit in {len} elements"
     );
 }

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use crate::math::zero;
 use crate::simd::{Kernel, Simd, run};
+use crate::tile::extent;
 use crate::{InstructionSet, Real, Tile, TileMut};
 
 /// Elements ahead of the one being read that are asked for: far enough to cover the latency of
@@ -16,7 +17,8 @@ const AHEAD: usize = 1024;
 /// A row-major matrix of `columns` columns, restricted to a range of rows.
 fn assert_rows_fit<T>(what: &str, data: &[T], stride: usize, rows: &Range<usize>, columns: usize) {
     assert!(
-        rows.is_empty() || (rows.end - 1) * stride + columns <= data.len(),
+        rows.is_empty()
+            || extent(rows.end, stride, columns, 1).is_some_and(|end| end <= data.len()),
         "{what}: rows {rows:?} of {columns} (stride {stride}) do not fit in {} elements",
         data.len()
     );

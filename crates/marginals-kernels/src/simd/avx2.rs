@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
 use super::{Kernel, Simd};
+use crate::math::Elementary;
 
 /// AVX2 and FMA. Holding one proves that the processor has them.
 #[derive(Clone, Copy, Debug)]
@@ -38,30 +39,22 @@ fn live_64(n: usize) -> __m256i {
     _mm256_cmpgt_epi64(_mm256_set1_epi64x(n as i64), _mm256_setr_epi64x(0, 1, 2, 3))
 }
 
-/// 2ⁿ in two factors, since n may lie a little outside the exponents of a normal number.
+/// As [`Elementary::times_power_of_two`].
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-fn scale_f32(p: __m256, n: __m256) -> __m256 {
-    let n = _mm256_cvtps_epi32(n);
-    let half = _mm256_srai_epi32::<1>(n);
-    let bias = _mm256_set1_epi32(127);
-    let low = _mm256_slli_epi32::<23>(_mm256_add_epi32(half, bias));
-    let high = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_sub_epi32(n, half), bias));
-    _mm256_mul_ps(_mm256_mul_ps(p, _mm256_castsi256_ps(low)), _mm256_castsi256_ps(high))
+fn scale_f32(p: __m256, rounded: __m256) -> __m256 {
+    let bias = _mm256_set1_epi32(126i32.wrapping_sub(f32::ROUNDER.to_bits() as i32));
+    let power = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_castps_si256(rounded), bias));
+    _mm256_mul_ps(_mm256_add_ps(p, p), _mm256_castsi256_ps(power))
 }
 
-/// As [`scale_f32`].
+/// As [`Elementary::times_power_of_two`].
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-fn scale_f64(p: __m256d, n: __m256d) -> __m256d {
-    let n = _mm256_cvtpd_epi32(n);
-    let half = _mm_srai_epi32::<1>(n);
-    let bias = _mm256_set1_epi64x(1023);
-    let rest = _mm256_cvtepi32_epi64(_mm_sub_epi32(n, half));
-    let half = _mm256_cvtepi32_epi64(half);
-    let low = _mm256_slli_epi64::<52>(_mm256_add_epi64(half, bias));
-    let high = _mm256_slli_epi64::<52>(_mm256_add_epi64(rest, bias));
-    _mm256_mul_pd(_mm256_mul_pd(p, _mm256_castsi256_pd(low)), _mm256_castsi256_pd(high))
+fn scale_f64(p: __m256d, rounded: __m256d) -> __m256d {
+    let bias = _mm256_set1_epi64x(1022i64.wrapping_sub(f64::ROUNDER.to_bits() as i64));
+    let power = _mm256_slli_epi64::<52>(_mm256_add_epi64(_mm256_castpd_si256(rounded), bias));
+    _mm256_mul_pd(_mm256_add_pd(p, p), _mm256_castsi256_pd(power))
 }
 
 #[target_feature(enable = "avx2")]
@@ -173,8 +166,8 @@ macro_rules! implement {
                 unsafe { $max(a, b) }
             }
             #[inline(always)]
-            fn scale(self, p: $vector, n: $vector) -> $vector {
-                unsafe { $scale(p, n) }
+            fn scale(self, p: $vector, _n: $vector, rounded: $vector) -> $vector {
+                unsafe { $scale(p, rounded) }
             }
             #[inline(always)]
             fn equal(self, a: $vector, b: $vector) -> $vector {

@@ -176,7 +176,7 @@ macro_rules! implement {
                 unsafe { $max(a, b) }
             }
             #[inline(always)]
-            fn scale(self, p: $vector, n: $vector) -> $vector {
+            fn scale(self, p: $vector, n: $vector, _rounded: $vector) -> $vector {
                 unsafe { $scalef(p, n) }
             }
             #[inline(always)]

@@ -85,8 +85,8 @@ impl<T: Real, const N: usize> Simd for Plain<T, N> {
         lanewise!(|a, b| if a > b { a } else { b })
     }
     #[inline(always)]
-    fn scale(self, p: [T; N], n: [T; N]) -> [T; N] {
-        lanewise!(|p, n| p.times_power_of_two(n))
+    fn scale(self, p: [T; N], _n: [T; N], rounded: [T; N]) -> [T; N] {
+        lanewise!(|p, rounded| p.times_power_of_two(rounded))
     }
     #[inline(always)]
     fn equal(self, a: [T; N], b: [T; N]) -> [bool; N] {

@@ -17,10 +17,10 @@ fn exponentials<T: Real>(set: InstructionSet, xs: &[T]) -> Vec<T> {
     tile
 }
 
-/// The largest error over every `step`th f32 whose exponential is a normal number, and where.
+/// The largest error over every `step`th f32 whose exponential is not flushed, and where.
 fn worst_exp(set: InstructionSet, step: usize) -> (f64, f32) {
     let (mut worst, mut at) = (0.0, 0.0);
-    for (first, last) in [(0f32, 88.722f32), (-0f32, -87.336_54f32)] {
+    for (first, last) in [(0f32, 88.722f32), (-0f32, -86.9f32)] {
         let mut bits = (first.to_bits()..=last.to_bits()).step_by(step).peekable();
         while bits.peek().is_some() {
             let xs: Vec<f32> = bits.by_ref().take(4096).map(f32::from_bits).collect();
@@ -62,7 +62,7 @@ fn exp_of_f64() {
     let n = if cfg!(miri) { 100 } else { 1_000_000 };
     for set in InstructionSet::available() {
         let xs: Vec<f64> =
-            (0..n).map(|i| -708.39 + (i as f64 + 0.618) / n as f64 * (708.39 + 709.7)).collect();
+            (0..n).map(|i| -707.9 + (i as f64 + 0.618) / n as f64 * (707.9 + 709.7)).collect();
         let (mut worst, mut at) = (0.0, 0.0);
         for (&x, e) in xs.iter().zip(exponentials(set, &xs)) {
             let expected = x.exp();
@@ -77,8 +77,8 @@ fn exp_of_f64() {
 }
 
 fn check_landmarks<T: Real>(set: InstructionSet) {
-    let lowest = if size_of::<T>() == 4 { -87.34 } else { -708.4 };
-    let xs = [0.0, -0.0, lowest, 2.0 * lowest, -1e30, f64::NEG_INFINITY, -lowest * 1.02, 1e30];
+    let lowest = if size_of::<T>() == 4 { -86.91 } else { -707.91 };
+    let xs = [0.0, -0.0, lowest, 2.0 * lowest, -1e30, f64::NEG_INFINITY, -lowest * 1.03, 1e30];
     let xs: Vec<T> = xs.into_iter().map(T::of).collect();
     let (zero, one, infinity) = (T::zero(), T::one(), T::infinity());
     let expected = [one, one, zero, zero, zero, zero, infinity, infinity];

@@ -101,6 +101,25 @@ fn check_nan<T: Real>(set: InstructionSet) {
     }
 }
 
+fn check_empty<T: Real>(set: InstructionSet) {
+    for packed_depth in [0, 3] {
+        let b = vec![T::one(); packed_depth * 70];
+        let packed = Panels::pack(set, &b, packed_depth, 70, 70, 1);
+        let left = Strided { data: &[], row_stride: 0, depth_stride: 1 };
+        for (store, expected) in [(Store::Add, T::one()), (Store::Overwrite, T::zero())] {
+            let mut c = vec![T::one(); 13 * 70];
+            let tile = TileMut::new(&mut c, 13, 70, 70);
+            gemm(set, store, left, &packed, packed_depth..packed_depth, 0..70, tile);
+            assert!(c.iter().all(|&x| x == expected), "{set:?}");
+        }
+    }
+}
+
+#[test]
+fn empty_sums_are_zero() {
+    on_every_set!(check_empty());
+}
+
 #[test]
 fn nan_stays_in_its_row() {
     on_every_set!(check_nan());
@@ -123,5 +142,15 @@ fn forged_tile_is_refused() {
     let left = Strided { data: &[0f32; 64], row_stride: 4, depth_stride: 1 };
     let mut c = [0f32; 16];
     let tile = TileMut { data: &mut c, rows: 9, columns: 4, stride: 4 };
+    gemm(InstructionSet::Plain, Store::Overwrite, left, &packed, 0..4, 0..4, tile);
+}
+
+#[test]
+#[should_panic(expected = "does not fit")]
+fn strides_that_overflow_are_refused() {
+    let packed = Panels::pack(InstructionSet::Plain, &[0f32; 16], 4, 4, 4, 1);
+    let left = Strided { data: &[0f32; 64], row_stride: usize::MAX / 2 + 1, depth_stride: 1 };
+    let mut c = [0f32; 16];
+    let tile = TileMut::new(&mut c, 3, 4, 4);
     gemm(InstructionSet::Plain, Store::Overwrite, left, &packed, 0..4, 0..4, tile);
 }
