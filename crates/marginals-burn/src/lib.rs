@@ -1,1 +1,23 @@
-//! Burn operations and modules built on `marginals`.
+//! Pretrained transformers on Burn, with `marginals` as their attention.
+//!
+//! [`Pretrained::open`] reads a BERT or a Llama (a Hugging Face style folder, or a GGUF file) and
+//! its tokenizer. The linear maps, normalisations and embeddings are Burn's, on its plain CPU
+//! backend; attention is not: each layer's queries, keys and values go to an [`Attend`], which
+//! asks the posterior what it wants to know and returns its mean. No N × N matrix exists anywhere.
+//!
+//! Files are not trusted: every count, shape and offset is checked against the file before memory
+//! is taken for it, and what cannot be true is a [`ModelError`] that says so.
+
+pub mod attention;
+pub mod bert;
+pub mod checkpoint;
+mod error;
+pub mod llama;
+mod pretrained;
+mod tensors;
+pub mod tokens;
+
+pub use attention::{Attend, Layer, PosteriorMean, Visible};
+pub use error::ModelError;
+pub use pretrained::{Pretrained, Transformer};
+pub use tokens::{TextTokenizer, Tokens};

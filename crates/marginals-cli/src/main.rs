@@ -1,5 +1,8 @@
-//! The `marginals` command: posteriors of any tensors.
+//! The `marginals` command: posteriors of any tensors, and audits of trained transformers.
+//!
+//! Exit codes: 0 done, 2 anything that went wrong, with one paragraph on standard error.
 
+mod audit;
 mod infer;
 mod output;
 
@@ -9,7 +12,7 @@ use clap::{Parser, Subcommand};
 
 /// Attention as exact posterior inference over the edges of a latent graph.
 #[derive(Debug, Parser)]
-#[command(name = "marginals", version, about)]
+#[command(name = "marginals", version, about, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -17,12 +20,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Audit(audit::Arguments),
     /// Answer questions about the posterior of given tensors.
     Infer(infer::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Audit(arguments) => audit::run(&arguments).map_err(|e| e.to_string()),
         Command::Infer(arguments) => infer::run(&arguments).map_err(|e| e.to_string()),
     };
     match result {

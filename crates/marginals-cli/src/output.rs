@@ -1,6 +1,7 @@
-//! Files written whole or not at all.
+//! Files written whole or not at all, and a standard output that may go away.
 
-use std::io::Write;
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -10,7 +11,7 @@ use thiserror::Error;
 #[error("cannot write {}: {source}. Nothing was changed there; check that the folder exists, is writable and has room", path.display())]
 pub struct WriteError {
     path: PathBuf,
-    source: std::io::Error,
+    source: io::Error,
 }
 
 /// Writes `bytes` beside `path` and renames them into place.
@@ -29,12 +30,62 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
 
 /// Temporary files are private to their owner; a result is an ordinary file.
 #[cfg(unix)]
-fn make_readable(file: &std::fs::File) -> std::io::Result<()> {
+fn make_readable(file: &fs::File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+    file.set_permissions(fs::Permissions::from_mode(0o644))
 }
 
 #[cfg(not(unix))]
-fn make_readable(_file: &std::fs::File) -> std::io::Result<()> {
+fn make_readable(_file: &fs::File) -> io::Result<()> {
     Ok(())
+}
+
+/// Makes `folder` where needed and tries whether it takes files, so that a long computation does
+/// not end at a folder that cannot be written to.
+pub fn prepare_folder(folder: &Path) -> Result<(), WriteError> {
+    fs::create_dir_all(folder)
+        .and_then(|()| tempfile::NamedTempFile::new_in(folder))
+        .map(drop)
+        .map_err(|source| WriteError { path: folder.to_owned(), source })
+}
+
+/// Standard output did not take the result.
+#[derive(Debug, Error)]
+#[error("cannot write to standard output: {0}")]
+pub struct PrintError(io::Error);
+
+/// Writes to standard output. A reader that has gone away (`… | head`) is no error.
+pub fn print(text: &str) -> Result<(), PrintError> {
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(PrintError(error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/x.json");
+        prepare_folder(path.parent().unwrap()).unwrap();
+        write_whole(&path, b"first").unwrap();
+        write_whole(&path, b"second").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        let names = fs::read_dir(path.parent().unwrap()).unwrap().count();
+        assert_eq!(names, 1, "only the file itself is left");
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.json");
+        fs::create_dir(&path).unwrap();
+        let error = write_whole(&path, b"content").unwrap_err();
+        assert!(error.to_string().contains("x.json"), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

@@ -3,28 +3,18 @@
 //!
 //! `cargo bench -p marginals-kernels --bench kernels`
 
+mod clock;
+
 use std::time::Instant;
 
 use marginals_kernels::*;
-
-/// Seconds that 4000 cycles take: a chain of multiplications, each waiting three for the last, and exclusive ors, each one.
-fn calibrate() -> f64 {
-    let mut x = std::hint::black_box(3u64);
-    let start = Instant::now();
-    for _ in 0..1000 {
-        // A square: the compiler has no closed form for the chain.
-        x = x.wrapping_mul(x) ^ 5;
-    }
-    std::hint::black_box(x);
-    start.elapsed().as_secs_f64()
-}
 
 /// Cycles per call, the median of many short runs. Cycles and not seconds, each run against the
 /// clock frequency just before it: on a shared machine that moves by a quarter.
 fn cycles_per_call(mut work: impl FnMut()) -> f64 {
     let mut samples: Vec<f64> = (0..401)
         .map(|_| {
-            let frequency = 4000.0 / calibrate().min(calibrate());
+            let frequency = clock::frequency();
             let start = Instant::now();
             for _ in 0..4 {
                 work();
@@ -123,5 +113,122 @@ fn main() {
             let rate = (rows * keys) as f64 / (cycles - copy);
             println!("  online_rows, score {want_score:5} {rate:7.2} per cycle");
         }
+        row_kernels(set);
+        unpacked(set);
+    }
+}
+
+/// The elementwise kernels on a strip that stays in the first-level cache, per element.
+fn row_kernels(set: InstructionSet) {
+    let (rows, keys) = (12, 256);
+    let mut tile = Aligned::zeros(rows * keys);
+    let mut other = Aligned::zeros(rows * keys);
+    let (source, ones) = (wave(rows * keys), vec![1.0; keys]);
+    let mut sums = vec![0.0; keys];
+    let elements = (rows * keys) as f64;
+    let report = |name: &str, cycles: f64| {
+        println!("  {name:24} {:7.2} cycles per element", cycles / elements);
+    };
+    macro_rules! measure {
+        ($name:literal, $call:expr) => {
+            let cycles = cycles_per_call(|| {
+                tile.copy_from_slice(&source);
+                $call;
+            });
+            report($name, cycles);
+        };
+    }
+    measure!("copying only", std::hint::black_box(&mut tile));
+    measure!("exp_rows", exp_rows(set, TileMut::new(&mut tile, rows, keys, keys), &ones));
+    measure!("exp_columns", exp_columns(set, TileMut::new(&mut tile, rows, keys, keys), &ones));
+    measure!("logistic_rows", {
+        logistic_rows(set, TileMut::new(&mut tile, rows, keys, keys), &mut sums);
+    });
+    measure!("online_columns", {
+        let mut max = vec![f32::NEG_INFINITY; keys];
+        let state = OnlineColumns { max: &mut max, sum: &mut sums };
+        online_columns(set, Tile::new(&tile, rows, keys, keys), state);
+    });
+    measure!("dot_rows", {
+        let (w, x) = (Tile::new(&tile, rows, keys, keys), Tile::new(&other, rows, keys, keys));
+        dot_rows(set, w, x, &mut sums);
+    });
+    measure!("dot_columns", {
+        let (w, x) = (Tile::new(&tile, rows, keys, keys), Tile::new(&other, rows, keys, keys));
+        dot_columns(set, w, x, &mut sums);
+    });
+    measure!("softmax_backward", {
+        let score = TileMut::new(&mut tile, rows, keys, keys);
+        let quantity = TileMut::new(&mut other, rows, keys, keys);
+        softmax_backward(set, score, quantity, &ones, None, &ones);
+    });
+    let draw = Draw { seed: 1, batch: 0, head: 0, query: 0, sample: 0 };
+    let mut sample = 0;
+    let cycles = cycles_per_call(|| {
+        sample += 1;
+        std::hint::black_box(gumbel_argmax(set, &source, 0, Draw { sample, ..draw }, None));
+    });
+    report("gumbel_argmax", cycles);
+    let (keys, depth) = (256, 64);
+    let source = wave(keys * depth);
+    let mut panels = Panels::<f32>::empty();
+    for (name, transposed) in [("repack, transposing", true), ("repack as it is", false)] {
+        let cycles = cycles_per_call(|| match transposed {
+            true => panels.repack(set, &source, depth, 1, keys, depth),
+            false => panels.repack(set, &source, keys, depth, depth, 1),
+        });
+        println!("  {name:24} {:7.2} cycles per element", cycles / source.len() as f64);
+    }
+}
+
+/// One query against a cache of keys and values much larger than any cache of the processor, beside
+/// a plain sum over the same memory.
+fn unpacked(set: InstructionSet) {
+    for depth in [64, 128] {
+        let keys = (1 << 28) / 4 / depth;
+        let cache = vec![1.0f32; keys * depth];
+        let bytes = (cache.len() * 4) as f64;
+        let query = wave(depth);
+        let mut scores = vec![0.0; keys];
+        let mut out = vec![0.0; depth];
+        let seconds = |work: &mut dyn FnMut()| {
+            (0..7)
+                .map(|_| {
+                    let start = clock::processor_time();
+                    work();
+                    clock::processor_time() - start
+                })
+                .fold(f64::INFINITY, f64::min)
+        };
+        // From four places at once, which no single stream of loads outruns.
+        let quarters: Vec<&[f32]> = cache.chunks_exact(cache.len() / 4).collect();
+        let reading = seconds(&mut || {
+            let mut sums = [[0.0f32; 32]; 4];
+            for start in (0..quarters[0].len()).step_by(32) {
+                for (sums, quarter) in sums.iter_mut().zip(&quarters) {
+                    for (sum, x) in sums.iter_mut().zip(&quarter[start..start + 32]) {
+                        *sum += x;
+                    }
+                }
+            }
+            std::hint::black_box(sums);
+        });
+        let scoring = seconds(&mut || {
+            let q = Tile::new(&query, 1, depth, depth);
+            let c = TileMut::new(&mut scores, 1, keys, keys);
+            scores_unpacked(set, q, &cache, depth, 0..keys, c);
+        });
+        let gathering = seconds(&mut || {
+            let w = Tile::new(&scores, 1, keys, keys);
+            let c = TileMut::new(&mut out, 1, depth, depth);
+            accumulate_unpacked(set, w, &cache, depth, 0..keys, c);
+        });
+        let rate = |seconds: f64| bytes / seconds / 1e9;
+        println!(
+            "  unpacked, D = {depth:3}: a sum reads {:5.1} GB/s, scores {:5.1}, means {:5.1}",
+            rate(reading),
+            rate(scoring),
+            rate(gathering)
+        );
     }
 }

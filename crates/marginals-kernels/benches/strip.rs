@@ -4,6 +4,8 @@
 //!
 //! `cargo bench -p marginals-kernels --bench strip`; `-- N D` for other sizes.
 
+mod clock;
+
 use marginals_kernels::*;
 
 /// How many queries and keys a driver takes at a time.
@@ -38,15 +40,37 @@ struct Forward {
     mean_score: Vec<f32>,
 }
 
-fn forward(set: InstructionSet, head: &Head, blocks: Blocks, want_score: bool) -> Forward {
+/// What a thread keeps from head to head.
+struct Workspace {
+    panels: [Panels<f32>; 5],
+    strips: [Aligned<f32>; 2],
+}
+
+impl Workspace {
+    fn new() -> Self {
+        Self {
+            panels: std::array::from_fn(|_| Panels::empty()),
+            strips: std::array::from_fn(|_| Aligned::zeros(0)),
+        }
+    }
+}
+
+fn forward(
+    set: InstructionSet,
+    workspace: &mut Workspace,
+    head: &Head,
+    blocks: Blocks,
+    want_score: bool,
+) -> Forward {
     let &Head { n, d, ref q, ref k, ref v } = head;
-    let keys = Panels::pack(set, k, d, 1, n, d);
-    let values = Panels::pack(set, v, n, d, d, 1);
+    let Workspace { panels: [keys, values, ..], strips: [scores, _] } = workspace;
+    keys.repack(set, k, d, 1, n, d);
+    values.repack(set, v, n, d, d, 1);
     let mut output = vec![0.0; n * d];
     let (mut max, mut sum) = (vec![f32::NEG_INFINITY; n], vec![0.0; n]);
     let (mut rescale, mut score) = (vec![0.0; n], vec![0.0; n]);
     let stride = blocks.keys + 16;
-    let mut scores = Aligned::zeros(blocks.strip * stride);
+    scores.resize(blocks.strip * stride);
     for first_query in (0..n).step_by(blocks.queries) {
         let last_query = n.min(first_query + blocks.queries);
         for first_key in (0..n).step_by(blocks.keys) {
@@ -54,8 +78,8 @@ fn forward(set: InstructionSet, head: &Head, blocks: Blocks, want_score: bool) -
             for i in (first_query..last_query).step_by(blocks.strip) {
                 let rows = blocks.strip.min(last_query - i);
                 let a = Strided { data: &q[i * d..], row_stride: d, depth_stride: 1 };
-                let tile = TileMut::new(&mut scores, rows, width, stride);
-                gemm(set, Store::Overwrite, a, &keys, 0..d, first_key..first_key + width, tile);
+                let tile = TileMut::new(scores, rows, width, stride);
+                gemm(set, Store::Overwrite, a, keys, 0..d, first_key..first_key + width, tile);
                 let state = OnlineRows {
                     max: &mut max[i..i + rows],
                     sum: &mut sum[i..i + rows],
@@ -63,12 +87,12 @@ fn forward(set: InstructionSet, head: &Head, blocks: Blocks, want_score: bool) -
                     score: want_score.then_some(&mut score[i..i + rows]),
                     raised: None,
                 };
-                online_rows(set, TileMut::new(&mut scores, rows, width, stride), state);
+                online_rows(set, TileMut::new(scores, rows, width, stride), state);
                 let out = &mut output[i * d..(i + rows) * d];
                 scale_rows(set, TileMut::new(out, rows, d, d), &rescale[i..i + rows]);
-                let p = Strided { data: &scores, row_stride: stride, depth_stride: 1 };
+                let p = Strided { data: scores, row_stride: stride, depth_stride: 1 };
                 let out = TileMut::new(out, rows, d, d);
-                gemm(set, Store::Add, p, &values, first_key..first_key + width, 0..d, out);
+                gemm(set, Store::Add, p, values, first_key..first_key + width, 0..d, out);
             }
         }
     }
@@ -107,31 +131,121 @@ fn error(head: &Head, got: &Forward, want_score: bool) -> f64 {
     worst
 }
 
-/// Shortest of several runs, in seconds this thread was given: neighbours on a shared machine take
-/// turns, not time.
-fn shortest(repeats: usize, mut work: impl FnMut()) -> f64 {
-    (0..repeats)
-        .map(|_| {
-            let start = processor_time();
-            work();
-            processor_time() - start
-        })
-        .fold(f64::INFINITY, f64::min)
+struct Gradients {
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
 }
 
-#[cfg(unix)]
-fn processor_time() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a live `timespec`.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+/// The gradients of ⟨upstream, output⟩.
+fn backward(
+    set: InstructionSet,
+    workspace: &mut Workspace,
+    head: &Head,
+    blocks: Blocks,
+    forward: &Forward,
+    upstream: &[f32],
+) -> Gradients {
+    let &Head { n, d, ref q, ref k, ref v } = head;
+    let Workspace { panels, strips: [scores, quantities] } = workspace;
+    let [keys_across, values_across, keys, queries, upstreams] = panels;
+    keys_across.repack(set, k, d, 1, n, d);
+    values_across.repack(set, v, d, 1, n, d);
+    keys.repack(set, k, n, d, d, 1);
+    queries.repack(set, q, n, d, d, 1);
+    upstreams.repack(set, upstream, n, d, d, 1);
+    let mut centre = vec![0.0; n];
+    let output = Tile::new(&forward.output, n, d, d);
+    dot_rows(set, Tile::new(upstream, n, d, d), output, &mut centre);
+    let mut gradients = Gradients { q: vec![0.0; n * d], k: vec![0.0; n * d], v: vec![0.0; n * d] };
+    let stride = blocks.keys + 16;
+    scores.resize(blocks.queries * stride);
+    quantities.resize(blocks.queries * stride);
+    for first_query in (0..n).step_by(blocks.queries) {
+        let last_query = n.min(first_query + blocks.queries);
+        for first_key in (0..n).step_by(blocks.keys) {
+            let width = blocks.keys.min(n - first_key);
+            let all_keys = first_key..first_key + width;
+            for i in (first_query..last_query).step_by(blocks.strip) {
+                let rows = blocks.strip.min(last_query - i);
+                let at = (i - first_query) * stride;
+                let (score, quantity) = (&mut scores[at..], &mut quantities[at..]);
+                let a = Strided { data: &q[i * d..], row_stride: d, depth_stride: 1 };
+                let c = TileMut::new(score, rows, width, stride);
+                gemm(set, Store::Overwrite, a, keys_across, 0..d, all_keys.clone(), c);
+                let a = Strided { data: &upstream[i * d..], row_stride: d, depth_stride: 1 };
+                let c = TileMut::new(quantity, rows, width, stride);
+                gemm(set, Store::Overwrite, a, values_across, 0..d, all_keys.clone(), c);
+                softmax_backward(
+                    set,
+                    TileMut::new(score, rows, width, stride),
+                    TileMut::new(quantity, rows, width, stride),
+                    &forward.log_partition[i..],
+                    None,
+                    &centre[i..],
+                );
+                let a = Strided { data: score, row_stride: stride, depth_stride: 1 };
+                let c = TileMut::new(&mut gradients.q[i * d..], rows, d, d);
+                gemm(set, Store::Add, a, keys, all_keys.clone(), 0..d, c);
+            }
+            let all_queries = first_query..last_query;
+            let a = Strided { data: scores, row_stride: 1, depth_stride: stride };
+            let c = TileMut::new(&mut gradients.k[first_key * d..], width, d, d);
+            gemm(set, Store::Add, a, queries, all_queries.clone(), 0..d, c);
+            let a = Strided { data: quantities, row_stride: 1, depth_stride: stride };
+            let c = TileMut::new(&mut gradients.v[first_key * d..], width, d, d);
+            gemm(set, Store::Add, a, upstreams, all_queries, 0..d, c);
+        }
+    }
+    gradients
 }
 
-#[cfg(not(unix))]
-fn processor_time() -> f64 {
-    static START: std::sync::LazyLock<std::time::Instant> =
-        std::sync::LazyLock::new(std::time::Instant::now);
-    START.elapsed().as_secs_f64()
+/// Largest error of the gradients of every 97th query, key and value.
+fn gradient_error(head: &Head, forward: &Forward, upstream: &[f32], got: &Gradients) -> f64 {
+    let &Head { n, d, ref q, ref k, ref v } = head;
+    let dot = |a: &[f32], i: usize, b: &[f32], j: usize| -> f64 {
+        (0..d).map(|c| f64::from(a[i * d + c]) * f64::from(b[j * d + c])).sum()
+    };
+    let p = |i, j| (dot(q, i, k, j) - f64::from(forward.log_partition[i])).exp();
+    let centre: Vec<f64> = (0..n).map(|i| dot(upstream, i, &forward.output, i)).collect();
+    let mut worst = 0f64;
+    for x in (0..n).step_by(97) {
+        let (mut dq, mut dk, mut dv) = (vec![0.0; d], vec![0.0; d], vec![0.0; d]);
+        for y in 0..n {
+            let by_query = p(x, y) * (dot(upstream, x, v, y) - centre[x]);
+            let weight = p(y, x);
+            let by_key = weight * (dot(upstream, y, v, x) - centre[y]);
+            for c in 0..d {
+                dq[c] += by_query * f64::from(k[y * d + c]);
+                dk[c] += by_key * f64::from(q[y * d + c]);
+                dv[c] += weight * f64::from(upstream[y * d + c]);
+            }
+        }
+        for c in 0..d {
+            for (expected, got) in [(dq[c], &got.q), (dk[c], &got.k), (dv[c], &got.v)] {
+                worst = worst.max((expected - f64::from(got[x * d + c])).abs());
+            }
+        }
+    }
+    worst
+}
+
+/// The least seconds and the least cycles of several runs.
+fn least(repeats: usize, mut work: impl FnMut()) -> (f64, f64) {
+    let mut least = (f64::INFINITY, f64::INFINITY);
+    for _ in 0..repeats {
+        let before = clock::frequency();
+        let start = clock::processor_time();
+        work();
+        let seconds = clock::processor_time() - start;
+        let cycles = seconds * before.min(clock::frequency());
+        least = (least.0.min(seconds), least.1.min(cycles));
+    }
+    least
+}
+
+fn rate(flops: f64, (seconds, cycles): (f64, f64)) -> String {
+    format!("{:6.1} GFLOP/s ({:4.1} flops per cycle)", flops / seconds / 1e9, flops / cycles)
 }
 
 fn main() {
@@ -141,39 +255,74 @@ fn main() {
     let mut q = pseudo_random(n * d, 1);
     q.iter_mut().for_each(|x| *x *= 3.0 / (d as f32).sqrt());
     let head = Head { n, d, q, k: pseudo_random(n * d, 2), v: pseudo_random(n * d, 3) };
+    let mut workspace = Workspace::new();
     for set in InstructionSet::available() {
         let repeats = if set == InstructionSet::Plain { 1 } else { 9 };
         println!("{set:?}, N = {n}, D = {d}");
-        for (queries, strip, keys) in [
+        // The one block shape per instruction set first, then its neighbours.
+        let shapes = [
+            (192, 24, 512),
             (96, 12, 256),
             (96, 12, 512),
-            (192, 12, 256),
             (192, 12, 512),
             (192, 24, 256),
-            (192, 24, 512),
+            (192, 48, 128),
             (192, 48, 256),
-            (192, 96, 256),
-            (384, 12, 512),
-        ] {
-            if set != InstructionSet::Avx512 && (queries, keys) != (192, 512) {
-                continue;
-            }
+            (384, 24, 512),
+        ];
+        let shapes = if set == InstructionSet::Avx512 { &shapes[..] } else { &shapes[..1] };
+        for &(queries, strip, keys) in shapes {
             let blocks = Blocks { queries, strip, keys };
             let flops = 4.0 * (n * n * d) as f64;
             let mut line = format!("  forward  {queries:4} × {strip:3} × {keys:4}:");
             for want_score in [false, true] {
-                let e = error(&head, &forward(set, &head, blocks, want_score), want_score);
-                assert!(e < 2e-5, "error {e:e}");
-                let seconds = shortest(repeats, || {
-                    std::hint::black_box(forward(set, &head, blocks, want_score));
-                });
-                line += &format!(
-                    " {:6.1} GFLOP/s{}",
-                    flops / seconds / 1e9,
-                    if want_score { " with scores" } else { "," }
+                let e = error(
+                    &head,
+                    &forward(set, &mut workspace, &head, blocks, want_score),
+                    want_score,
                 );
+                assert!(e < 2e-5, "error {e:e}");
+                let time = least(repeats, || {
+                    std::hint::black_box(forward(set, &mut workspace, &head, blocks, want_score));
+                });
+                line += &rate(flops, time);
+                line += if want_score { " with scores" } else { ", " };
             }
             println!("{line}");
+        }
+        let shapes = [
+            (192, 12, 256),
+            (96, 12, 256),
+            (192, 24, 256),
+            (192, 24, 128),
+            (384, 24, 128),
+            (192, 12, 512),
+            (384, 12, 256),
+        ];
+        let shapes = if set == InstructionSet::Avx512 { &shapes[..] } else { &shapes[..1] };
+        let upstream = pseudo_random(n * d, 4);
+        for &(queries, strip, keys) in shapes {
+            let blocks = Blocks { queries, strip, keys };
+            let result = forward(set, &mut workspace, &head, blocks, false);
+            let flops = 10.0 * (n * n * d) as f64;
+            let e = gradient_error(
+                &head,
+                &result,
+                &upstream,
+                &backward(set, &mut workspace, &head, blocks, &result, &upstream),
+            );
+            assert!(e < 1e-4, "error {e:e}");
+            let time = least(repeats, || {
+                std::hint::black_box(backward(
+                    set,
+                    &mut workspace,
+                    &head,
+                    blocks,
+                    &result,
+                    &upstream,
+                ));
+            });
+            println!("  backward {queries:4} × {strip:3} × {keys:4}: {}", rate(flops, time));
         }
     }
 }

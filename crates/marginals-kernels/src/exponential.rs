@@ -1,6 +1,8 @@
 //! Exponentials of whole tiles against known normalisers.
 
-use crate::math::{exp, exp_nonpositive, log_1p_of_fraction, zero};
+use num_traits::Float;
+
+use crate::math::{Elementary, exp, exp_block, log_1p_of_fraction, zero};
 use crate::simd::{Kernel, Simd, run};
 use crate::{InstructionSet, Real, TileMut};
 
@@ -15,19 +17,6 @@ struct ExpRows<'a, T> {
     log_partition: &'a [T],
 }
 
-/// exp(score − log-partition) with the crate's rules: 0 for an impossible edge and for a
-/// log-partition of −∞, NaN for a score of NaN.
-#[inline(always)]
-fn probability<S: Simd>(simd: S, score: S::Vector, log_partition: S::Vector) -> S::Vector {
-    let impossible = simd.splat(num_traits::Float::neg_infinity());
-    let highest = simd.splat(num_traits::Float::max_value());
-    let p = exp(simd, simd.sub(simd.min(highest, score), log_partition));
-    let zero = simd.splat(zero::<S>());
-    let nothing = simd.select(simd.equal(score, score), zero, score);
-    let p = simd.select(simd.equal(log_partition, impossible), nothing, p);
-    simd.select(simd.equal(score, impossible), zero, p)
-}
-
 impl<T: Real> Kernel<T> for ExpRows<'_, T> {
     type Output = ();
 
@@ -36,11 +25,61 @@ impl<T: Real> Kernel<T> for ExpRows<'_, T> {
         let Self { mut tile, log_partition } = self;
         let fill = simd.splat(T::neg_infinity());
         for (i, &log_partition) in log_partition[..tile.rows].iter().enumerate() {
-            let log_partition = simd.splat(log_partition);
-            for x in tile.row_mut(i).chunks_mut(S::LANES) {
-                simd.write(x, probability(simd, simd.read(x, fill), log_partition));
+            let row = tile.row_mut(i);
+            let Normaliser { ceiling, log_partition } =
+                Normaliser::of_row(simd, row, log_partition);
+            let mut blocks = row.chunks_exact_mut(4 * S::LANES);
+            for block in &mut blocks {
+                let mut x = [fill; 4];
+                for k in 0..4 {
+                    let score = simd.min(ceiling, simd.read(&block[k * S::LANES..], fill));
+                    x[k] = simd.sub(score, log_partition);
+                }
+                let (p, _) = exp_block(simd, x);
+                for k in 0..4 {
+                    simd.write(&mut block[k * S::LANES..], p[k]);
+                }
+            }
+            for x in blocks.into_remainder().chunks_mut(S::LANES) {
+                let score = simd.min(ceiling, simd.read(x, fill));
+                simd.write(x, exp(simd, simd.sub(score, log_partition)));
             }
         }
+    }
+}
+
+/// What the scores of one row are measured against.
+pub(crate) struct Normaliser<V> {
+    /// Scores above this count as this: the least of the largest finite number and of what already
+    /// overflows.
+    pub ceiling: V,
+    /// Subtracted from them.
+    pub log_partition: V,
+}
+
+impl<V> Normaliser<V> {
+    /// Puts the rules for a log-partition that is −∞ or NaN into the scores, where the exponential
+    /// follows them by itself. Such rows are rare: they pay for this pass.
+    #[inline(always)]
+    pub fn of_row<S: Simd<Vector = V>>(
+        simd: S,
+        row: &mut [S::Element],
+        log_partition: S::Element,
+    ) -> Self {
+        let impossible: S::Element = Float::neg_infinity();
+        let mut log_partition = log_partition;
+        if log_partition == impossible {
+            // Nothing is possible, but NaN stays.
+            row.iter_mut().filter(|x| !x.is_nan()).for_each(|x| *x = impossible);
+            log_partition = zero::<S>();
+        } else if log_partition.is_nan() {
+            // What is possible is unknown.
+            row.iter_mut().filter(|x| **x != impossible).for_each(|x| *x = log_partition);
+            log_partition = zero::<S>();
+        }
+        let highest: S::Element = Float::max_value();
+        let ceiling = highest.min(log_partition + S::Element::EXP_HIGHEST);
+        Self { ceiling: simd.splat(ceiling), log_partition: simd.splat(log_partition) }
     }
 }
 
@@ -52,6 +91,20 @@ pub fn exp_columns<T: Real>(set: InstructionSet, tile: TileMut<'_, T>, log_parti
 struct ExpColumns<'a, T> {
     tile: TileMut<'a, T>,
     log_partition: &'a [T],
+}
+
+/// exp(score − log-partition) with the crate's rules: 0 for an impossible edge and for a
+/// log-partition of −∞, NaN for a score of NaN.
+#[inline(always)]
+fn probability<S: Simd>(simd: S, score: S::Vector, log_partition: S::Vector) -> S::Vector {
+    let impossible = simd.splat(Float::neg_infinity());
+    let highest = simd.splat(Float::max_value());
+    let zero = simd.splat(zero::<S>());
+    let log_p = simd.sub(simd.min(highest, score), log_partition);
+    let p = exp(simd, simd.min(simd.splat(S::Element::EXP_HIGHEST), log_p));
+    let nothing = simd.select(simd.equal(score, score), zero, score);
+    let p = simd.select(simd.equal(log_partition, impossible), nothing, p);
+    simd.select(simd.equal(score, impossible), zero, p)
 }
 
 impl<T: Real> Kernel<T> for ExpColumns<'_, T> {
@@ -96,7 +149,7 @@ impl<T: Real> Kernel<T> for LogisticRows<'_, T> {
             for x in tile.row_mut(i).chunks_mut(S::LANES) {
                 let score = simd.read(x, impossible);
                 // Both from e^−|θ|, which never overflows.
-                let e = exp_nonpositive(simd, simd.min(score, simd.sub(zero, score)));
+                let e = exp(simd, simd.min(score, simd.sub(zero, score)));
                 total =
                     simd.add(total, simd.add(simd.max(zero, score), log_1p_of_fraction(simd, e)));
                 let numerator = simd.select(simd.not_less(score, zero), one, e);

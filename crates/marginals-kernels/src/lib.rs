@@ -12,6 +12,8 @@
 //! Infinities follow one rule: a score of −∞ is an impossible edge, its exponential is exactly 0,
 //! and 0 times anything is 0. NaN propagates within its own row (or column) only.
 
+#![allow(clippy::needless_range_loop, reason = "indices are the symbols of the equations")]
+
 mod aligned;
 mod dispatch;
 mod exponential;
@@ -35,7 +37,7 @@ pub use instruction_set::InstructionSet;
 pub use online::{OnlineColumns, OnlineRows, online_columns, online_rows};
 pub use panels::Panels;
 pub use real::{Real, Stored};
-pub use sample::{Draw, gumbel_argmax};
+pub use sample::{Draw, Winner, gumbel_argmax};
 pub use softmax::{dot_columns, dot_rows, scale_rows, softmax_backward};
 pub use tile::{Tile, TileMut};
 pub use unpacked::{accumulate_unpacked, scores_unpacked};

@@ -124,27 +124,53 @@ fn polynomial<S: Simd>(simd: S, x: S::Vector, coefficients: &'static [S::Element
     sum
 }
 
-/// e^x for x ≤ 0 or NaN.
+/// e^x for x up to [`Elementary::EXP_HIGHEST`] or NaN, and where it is not 0.
 ///
 /// x = n ln 2 + r with n the nearest integer (Cody & Waite: ln 2 in two parts), e^r by a polynomial
 /// of degree 6 (f32) or 13 (f64), scaled by 2ⁿ. Within 1 ulp in f32 where multiply-add is fused and
 /// 1.25 ulp where it is not; within 1 ulp of the C library's in f64. exp(0) is exactly 1; results
 /// that would not be normal numbers are exactly 0, so that no slow subnormal ever enters a product.
+///
+/// Several vectors go through each step together: one alone would leave the multipliers waiting for
+/// its own last result.
 #[inline(always)]
-pub fn exp_nonpositive<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
+pub fn exp_block<S: Simd, const N: usize>(
+    simd: S,
+    x: [S::Vector; N],
+) -> ([S::Vector; N], [S::Mask; N]) {
     let rounder = simd.splat(S::Element::ROUNDER);
-    let n = simd.sub(simd.mul_add(x, simd.splat(S::Element::LOG2_E), rounder), rounder);
-    let r = simd.mul_add(n, simd.splat(S::Element::MINUS_LN_2_HIGH), x);
-    let r = simd.mul_add(n, simd.splat(S::Element::MINUS_LN_2_LOW), r);
-    let p = polynomial(simd, r, S::Element::EXP);
-    let normal = simd.not_less(x, simd.splat(S::Element::EXP_LOWEST));
-    simd.select(normal, simd.scale(p, n), simd.splat(zero::<S>()))
+    let normal = x.map(|x| simd.not_less(x, simd.splat(S::Element::EXP_LOWEST)));
+    let mut n = x;
+    for n in &mut n {
+        *n = simd.mul_add(*n, simd.splat(S::Element::LOG2_E), rounder);
+    }
+    for n in &mut n {
+        *n = simd.sub(*n, rounder);
+    }
+    let mut r = x;
+    for k in 0..N {
+        r[k] = simd.mul_add(n[k], simd.splat(S::Element::MINUS_LN_2_HIGH), r[k]);
+    }
+    for k in 0..N {
+        r[k] = simd.mul_add(n[k], simd.splat(S::Element::MINUS_LN_2_LOW), r[k]);
+    }
+    let mut p = [simd.splat(S::Element::EXP[0]); N];
+    for &c in &S::Element::EXP[1..] {
+        for k in 0..N {
+            p[k] = simd.mul_add(p[k], r[k], simd.splat(c));
+        }
+    }
+    for k in 0..N {
+        p[k] = simd.select(normal[k], simd.scale(p[k], n[k]), simd.splat(zero::<S>()));
+    }
+    (p, normal)
 }
 
-/// e^x for any x: as [`exp_nonpositive`], and +∞ where the result overflows.
+/// [`exp_block`] of one vector.
 #[inline(always)]
 pub fn exp<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
-    exp_nonpositive(simd, simd.min(simd.splat(S::Element::EXP_HIGHEST), x))
+    let ([e], _) = exp_block(simd, [x]);
+    e
 }
 
 /// log(1 + x) for 0 ≤ x ≤ 1 or NaN, as 2 atanh(x / (2 + x)); with x an exponential, within 3.5 ulp.

@@ -1,6 +1,6 @@
 //! Running maximum and sum of exponentials, by rows and by columns.
 
-use crate::math::{exp_nonpositive, zero};
+use crate::math::{exp, exp_block, zero};
 use crate::simd::{Kernel, Simd, run};
 use crate::{InstructionSet, Real, Tile, TileMut};
 
@@ -81,7 +81,7 @@ impl<T: Real, const SCORE: bool> Kernel<T> for Rows<'_, T, SCORE> {
             let mut factor = fall;
             for x in factor.chunks_mut(S::LANES) {
                 let fill = simd.splat(zero::<S>());
-                simd.write(x, exp_nonpositive(simd, simd.read(x, fill)));
+                simd.write(x, exp(simd, simd.read(x, fill)));
             }
             for i in 0..here {
                 let at = first + i;
@@ -142,37 +142,34 @@ fn exponentials<S: Simd, const SCORE: bool>(
     let mut moment = [nothing; 4];
     let mut blocks = row.chunks_exact_mut(4 * S::LANES);
     for block in &mut blocks {
+        let mut shifted = [nothing; 4];
         for k in 0..4 {
-            let x = &mut block[k * S::LANES..][..S::LANES];
-            let shifted = simd.sub(simd.read(x, nothing), base);
-            let e = exp_nonpositive(simd, shifted);
-            simd.write(x, e);
-            total[k] = simd.add(total[k], e);
+            shifted[k] = simd.sub(simd.read(&block[k * S::LANES..], nothing), base);
+        }
+        let (e, possible) = exp_block(simd, shifted);
+        for k in 0..4 {
+            simd.write(&mut block[k * S::LANES..], e[k]);
+            total[k] = simd.add(total[k], e[k]);
             if SCORE {
-                moment[k] = add_moment(simd, e, shifted, moment[k]);
+                // Where e is 0 the difference may be −∞: their product must not count.
+                let sum = simd.mul_add(e[k], shifted[k], moment[k]);
+                moment[k] = simd.select(possible[k], sum, moment[k]);
             }
         }
     }
     for x in blocks.into_remainder().chunks_mut(S::LANES) {
         let impossible = simd.splat(num_traits::Float::neg_infinity());
         let shifted = simd.sub(simd.read(x, impossible), base);
-        let e = exp_nonpositive(simd, shifted);
+        let ([e], [possible]) = exp_block(simd, [shifted]);
         simd.write(x, e);
         total[0] = simd.add(total[0], e);
         if SCORE {
-            moment[0] = add_moment(simd, e, shifted, moment[0]);
+            moment[0] = simd.select(possible, simd.mul_add(e, shifted, moment[0]), moment[0]);
         }
     }
     let sum =
         |x: [S::Vector; 4]| simd.reduce_add(simd.add(simd.add(x[0], x[1]), simd.add(x[2], x[3])));
     (sum(total), if SCORE { sum(moment) } else { zero::<S>() })
-}
-
-/// moment + e · shifted, where e = 0 adds nothing although `shifted` may be −∞.
-#[inline(always)]
-fn add_moment<S: Simd>(simd: S, e: S::Vector, shifted: S::Vector, moment: S::Vector) -> S::Vector {
-    let none = simd.equal(e, simd.splat(zero::<S>()));
-    simd.select(none, moment, simd.mul_add(e, shifted, moment))
 }
 
 /// Running log-sum-exp of the columns of a strip, one entry per column of the tile.
@@ -226,10 +223,10 @@ impl<T: Real> Kernel<T> for Columns<'_, T> {
             simd.write(max, new);
             let base = simd.select(simd.equal(new, lowest), nothing, new);
             let mut total = simd.read(sum, nothing);
-            total = simd.mul(total, exp_nonpositive(simd, simd.sub(old, base)));
+            total = simd.mul(total, exp(simd, simd.sub(old, base)));
             for i in 0..tile.rows {
                 let x = simd.read(&tile.row(i)[first..][..width], lowest);
-                let e = exp_nonpositive(simd, simd.sub(simd.min(highest, x), base));
+                let e = exp(simd, simd.sub(simd.min(highest, x), base));
                 total = simd.add(total, e);
             }
             simd.write(sum, total);

@@ -4,8 +4,10 @@
 //! SC 2011). A draw for (seed, batch, head, query, key, sample) depends on nothing else, so it is
 //! the same whatever the tiling or the number of threads, and a backward pass can repeat it.
 
-const MULTIPLIER: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
-const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+/// Multipliers of a round.
+pub(crate) const MULTIPLIER: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
+/// What a round adds to the key.
+pub(crate) const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 
 /// Ten rounds of Philox4x32.
 #[inline(always)]

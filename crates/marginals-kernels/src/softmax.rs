@@ -1,6 +1,7 @@
 //! Weighted sums over tiles, and the backward step of the softmax.
 
-use crate::math::{exp, zero};
+use crate::exponential::Normaliser;
+use crate::math::{exp_block, zero};
 use crate::simd::{Kernel, Simd, run};
 use crate::{InstructionSet, Real, Tile, TileMut};
 
@@ -153,6 +154,7 @@ pub fn softmax_backward<T: Real>(
     centre: &[T],
 ) {
     let rows = score.rows;
+    assert!(quantity.rows == rows && quantity.columns == score.columns, "shape of the quantity");
     let (log_partition, centre) = (&log_partition[..rows], &centre[..rows]);
     match score_weight {
         Some(weight) => {
@@ -182,31 +184,74 @@ impl<T: Real, const WEIGHTED: bool> Kernel<T> for Backward<'_, T, WEIGHTED> {
         let Self { mut score, mut quantity, log_partition, score_weight, centre } = self;
         let zero = simd.splat(T::zero());
         let impossible = simd.splat(T::neg_infinity());
-        let highest = simd.splat(T::max_value());
         for i in 0..score.rows {
             let (scores, quantities) = (score.row_mut(i), quantity.row_mut(i));
             if log_partition[i] == T::neg_infinity() {
                 scores.fill(T::zero());
-                quantities[..scores.len()].fill(T::zero());
+                quantities.fill(T::zero());
                 continue;
             }
-            let log_partition = simd.splat(log_partition[i]);
-            let centre = simd.splat(centre[i]);
-            let weight = simd.splat(if WEIGHTED { score_weight[i] } else { T::zero() });
-            let chunks = scores.chunks_mut(S::LANES).zip(quantities.chunks_mut(S::LANES));
-            for (score, quantity) in chunks {
-                let x = simd.read(score, impossible);
-                let log_p = simd.sub(simd.min(highest, x), log_partition);
-                let p = exp(simd, log_p);
-                let p = simd.select(simd.equal(x, impossible), zero, p);
-                let mut f = simd.sub(simd.read(quantity, zero), centre);
-                if WEIGHTED {
-                    f = simd.mul_add(weight, log_p, f);
+            let row = Row {
+                normaliser: Normaliser::of_row(simd, scores, log_partition[i]),
+                weight: WEIGHTED.then(|| simd.splat(score_weight[i])),
+                centre: simd.splat(centre[i]),
+            };
+            let mut scores = scores.chunks_exact_mut(4 * S::LANES);
+            let mut quantities = quantities.chunks_exact_mut(4 * S::LANES);
+            for (score, quantity) in (&mut scores).zip(&mut quantities) {
+                let (mut x, mut f) = ([impossible; 4], [zero; 4]);
+                for k in 0..4 {
+                    x[k] = simd.read(&score[k * S::LANES..], impossible);
+                    f[k] = simd.read(&quantity[k * S::LANES..], zero);
                 }
-                let gradient = simd.select(simd.equal(p, zero), zero, simd.mul(p, f));
+                let (p, gradient) = row.backward(simd, x, f);
+                for k in 0..4 {
+                    simd.write(&mut score[k * S::LANES..], gradient[k]);
+                    simd.write(&mut quantity[k * S::LANES..], p[k]);
+                }
+            }
+            let scores = scores.into_remainder().chunks_mut(S::LANES);
+            for (score, quantity) in scores.zip(quantities.into_remainder().chunks_mut(S::LANES)) {
+                let x = [simd.read(score, impossible)];
+                let ([p], [gradient]) = row.backward(simd, x, [simd.read(quantity, zero)]);
                 simd.write(score, gradient);
                 simd.write(quantity, p);
             }
         }
+    }
+}
+
+/// What the entries of a row share on the way back.
+struct Row<V> {
+    normaliser: Normaliser<V>,
+    weight: Option<V>,
+    centre: V,
+}
+
+impl<V: Copy> Row<V> {
+    /// The posterior and the gradient of the score, from score and quantity.
+    #[inline(always)]
+    fn backward<S: Simd<Vector = V>, const N: usize>(
+        &self,
+        simd: S,
+        score: [V; N],
+        quantity: [V; N],
+    ) -> ([V; N], [V; N]) {
+        let zero = simd.splat(zero::<S>());
+        let mut log_p = score;
+        for k in 0..N {
+            let score = simd.min(self.normaliser.ceiling, score[k]);
+            log_p[k] = simd.sub(score, self.normaliser.log_partition);
+        }
+        let (p, possible) = exp_block(simd, log_p);
+        let mut gradient = quantity;
+        for k in 0..N {
+            let mut f = simd.sub(quantity[k], self.centre);
+            if let Some(weight) = self.weight {
+                f = simd.mul_add(weight, log_p[k], f);
+            }
+            gradient[k] = simd.select(possible[k], simd.mul(p[k], f), zero);
+        }
+        (p, gradient)
     }
 }

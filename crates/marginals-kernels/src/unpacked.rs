@@ -54,31 +54,36 @@ impl<T: Real> Kernel<T> for Scores<'_, T> {
     #[inline(always)]
     fn run<S: Simd<Element = T>>(self, simd: S) {
         let Self { queries, keys, key_stride, range, mut out } = self;
-        let mut n = 0;
-        while n < range.len() {
+        // Four keys at once, as their four sums do not wait for each other, and from four places
+        // far apart: memory serves several streams faster than one.
+        let quarter = range.len() / 4;
+        for n in 0..quarter {
             let key = (range.start + n) * key_stride;
-            for d in (0..4 * key_stride.min(AHEAD)).step_by(64 / size_of::<T>()) {
-                simd.prefetch(keys.as_ptr().wrapping_add(key + AHEAD + d));
+            for k in 0..4 {
+                let next = keys.as_ptr().wrapping_add(key + k * quarter * key_stride + AHEAD);
+                for d in (0..queries.columns).step_by(64 / size_of::<T>()) {
+                    simd.prefetch(next.wrapping_add(d));
+                }
             }
-            // Four keys at once, as their four sums do not wait for each other.
-            if n + 4 <= range.len() {
-                for r in 0..queries.rows {
-                    let sums = dot::<S, 4>(simd, queries.row(r), &keys[key..], key_stride);
-                    out.row_mut(r)[n..n + 4].copy_from_slice(&sums);
+            for r in 0..queries.rows {
+                let sums = dot::<S, 4>(simd, queries.row(r), &keys[key..], quarter * key_stride);
+                let row = out.row_mut(r);
+                for k in 0..4 {
+                    row[n + k * quarter] = sums[k];
                 }
-                n += 4;
-            } else {
-                for r in 0..queries.rows {
-                    let [sum] = dot::<S, 1>(simd, queries.row(r), &keys[key..], key_stride);
-                    out.row_mut(r)[n] = sum;
-                }
-                n += 1;
+            }
+        }
+        for n in 4 * quarter..range.len() {
+            for r in 0..queries.rows {
+                let key = (range.start + n) * key_stride;
+                let [sum] = dot::<S, 1>(simd, queries.row(r), &keys[key..], key_stride);
+                out.row_mut(r)[n] = sum;
             }
         }
     }
 }
 
-/// The products of `query` with `KEYS` rows of `keys`.
+/// The products of `query` with `KEYS` rows of `keys`, `stride` apart.
 #[inline(always)]
 fn dot<S: Simd, const KEYS: usize>(
     simd: S,

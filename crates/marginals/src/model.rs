@@ -18,12 +18,12 @@ use structure::Structure;
 /// them likely, and what they are used for.
 ///
 /// ```
-/// use marginals::{Model, potential::Dot, prior::{Causal, Geometric, Prior}};
+/// use marginals::{Model, potential::Dot, prior::{Causal, Combine, Geometric}};
 /// use marginals::question::{Entropy, LogEvidence, Mean};
 /// use marginals::structure::EachQueryPicksOne;
 /// # use ndarray::Array4;
 /// # let (q, k, v) = (Array4::<f32>::ones((1, 2, 5, 4)), Array4::<f32>::ones((1, 2, 5, 4)), Array4::<f32>::ones((1, 2, 5, 3)));
-/// let prior = Prior::<f32>::and(Causal, Geometric::per_head(&[0.1, 0.01]));
+/// let prior = Causal.and(Geometric::per_head(&[0.1, 0.01]));
 /// let model = Model::new(EachQueryPicksOne, prior, Dot::scaled(4));
 /// let posterior = model.posterior(q.view(), k.view())?; // nothing computed yet
 /// let (out, entropy, log_evidence) = posterior.ask((Mean(v.view()), Entropy, LogEvidence))?; // one pass

@@ -3,6 +3,8 @@
 //! The twins compute in f64 what the kernels compute in f32, so the tolerances are bounds on
 //! rounding and not on agreement; sizes fall on, before and behind every tile edge.
 
+#![allow(clippy::needless_range_loop, reason = "indices are the symbols of the equations")]
+
 mod elementary;
 mod exponential;
 mod gemm;

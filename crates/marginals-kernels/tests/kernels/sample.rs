@@ -4,15 +4,15 @@ use proptest::prelude::*;
 use crate::{Special, numbers, on_every_set, scores, special};
 
 /// The definition: the largest of score + noise, one key after the other.
-fn naive<T: Real>(scores: &[T], first_key: usize, draw: Draw) -> Option<(f64, usize)> {
-    let mut best: Option<(f64, usize)> = None;
+fn naive<T: Real>(scores: &[T], first_key: usize, draw: Draw) -> Option<Winner> {
+    let mut best: Option<Winner> = None;
     for (j, &score) in scores.iter().enumerate() {
         if score == T::neg_infinity() || score.is_nan() {
             continue;
         }
         let value = score.min(T::max_value()).f64() + draw.noise(first_key + j);
-        if best.is_none_or(|(most, _)| value > most) {
-            best = Some((value, first_key + j));
+        if best.is_none_or(|best| value > best.value) {
+            best = Some(Winner { value, key: first_key + j });
         }
     }
     best
@@ -31,15 +31,15 @@ fn check<T: Real>(
     row.iter_mut().for_each(|x| *x += T::of(offset));
     let draw = Draw { seed, batch: 1, head: 2, query: seed as u32 % 7, sample: 3 };
     let expected = naive(&row, first_key, draw);
-    assert_eq!(gumbel_argmax(set, &row, first_key, draw), expected, "{set:?}");
+    assert_eq!(gumbel_argmax(set, &row, first_key, draw, None), expected, "{set:?}");
     let (left, right) = row.split_at(len / 3);
-    let left = gumbel_argmax(set, left, first_key, draw);
-    let right = gumbel_argmax(set, right, first_key + len / 3, draw);
-    let merged = match (left, right) {
-        (Some(left), Some(right)) => Some(if right.0 > left.0 { right } else { left }),
-        (left, right) => left.or(right),
-    };
-    assert_eq!(merged, expected, "{set:?} depends on how the row is cut");
+    let middle = first_key + len / 3;
+    let forward = gumbel_argmax(set, left, first_key, draw, None);
+    let forward = gumbel_argmax(set, right, middle, draw, forward);
+    assert_eq!(forward, expected, "{set:?} depends on how the row is cut");
+    let backward = gumbel_argmax(set, right, middle, draw, None);
+    let backward = gumbel_argmax(set, left, first_key, draw, backward);
+    assert_eq!(backward, expected, "{set:?} depends on the order of tiles");
 }
 
 proptest! {
@@ -64,8 +64,8 @@ fn frequencies_are_the_softmax() {
     let mut counts = [0u32; 40];
     for sample in 0..draws {
         let draw = Draw { seed: 11, batch: 0, head: 0, query: 0, sample };
-        let (_, key) = gumbel_argmax(InstructionSet::detect(), &row, 0, draw).expect("finite");
-        counts[key] += 1;
+        let winner = gumbel_argmax(InstructionSet::detect(), &row, 0, draw, None);
+        counts[winner.expect("finite").key] += 1;
     }
     let statistic: f64 = counts
         .iter()

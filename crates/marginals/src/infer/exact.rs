@@ -21,6 +21,11 @@ mod second_pass;
 mod statistics;
 mod summary;
 
+use marginals_kernels::Real;
+
+use crate::Block;
+use crate::prior::Prior;
+
 pub use backward::{Gradients, Upstream};
 pub use request::Request;
 pub use statistics::{Candidate, Factors, Statistics, Totals};
@@ -33,11 +38,11 @@ pub(crate) use scorer::Scorer;
 pub(crate) use second_pass::{column_mass, draw_sets, marginals};
 
 /// Queries that share a pass over the keys: their features and accumulators stay in cache.
-const QUERY_BLOCK: usize = 96;
-/// Keys per tile.
-const KEY_BLOCK: usize = 256;
-/// Rows per tile: what the matrix kernels work on at a time.
-const STRIP: usize = 12;
+const QUERY_BLOCK: usize = 192;
+/// Keys per tile of the forward pass.
+const KEY_BLOCK: usize = 512;
+/// Most rows per tile of the forward pass, on any instruction set.
+const STRIP: usize = 24;
 /// Key blocks start at multiples of this, counted from the first key of a pass, so that they are
 /// whole panels on every instruction set.
 const ALIGN: usize = 64;
@@ -53,7 +58,15 @@ fn blocks(
 ) -> impl Iterator<Item = std::ops::Range<usize>> {
     let start = first + (range.start - first) / ALIGN * ALIGN;
     let end = if range.is_empty() { start } else { range.end };
-    (start..end).step_by(size).map(move |from| from..(from + size).min(end))
+    (start..end).step_by(size).map(move |from| from..from.saturating_add(size).min(end))
+}
+
+/// `block` without the keys on either side that none of its queries can have, still starting
+/// aligned from `first`.
+fn narrowed<T: Real>(prior: &dyn Prior<T>, block: Block, first: usize) -> Block {
+    let live = prior.live_keys(&block);
+    let keys = blocks(live, first, usize::MAX).next().unwrap_or(block.keys.start..block.keys.start);
+    Block { keys, ..block }
 }
 
 /// `range` cut into at most `parts` runs of whole multiples of [`ALIGN`].

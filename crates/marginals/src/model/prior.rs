@@ -101,15 +101,19 @@ pub trait Prior<T: Real>: Send + Sync {
         _into: &mut [Accumulator<'_, T>],
     ) {
     }
+}
 
+/// Multiplying priors: `Causal.and(Geometric::new(0.1))`.
+///
+/// Apart from [`Prior`], so that the number type need not be known yet.
+pub trait Combine: Sized {
     /// The product with another prior: log-weights add.
-    fn and<P: Prior<T>>(self, other: P) -> And<Self, P>
-    where
-        Self: Sized,
-    {
+    fn and<P>(self, other: P) -> And<Self, P> {
         And(self, other)
     }
 }
+
+impl<P> Combine for P {}
 
 impl<T: Real, P: Prior<T> + ?Sized> Prior<T> for Box<P> {
     fn name(&self) -> &'static str {

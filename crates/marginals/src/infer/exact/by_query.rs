@@ -3,15 +3,15 @@
 use std::ops::Range;
 
 use marginals_kernels::{
-    InstructionSet, OnlineRows, Real, Tile, TileMut, dot_rows, gumbel_argmax, logistic_rows,
-    online_rows, scale_rows,
+    InstructionSet, OnlineRows, Real, Tile, TileMut, Winner, dot_rows, gumbel_argmax,
+    logistic_rows, online_rows, scale_rows,
 };
 use ndarray::s;
 
 use super::forward::Task;
 use super::heads::HeadKeys;
 use super::statistics::{Candidate, Factors, Statistics, Totals, insert};
-use super::{KEY_BLOCK, STRIP, blocks};
+use super::{KEY_BLOCK, STRIP, blocks, narrowed};
 use crate::Block;
 use crate::model::structure::Factorisation;
 use crate::potential::{Features, Place};
@@ -40,12 +40,14 @@ pub(super) fn statistics<T: Real>(
         query_offset: task.shape.query_offset,
     };
     let mut scratch = Scratch::new(task.reads_weights);
+    let strip_rows = InstructionSet::detect().strip_rows();
     let live = task.scorer.prior.live_keys(&block(queries.clone(), head_keys.keys.clone()));
     for keys in blocks(live, head_keys.keys.start, KEY_BLOCK) {
-        for first in queries.clone().step_by(STRIP) {
-            let strip = block(first..(first + STRIP).min(queries.end), keys.clone());
+        for first in queries.clone().step_by(strip_rows) {
+            let strip = block(first..(first + strip_rows).min(queries.end), keys.clone());
+            let strip = narrowed(task.scorer.prior, strip, head_keys.keys.start);
             let coverage = task.scorer.prior.coverage(&strip);
-            if coverage == Coverage::Empty {
+            if coverage == Coverage::Empty || strip.keys.is_empty() {
                 continue;
             }
             let from = first - queries.start;
@@ -304,12 +306,10 @@ fn fold_candidates<T: Real>(
         for (sample, best) in draws.iter_mut().enumerate() {
             let draw = task.draw(strip.batch, strip.head, strip.queries.start + r, sample);
             let set = InstructionSet::detect();
-            if let Some((score, index)) = gumbel_argmax(set, scores.row(r), strip.keys.start, draw)
-            {
-                let drawn = Candidate { score, index: index as i64 };
-                if drawn.beats(best) {
-                    *best = drawn;
-                }
+            let so_far =
+                (best.index >= 0).then(|| Winner { value: best.score, key: best.index as usize });
+            if let Some(won) = gumbel_argmax(set, scores.row(r), strip.keys.start, draw, so_far) {
+                *best = Candidate { score: won.value, index: won.key as i64 };
             }
         }
     }

@@ -8,13 +8,18 @@ use marginals_kernels::{
 use ndarray::{Array2, ArrayView2, s};
 
 use super::super::by_query::fill_distance;
-use super::super::{KEY_BLOCK, QUERY_BLOCK, blocks};
+use super::super::{blocks, narrowed};
 use super::Task;
 use crate::gradient::Accumulator;
 use crate::model::structure::Factorisation;
 use crate::potential::{FeatureGradient, Features, Place};
 use crate::prior::Coverage;
 use crate::{Block, Error, tensor};
+
+/// Queries and keys per tile: several tiles are alive at once and share the second-level cache.
+const QUERY_BLOCK: usize = 96;
+/// See [`QUERY_BLOCK`].
+const KEY_BLOCK: usize = 256;
 
 /// One key head over a range of keys, collecting the gradients of its keys and values.
 pub(super) struct HeadBackward<'a, 't, 'p, T: Real> {
@@ -137,8 +142,13 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                     keys: keys.clone(),
                     ..all.clone()
                 })
+                // Columns are normalised together where keys choose.
+                .map(|block| match self.task.per_key() {
+                    true => block,
+                    false => narrowed(posterior.prior, block, self.keys.start),
+                })
                 .map(|block| (posterior.prior.coverage(&block), block))
-                .filter(|(coverage, _)| *coverage != Coverage::Empty)
+                .filter(|(coverage, block)| *coverage != Coverage::Empty && !block.keys.is_empty())
                 .map(|(coverage, block)| (block, coverage))
                 .collect();
             let centre = self.column_centres(&live, &q, &upstream, &keys);

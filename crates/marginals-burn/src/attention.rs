@@ -1,0 +1,97 @@
+//! The seam between a transformer and the engine: one layer's posterior, and who asks it.
+//!
+//! A transformer needs one thing of a layer's attention, the mean Σ_j p_ij v_j. Whoever audits it
+//! wants more answers, and the engine gives them in the same pass. So the forward pass does not
+//! compute attention: it hands each layer's queries, keys and values to an [`Attend`] and takes
+//! the mean back. [`PosteriorMean`] asks for nothing else; an audit asks everything, keeps the
+//! other answers and returns the same mean.
+
+use marginals::potential::Dot;
+use marginals::prior::{Causal, Prior, Uniform};
+use marginals::question::{Mean, Question};
+use marginals::structure::EachQueryPicksOne;
+use marginals::{Error, Model};
+use ndarray::{Array4, ArrayView4, s};
+
+/// Which keys a query may pick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visible {
+    /// All of them (encoders).
+    All,
+    /// Those at its own position and before (decoders).
+    Before,
+}
+
+/// One layer's attention, before anything has been computed.
+#[derive(Clone, Debug)]
+pub struct Layer<'pass> {
+    /// Index of the layer, from 0.
+    pub index: usize,
+    /// Queries, `[1, H, N, D]`.
+    pub queries: ArrayView4<'pass, f32>,
+    /// Keys, `[1, Hk, N, D]`; Hk divides H, and key head h serves query heads h·H/Hk onwards.
+    pub keys: ArrayView4<'pass, f32>,
+    /// Values, `[1, Hk, N, D]`.
+    pub values: ArrayView4<'pass, f32>,
+    /// Which keys each query may pick.
+    pub visible: Visible,
+    /// Factor on the inner product of query and key.
+    pub scale: f32,
+}
+
+impl<'pass> Layer<'pass> {
+    /// Answers questions about this layer's posterior, all in one pass over the keys.
+    ///
+    /// The model is each-query-picks-one with a uniform or causal prior and the scaled inner
+    /// product as log-potential.
+    ///
+    /// # Errors
+    /// [`Error`], when a question cannot be answered of this model.
+    pub fn ask<Q: Question<'pass, f32>>(&self, questions: Q) -> Result<Q::Answer, Error> {
+        self.model().posterior(self.queries, self.keys)?.ask(questions)
+    }
+
+    /// The same questions about the query at `position` alone.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    ///
+    /// # Panics
+    /// If `position` is not one of the queries.
+    pub fn ask_one<Q: Question<'pass, f32>>(
+        &self,
+        position: usize,
+        questions: Q,
+    ) -> Result<Q::Answer, Error> {
+        let query = self.queries.slice(s![.., .., position..position + 1, ..]);
+        let offset = i64::try_from(position).expect("positions fit i64");
+        self.model().with_query_offset(offset).posterior(query, self.keys)?.ask(questions)
+    }
+
+    fn model(&self) -> Model<EachQueryPicksOne, Box<dyn Prior<f32>>, Dot> {
+        let prior: Box<dyn Prior<f32>> = match self.visible {
+            Visible::All => Box::new(Uniform),
+            Visible::Before => Box::new(Causal),
+        };
+        Model::new(EachQueryPicksOne, prior, Dot::new(f64::from(self.scale)))
+    }
+}
+
+/// Someone who asks each layer's posterior as the forward pass goes through.
+pub trait Attend {
+    /// Returns the posterior mean of the values, `[1, H, N, D]`.
+    ///
+    /// # Errors
+    /// Any message; the forward pass stops and reports it with the layer's index.
+    fn attend(&mut self, layer: &Layer<'_>) -> Result<Array4<f32>, String>;
+}
+
+/// Asks for the mean alone: plain inference.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PosteriorMean;
+
+impl Attend for PosteriorMean {
+    fn attend(&mut self, layer: &Layer<'_>) -> Result<Array4<f32>, String> {
+        layer.ask(Mean(layer.values)).map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,186 @@
+//! The BERT family: bidirectional encoders with learned positions and post-layer normalisation.
+//!
+//! Devlin et al., *BERT: Pre-training of Deep Bidirectional Transformers* (2019); the tensor names
+//! are those of Hugging Face's `BertModel`.
+
+mod config;
+
+use burn::module::Module;
+use burn::nn::{Embedding, LayerNorm, LayerNormConfig, Linear};
+use burn::tensor::{Device, Tensor, activation};
+
+pub use config::{BertActivation, BertConfig};
+
+use crate::attention::{Attend, Layer, Visible};
+use crate::checkpoint::Checkpoint;
+use crate::error::ModelError;
+use crate::tensors::{Loader, indices, into_values, merge_heads, split_heads};
+use crate::tokens::Tokens;
+
+/// A BERT encoder.
+#[derive(Module, Debug)]
+pub struct Bert {
+    words: Embedding,
+    positions: Embedding,
+    types: Embedding,
+    normalise: LayerNorm,
+    layers: Vec<BertLayer>,
+    #[module(skip)]
+    config: BertConfig,
+}
+
+#[derive(Module, Debug)]
+struct BertLayer {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    attended: Linear,
+    attended_normalise: LayerNorm,
+    widen: Linear,
+    narrow: Linear,
+    narrow_normalise: LayerNorm,
+}
+
+impl Bert {
+    /// Loads the weights of `config` from `checkpoint`.
+    ///
+    /// # Errors
+    /// [`ModelError`] when a tensor is missing, has another shape or cannot be read.
+    pub fn load(
+        config: BertConfig,
+        checkpoint: &dyn Checkpoint,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let loader = Loader { checkpoint, device };
+        // Files saved from a task model carry the encoder under a prefix.
+        let prefix = ["", "bert."]
+            .into_iter()
+            .find(|prefix| {
+                let name = format!("{prefix}embeddings.word_embeddings.weight");
+                checkpoint.shape(&name).is_some()
+            })
+            .unwrap_or("");
+        let width = config.hidden_size;
+        let embedding = |name: &str, rows| {
+            let name = format!("{prefix}embeddings.{name}_embeddings.weight");
+            Ok::<_, ModelError>(Embedding { weight: loader.matrix(&name, [rows, width])? })
+        };
+        let normalise = |name: &str| {
+            let mut norm =
+                LayerNormConfig::new(width).with_epsilon(config.layer_norm_eps).init(device);
+            norm.gamma = loader.vector(&format!("{prefix}{name}.LayerNorm.weight"), width)?;
+            norm.beta = Some(loader.vector(&format!("{prefix}{name}.LayerNorm.bias"), width)?);
+            Ok::<_, ModelError>(norm)
+        };
+        let mut layers = Vec::new();
+        for index in 0..config.num_hidden_layers {
+            let linear = |name: &str, inputs, outputs| {
+                loader.linear(&format!("{prefix}encoder.layer.{index}.{name}"), inputs, outputs)
+            };
+            let layer_norm = |name: &str| normalise(&format!("encoder.layer.{index}.{name}"));
+            layers.push(BertLayer {
+                query: linear("attention.self.query", width, width)?,
+                key: linear("attention.self.key", width, width)?,
+                value: linear("attention.self.value", width, width)?,
+                attended: linear("attention.output.dense", width, width)?,
+                attended_normalise: layer_norm("attention.output")?,
+                widen: linear("intermediate.dense", width, config.intermediate_size)?,
+                narrow: linear("output.dense", config.intermediate_size, width)?,
+                narrow_normalise: layer_norm("output")?,
+            });
+        }
+        Ok(Bert {
+            words: embedding("word", config.vocab_size)?,
+            positions: embedding("position", config.max_position_embeddings)?,
+            types: embedding("token_type", config.type_vocab_size)?,
+            normalise: normalise("embeddings")?,
+            layers,
+            config,
+        })
+    }
+
+    /// What the model is made of.
+    pub fn config(&self) -> &BertConfig {
+        &self.config
+    }
+
+    /// The last hidden state, `[N, hidden]`.
+    ///
+    /// # Errors
+    /// [`ModelError::TextTooLong`], [`ModelError::TokenOutsideVocabulary`], or whatever `attend`
+    /// reports.
+    pub fn forward(
+        &self,
+        tokens: &Tokens,
+        attend: &mut dyn Attend,
+    ) -> Result<Tensor<2>, ModelError> {
+        tokens.check(self.config.max_position_embeddings, self.config.vocab_size)?;
+        if let Some(&id) =
+            tokens.type_ids.iter().find(|&&id| id as usize >= self.config.type_vocab_size)
+        {
+            let vocabulary = self.config.type_vocab_size;
+            return Err(ModelError::TokenOutsideVocabulary { id, vocabulary });
+        }
+        let device = self.words.weight.val().device();
+        let nodes = tokens.len();
+        let positions: Vec<u32> = (0u32..).take(nodes).collect();
+        let embedded = self.words.forward(indices(&tokens.ids, &device))
+            + self.positions.forward(indices(&positions, &device))
+            + self.types.forward(indices(&tokens.type_ids, &device));
+        let mut hidden: Tensor<2> =
+            self.normalise.forward(embedded).reshape([nodes, self.config.hidden_size]);
+        for (index, layer) in self.layers.iter().enumerate() {
+            hidden = layer.forward(hidden, index, &self.config, attend)?;
+        }
+        Ok(hidden)
+    }
+
+    /// The sentence embedding: the mean of the last hidden state over all tokens, scaled to
+    /// length 1 (Reimers & Gurevych, *Sentence-BERT*, 2019).
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn embed(&self, tokens: &Tokens, attend: &mut dyn Attend) -> Result<Vec<f32>, ModelError> {
+        let mean = into_values(self.forward(tokens, attend)?.mean_dim(0));
+        let length = mean.iter().map(|x| x * x).sum::<f32>().sqrt();
+        // The floor PyTorch's `normalize` uses: a zero vector stays zero.
+        let length = length.max(1e-12);
+        Ok(mean.into_iter().map(|x| x / length).collect())
+    }
+}
+
+impl BertLayer {
+    fn forward(
+        &self,
+        hidden: Tensor<2>,
+        index: usize,
+        config: &BertConfig,
+        attend: &mut dyn Attend,
+    ) -> Result<Tensor<2>, ModelError> {
+        let device = hidden.device();
+        let [nodes, width] = hidden.dims();
+        let heads = config.num_attention_heads;
+        let queries = into_values(self.query.forward(hidden.clone()));
+        let keys = into_values(self.key.forward(hidden.clone()));
+        let values = into_values(self.value.forward(hidden.clone()));
+        let context = attend
+            .attend(&Layer {
+                index,
+                queries: split_heads(&queries, nodes, heads),
+                keys: split_heads(&keys, nodes, heads),
+                values: split_heads(&values, nodes, heads),
+                visible: Visible::All,
+                scale: ((width / heads) as f32).sqrt().recip(),
+            })
+            .map_err(|reason| ModelError::Attention { layer: index, reason })?;
+        let attended = self.attended.forward(merge_heads(&context, &device));
+        let hidden = self.attended_normalise.forward(hidden + attended);
+        let wide = self.widen.forward(hidden.clone());
+        let wide = match config.hidden_act {
+            BertActivation::Gelu => activation::gelu(wide),
+            BertActivation::GeluTanh => activation::gelu_approximate(wide),
+            BertActivation::Relu => activation::relu(wide),
+        };
+        Ok(self.narrow_normalise.forward(hidden + self.narrow.forward(wide)))
+    }
+}

@@ -1,0 +1,77 @@
+//! `config.json` of a BERT.
+
+use serde::Deserialize;
+
+/// The parts of a Hugging Face `config.json` that decide what a BERT computes.
+#[derive(Clone, Debug, Deserialize)]
+pub struct BertConfig {
+    /// Rows of the word embedding.
+    pub vocab_size: usize,
+    /// Width of the hidden state.
+    pub hidden_size: usize,
+    /// Layers.
+    pub num_hidden_layers: usize,
+    /// Heads per layer; they divide the width.
+    pub num_attention_heads: usize,
+    /// Width between the two linear maps of the feed-forward part.
+    pub intermediate_size: usize,
+    /// Non-linearity of the feed-forward part.
+    pub hidden_act: BertActivation,
+    /// Positions with an embedding: the longest text.
+    pub max_position_embeddings: usize,
+    /// Sentence types with an embedding.
+    pub type_vocab_size: usize,
+    /// Added to the variance in layer normalisation.
+    pub layer_norm_eps: f64,
+    /// How positions enter; only learned, absolute ones are supported.
+    #[serde(default)]
+    pub position_embedding_type: PositionEmbedding,
+}
+
+/// The non-linearity of the feed-forward part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum BertActivation {
+    /// x Φ(x), exactly.
+    #[serde(rename = "gelu")]
+    Gelu,
+    /// Its approximation by a hyperbolic tangent.
+    #[serde(rename = "gelu_new", alias = "gelu_pytorch_tanh")]
+    GeluTanh,
+    /// max(0, x).
+    #[serde(rename = "relu")]
+    Relu,
+}
+
+/// How positions enter a BERT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum PositionEmbedding {
+    /// One learned vector per position, added to the word's.
+    #[default]
+    #[serde(rename = "absolute")]
+    Absolute,
+}
+
+impl BertConfig {
+    /// What makes the sizes impossible, if anything does.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("intermediate_size", self.intermediate_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+            ("type_vocab_size", self.type_vocab_size),
+        ];
+        if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
+            return Some(format!("`{name}` is 0"));
+        }
+        if self.hidden_size % self.num_attention_heads != 0 {
+            return Some(format!(
+                "`num_attention_heads` is {}, which does not divide `hidden_size`, {}",
+                self.num_attention_heads, self.hidden_size
+            ));
+        }
+        None
+    }
+}

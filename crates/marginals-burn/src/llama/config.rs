@@ -1,0 +1,182 @@
+//! What a Llama is made of, from `config.json` or from GGUF metadata.
+
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+use super::rotary::Pairing;
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::gguf::GgufFile;
+use crate::error::ModelError;
+
+/// Sizes and constants of a Llama.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LlamaConfig {
+    /// Rows of the word embedding.
+    pub vocabulary: usize,
+    /// Width of the hidden state.
+    pub width: usize,
+    /// Layers.
+    pub layers: usize,
+    /// Query heads per layer.
+    pub heads: usize,
+    /// Key and value heads per layer; they divide the query heads.
+    pub key_heads: usize,
+    /// Width of one head.
+    pub head_width: usize,
+    /// Width inside the feed-forward part.
+    pub inner_width: usize,
+    /// Longest text.
+    pub context: usize,
+    /// Added to the mean square in the normalisation.
+    pub epsilon: f64,
+    /// θ of the rotary embedding: pair i turns by position · θ^(−2i/width).
+    pub rotary_base: f64,
+    /// Which coordinates the rotary embedding pairs up.
+    pub pairing: Pairing,
+}
+
+#[derive(Deserialize)]
+struct HuggingFace {
+    vocab_size: usize,
+    hidden_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: Option<usize>,
+    head_dim: Option<usize>,
+    intermediate_size: usize,
+    max_position_embeddings: usize,
+    rms_norm_eps: f64,
+    rope_theta: Option<f64>,
+    rope_scaling: Option<Json>,
+    rope_parameters: Option<Json>,
+    hidden_act: Option<String>,
+}
+
+impl LlamaConfig {
+    /// Reads a `config.json`. The error is the reason alone.
+    pub(crate) fn from_json(text: &str) -> Result<Self, String> {
+        let json: HuggingFace = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if let Some(activation) = json.hidden_act.filter(|name| name != "silu") {
+            return Err(format!("`hidden_act` is `{activation}`; `silu` is supported"));
+        }
+        if json.rope_scaling.is_some_and(|scaling| !scaling.is_null()) {
+            return Err("`rope_scaling` is set; unscaled rotary embeddings are supported".into());
+        }
+        // Newer files keep the base and the kind of scaling together.
+        let mut rotary_base = json.rope_theta;
+        if let Some(parameters) = json.rope_parameters {
+            let kind = parameters.get("rope_type").and_then(Json::as_str).unwrap_or("default");
+            if kind != "default" {
+                return Err(format!("`rope_type` is `{kind}`; `default` is supported"));
+            }
+            rotary_base = parameters.get("rope_theta").and_then(Json::as_f64).or(rotary_base);
+        }
+        let heads = json.num_attention_heads;
+        LlamaConfig {
+            vocabulary: json.vocab_size,
+            width: json.hidden_size,
+            layers: json.num_hidden_layers,
+            heads,
+            key_heads: json.num_key_value_heads.unwrap_or(heads),
+            head_width: json
+                .head_dim
+                .unwrap_or_else(|| json.hidden_size.checked_div(heads).unwrap_or(0)),
+            inner_width: json.intermediate_size,
+            context: json.max_position_embeddings,
+            epsilon: json.rms_norm_eps,
+            rotary_base: rotary_base.unwrap_or(10_000.0),
+            pairing: Pairing::Halves,
+        }
+        .checked()
+    }
+
+    /// Reads the `llama.*` metadata of a GGUF file.
+    ///
+    /// # Errors
+    /// [`ModelError::Damaged`] when a size is missing or impossible, [`ModelError::Unsupported`]
+    /// for scaled or partial rotary embeddings.
+    pub fn from_gguf(file: &GgufFile) -> Result<Self, ModelError> {
+        let size = |key: &str| {
+            file.size(key)?.ok_or_else(|| file.damaged(format!("the metadata `{key}` is missing")))
+        };
+        let scaling = file.text("llama.rope.scaling.type").unwrap_or("none");
+        if scaling != "none" || file.shape("rope_freqs.weight").is_some() {
+            return Err(file.unsupported(
+                "its rotary embedding is scaled; unscaled rotary embeddings are supported".into(),
+            ));
+        }
+        let heads = size("llama.attention.head_count")?;
+        let width = size("llama.embedding_length")?;
+        let head_width = match file.size("llama.attention.key_length")? {
+            Some(width) => width,
+            None => width.checked_div(heads).unwrap_or(0),
+        };
+        let rotary_width = file.size("llama.rope.dimension_count")?.unwrap_or(head_width);
+        if rotary_width != head_width {
+            return Err(file.unsupported(format!(
+                "it turns {rotary_width} of each head's {head_width} coordinates; rotary \
+                 embeddings over the whole head are supported"
+            )));
+        }
+        let vocabulary =
+            file.shape("token_embd.weight")
+                .and_then(|shape| shape.first().copied())
+                .ok_or_else(|| file.damaged("the tensor `token_embd.weight` is missing".into()))?;
+        LlamaConfig {
+            vocabulary,
+            width,
+            layers: size("llama.block_count")?,
+            heads,
+            key_heads: file.size("llama.attention.head_count_kv")?.unwrap_or(heads),
+            head_width,
+            inner_width: size("llama.feed_forward_length")?,
+            context: size("llama.context_length")?,
+            epsilon: file
+                .number("llama.attention.layer_norm_rms_epsilon")
+                .ok_or_else(|| file.damaged("the normalisation's epsilon is missing".into()))?,
+            rotary_base: file.number("llama.rope.freq_base").unwrap_or(10_000.0),
+            // The converter permutes the rows of the projections so that pairs lie side by side.
+            pairing: Pairing::Neighbours,
+        }
+        .checked()
+        .map_err(|reason| file.damaged(reason))
+    }
+
+    fn checked(self) -> Result<Self, String> {
+        let sizes = [
+            ("vocabulary", self.vocabulary),
+            ("width", self.width),
+            ("number of layers", self.layers),
+            ("number of heads", self.heads),
+            ("number of key heads", self.key_heads),
+            ("width of a head", self.head_width),
+            ("inner width", self.inner_width),
+            ("context", self.context),
+        ];
+        if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
+            return Err(format!("the {name} is 0"));
+        }
+        if self.heads % self.key_heads != 0 {
+            return Err(format!(
+                "{} key heads do not divide {} query heads",
+                self.key_heads, self.heads
+            ));
+        }
+        if self.head_width % 2 != 0 {
+            return Err(format!(
+                "heads are {} wide, and a rotary embedding needs pairs of coordinates",
+                self.head_width
+            ));
+        }
+        if self.heads.checked_mul(self.head_width).is_none() {
+            return Err("heads times their width overflows".into());
+        }
+        if !(self.epsilon > 0.0 && self.epsilon.is_finite()) {
+            return Err(format!("the normalisation's epsilon is {}", self.epsilon));
+        }
+        if !(self.rotary_base > 0.0 && self.rotary_base.is_finite()) {
+            return Err(format!("the base of the rotary embedding is {}", self.rotary_base));
+        }
+        Ok(self)
+    }
+}

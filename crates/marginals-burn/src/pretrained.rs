@@ -1,0 +1,209 @@
+//! From a path to a model that can be run: which family it is, its weights, its tokenizer.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use serde::Deserialize;
+
+use crate::attention::{Attend, Visible};
+use crate::bert::{Bert, BertConfig};
+use crate::checkpoint::gguf::GgufFile;
+use crate::checkpoint::safetensors::SafetensorsFile;
+use crate::error::ModelError;
+use crate::llama::{Llama, LlamaConfig};
+use crate::tokens::{TextTokenizer, Tokens, tokenizer_from_gguf};
+
+/// A transformer of one of the families that are read.
+#[derive(Debug)]
+pub enum Transformer {
+    /// A bidirectional encoder.
+    Bert(Bert),
+    /// A causal decoder.
+    Llama(Llama),
+}
+
+/// A trained transformer and the tokenizer it was trained with.
+#[derive(Debug)]
+pub struct Pretrained {
+    /// The folder's or file's name.
+    pub name: String,
+    /// The weights.
+    pub transformer: Transformer,
+    /// The tokenizer.
+    pub tokenizer: TextTokenizer,
+}
+
+#[derive(Deserialize)]
+struct Family {
+    model_type: Option<String>,
+}
+
+impl Pretrained {
+    /// Opens a folder with `config.json`, `model.safetensors` and `tokenizer.json`, a GGUF file,
+    /// or a folder with exactly one GGUF file.
+    ///
+    /// # Errors
+    /// [`ModelError`], naming the file and what is wrong with it.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        let about = fs::metadata(path).map_err(ModelError::read(path))?;
+        let name =
+            path.canonicalize().ok().as_deref().unwrap_or(path).file_name().map_or_else(
+                || path.display().to_string(),
+                |name| name.to_string_lossy().into_owned(),
+            );
+        let device = Device::flex();
+        let (transformer, tokenizer) = if about.is_file() {
+            open_gguf(path, &device)?
+        } else if path.join("config.json").exists() {
+            open_folder(path, &device)?
+        } else {
+            open_gguf(&only_gguf_in(path)?, &device)?
+        };
+        Ok(Pretrained { name, transformer, tokenizer })
+    }
+
+    /// Runs the model for its attention alone.
+    ///
+    /// # Errors
+    /// [`ModelError`] when the text does not fit the model, or what `attend` reports.
+    pub fn run(&self, tokens: &Tokens, attend: &mut dyn Attend) -> Result<(), ModelError> {
+        match &self.transformer {
+            Transformer::Bert(bert) => bert.forward(tokens, attend).map(drop),
+            Transformer::Llama(llama) => llama.forward(tokens, attend).map(drop),
+        }
+    }
+}
+
+impl Transformer {
+    /// The family's name, as files write it.
+    pub fn family(&self) -> &'static str {
+        match self {
+            Transformer::Bert(_) => "bert",
+            Transformer::Llama(_) => "llama",
+        }
+    }
+
+    /// Number of layers.
+    pub fn layers(&self) -> usize {
+        match self {
+            Transformer::Bert(bert) => bert.config().num_hidden_layers,
+            Transformer::Llama(llama) => llama.config().layers,
+        }
+    }
+
+    /// Query heads per layer.
+    pub fn heads(&self) -> usize {
+        match self {
+            Transformer::Bert(bert) => bert.config().num_attention_heads,
+            Transformer::Llama(llama) => llama.config().heads,
+        }
+    }
+
+    /// Key and value heads per layer.
+    pub fn key_heads(&self) -> usize {
+        match self {
+            Transformer::Bert(bert) => bert.config().num_attention_heads,
+            Transformer::Llama(llama) => llama.config().key_heads,
+        }
+    }
+
+    /// The longest text, in tokens.
+    pub fn context(&self) -> usize {
+        match self {
+            Transformer::Bert(bert) => bert.config().max_position_embeddings,
+            Transformer::Llama(llama) => llama.config().context,
+        }
+    }
+
+    /// Which keys a query may pick.
+    pub fn visible(&self) -> Visible {
+        match self {
+            Transformer::Bert(_) => Visible::All,
+            Transformer::Llama(_) => Visible::Before,
+        }
+    }
+}
+
+fn open_gguf(path: &Path, device: &Device) -> Result<(Transformer, TextTokenizer), ModelError> {
+    let file = GgufFile::open(path)?;
+    match file.text("general.architecture") {
+        Some("llama") => {}
+        other => {
+            return Err(file.unsupported(format!(
+                "its architecture is `{}`; `llama` is read",
+                other.unwrap_or("(not given)")
+            )));
+        }
+    }
+    let tokenizer = tokenizer_from_gguf(&file)?;
+    let llama = Llama::load(LlamaConfig::from_gguf(&file)?, &file, device)?;
+    Ok((Transformer::Llama(llama), tokenizer))
+}
+
+fn open_folder(path: &Path, device: &Device) -> Result<(Transformer, TextTokenizer), ModelError> {
+    for file in ["model.safetensors", "tokenizer.json"] {
+        if !path.join(file).exists() {
+            let hint = match path.join("model.safetensors.index.json").exists() {
+                true => "; its weights are in several files, which must be merged into one",
+                false => "",
+            };
+            return Err(ModelError::NotAModel {
+                path: path.to_path_buf(),
+                reason: format!(
+                    "it has a config.json but no `{file}`{hint}; a model folder holds config.json, \
+                     model.safetensors and tokenizer.json"
+                ),
+            });
+        }
+    }
+    let config_path = path.join("config.json");
+    let config = fs::read_to_string(&config_path).map_err(ModelError::read(&config_path))?;
+    let damaged = |reason: String| ModelError::Damaged { path: config_path.clone(), reason };
+    let family: Family =
+        serde_json::from_str(&config).map_err(|error| damaged(error.to_string()))?;
+    let weights = || SafetensorsFile::open(&path.join("model.safetensors"));
+    let transformer = match family.model_type.as_deref() {
+        Some("bert") => {
+            let config: BertConfig =
+                serde_json::from_str(&config).map_err(|error| damaged(error.to_string()))?;
+            if let Some(fault) = config.fault() {
+                return Err(damaged(fault));
+            }
+            Transformer::Bert(Bert::load(config, &weights()?, device)?)
+        }
+        Some("llama") => {
+            let config = LlamaConfig::from_json(&config).map_err(damaged)?;
+            Transformer::Llama(Llama::load(config, &weights()?, device)?)
+        }
+        other => {
+            return Err(ModelError::Unsupported {
+                path: config_path,
+                reason: format!(
+                    "its `model_type` is `{}`; `bert` and `llama` are read",
+                    other.unwrap_or("(not given)")
+                ),
+            });
+        }
+    };
+    let tokenizer = TextTokenizer::open(&path.join("tokenizer.json"))?;
+    Ok((transformer, tokenizer))
+}
+
+fn only_gguf_in(folder: &Path) -> Result<PathBuf, ModelError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(ModelError::read(folder))? {
+        let path = entry.map_err(ModelError::read(folder))?.path();
+        if path.extension().is_some_and(|extension| extension == "gguf") {
+            found.push(path);
+        }
+    }
+    let reason = match found.len() {
+        1 => return Ok(found.remove(0)),
+        0 => "it holds neither a config.json nor a GGUF file; a model is a folder with \
+              config.json, model.safetensors and tokenizer.json, or a GGUF file"
+            .to_owned(),
+        count => format!("it holds {count} GGUF files; name one of them"),
+    };
+    Err(ModelError::NotAModel { path: folder.to_path_buf(), reason })
+}

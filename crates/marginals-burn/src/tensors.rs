@@ -1,0 +1,72 @@
+//! Between checkpoint files, Burn's tensors and the engine's array views.
+
+use burn::module::Param;
+use burn::nn::Linear;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use ndarray::{Array4, ArrayView4};
+
+use crate::checkpoint::Checkpoint;
+use crate::error::ModelError;
+
+/// Loads tensors of one checkpoint onto one device.
+pub(crate) struct Loader<'file> {
+    pub checkpoint: &'file dyn Checkpoint,
+    pub device: &'file Device,
+}
+
+impl Loader<'_> {
+    pub fn vector(&self, name: &str, length: usize) -> Result<Param<Tensor<1>>, ModelError> {
+        let values = self.checkpoint.tensor(name, &[length])?;
+        Ok(Param::from_tensor(Tensor::from_data(TensorData::new(values, [length]), self.device)))
+    }
+
+    pub fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Param<Tensor<2>>, ModelError> {
+        let values = self.checkpoint.tensor(name, &shape)?;
+        Ok(Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), self.device)))
+    }
+
+    /// The linear map `NAME.weight`, with `NAME.bias` where the file has one.
+    ///
+    /// The file's `[outputs, inputs]` becomes Burn's `[inputs, outputs]` by strides alone.
+    pub fn linear(&self, name: &str, inputs: usize, outputs: usize) -> Result<Linear, ModelError> {
+        let weight = self.checkpoint.tensor(&format!("{name}.weight"), &[outputs, inputs])?;
+        let weight: Tensor<2> =
+            Tensor::from_data(TensorData::new(weight, [outputs, inputs]), self.device);
+        let bias = format!("{name}.bias");
+        let bias = match self.checkpoint.shape(&bias) {
+            Some(_) => Some(self.vector(&bias, outputs)?),
+            None => None,
+        };
+        Ok(Linear { weight: Param::from_tensor(weight.transpose()), bias })
+    }
+}
+
+/// Vocabulary indices as the `[1, N]` tensor an embedding takes.
+pub(crate) fn indices(ids: &[u32], device: &Device) -> Tensor<2, Int> {
+    let ids: Vec<i64> = ids.iter().copied().map(i64::from).collect();
+    let shape = [1, ids.len()];
+    Tensor::from_data(TensorData::new(ids, shape), device)
+}
+
+/// The values of a tensor in row-major order.
+///
+/// # Panics
+/// If the tensor does not hold `f32`, which none in this crate can.
+pub(crate) fn into_values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_into_vec().expect("the models hold f32 tensors only")
+}
+
+/// Rows `[N, H·D]` seen as heads `[1, H, N, D]`, without a copy.
+pub(crate) fn split_heads(rows: &[f32], nodes: usize, heads: usize) -> ArrayView4<'_, f32> {
+    let dim = rows.len() / (nodes * heads);
+    ArrayView4::from_shape([1, nodes, heads, dim], rows)
+        .expect("a projection gives every node the same number of values")
+        .permuted_axes([0, 2, 1, 3])
+}
+
+/// Heads `[1, H, N, D]` laid side by side into rows `[N, H·D]`.
+pub(crate) fn merge_heads(heads: &Array4<f32>, device: &Device) -> Tensor<2> {
+    let (_, count, nodes, dim) = heads.dim();
+    let rows: Vec<f32> = heads.view().permuted_axes([0, 2, 1, 3]).iter().copied().collect();
+    Tensor::from_data(TensorData::new(rows, [nodes, count * dim]), device)
+}

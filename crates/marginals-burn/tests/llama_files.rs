@@ -1,0 +1,249 @@
+//! One Llama with random weights written in both of its file formats: they must be the same model.
+//!
+//! The formats pair the coordinates that rotate together differently, name everything differently
+//! and store the tokenizer differently. The GGUF side is compared with an outside implementation
+//! in `pretrained.rs`; this carries that over to the Hugging Face side.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use marginals_burn::{ModelError, PosteriorMean, Pretrained, Transformer};
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::json;
+
+const WIDTH: usize = 12;
+const HEADS: usize = 3;
+const KEY_HEADS: usize = 1;
+const HEAD_WIDTH: usize = 4;
+const INNER: usize = 10;
+const LAYERS: usize = 2;
+const CONTEXT: usize = 32;
+const PIECES: [&str; 7] = ["<|end|>", "a", "b", "c", "Ġ", "ab", "Ġc"];
+const MERGES: [&str; 2] = ["a b", "Ġ c"];
+
+/// Weights by their Hugging Face names.
+fn weights() -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+    let mut weights = BTreeMap::new();
+    let mut add = |name: String, shape: &[usize]| {
+        let seed = weights.len() * 29 + 3;
+        let count: usize = shape.iter().product();
+        let values = (0..count).map(|i| ((seed + i * 13) as f32).sin()).collect();
+        weights.insert(name, (shape.to_vec(), values));
+    };
+    add("model.embed_tokens.weight".into(), &[PIECES.len(), WIDTH]);
+    add("model.norm.weight".into(), &[WIDTH]);
+    for layer in 0..LAYERS {
+        let layer = format!("model.layers.{layer}");
+        add(format!("{layer}.input_layernorm.weight"), &[WIDTH]);
+        add(format!("{layer}.post_attention_layernorm.weight"), &[WIDTH]);
+        for (name, outputs, inputs) in [
+            ("self_attn.q_proj", HEADS * HEAD_WIDTH, WIDTH),
+            ("self_attn.k_proj", KEY_HEADS * HEAD_WIDTH, WIDTH),
+            ("self_attn.v_proj", KEY_HEADS * HEAD_WIDTH, WIDTH),
+            ("self_attn.o_proj", WIDTH, HEADS * HEAD_WIDTH),
+            ("mlp.gate_proj", INNER, WIDTH),
+            ("mlp.up_proj", INNER, WIDTH),
+            ("mlp.down_proj", WIDTH, INNER),
+        ] {
+            add(format!("{layer}.{name}.weight"), &[outputs, inputs]);
+        }
+    }
+    weights
+}
+
+fn write_hugging_face(folder: &Path) {
+    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = weights()
+        .into_iter()
+        .map(|(name, (shape, values))| {
+            (name, shape, values.into_iter().flat_map(f32::to_le_bytes).collect())
+        })
+        .collect();
+    let views = bytes.iter().map(|(name, shape, bytes)| {
+        (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
+    });
+    fs::write(folder.join("model.safetensors"), safetensors::serialize(views, None).unwrap())
+        .unwrap();
+    let config = json!({
+        "model_type": "llama", "vocab_size": PIECES.len(), "hidden_size": WIDTH,
+        "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
+        "num_key_value_heads": KEY_HEADS, "intermediate_size": INNER, "hidden_act": "silu",
+        "max_position_embeddings": CONTEXT, "rms_norm_eps": 1e-5, "rope_theta": 500.0,
+    });
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    let vocabulary: BTreeMap<&str, usize> = PIECES.iter().copied().zip(0..).collect();
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+        "added_tokens": [{ "id": 0, "content": "<|end|>", "special": true, "single_word": false,
+            "lstrip": false, "rstrip": false, "normalized": false }],
+        "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+            "use_regex": true },
+        "post_processor": null, "decoder": { "type": "ByteLevel" },
+        "model": { "type": "BPE", "vocab": vocabulary, "merges": MERGES },
+    });
+    fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+}
+
+/// Rows of a projection reordered so that coordinates i and i + half become 2i and 2i + 1.
+fn neighbouring(values: &[f32], heads: usize) -> Vec<f32> {
+    let row = |index: usize| &values[index * WIDTH..(index + 1) * WIDTH];
+    (0..heads)
+        .flat_map(|head| {
+            (0..HEAD_WIDTH)
+                .map(move |place| head * HEAD_WIDTH + place / 2 + (place % 2) * (HEAD_WIDTH / 2))
+        })
+        .flat_map(|index| row(index).iter().copied())
+        .collect()
+}
+
+fn gguf_name(name: &str) -> String {
+    let renamed = [
+        ("model.embed_tokens", "token_embd"),
+        ("model.norm", "output_norm"),
+        ("model.layers", "blk"),
+        ("input_layernorm", "attn_norm"),
+        ("post_attention_layernorm", "ffn_norm"),
+        ("self_attn.q_proj", "attn_q"),
+        ("self_attn.k_proj", "attn_k"),
+        ("self_attn.v_proj", "attn_v"),
+        ("self_attn.o_proj", "attn_output"),
+        ("mlp.gate_proj", "ffn_gate"),
+        ("mlp.up_proj", "ffn_up"),
+        ("mlp.down_proj", "ffn_down"),
+    ];
+    renamed.iter().fold(name.to_owned(), |name, (from, to)| name.replace(from, to))
+}
+
+fn text(bytes: &mut Vec<u8>, text: &str) {
+    bytes.extend((text.len() as u64).to_le_bytes());
+    bytes.extend(text.as_bytes());
+}
+
+fn write_gguf(path: &Path, splitting: &str) {
+    let (text_code, u32_code, f32_code, i32_code, array_code) = (8u32, 4u32, 6u32, 5u32, 9u32);
+    let mut metadata: Vec<Vec<u8>> = Vec::new();
+    let mut entry = |key: &str, code: u32, value: &[u8]| {
+        let mut bytes = Vec::new();
+        text(&mut bytes, key);
+        bytes.extend(code.to_le_bytes());
+        bytes.extend(value);
+        metadata.push(bytes);
+    };
+    let as_text = |value: &str| {
+        let mut bytes = Vec::new();
+        text(&mut bytes, value);
+        bytes
+    };
+    let array = |code: u32, items: Vec<Vec<u8>>| {
+        let mut bytes = code.to_le_bytes().to_vec();
+        bytes.extend((items.len() as u64).to_le_bytes());
+        bytes.extend(items.concat());
+        bytes
+    };
+    entry("general.architecture", text_code, &as_text("llama"));
+    for (key, size) in [
+        ("llama.block_count", LAYERS),
+        ("llama.context_length", CONTEXT),
+        ("llama.embedding_length", WIDTH),
+        ("llama.feed_forward_length", INNER),
+        ("llama.attention.head_count", HEADS),
+        ("llama.attention.head_count_kv", KEY_HEADS),
+    ] {
+        entry(key, u32_code, &(size as u32).to_le_bytes());
+    }
+    entry("llama.attention.layer_norm_rms_epsilon", f32_code, &1e-5f32.to_le_bytes());
+    entry("llama.rope.freq_base", f32_code, &500.0f32.to_le_bytes());
+    entry("tokenizer.ggml.model", text_code, &as_text("gpt2"));
+    entry("tokenizer.ggml.pre", text_code, &as_text(splitting));
+    let texts = |texts: &[&str]| array(text_code, texts.iter().map(|text| as_text(text)).collect());
+    entry("tokenizer.ggml.tokens", array_code, &texts(&PIECES));
+    entry("tokenizer.ggml.merges", array_code, &texts(&MERGES));
+    let types = (0..PIECES.len()).map(|id| (if id == 0 { 3i32 } else { 1 }).to_le_bytes().to_vec());
+    entry("tokenizer.ggml.token_type", array_code, &array(i32_code, types.collect()));
+
+    let weights = weights();
+    let mut bytes = b"GGUF\x03\0\0\0".to_vec();
+    bytes.extend((weights.len() as u64).to_le_bytes());
+    bytes.extend((metadata.len() as u64).to_le_bytes());
+    bytes.extend(metadata.concat());
+    let mut data: Vec<u8> = Vec::new();
+    for (name, (shape, values)) in &weights {
+        let values = match name {
+            name if name.contains("q_proj") => neighbouring(values, HEADS),
+            name if name.contains("k_proj") => neighbouring(values, KEY_HEADS),
+            _ => values.clone(),
+        };
+        text(&mut bytes, &gguf_name(name));
+        bytes.extend((shape.len() as u32).to_le_bytes());
+        for axis in shape.iter().rev() {
+            bytes.extend((*axis as u64).to_le_bytes());
+        }
+        bytes.extend(0u32.to_le_bytes());
+        bytes.extend((data.len() as u64).to_le_bytes());
+        data.extend(values.into_iter().flat_map(f32::to_le_bytes));
+        data.resize(data.len().next_multiple_of(32), 0);
+    }
+    bytes.resize(bytes.len().next_multiple_of(32), 0);
+    bytes.extend(data);
+    fs::write(path, bytes).unwrap();
+}
+
+fn next(model: &Pretrained, text: &str) -> (Vec<u32>, Vec<f64>) {
+    let Transformer::Llama(llama) = &model.transformer else { panic!("a Llama was written") };
+    let tokens = model.tokenizer.encode(text, None).unwrap();
+    let hidden = llama.forward(&tokens, &mut PosteriorMean).unwrap();
+    let next = llama.next_token_log_probabilities(&hidden, tokens.len() - 1);
+    (tokens.ids, next)
+}
+
+#[test]
+fn both_formats_hold_the_same_model() {
+    let folder = tempfile::tempdir().unwrap();
+    write_hugging_face(folder.path());
+    let path = folder.path().join("model.gguf");
+    write_gguf(&path, "gpt-2");
+    let hugging_face = Pretrained::open(folder.path()).unwrap();
+    let gguf = Pretrained::open(&path).unwrap();
+    for text in ["ab c abba", "c", "a b<|end|>ab c c c abab a"] {
+        let (ids, expected) = next(&hugging_face, text);
+        let (gguf_ids, found) = next(&gguf, text);
+        assert_eq!(gguf_ids, ids, "{text}");
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-5, "{text}: {found} {expected}");
+        }
+        let total: f64 = found.iter().map(|log_probability| log_probability.exp()).sum();
+        assert!((total - 1.0).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn an_unknown_word_splitting_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    write_gguf(&path, "deepseek");
+    match Pretrained::open(&path) {
+        Err(ModelError::Unsupported { reason, .. }) => {
+            assert!(reason.contains("`deepseek`") && reason.contains("smollm"), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn scaled_rotary_embeddings_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    write_hugging_face(folder.path());
+    let path = folder.path().join("config.json");
+    let config: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    for (key, value) in [
+        ("rope_scaling", json!({ "type": "linear", "factor": 2.0 })),
+        ("rope_parameters", json!({ "rope_type": "llama3", "rope_theta": 1e5 })),
+    ] {
+        let mut changed = config.clone();
+        changed[key] = value;
+        fs::write(&path, changed.to_string()).unwrap();
+        let Err(error) = Pretrained::open(folder.path()) else { panic!("{key} was accepted") };
+        assert!(error.to_string().contains("rotary") || error.to_string().contains("rope"));
+    }
+}

@@ -1,0 +1,138 @@
+//! Whole models against Hugging Face's implementation of them on the same weights.
+//!
+//! The references are written by `tools/reference/minilm.py` and `tools/reference/smollm2.py`.
+
+mod common;
+
+use common::{Entropies, model, reference, workspace};
+use marginals_burn::{PosteriorMean, Transformer};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct MiniLm {
+    sentences: Vec<Sentence>,
+    first_sentence_entropy: Vec<Vec<Vec<f64>>>,
+    bundled_ids: Vec<u32>,
+    bundled_mean_entropy: Vec<Vec<f64>>,
+}
+
+#[derive(Deserialize)]
+struct Sentence {
+    text: String,
+    ids: Vec<u32>,
+    embedding: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct SmolLm2 {
+    prompts: Vec<Prompt>,
+    bundled_ids: Vec<u32>,
+    bundled_tokens: usize,
+    bundled_mean_entropy: Vec<Vec<f64>>,
+}
+
+#[derive(Deserialize)]
+struct Prompt {
+    text: String,
+    ids: Vec<u32>,
+    likeliest: String,
+    next: Vec<usize>,
+    log_probability: Vec<f64>,
+}
+
+fn bundled_text() -> String {
+    let path = workspace().join("crates/marginals-cli/data/pride-and-prejudice.txt");
+    std::fs::read_to_string(path).expect("the bundled text is committed")
+}
+
+fn largest_difference<'a>(
+    found: impl IntoIterator<Item = &'a f64>,
+    expected: impl IntoIterator<Item = &'a f64>,
+) -> f64 {
+    let (found, expected): (Vec<_>, Vec<_>) =
+        (found.into_iter().collect(), expected.into_iter().collect());
+    assert_eq!(found.len(), expected.len());
+    found.iter().zip(expected).map(|(a, b)| (*a - b).abs()).fold(0.0, f64::max)
+}
+
+fn head_means(entropy: &[Vec<Vec<f64>>]) -> Vec<f64> {
+    let mean = |rows: &Vec<f64>| rows.iter().sum::<f64>() / rows.len() as f64;
+    entropy.iter().flatten().map(mean).collect()
+}
+
+#[test]
+fn minilm_embeds_sentences_as_the_reference_does() {
+    let Some(model) = model("minilm") else { return };
+    let Transformer::Bert(bert) = &model.transformer else { panic!("MiniLM is a BERT") };
+    let expected: MiniLm = reference("minilm.json");
+    for sentence in &expected.sentences {
+        let tokens = model.tokenizer.encode(&sentence.text, None).unwrap();
+        assert_eq!(tokens.ids, sentence.ids, "{}", sentence.text);
+        let embedding = bert.embed(&tokens, &mut PosteriorMean).unwrap();
+        let embedding: Vec<f64> = embedding.into_iter().map(f64::from).collect();
+        let difference = largest_difference(&embedding, &sentence.embedding);
+        assert!(difference < 1e-5, "{}: {difference:e}", sentence.text);
+    }
+}
+
+#[test]
+fn minilm_entropies_are_those_of_the_full_matrices() {
+    let Some(model) = model("minilm") else { return };
+    let expected: MiniLm = reference("minilm.json");
+
+    let tokens = model.tokenizer.encode(&expected.sentences[0].text, None).unwrap();
+    let mut rows = Entropies::default();
+    model.run(&tokens, &mut rows).unwrap();
+    let difference = largest_difference(
+        rows.entropy.iter().flatten().flatten(),
+        expected.first_sentence_entropy.iter().flatten().flatten(),
+    );
+    assert!(difference < 1e-4, "{difference:e}");
+
+    let tokens = model.tokenizer.encode(&bundled_text(), None).unwrap();
+    assert_eq!(tokens.ids, expected.bundled_ids);
+    let mut rows = Entropies::default();
+    model.run(&tokens, &mut rows).unwrap();
+    let difference = largest_difference(
+        &head_means(&rows.entropy),
+        expected.bundled_mean_entropy.iter().flatten(),
+    );
+    assert!(difference < 1e-4, "{difference:e}");
+}
+
+#[test]
+fn smollm2_continues_prompts_as_the_reference_does() {
+    let Some(model) = model("smollm2") else { return };
+    let Transformer::Llama(llama) = &model.transformer else { panic!("SmolLM2 is a Llama") };
+    let expected: SmolLm2 = reference("smollm2.json");
+    assert_eq!(expected.prompts[0].likeliest, " Paris");
+    for prompt in &expected.prompts {
+        let tokens = model.tokenizer.encode(&prompt.text, None).unwrap();
+        assert_eq!(tokens.ids, prompt.ids, "{}", prompt.text);
+        let hidden = llama.forward(&tokens, &mut PosteriorMean).unwrap();
+        let next = llama.next_token_log_probabilities(&hidden, tokens.len() - 1);
+        let likeliest =
+            (0..next.len()).max_by(|a, b| next[*a].total_cmp(&next[*b])).expect("a vocabulary");
+        assert_eq!(likeliest, prompt.next[0], "{}", prompt.text);
+        let found: Vec<f64> = prompt.next.iter().map(|id| next[*id]).collect();
+        let difference = largest_difference(&found, &prompt.log_probability);
+        assert!(difference < 1e-2, "{}: {difference:e}", prompt.text);
+    }
+}
+
+#[test]
+fn smollm2_entropies_are_those_of_the_full_matrices() {
+    let Some(model) = model("smollm2") else { return };
+    let expected: SmolLm2 = reference("smollm2.json");
+    let whole = model.tokenizer.encode(&bundled_text(), None).unwrap();
+    assert_eq!(whole.ids, expected.bundled_ids);
+    let tokens = model.tokenizer.encode(&bundled_text(), Some(expected.bundled_tokens)).unwrap();
+    assert_eq!(tokens.len(), expected.bundled_tokens);
+    let mut rows = Entropies::default();
+    model.run(&tokens, &mut rows).unwrap();
+    let difference = largest_difference(
+        &head_means(&rows.entropy),
+        expected.bundled_mean_entropy.iter().flatten(),
+    );
+    assert!(difference < 1e-4, "{difference:e}");
+}

@@ -1,0 +1,203 @@
+//! `marginals audit`: what each head of a trained transformer believes.
+
+mod catalogue;
+mod choice;
+mod document;
+mod label;
+mod measure;
+mod report;
+mod svg;
+mod terminal;
+
+use std::fs;
+use std::io::{self, IsTerminal, Read};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use marginals_burn::{ModelError, Pretrained, Tokens, Visible};
+
+use self::document::{Document, ModelSection, TextSection, TokenSection};
+use self::measure::Collector;
+use self::terminal::Style;
+use crate::output::{self, PrintError, WriteError};
+
+/// Read when no text is given: the opening of Jane Austen's novel of 1813.
+const BUNDLED_TEXT: &str = include_str!("../data/pride-and-prejudice.txt");
+const BUNDLED_SOURCE: &str = "the opening of Pride and Prejudice";
+
+/// Show what each attention head of a trained transformer believes, how sure it is, and what would
+/// be lost by making it hard
+///
+/// Runs the model over the text, asks every head's posterior in one pass per layer, and writes
+/// audit.json and a self-contained report.html next to a table on the terminal.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// A folder with config.json, model.safetensors and tokenizer.json (BERT or Llama), or a GGUF
+    /// file (Llama)
+    model: PathBuf,
+    /// A UTF-8 text, or - for standard input; without it, a page of Pride and Prejudice
+    text: Option<PathBuf>,
+    /// Read only the first N tokens
+    #[arg(long, value_name = "N")]
+    tokens: Option<NonZeroUsize>,
+    /// Where audit.json and report.html go
+    #[arg(long, value_name = "DIR", default_value = "audit")]
+    out: PathBuf,
+    /// Threads to use; without it, as many as there are cores
+    #[arg(long, value_name = "T")]
+    threads: Option<NonZeroUsize>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// The token, counted from 0, whose posterior the report shows first
+    #[arg(long, value_name = "TOKEN_INDEX")]
+    query: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// A table
+    Text,
+    /// The content of audit.json
+    Json,
+}
+
+/// Why an audit did not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error(transparent)]
+    Print(#[from] PrintError),
+    #[error("cannot read the text `{}`: {source}", path.display())]
+    Text { path: PathBuf, source: io::Error },
+    #[error("`--query {query}` names no token: the text has {tokens} tokens, counted from 0")]
+    Query { query: usize, tokens: usize },
+    #[error("cannot start {threads} threads: {reason}; ask for fewer with `--threads`")]
+    Threads { threads: usize, reason: String },
+    #[error("the report could not be put together: {0}")]
+    Report(#[from] minijinja::Error),
+    #[error("the audit could not be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Runs the command.
+pub fn run(arguments: &Arguments) -> Result<(), AuditError> {
+    let threads = arguments.threads.map_or(0, NonZeroUsize::get);
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|error| AuditError::Threads { threads, reason: error.to_string() })?;
+    pool.install(|| audit(arguments))
+}
+
+fn audit(arguments: &Arguments) -> Result<(), AuditError> {
+    let (source, text) = read_text(arguments.text.as_deref())?;
+    output::prepare_folder(&arguments.out)?;
+    let model = Pretrained::open(&arguments.model)?;
+    let tokens = model.tokenizer.encode(&text, arguments.tokens.map(NonZeroUsize::get))?;
+    if let Some(query) = arguments.query.filter(|query| *query >= tokens.len()) {
+        return Err(AuditError::Query { query, tokens: tokens.len() });
+    }
+
+    let transformer = &model.transformer;
+    let heads = transformer.layers() * transformer.heads();
+    let chosen = choice::queries(&tokens, arguments.query, choice::affordable(heads));
+    let bar = progress_bar(transformer.layers());
+    let mut collector =
+        Collector::new(&chosen, choice::TOP_KEYS, |done| bar.set_position(done as u64));
+    model.run(&tokens, &mut collector)?;
+    bar.finish_and_clear();
+
+    let Collector { layers, queries, .. } = collector;
+    let document = Document::new(
+        model_section(&model),
+        text_section(source, &text, &tokens),
+        &layers,
+        &queries,
+    );
+    let json = serde_json::to_vec(&document)?;
+    let showcase = choice::showcase(&tokens, &layers, &queries, arguments.query);
+    let report = report::render(&document, &layers, showcase)?;
+    let (json_path, report_path) =
+        (arguments.out.join("audit.json"), arguments.out.join("report.html"));
+    output::write_whole(&json_path, &json)?;
+    output::write_whole(&report_path, report.as_bytes())?;
+
+    match arguments.format {
+        Format::Json => output::print(&format!("{}\n", String::from_utf8_lossy(&json))),
+        Format::Text => {
+            let style = match io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+                true => Style::Coloured,
+                false => Style::Plain,
+            };
+            let table = terminal::table(&document, &layers, style);
+            let (report, json) = (report_path.display(), json_path.display());
+            output::print(&format!("{table}\nReport: {report}\nData:   {json}\n"))
+        }
+    }?;
+    Ok(())
+}
+
+fn read_text(path: Option<&Path>) -> Result<(String, String), AuditError> {
+    let Some(path) = path else {
+        return Ok((BUNDLED_SOURCE.to_owned(), BUNDLED_TEXT.to_owned()));
+    };
+    let failed = |source| AuditError::Text { path: path.to_path_buf(), source };
+    if path == Path::new("-") {
+        let mut text = String::new();
+        io::stdin().lock().read_to_string(&mut text).map_err(failed)?;
+        return Ok(("standard input".to_owned(), text));
+    }
+    let text = fs::read_to_string(path).map_err(failed)?;
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    Ok((name, text))
+}
+
+/// Draws to standard error, and only where that is a terminal.
+fn progress_bar(layers: usize) -> ProgressBar {
+    let bar = ProgressBar::new(layers as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} layer {pos}/{len}  {elapsed}") {
+        bar.set_style(style);
+    }
+    bar.tick();
+    bar
+}
+
+fn model_section(model: &Pretrained) -> ModelSection {
+    let transformer = &model.transformer;
+    ModelSection {
+        name: model.name.clone(),
+        family: transformer.family(),
+        layers: transformer.layers(),
+        heads: transformer.heads(),
+        key_heads: transformer.key_heads(),
+        context: transformer.context(),
+        visible: match transformer.visible() {
+            Visible::All => "all",
+            Visible::Before => "before",
+        },
+    }
+}
+
+fn text_section(source: String, text: &str, tokens: &Tokens) -> TextSection {
+    let token = |index: usize| TokenSection {
+        id: tokens.ids[index],
+        piece: tokens.pieces[index].clone(),
+        start: tokens.spans[index].start,
+        end: tokens.spans[index].end,
+    };
+    // What was not read is no part of the document.
+    let end = tokens.spans.iter().map(|span| span.end).max().unwrap_or(0);
+    TextSection {
+        source,
+        text: text.get(..end).unwrap_or(text).to_owned(),
+        token_count: tokens.len(),
+        token_count_of_whole_text: tokens.of,
+        tokens: (0..tokens.len()).map(token).collect(),
+    }
+}

@@ -1,0 +1,322 @@
+//! What is measured of each head: answers of its posterior, averaged over the queries.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use marginals::question::{
+    ColumnMass, Entropy, ExpectedDistance, Kl, LogEvidence, LogPartition, Map, MaxProbability,
+    Mean, TopK, ValueVariance,
+};
+use marginals_burn::{Attend, Layer, Visible};
+use ndarray::{Array3, Array4, ArrayView1};
+use rayon::prelude::*;
+
+use super::label::Label;
+
+/// Share of the output's size that `samples_for_one_percent` allows as error.
+const SAMPLING_ERROR: f64 = 0.01;
+/// A key within this many positions of the query is its neighbour.
+pub const NEIGHBOURHOOD: usize = 4;
+/// Bins of the histogram of H / log n over [0, 1].
+pub const HISTOGRAM_BINS: usize = 20;
+/// Which quantiles of the entropy over queries are kept.
+pub const QUANTILES: [f64; 5] = [0.05, 0.25, 0.5, 0.75, 0.95];
+
+/// The measures of one head, over N queries; information in nats.
+///
+/// "Mean" is over all queries unless it says otherwise. n_i is the number of keys query i may pick:
+/// N for an encoder, i + 1 for a decoder.
+#[derive(Clone, Debug)]
+pub struct HeadMeasures {
+    /// Mean entropy H of the posterior over keys.
+    pub entropy: f64,
+    /// exp of the mean entropy: the effective number of keys of a typical query.
+    pub effective_keys: f64,
+    /// Mean KL(posterior ‖ prior), what the content adds. The prior is uniform over n_i keys, so
+    /// it is log n_i − H_i.
+    pub kl: f64,
+    /// Mean log-evidence, log Σ_j π_j ψ(q_i, k_j).
+    pub log_evidence: f64,
+    /// Mean of the largest probability of a row.
+    pub max_probability: f64,
+    /// Share of all mass that lies on the first token.
+    pub first_token_mass: f64,
+    /// Key with the most mass.
+    pub heaviest_key: usize,
+    /// Share of all mass that lies on it.
+    pub heaviest_key_mass: f64,
+    /// Mean of E|i − j|, in tokens.
+    pub expected_distance: f64,
+    /// Mean of p(i, i − 1) over the queries that have a token before them.
+    pub previous_token_mass: f64,
+    /// Mean mass within [`NEIGHBOURHOOD`] positions, the query's own included.
+    pub neighbour_mass: f64,
+    /// Mean of ‖E v − v_MAP‖ / ‖E v‖: what picking only the likeliest key would change.
+    pub map_gap: f64,
+    /// Mean of E‖v − E v‖², summed over coordinates.
+    pub value_variance: f64,
+    /// S = mean E‖v − E v‖² / (0.01² · mean ‖E v‖²): with S independent draws per query in place of
+    /// the mean, the root-mean-square error of the head's output is 1% of its size.
+    pub samples_for_one_percent: f64,
+    /// Quantiles of the entropy over queries, at [`QUANTILES`].
+    pub entropy_quantiles: [f64; 5],
+    /// How many queries have H_i / log n_i in each bin; queries with one possible key are left out.
+    pub entropy_share_histogram: [usize; HISTOGRAM_BINS],
+    /// What kind of head this is.
+    pub label: Label,
+}
+
+/// The likeliest keys of one query in every layer and head, best first.
+#[derive(Clone, Debug)]
+pub struct QueryPosterior {
+    /// Position of the query.
+    pub query: usize,
+    /// `[layer][head]`: key and probability.
+    pub heads: Vec<Vec<Vec<(usize, f64)>>>,
+}
+
+/// Collects the measures of every head while the model runs.
+pub struct Collector<'progress> {
+    /// `[layer][head]`.
+    pub layers: Vec<Vec<HeadMeasures>>,
+    /// One entry per chosen query.
+    pub queries: Vec<QueryPosterior>,
+    top_keys: usize,
+    progress: Box<dyn FnMut(usize) + 'progress>,
+}
+
+impl<'progress> Collector<'progress> {
+    /// Keeps the `top_keys` likeliest keys of each of the chosen `queries`; `progress` is told how
+    /// many layers are done.
+    pub fn new(
+        queries: &[usize],
+        top_keys: usize,
+        progress: impl FnMut(usize) + 'progress,
+    ) -> Self {
+        let queries =
+            queries.iter().map(|&query| QueryPosterior { query, heads: Vec::new() }).collect();
+        Collector { layers: Vec::new(), queries, top_keys, progress: Box::new(progress) }
+    }
+}
+
+impl Attend for Collector<'_> {
+    fn attend(&mut self, layer: &Layer<'_>) -> Result<Array4<f32>, String> {
+        let told = |error: marginals::Error| error.to_string();
+        let (mean, variance, entropy, kl, log_evidence, log_partition, max, map, columns, distance) =
+            layer
+                .ask((
+                    Mean(layer.values),
+                    ValueVariance(layer.values),
+                    Entropy,
+                    Kl,
+                    LogEvidence,
+                    LogPartition,
+                    MaxProbability,
+                    Map,
+                    ColumnMass,
+                    ExpectedDistance,
+                ))
+                .map_err(told)?;
+        let heads = layer.queries.dim().1;
+        let measures = (0..heads)
+            .into_par_iter()
+            .map(|head| {
+                let row = |answer: &Array3<f32>| mean_of(answer.slice(ndarray::s![0, head, ..]));
+                let edges = NearEdges::of(layer, head, &log_partition);
+                let hard = Hardness::of(layer, head, &mean, &variance, &map);
+                let spread = Spread::of(layer, head, &entropy);
+                let (heaviest_key, heaviest_key_mass, first_token_mass) =
+                    columns_of(columns.slice(ndarray::s![0, head, ..]));
+                let entropy = row(&entropy);
+                let mut measures = HeadMeasures {
+                    entropy,
+                    effective_keys: entropy.exp(),
+                    kl: row(&kl),
+                    log_evidence: row(&log_evidence),
+                    max_probability: row(&max),
+                    first_token_mass,
+                    heaviest_key,
+                    heaviest_key_mass,
+                    expected_distance: row(&distance),
+                    previous_token_mass: edges.previous,
+                    neighbour_mass: edges.neighbours,
+                    map_gap: hard.map_gap,
+                    value_variance: hard.value_variance,
+                    samples_for_one_percent: hard.samples,
+                    entropy_quantiles: spread.quantiles,
+                    entropy_share_histogram: spread.histogram,
+                    label: Label::Content,
+                };
+                measures.label = Label::of(&measures);
+                measures
+            })
+            .collect();
+        self.layers.push(measures);
+
+        for chosen in &mut self.queries {
+            let top = layer.ask_one(chosen.query, TopK(self.top_keys)).map_err(told)?;
+            let heads = (0..heads).map(|head| {
+                (0..self.top_keys)
+                    .filter_map(|place| {
+                        let key = usize::try_from(top.index[[0, head, 0, place]]).ok()?;
+                        Some((key, f64::from(top.probability[[0, head, 0, place]])))
+                    })
+                    .collect()
+            });
+            chosen.heads.push(heads.collect());
+        }
+        (self.progress)(self.layers.len());
+        Ok(mean)
+    }
+}
+
+fn mean_of(row: ArrayView1<'_, f32>) -> f64 {
+    row.iter().copied().map(f64::from).sum::<f64>() / row.len() as f64
+}
+
+/// The heaviest key, its share of the mass, and the first key's share.
+fn columns_of(mass: ArrayView1<'_, f32>) -> (usize, f64, f64) {
+    let queries = mass.len() as f64;
+    let mut heaviest = 0;
+    for (key, column) in mass.iter().enumerate() {
+        if *column > mass[heaviest] {
+            heaviest = key;
+        }
+    }
+    (heaviest, f64::from(mass[heaviest]) / queries, f64::from(mass[0]) / queries)
+}
+
+fn visible_keys(layer: &Layer<'_>, query: usize) -> Range<usize> {
+    match layer.visible {
+        Visible::All => 0..layer.keys.dim().2,
+        Visible::Before => 0..query + 1,
+    }
+}
+
+fn key_head(layer: &Layer<'_>, head: usize) -> usize {
+    head / (layer.queries.dim().1 / layer.keys.dim().1)
+}
+
+/// Mass on edges near the diagonal.
+///
+/// One edge needs only its own score and the row's log-partition, p = exp(θ_ij − log Z_i), so a
+/// band of the matrix costs its own width and no pass.
+struct NearEdges {
+    previous: f64,
+    neighbours: f64,
+}
+
+impl NearEdges {
+    fn of(layer: &Layer<'_>, head: usize, log_partition: &Array3<f32>) -> Self {
+        let nodes = layer.queries.dim().2;
+        let key_head = key_head(layer, head);
+        let (mut previous, mut neighbours) = (0.0, 0.0);
+        for query in 0..nodes {
+            let visible = visible_keys(layer, query);
+            let near =
+                query.saturating_sub(NEIGHBOURHOOD)..(query + NEIGHBOURHOOD + 1).min(visible.end);
+            for key in near {
+                let q = layer.queries.slice(ndarray::s![0, head, query, ..]);
+                let k = layer.keys.slice(ndarray::s![0, key_head, key, ..]);
+                let product: f64 =
+                    q.iter().zip(k).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum();
+                let score = product * f64::from(layer.scale);
+                let probability =
+                    (score - f64::from(log_partition[[0, head, query]])).exp().min(1.0);
+                neighbours += probability;
+                if key + 1 == query {
+                    previous += probability;
+                }
+            }
+        }
+        NearEdges {
+            previous: previous / (nodes.max(2) - 1) as f64,
+            neighbours: neighbours / nodes as f64,
+        }
+    }
+}
+
+/// What would be lost by a hard choice, or by sampling.
+struct Hardness {
+    map_gap: f64,
+    value_variance: f64,
+    samples: f64,
+}
+
+impl Hardness {
+    fn of(
+        layer: &Layer<'_>,
+        head: usize,
+        mean: &Array4<f32>,
+        variance: &Array4<f32>,
+        map: &Array3<i64>,
+    ) -> Self {
+        let nodes = layer.queries.dim().2;
+        let key_head = key_head(layer, head);
+        let (mut gap, mut scatter, mut size) = (0.0, 0.0, 0.0);
+        for query in 0..nodes {
+            let soft = mean.slice(ndarray::s![0, head, query, ..]);
+            let squared = |x: &f32| f64::from(*x) * f64::from(*x);
+            let soft_square: f64 = soft.iter().map(squared).sum();
+            // "No edge" cannot win where every query picks one key; its output would be zero.
+            let difference = match usize::try_from(map[[0, head, query]]) {
+                Ok(key) => {
+                    let hard = layer.values.slice(ndarray::s![0, key_head, key, ..]);
+                    soft.iter().zip(hard).map(|(a, b)| squared(&(a - b))).sum()
+                }
+                Err(_) => soft_square,
+            };
+            // Both norms are 0 where every value is: nothing is lost then.
+            if soft_square > 0.0 {
+                gap += (difference / soft_square).sqrt();
+            }
+            let row = variance.slice(ndarray::s![0, head, query, ..]);
+            scatter += row.iter().copied().map(f64::from).sum::<f64>();
+            size += soft_square;
+        }
+        Hardness {
+            map_gap: gap / nodes as f64,
+            value_variance: scatter / nodes as f64,
+            samples: scatter / (SAMPLING_ERROR * SAMPLING_ERROR * size),
+        }
+    }
+}
+
+/// How the entropy varies from query to query.
+struct Spread {
+    quantiles: [f64; 5],
+    histogram: [usize; HISTOGRAM_BINS],
+}
+
+impl Spread {
+    fn of(layer: &Layer<'_>, head: usize, entropy: &Array3<f32>) -> Self {
+        let row = entropy.slice(ndarray::s![0, head, ..]);
+        let mut histogram = [0; HISTOGRAM_BINS];
+        for (query, entropy) in row.iter().enumerate() {
+            let possible = visible_keys(layer, query).len();
+            if possible > 1 && entropy.is_finite() {
+                let share = f64::from(*entropy) / (possible as f64).ln();
+                let bin = (share * HISTOGRAM_BINS as f64) as usize;
+                histogram[bin.min(HISTOGRAM_BINS - 1)] += 1;
+            }
+        }
+        let mut sorted: Vec<f64> = row.iter().copied().map(f64::from).collect();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let quantiles = QUANTILES.map(|share| {
+            let place = share * (sorted.len() - 1) as f64;
+            let (below, part) = (place.floor() as usize, place.fract());
+            let above = (below + 1).min(sorted.len() - 1);
+            sorted[below] * (1.0 - part) + sorted[above] * part
+        });
+        Spread { quantiles, histogram }
+    }
+}
+
+/// How many heads carry each label, in the order of [`Label::ALL`].
+pub fn label_counts(layers: &[Vec<HeadMeasures>]) -> Vec<(Label, usize)> {
+    let mut counts: HashMap<Label, usize> = HashMap::new();
+    for measures in layers.iter().flatten() {
+        *counts.entry(measures.label).or_default() += 1;
+    }
+    Label::ALL.map(|label| (label, counts.get(&label).copied().unwrap_or(0))).to_vec()
+}

@@ -1,0 +1,110 @@
+//! The audit as a table for the terminal.
+
+use std::fmt::Write;
+
+use super::catalogue::MEASURES;
+use super::document::Document;
+use super::label::Label;
+use super::measure::{HeadMeasures, label_counts};
+
+/// Whether the reader is a person at a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// With colours.
+    Coloured,
+    /// For files and pipes.
+    Plain,
+}
+
+/// One row per head, then what the labels mean and how many heads carry each.
+pub fn table(document: &Document, layers: &[Vec<HeadMeasures>], style: Style) -> String {
+    let paint = |code: &str, text: &str| match style {
+        Style::Coloured => format!("\x1b[{code}m{text}\x1b[0m"),
+        Style::Plain => text.to_owned(),
+    };
+    let (model, text) = (&document.model, &document.text);
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        out,
+        "{} ({}): {} layers of {} heads · {}: {} tokens\n",
+        paint("1", &model.name),
+        model.family,
+        model.layers,
+        model.heads,
+        text.source,
+        if text.token_count < text.token_count_of_whole_text {
+            format!("the first {} of {}", text.token_count, text.token_count_of_whole_text)
+        } else {
+            text.token_count.to_string()
+        },
+    );
+
+    let mut header = "head  label         ".to_owned();
+    for measure in &MEASURES {
+        let (title, width, _) = measure.column;
+        let _ = write!(header, "  {title:>width$}");
+    }
+    header.push_str("  heaviest key");
+    let _ = writeln!(out, "{}", paint("2", &header));
+    for (layer, heads) in layers.iter().enumerate() {
+        for (head, measures) in heads.iter().enumerate() {
+            let name = format!("{layer}.{head}");
+            let label = format!("{:<14}", measures.label.name());
+            let _ = write!(out, "{name:<5} {}", paint(colour(measures.label), &label));
+            for measure in &MEASURES {
+                let (_, width, digits) = measure.column;
+                let _ = write!(out, "  {}", number((measure.of)(measures), width, digits));
+            }
+            let written = text.written(measures.heaviest_key);
+            let _ = writeln!(out, "  {} {}", measures.heaviest_key, paint("2", &written));
+        }
+        if layer + 1 < layers.len() {
+            out.push('\n');
+        }
+    }
+
+    let _ =
+        writeln!(out, "\n{}", paint("2", "Information in nats; columns are means over queries:"));
+    for measure in &MEASURES {
+        let _ = writeln!(out, "  {:<8} {}", measure.column.0, measure.definition);
+    }
+    let _ = writeln!(out, "\n{}", paint("2", "Labels, the first whose rule holds:"));
+    for (label, count) in label_counts(layers) {
+        let name = format!("{:<14}", label.name());
+        let _ = writeln!(out, "  {} {count:>4}  {}", paint(colour(label), &name), label.rule());
+    }
+    out
+}
+
+/// A number that stays within its column: in powers of ten where it would not.
+fn number(value: f64, width: usize, digits: usize) -> String {
+    let plain = format!("{value:>width$.digits$}");
+    match plain.len() > width {
+        true => format!("{value:>width$.1e}"),
+        false => plain,
+    }
+}
+
+fn colour(label: Label) -> &'static str {
+    match label {
+        Label::Sink => "31",
+        Label::PreviousToken => "34",
+        Label::Local => "36",
+        Label::Diffuse => "90",
+        Label::Content => "32",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_to_their_columns() {
+        assert_eq!(number(12.345, 6, 1), "  12.3");
+        assert_eq!(number(123_456_789.0, 8, 0), "   1.2e8");
+        assert_eq!(number(f64::NAN, 6, 1), "   NaN");
+        assert_eq!(number(f64::INFINITY, 6, 1), "   inf");
+    }
+}

@@ -1,0 +1,188 @@
+//! The audit from end to end: on a model small enough for any machine, and on fetched ones against
+//! entropies from full attention matrices.
+
+mod common;
+
+use std::fs;
+
+use common::{audit, workspace, write_model};
+use serde_json::Value;
+
+const TEXT: &str = "a single man in want of a wife <b> &";
+
+/// Audits the small model and returns what was printed, the document and the report.
+fn small(more: &[&str]) -> (String, Value, String) {
+    let folder = tempfile::tempdir().unwrap();
+    write_model(&folder.path().join("tiny"));
+    fs::write(folder.path().join("text.txt"), TEXT).unwrap();
+    let out = folder.path().join("deep/out");
+    let output = audit()
+        .arg(folder.path().join("tiny"))
+        .arg(folder.path().join("text.txt"))
+        .arg("--out")
+        .arg(&out)
+        .args(more)
+        .output()
+        .unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{errors}");
+    assert_eq!(errors, "", "a pipe sees no progress bar");
+    let names: Vec<_> = fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    let document = fs::read_to_string(out.join("audit.json")).unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let printed = printed.replace(&folder.path().display().to_string(), "FOLDER");
+    let report = fs::read_to_string(out.join("report.html")).unwrap();
+    (printed, serde_json::from_str(&document).unwrap(), report)
+}
+
+#[test]
+fn the_table_is_readable() {
+    let (printed, _, _) = small(&["--threads", "1"]);
+    insta::assert_snapshot!(printed);
+}
+
+#[test]
+fn the_document_has_its_documented_names() {
+    let (_, document, _) = small(&[]);
+    let schema = fs::read_to_string(workspace().join("docs/audit-schema.md")).unwrap();
+    let mut missing = Vec::new();
+    names(&document, &mut |name| {
+        if !schema.contains(&format!("`{name}`")) {
+            missing.push(name.to_owned());
+        }
+    });
+    assert!(missing.is_empty(), "docs/audit-schema.md does not describe {missing:?}");
+    assert_eq!(document["schema"], "marginals-audit");
+    assert_eq!(document["version"], 1);
+    assert_eq!(document["heads"].as_array().unwrap().len(), 4);
+}
+
+/// Calls `found` with the name of every field, at any depth.
+fn names(value: &Value, found: &mut dyn FnMut(&str)) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                found(name);
+                names(value, found);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| names(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn measures_of_one_head_agree_with_each_other() {
+    let (_, document, _) = small(&[]);
+    let tokens = document["text"]["token_count"].as_f64().unwrap();
+    for head in document["heads"].as_array().unwrap() {
+        let measure = |name: &str| head[name].as_f64().unwrap();
+        assert!((measure("effective_keys") - measure("entropy").exp()).abs() < 1e-4);
+        // The prior of an encoder is uniform over all keys.
+        assert!((measure("kl") - (tokens.ln() - measure("entropy"))).abs() < 1e-5);
+        assert!(measure("heaviest_key_mass") >= measure("first_token_mass") - 1e-6);
+        assert!(
+            measure("neighbour_mass") >= measure("previous_token_mass") * (tokens - 1.0) / tokens
+        );
+        assert!(measure("neighbour_mass") <= 1.0 + 1e-6);
+        let counted: u64 = head["entropy_share_histogram"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|count| count.as_u64().unwrap())
+            .sum();
+        assert_eq!(counted as f64, tokens);
+    }
+    // So few tokens that all keys of every query are kept.
+    for query in document["queries"].as_array().unwrap() {
+        for head in
+            query["likeliest_keys"].as_array().unwrap().iter().flat_map(|l| l.as_array().unwrap())
+        {
+            let probabilities: Vec<f64> =
+                head.as_array().unwrap().iter().map(|pair| pair[1].as_f64().unwrap()).collect();
+            assert!((probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-5, "{probabilities:?}");
+            assert!(probabilities.is_sorted_by(|a, b| a >= b));
+        }
+    }
+}
+
+#[test]
+fn answers_do_not_depend_on_the_number_of_threads() {
+    let (one, _, _) = small(&["--threads", "1", "--format", "json"]);
+    let (three, _, _) = small(&["--threads", "3", "--format", "json"]);
+    assert_eq!(one, three);
+}
+
+#[test]
+fn json_on_standard_output_is_the_document() {
+    let (printed, document, _) = small(&["--format", "json"]);
+    assert_eq!(serde_json::from_str::<Value>(&printed).unwrap(), document);
+}
+
+#[test]
+fn only_the_first_tokens_are_read() {
+    let (_, document, report) = small(&["--tokens", "3", "--query", "1"]);
+    assert_eq!(document["text"]["token_count"], 3);
+    assert_eq!(document["text"]["token_count_of_whole_text"], 12);
+    assert_eq!(document["text"]["text"], "a single man");
+    assert!(report.contains(r#""first_query":1"#));
+    assert!(report.contains("the first 3 of 12 tokens"));
+}
+
+#[test]
+fn the_report_needs_nothing_but_itself() {
+    let (_, _, report) = small(&[]);
+    for outside in ["http:", "https:", "src=", "href=", "url(", "@import"] {
+        assert!(!report.contains(outside), "it refers to `{outside}`");
+    }
+    // The text is data, never markup: nothing in it may end the script element it lies in.
+    assert!(!report.contains("<b>\""));
+    let data = report.split(r#"<script type="application/json" id="data">"#).nth(1).unwrap();
+    let data = data.split("</script>").next().unwrap();
+    let data: Value = serde_json::from_str(data).unwrap();
+    let text: String = data["tokens"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|token| [token["before"].as_str().unwrap(), token["text"].as_str().unwrap()])
+        .collect();
+    assert_eq!(text, TEXT);
+}
+
+#[test]
+fn entropies_of_real_models_are_those_of_the_full_matrices() {
+    for (model, reference, tokens) in
+        [("minilm", "minilm.json", 446), ("smollm2", "smollm2.json", 96)]
+    {
+        let folder = workspace().join("models").join(model);
+        if !folder.exists() {
+            eprintln!("SKIPPED: models/{model} is missing; run `cargo xtask fetch {model}`");
+            continue;
+        }
+        let reference = workspace().join("crates/marginals-burn/tests/data").join(reference);
+        let reference: Value =
+            serde_json::from_str(&fs::read_to_string(reference).unwrap()).unwrap();
+        let out = tempfile::tempdir().unwrap();
+        let output = audit()
+            .arg(&folder)
+            .args(["--tokens", &tokens.to_string(), "--format", "json", "--out"])
+            .arg(out.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let mut worst = (0.0, 0, 0);
+        for head in document["heads"].as_array().unwrap() {
+            let place = |name: &str| head[name].as_u64().unwrap() as usize;
+            let (layer, index) = (place("layer"), place("head"));
+            let expected = reference["bundled_mean_entropy"][layer][index].as_f64().unwrap();
+            let difference = (head["entropy"].as_f64().unwrap() - expected).abs();
+            if difference > worst.0 {
+                worst = (difference, layer, index);
+            }
+        }
+        eprintln!("{model}: worst entropy difference {worst:?} (nats, layer, head)");
+        assert!(worst.0 < 1e-4, "{model}: {worst:?}");
+    }
+}
