@@ -124,7 +124,7 @@ impl<'a, T: Real> Posterior<'a, T> {
     /// Cost: one product of queries and keys, one exponential per possible edge, one product with
     /// the values; O(B H N (D + D_v)) memory beside the inputs.
     pub fn ask<'v, Q: Question<'v, T>>(&self, questions: Q) -> Result<Q::Answer, Error> {
-        self.pass(&questions)?.answer(&questions)
+        questions.take(&mut self.pass(&questions)?)
     }
 
     /// The pass that answers the questions, kept for its backward.
@@ -182,7 +182,7 @@ impl<'a, T: Real> Posterior<'a, T> {
         let mut request = Request::default();
         questions.request(self, &mut request)?;
         let statistics = partial.into_whole(self)?;
-        self.finish(request, statistics).answer(questions)
+        questions.take(&mut self.finish(request, statistics))
     }
 }
 
@@ -315,6 +315,11 @@ pub trait Question<'v, T: Real> {
 
     /// Reads the answer off a pass.
     fn answer(&self, pass: &Pass<'_, '_, 'v, T>) -> Result<Self::Answer, Error>;
+
+    /// The same off a pass that is read once, so that a large answer may be moved out.
+    fn take(&self, pass: &mut Pass<'_, '_, 'v, T>) -> Result<Self::Answer, Error> {
+        self.answer(pass)
+    }
 }
 
 /// Several questions chosen at run time: ask for the pass with this, then for each answer.
@@ -368,6 +373,9 @@ macro_rules! several {
             }
             fn answer(&self, pass: &Pass<'_, '_, 'v, T>) -> Result<Self::Answer, Error> {
                 Ok(($(self.$index.answer(pass)?,)+))
+            }
+            fn take(&self, pass: &mut Pass<'_, '_, 'v, T>) -> Result<Self::Answer, Error> {
+                Ok(($(self.$index.take(pass)?,)+))
             }
         }
     };

@@ -24,12 +24,24 @@ impl<'v, T: Real, E: Element<Real = T>> Question<'v, T> for Mean<'v, E> {
     }
     fn answer(&self, pass: &Pass<'_, '_, 'v, T>) -> Result<Array4<T>, Error> {
         pass.require(pass.request.mean, "mean")?;
-        let mut mean = pass.by_query(pass.summary.mean.clone());
-        if pass.posterior.value == Value::Average {
-            divide_by_mass(&mut mean, &pass.summary.mass, |m| m);
-        }
-        Ok(mean)
+        Ok(average(pass.summary.mean.clone(), pass))
     }
+    fn take(&self, pass: &mut Pass<'_, '_, 'v, T>) -> Result<Array4<T>, Error> {
+        // The variance reads the mean too.
+        if !pass.request.mean || pass.request.second_moment {
+            return self.answer(pass);
+        }
+        pass.request.mean = false;
+        Ok(average(std::mem::take(&mut pass.summary.mean), pass))
+    }
+}
+
+fn average<T: Real>(gathered: Vec<T>, pass: &Pass<'_, '_, '_, T>) -> Array4<T> {
+    let mut mean = pass.by_query(gathered);
+    if pass.posterior.value == Value::Average {
+        divide_by_mass(&mut mean, &pass.summary.mass, |m| m);
+    }
+    mean
 }
 
 /// Divides every row by a function of its mass; rows without mass are 0.

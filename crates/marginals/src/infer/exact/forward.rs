@@ -103,17 +103,15 @@ pub(crate) fn forward<T: Real>(
                 by_key::statistics(&task, &prepared[key_head(place)], place, chunk)
             })
             .collect();
-        let mut all = Statistics::default();
-        for mut of_place in in_runs(parts, chunks.len()) {
+        let by_place = in_runs(parts, chunks.len()).map(|mut of_place| {
             let mut first = of_place.next().expect("at least one run of keys");
             for part in of_place {
                 first.factors.append(part.factors);
                 first.totals.add(&part.totals);
             }
-            all.factors.append(first.factors);
-            all.totals.append(first.totals);
-        }
-        return all;
+            first
+        });
+        return Statistics::concatenate(by_place.collect());
     }
 
     let blocks: Vec<Range<usize>> = (0..shape.queries)
@@ -139,19 +137,16 @@ pub(crate) fn forward<T: Real>(
             .collect()
     };
     let mut runs: Vec<Vec<Statistics<T>>> = split(keys, parts).into_par_iter().map(run).collect();
-    let mut all = Statistics::default();
-    let first = runs.remove(0);
-    for (index, mut statistics) in first.into_iter().enumerate() {
+    let mut merged = runs.remove(0);
+    for (index, statistics) in merged.iter_mut().enumerate() {
         for other in &runs {
             match per_query {
                 true => statistics.merge_choices(&other[index]),
                 false => statistics.merge_edges(&other[index]),
             }
         }
-        all.factors.append(statistics.factors);
-        all.totals.append(statistics.totals);
     }
-    all
+    Statistics::concatenate(merged)
 }
 
 /// A list in consecutive runs of `length`.

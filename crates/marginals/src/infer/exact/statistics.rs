@@ -117,6 +117,19 @@ impl<T: Real> Factors<T> {
         }
     }
 
+    /// Makes room for `times` as much.
+    fn reserve(&mut self, times: usize) {
+        reserve(&mut self.max, times);
+        reserve(&mut self.sum, times);
+        reserve(&mut self.score, times);
+        reserve(&mut self.log_weight, times);
+        reserve(&mut self.weight_max, times);
+        reserve(&mut self.weight_sum, times);
+        reserve(&mut self.best, times);
+        reserve(&mut self.top, times);
+        reserve(&mut self.draws, times);
+    }
+
     /// Appends the factors of other queries, or of other keys where keys choose.
     pub(crate) fn append(&mut self, other: Self) {
         self.max.extend(other.max);
@@ -197,6 +210,11 @@ pub(crate) fn insert<T: Real>(list: &mut [Candidate<T>], candidate: Candidate<T>
     }
 }
 
+/// Makes room for a list to grow to `times` its length.
+fn reserve<R>(list: &mut Vec<R>, times: usize) {
+    list.reserve_exact(list.len() * times.saturating_sub(1));
+}
+
 fn add<T: Real>(into: &mut [T], other: &[T]) {
     into.iter_mut().zip(other).for_each(|(a, &b)| *a += b);
 }
@@ -209,6 +227,13 @@ impl<T: Real> Totals<T> {
             second: zeros(kept.second, rows * kept.value_width),
             distance: zeros(kept.distance, rows),
         }
+    }
+
+    fn reserve(&mut self, times: usize) {
+        reserve(&mut self.mass, times);
+        reserve(&mut self.mean, times);
+        reserve(&mut self.second, times);
+        reserve(&mut self.distance, times);
     }
 
     pub(crate) fn append(&mut self, other: Self) {
@@ -245,6 +270,20 @@ impl<T: Real> Totals<T> {
 }
 
 impl<T: Real> Statistics<T> {
+    /// The statistics of runs of queries (or keys) that follow one another.
+    pub(crate) fn concatenate(parts: Vec<Self>) -> Self {
+        let count = parts.len();
+        let mut parts = parts.into_iter();
+        let mut all = parts.next().unwrap_or_default();
+        all.factors.reserve(count);
+        all.totals.reserve(count);
+        for part in parts {
+            all.factors.append(part.factors);
+            all.totals.append(part.totals);
+        }
+        all
+    }
+
     /// Merges with the same queries' statistics over other keys, where queries choose.
     pub(crate) fn merge_choices(&mut self, other: &Self) {
         let factors = self.factors.merge_choices(&other.factors);
