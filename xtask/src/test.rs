@@ -23,24 +23,34 @@ pub fn run(arguments: &[String]) -> Result<(), Failure> {
 }
 
 /// The checks and the commands that make them.
+///
+/// Tests run optimised: they enumerate, differentiate numerically and run pretrained models, and
+/// what is built for them also serves `cargo run --release`. The kernels run once more with debug
+/// assertions and overflow checks, which catch a wrong index where it happens.
 fn checks() -> Vec<(&'static str, Command)> {
     let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
-    let tests = ["test", "--workspace", "--lib", "--bins", "--tests", "--examples"];
     let mut docs = step::cargo(["doc", "--workspace", "--no-deps"]);
     docs.env("RUSTDOCFLAGS", "-D warnings");
-    // The workspace's tests run on the processor's best instructions; these on the slower paths.
+    let mut tests = step::cargo(["test", "--release", "--workspace"]);
+    tests.args(["--lib", "--bins", "--tests", "--examples"]);
+    // That test runs its own suite again on the slower instructions; here they are steps.
+    tests.args(["--", "--skip", "slower_paths_pass_the_whole_suite"]);
     let masked = |set| {
-        let mut command = step::cargo(["test", "--package", "marginals", "--lib", "--tests"]);
-        command.env("MARGINALS_INSTRUCTION_SET", set);
+        let mut command = step::cargo(["test", "--release", "--package", "marginals"]);
+        command.args(["--lib", "--tests"]).env("MARGINALS_INSTRUCTION_SET", set);
         command
     };
     vec![
         ("format", step::cargo(["fmt", "--all", "--check"])),
         ("lints", step::cargo(lints)),
         ("docs", docs),
-        ("tests", step::cargo(tests)),
+        (
+            "kernels with debug assertions",
+            step::cargo(["test", "--package", "marginals-kernels", "--lib", "--tests"]),
+        ),
+        ("tests", tests),
         ("tests on plain code", masked("plain")),
         ("tests on AVX2", masked("avx2")),
-        ("doc tests", step::cargo(["test", "--workspace", "--doc"])),
+        ("doc tests", step::cargo(["test", "--release", "--workspace", "--doc"])),
     ]
 }
