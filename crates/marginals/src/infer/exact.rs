@@ -41,6 +41,9 @@ pub(crate) use second_pass::{column_mass, draw_sets, marginals};
 const QUERY_BLOCK: usize = 192;
 /// Keys per tile of the forward pass.
 const KEY_BLOCK: usize = 512;
+/// Elements from one row of a tile to the next. A power of two would put the rows a product reads
+/// side by side into the same few lines of the first-level cache.
+const STRIDE: usize = KEY_BLOCK + 16;
 /// Most rows per tile of the forward pass, on any instruction set.
 const STRIP: usize = 24;
 /// Key blocks start at multiples of this, counted from the first key of a pass, so that they are

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use marginals_kernels::{
-    InstructionSet, OnlineColumns, Real, TileMut, dot_columns, dot_rows, exp_columns,
+    Aligned, InstructionSet, OnlineColumns, Real, TileMut, dot_columns, dot_rows, exp_columns,
     online_columns,
 };
 use ndarray::s;
@@ -12,7 +12,7 @@ use super::by_query::fill_distance;
 use super::forward::Task;
 use super::heads::HeadKeys;
 use super::statistics::{Candidate, Factors, Statistics, Totals, insert};
-use super::{KEY_BLOCK, blocks};
+use super::{KEY_BLOCK, STRIDE, blocks};
 use crate::Block;
 use crate::potential::{Features, Place};
 use crate::prior::Coverage;
@@ -40,9 +40,8 @@ pub(super) fn statistics<T: Real>(
         .step_by(ROWS)
         .map(|first| first..(first + ROWS).min(shape.queries))
         .collect();
-    let tile = |wanted: bool| {
-        vec![T::zero(); if wanted { shape.queries.min(ROWS) * KEY_BLOCK } else { 0 }]
-    };
+    let tile =
+        |wanted: bool| Aligned::zeros(if wanted { shape.queries.min(ROWS) * STRIDE } else { 0 });
     let mut scratch = Scratch {
         scores: tile(true),
         weights: tile(task.reads_weights),
@@ -79,9 +78,9 @@ pub(super) fn statistics<T: Real>(
 }
 
 struct Scratch<T> {
-    scores: Vec<T>,
-    weights: Vec<T>,
-    other: Vec<T>,
+    scores: Aligned<T>,
+    weights: Aligned<T>,
+    other: Aligned<T>,
     part: Vec<T>,
 }
 
@@ -96,10 +95,10 @@ impl<T: Real> Scratch<T> {
         coverage: Coverage,
     ) {
         let (n, m) = (block.queries.len(), block.keys.len());
-        let scores = TileMut::new(&mut self.scores, n, m, m);
+        let scores = TileMut::new(&mut self.scores, n, m, STRIDE);
         let weights = (!self.weights.is_empty()).then(|| {
-            self.weights[..n * m].fill(T::zero());
-            TileMut::new(&mut self.weights, n, m, m)
+            self.weights.fill(T::zero());
+            TileMut::new(&mut self.weights, n, m, STRIDE)
         });
         task.scorer.fill(block, coverage, (q, &head_keys.features), scores, weights, None);
     }
@@ -126,13 +125,13 @@ impl<T: Real> Scratch<T> {
             max: &mut factors.max[columns.clone()],
             sum: &mut factors.sum[columns.clone()],
         };
-        online_columns(set, TileMut::new(&mut self.scores, n, m, m).as_tile(), state);
+        online_columns(set, TileMut::new(&mut self.scores, n, m, STRIDE).as_tile(), state);
         if task.kept.weights {
             let state = OnlineColumns {
                 max: &mut factors.weight_max[columns.clone()],
                 sum: &mut factors.weight_sum[columns],
             };
-            online_columns(set, TileMut::new(&mut self.weights, n, m, m).as_tile(), state);
+            online_columns(set, TileMut::new(&mut self.weights, n, m, STRIDE).as_tile(), state);
         }
     }
 
@@ -159,7 +158,7 @@ impl<T: Real> Scratch<T> {
         let set = InstructionSet::detect();
         let (n, m) = (block.queries.len(), block.keys.len());
         let Statistics { factors, totals } = statistics;
-        let mut scores = TileMut::new(&mut self.scores, n, m, m);
+        let mut scores = TileMut::new(&mut self.scores, n, m, STRIDE);
         for r in 0..n {
             let query = block.queries.start + r;
             for (c, &score) in columns.clone().zip(scores.row(r)) {
@@ -188,7 +187,7 @@ impl<T: Real> Scratch<T> {
         // Everything of the keys is kept relative to their maxima: exp(θ − log Z) would carry the
         // rounding of a large log Z into every probability, and from there into the entropy.
         let max = &factors.max[columns.clone()];
-        let mut other = TileMut::new(&mut self.other, n, m, m);
+        let mut other = TileMut::new(&mut self.other, n, m, STRIDE);
         if task.kept.score {
             for r in 0..n {
                 let pairs = scores.row(r).iter().zip(max);
@@ -201,7 +200,7 @@ impl<T: Real> Scratch<T> {
             dot_columns(set, scores.as_tile(), other.as_tile(), sum);
         }
         if task.kept.log_weight {
-            let weights = TileMut::new(&mut self.weights, n, m, m);
+            let weights = TileMut::new(&mut self.weights, n, m, STRIDE);
             let sum = &mut factors.log_weight[columns.clone()];
             dot_columns(set, scores.as_tile(), weights.as_tile(), sum);
         }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use marginals_kernels::{
-    InstructionSet, OnlineRows, Real, Tile, TileMut, Winner, dot_rows, gumbel_argmax,
+    Aligned, InstructionSet, OnlineRows, Real, Tile, TileMut, Winner, dot_rows, gumbel_argmax,
     logistic_rows, online_rows, scale_rows,
 };
 use ndarray::s;
@@ -11,7 +11,7 @@ use ndarray::s;
 use super::forward::Task;
 use super::heads::HeadKeys;
 use super::statistics::{Candidate, Factors, Statistics, Totals, insert};
-use super::{KEY_BLOCK, STRIP, blocks, narrowed};
+use super::{KEY_BLOCK, STRIDE, STRIP, blocks, narrowed};
 use crate::Block;
 use crate::model::structure::Factorisation;
 use crate::potential::{Features, Place};
@@ -60,9 +60,9 @@ pub(super) fn statistics<T: Real>(
 
 /// Buffers for one strip.
 struct Scratch<T> {
-    scores: Vec<T>,
-    weights: Vec<T>,
-    other: Vec<T>,
+    scores: Aligned<T>,
+    weights: Aligned<T>,
+    other: Aligned<T>,
     part: Vec<T>,
     rescale: [T; STRIP],
     raised: [usize; STRIP],
@@ -73,10 +73,10 @@ const NOT_RAISED: usize = usize::MAX;
 
 impl<T: Real> Scratch<T> {
     fn new(weights: bool) -> Self {
-        let tile = || vec![T::zero(); STRIP * KEY_BLOCK];
+        let tile = || Aligned::zeros(STRIP * STRIDE);
         Self {
             scores: tile(),
-            weights: if weights { tile() } else { Vec::new() },
+            weights: if weights { tile() } else { Aligned::zeros(0) },
             other: tile(),
             part: Vec::new(),
             rescale: [T::one(); STRIP],
@@ -100,9 +100,9 @@ impl<T: Real> Scratch<T> {
         let set = InstructionSet::detect();
         let (n, m) = (strip.queries.len(), strip.keys.len());
         let independent = matches!(task.factorisation, Factorisation::PerEdge);
-        let mut scores = TileMut::new(&mut self.scores, n, m, m);
+        let mut scores = TileMut::new(&mut self.scores, n, m, STRIDE);
         let mut weights = (!self.weights.is_empty() && coverage != Coverage::Free)
-            .then(|| TileMut::new(&mut self.weights, n, m, m));
+            .then(|| TileMut::new(&mut self.weights, n, m, STRIDE));
         task.scorer.fill(
             strip,
             coverage,
@@ -158,7 +158,7 @@ impl<T: Real> Scratch<T> {
             dot_rows(set, posterior, weights.as_tile(), &mut factors.log_weight[rows.clone()]);
         }
         if task.kept.distance {
-            let mut distance = TileMut::new(&mut self.other, n, m, m);
+            let mut distance = TileMut::new(&mut self.other, n, m, STRIDE);
             fill_distance(strip, distance.reborrow());
             dot_rows(set, posterior, distance.as_tile(), &mut totals.distance[rows.clone()]);
         }
@@ -262,7 +262,7 @@ fn fold_weights<T: Real>(
             }
         }
         (Some(weights), false) => {
-            let mut copy = TileMut::new(buffer, rows, columns, columns);
+            let mut copy = TileMut::new(buffer, rows, columns, STRIDE);
             for r in 0..rows {
                 copy.row_mut(r).copy_from_slice(weights.row(r));
             }

@@ -1,9 +1,9 @@
 //! Cross-entropy between two posteriors of one structure.
 
-use marginals_kernels::{Real, TileMut};
+use marginals_kernels::{Aligned, Real, TileMut};
 use ndarray::s;
 
-use super::{KEY_BLOCK, QUERY_BLOCK, heads, second_pass};
+use super::{QUERY_BLOCK, STRIDE, heads, second_pass};
 use crate::Posterior;
 use crate::model::{self, structure::Factorisation};
 use crate::potential::{Features, Place};
@@ -29,12 +29,12 @@ pub(crate) fn cross_entropy<T: Real>(
         let q = other.q.slice(s![batch, head, queries.clone(), ..]);
         let q = Features::new(other.potential.query_features(place, q), queries.start);
         let other_keys = &prepared[batch * shape.key_heads + shape.key_head(head)];
-        let mut buffer = vec![T::zero(); QUERY_BLOCK * KEY_BLOCK];
+        let mut buffer = Aligned::zeros(QUERY_BLOCK * STRIDE);
         let (run, keys) = (queries.clone(), 0..shape.keys);
         let place = (batch, head);
         second_pass::visit(posterior, log_partition, head_keys, place, run, keys, |block, p| {
             let (n, m) = (block.queries.len(), block.keys.len());
-            let mut scores = TileMut::new(&mut buffer, n, m, m);
+            let mut scores = TileMut::new(&mut buffer, n, m, STRIDE);
             match other.prior.coverage(block) {
                 Coverage::Empty => {
                     (0..n).for_each(|r| scores.row_mut(r).fill(T::neg_infinity()));

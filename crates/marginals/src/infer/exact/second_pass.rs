@@ -3,14 +3,14 @@
 use std::ops::Range;
 
 use marginals_kernels::{
-    InstructionSet, Real, TileMut, dot_rows, exp_columns, exp_rows, logistic_rows,
+    Aligned, InstructionSet, Real, TileMut, dot_rows, exp_columns, exp_rows, logistic_rows,
 };
 use ndarray::s;
 use rayon::prelude::*;
 
 use super::forward::draw;
 use super::heads::{self, HeadKeys};
-use super::{KEY_BLOCK, QUERY_BLOCK, TASKS, blocks, split};
+use super::{KEY_BLOCK, QUERY_BLOCK, STRIDE, TASKS, blocks, split};
 use crate::model::structure::Factorisation;
 use crate::potential::{Features, Place};
 use crate::prior::Coverage;
@@ -34,7 +34,7 @@ pub(super) fn visit<T: Real>(
     let q = posterior.q.slice(s![batch, head, queries.clone(), ..]);
     let q = Features::new(posterior.potential.query_features(place, q), queries.start);
     let scorer = posterior.scorer();
-    let mut buffer = vec![T::zero(); QUERY_BLOCK * KEY_BLOCK];
+    let mut buffer = Aligned::zeros(QUERY_BLOCK * STRIDE);
     for first in queries.clone().step_by(QUERY_BLOCK) {
         let queries = first..(first + QUERY_BLOCK).min(queries.end);
         let block = |keys| Block {
@@ -52,7 +52,7 @@ pub(super) fn visit<T: Real>(
                 continue;
             }
             let (n, m) = (block.queries.len(), block.keys.len());
-            let mut tile = TileMut::new(&mut buffer, n, m, m);
+            let mut tile = TileMut::new(&mut buffer, n, m, STRIDE);
             let features = (&q, &head_keys.features);
             scorer.fill(&block, coverage, features, tile.reborrow(), None, None);
             match posterior.factorisation {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use marginals_kernels::{
-    InstructionSet, Panels, Real, Store, Strided, TileMut, gemm, softmax_backward,
+    Aligned, InstructionSet, Panels, Real, Store, Strided, TileMut, gemm, softmax_backward,
 };
 use ndarray::{Array2, ArrayView2, s};
 
@@ -20,6 +20,8 @@ use crate::{Block, Error, tensor};
 const QUERY_BLOCK: usize = 96;
 /// See [`QUERY_BLOCK`].
 const KEY_BLOCK: usize = 256;
+/// Elements from one row of a tile to the next; see the forward pass's.
+const STRIDE: usize = KEY_BLOCK + 16;
 
 /// One key head over a range of keys, collecting the gradients of its keys and values.
 pub(super) struct HeadBackward<'a, 't, 'p, T: Real> {
@@ -33,11 +35,11 @@ pub(super) struct HeadBackward<'a, 't, 'p, T: Real> {
     dv: Vec<T>,
     /// Σ p · (coefficient of v²), row after row.
     d_square: Vec<T>,
-    scores: Vec<T>,
-    quantity: Vec<T>,
-    weights: Vec<T>,
-    log_potential: Vec<T>,
-    other: Vec<T>,
+    scores: Aligned<T>,
+    quantity: Aligned<T>,
+    weights: Aligned<T>,
+    log_potential: Aligned<T>,
+    other: Aligned<T>,
 }
 
 impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
@@ -61,7 +63,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             Values { across: across(&rows), squares, rows }
         });
         let width = values.as_ref().map_or(0, |v| v.rows.ncols());
-        let tile = |wanted: bool| vec![T::zero(); if wanted { QUERY_BLOCK * KEY_BLOCK } else { 0 }];
+        let tile = |wanted: bool| Aligned::zeros(if wanted { QUERY_BLOCK * STRIDE } else { 0 });
         let reads_weights = task.reads_weights();
         Self {
             dk: vec![T::zero(); keys.len() * features.depth()],
@@ -178,16 +180,16 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         let coefficients = &self.task.coefficients;
         let has_weights = !self.weights.is_empty();
         if has_weights {
-            self.weights[..n * m].fill(T::zero());
+            self.weights.fill(T::zero());
         }
-        let weights = has_weights.then(|| TileMut::new(&mut self.weights, n, m, m));
+        let weights = has_weights.then(|| TileMut::new(&mut self.weights, n, m, STRIDE));
         let copy = (!self.log_potential.is_empty())
-            .then(|| TileMut::new(&mut self.log_potential, n, m, m));
-        let scores = TileMut::new(&mut self.scores, n, m, m);
+            .then(|| TileMut::new(&mut self.log_potential, n, m, STRIDE));
+        let scores = TileMut::new(&mut self.scores, n, m, STRIDE);
         let scorer = self.task.posterior.scorer();
         scorer.fill(block, coverage, (q, &self.features), scores, weights, copy);
 
-        let mut f = TileMut::new(&mut self.quantity, n, m, m);
+        let mut f = TileMut::new(&mut self.quantity, n, m, STRIDE);
         let run = block.keys.start - self.keys.start..block.keys.end - self.keys.start;
         let width = upstream.width;
         let product = |rows: &[T], panels: &Panels<T>, store, into: TileMut<'_, T>| {
@@ -217,7 +219,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             }
         }
         if !coefficients.distance.is_empty() {
-            let mut distance = TileMut::new(&mut self.other, n, m, m);
+            let mut distance = TileMut::new(&mut self.other, n, m, STRIDE);
             fill_distance(block, distance.reborrow());
             for (r, i) in block.queries.clone().enumerate() {
                 let g = coefficients.distance[upstream.first + i];
@@ -233,7 +235,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             }
         }
         if !coefficients.kl.is_empty() && has_weights {
-            let weights = TileMut::new(&mut self.weights, n, m, m);
+            let weights = TileMut::new(&mut self.weights, n, m, STRIDE);
             for (r, i) in block.queries.clone().enumerate() {
                 for ((c, f), &w) in f.row_mut(r).iter_mut().enumerate().zip(weights.row(r)) {
                     // An impossible edge has no mass for its infinite weight to act on.
@@ -248,7 +250,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         if let (Some((rows, _)), Some(Values { squares: Some(squares), .. }), false) =
             (&upstream.second, &self.values, per_query)
         {
-            product(rows, squares, Store::Overwrite, TileMut::new(&mut self.other, n, m, m));
+            product(rows, squares, Store::Overwrite, TileMut::new(&mut self.other, n, m, STRIDE));
         }
     }
 
@@ -269,7 +271,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
 
     /// f with every term, of one edge (not where queries choose: there the kernel does it).
     fn full_f(&self, block: &Block, (r, i): (usize, usize), c: usize, (p, log_p): (T, T)) -> T {
-        let at = r * block.keys.len() + c;
+        let at = r * STRIDE + c;
         let coefficients = &self.task.coefficients;
         let mut f = self.quantity[at];
         if !coefficients.second.is_empty() {
@@ -297,7 +299,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             self.fill(block, *coverage, q, upstream);
             for (r, i) in block.queries.clone().enumerate() {
                 for (c, centre) in centre.iter_mut().enumerate() {
-                    let score = self.scores[r * keys.len() + c];
+                    let score = self.scores[r * STRIDE + c];
                     let (p, log_p) = self.log_p(block, i, c, score);
                     if p != T::zero() {
                         *centre += p * self.full_f(block, (r, i), c, (p, log_p));
@@ -316,8 +318,8 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             let rows = upstream.first + block.queries.start..upstream.first + block.queries.end;
             softmax_backward(
                 InstructionSet::detect(),
-                TileMut::new(&mut self.scores, n, m, m),
-                TileMut::new(&mut self.quantity, n, m, m),
+                TileMut::new(&mut self.scores, n, m, STRIDE),
+                TileMut::new(&mut self.quantity, n, m, STRIDE),
                 &self.task.log_partition[rows.clone()],
                 coefficients.log_p.get(rows.clone()).filter(|list| !list.is_empty()),
                 &coefficients.centre[rows],
@@ -326,7 +328,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         }
         for (r, i) in block.queries.clone().enumerate() {
             for (c, &centre) in (0..m).zip(centre.iter().chain(std::iter::repeat(&T::zero()))) {
-                let at = r * m + c;
+                let at = r * STRIDE + c;
                 let score = self.scores[at];
                 let (p, log_p) = self.log_p(block, i, c, score);
                 let factor = self.task.factor(block, i, c);
@@ -373,26 +375,26 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         }
         if let Some((_, panels)) = &upstream.mean {
             let into = TileMut::new(&mut self.dv[span.clone()], m, width, width);
-            let p = transposed(&self.quantity[..n * m], m);
+            let p = transposed(&self.quantity);
             gemm(set, Store::Add, p, panels, block.queries.clone(), 0..width, into);
         }
         if let Some((_, panels)) = &upstream.second {
             if !self.task.per_query() {
-                self.quantity[..n * m].iter_mut().for_each(|p| *p *= T::one() - *p);
+                self.quantity[..n * STRIDE].iter_mut().for_each(|p| *p *= T::one() - *p);
             }
             let into = TileMut::new(&mut self.d_square[span], m, width, width);
-            let p = transposed(&self.quantity[..n * m], m);
+            let p = transposed(&self.quantity);
             gemm(set, Store::Add, p, panels, block.queries.clone(), 0..width, into);
         }
         let depth = self.features.depth();
         let values = (!self.log_potential.is_empty())
-            .then(|| TileMut::new(&mut self.log_potential, n, m, m));
+            .then(|| TileMut::new(&mut self.log_potential, n, m, STRIDE));
         self.task.posterior.potential.backward(
             block,
             q,
             &self.features,
             values.as_ref().map(TileMut::as_tile),
-            TileMut::new(&mut self.scores, n, m, m),
+            TileMut::new(&mut self.scores, n, m, STRIDE),
             &mut FeatureGradient {
                 q: &mut dq[block.queries.start * depth..block.queries.end * depth],
                 k: &mut self.dk[run.start * depth..run.end * depth],
@@ -406,11 +408,11 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         let (n, m) = (block.queries.len(), block.keys.len());
         let coefficients = &self.task.coefficients;
         let gradient = if coefficients.prior.is_empty() {
-            TileMut::new(&mut self.scores, n, m, m)
+            TileMut::new(&mut self.scores, n, m, STRIDE)
         } else {
             for (r, i) in block.queries.clone().enumerate() {
                 for c in 0..m {
-                    let at = r * m + c;
+                    let at = r * STRIDE + c;
                     let factor = self.task.factor(block, i, c);
                     let w = self.weights[at];
                     let normaliser = match self.task.posterior.factorisation {
@@ -428,15 +430,15 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                     self.other[at] = g;
                 }
             }
-            TileMut::new(&mut self.other, n, m, m)
+            TileMut::new(&mut self.other, n, m, STRIDE)
         };
         self.task.posterior.prior.accumulate_gradient(block, gradient.as_tile(), prior);
     }
 }
 
-/// A tile with `columns` columns, read as its transpose.
-fn transposed<T>(data: &[T], columns: usize) -> Strided<'_, T> {
-    Strided { data, row_stride: 1, depth_stride: columns }
+/// A tile, read as its transpose.
+fn transposed<T>(data: &[T]) -> Strided<'_, T> {
+    Strided { data, row_stride: 1, depth_stride: STRIDE }
 }
 
 /// Values of a run of keys: themselves, and with their squares packed across, for f.
