@@ -20,7 +20,7 @@ pub struct Inputs {
     pub v: Array4<f32>,
     /// ∂loss/∂mean, [1, H, N, D].
     pub upstream: Array4<f32>,
-    /// ALiBi's slopes, [H].
+    /// ALiBi's slopes, one per head.
     pub slopes: Array1<f32>,
     /// A learned bias per head, [1, H, N, M]; empty where the work has none.
     pub bias: Array4<f32>,
