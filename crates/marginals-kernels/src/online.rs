@@ -86,7 +86,11 @@ impl<T: Real, const SCORE: bool> Kernel<T> for Rows<'_, T, SCORE> {
             for i in 0..here {
                 let at = first + i;
                 let base = if max[at] == T::neg_infinity() { T::zero() } else { max[at] };
-                let (total, moment) = exponentials::<S, SCORE>(simd, tile.row_mut(at), base);
+                let row = tile.row_mut(at);
+                let (total, moment) = match S::INTERLEAVED {
+                    4 => exponentials::<S, SCORE, 4>(simd, row, base),
+                    _ => exponentials::<S, SCORE, 2>(simd, row, base),
+                };
                 let before = sum[at];
                 sum[at] = before * factor[i] + total;
                 rescale[at] = factor[i];
@@ -129,25 +133,26 @@ fn clamp<S: Simd>(simd: S, row: &mut [S::Element]) {
     }
 }
 
-/// θ ← e = exp(θ − base); returns Σ e and, if wanted, Σ e (θ − base).
+/// θ ← e = exp(θ − base); returns Σ e and, if wanted, Σ e (θ − base). `N` vectors
+/// at a time, as many as the registers hold.
 #[inline(always)]
-fn exponentials<S: Simd, const SCORE: bool>(
+fn exponentials<S: Simd, const SCORE: bool, const N: usize>(
     simd: S,
     row: &mut [S::Element],
     base: S::Element,
 ) -> (S::Element, S::Element) {
     let nothing = simd.splat(zero::<S>());
     let base = simd.splat(base);
-    let mut total = [nothing; 4];
-    let mut moment = [nothing; 4];
-    let mut blocks = row.chunks_exact_mut(4 * S::LANES);
+    let mut total = [nothing; N];
+    let mut moment = [nothing; N];
+    let mut blocks = row.chunks_exact_mut(N * S::LANES);
     for block in &mut blocks {
-        let mut shifted = [nothing; 4];
-        for k in 0..4 {
+        let mut shifted = [nothing; N];
+        for k in 0..N {
             shifted[k] = simd.sub(simd.read(&block[k * S::LANES..], nothing), base);
         }
         let (e, possible) = exp_block(simd, shifted);
-        for k in 0..4 {
+        for k in 0..N {
             simd.write(&mut block[k * S::LANES..], e[k]);
             total[k] = simd.add(total[k], e[k]);
             if SCORE {
@@ -167,9 +172,11 @@ fn exponentials<S: Simd, const SCORE: bool>(
             moment[0] = simd.select(possible, simd.mul_add(e, shifted, moment[0]), moment[0]);
         }
     }
-    let sum =
-        |x: [S::Vector; 4]| simd.reduce_add(simd.add(simd.add(x[0], x[1]), simd.add(x[2], x[3])));
-    (sum(total), if SCORE { sum(moment) } else { zero::<S>() })
+    for k in 1..N {
+        total[0] = simd.add(total[0], total[k]);
+        moment[0] = simd.add(moment[0], moment[k]);
+    }
+    (simd.reduce_add(total[0]), if SCORE { simd.reduce_add(moment[0]) } else { zero::<S>() })
 }
 
 /// Running log-sum-exp of the columns of a strip, one entry per column of the tile.
@@ -224,20 +231,7 @@ impl<T: Real> Kernel<T> for Columns<'_, T> {
             let base = simd.select(simd.equal(new, lowest), nothing, new);
             let mut total = simd.read(sum, nothing);
             total = simd.mul(total, exp(simd, simd.sub(old, base)));
-            let mut i = 0;
-            while i + 4 <= tile.rows {
-                let mut x = [lowest; 4];
-                for k in 0..4 {
-                    let score = simd.read(&tile.row(i + k)[first..][..width], lowest);
-                    x[k] = simd.sub(simd.min(highest, score), base);
-                }
-                let (e, _) = exp_block(simd, x);
-                for k in 0..4 {
-                    total = simd.add(total, e[k]);
-                }
-                i += 4;
-            }
-            for i in i..tile.rows {
+            for i in 0..tile.rows {
                 let score = simd.read(&tile.row(i)[first..][..width], lowest);
                 total = simd.add(total, exp(simd, simd.sub(simd.min(highest, score), base)));
             }

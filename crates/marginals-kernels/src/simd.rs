@@ -29,6 +29,9 @@ pub trait Simd: Copy {
     type Mask: Copy;
     /// Elements per vector.
     const LANES: usize;
+    /// Exponentials to interleave, 2 or 4: enough to keep the multipliers busy, few enough for the
+    /// registers.
+    const INTERLEAVED: usize;
     /// Rows of the register tile of the matrix product.
     const TILE_ROWS: usize;
 

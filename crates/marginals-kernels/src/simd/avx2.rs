@@ -101,6 +101,7 @@ macro_rules! implement {
             type Vector = $vector;
             type Mask = $vector;
             const LANES: usize = $lanes;
+            const INTERLEAVED: usize = 2;
             // 6 × 2 accumulators, two vectors of b and one of a: 15 of 16 registers.
             const TILE_ROWS: usize = 6;
 

@@ -111,6 +111,7 @@ macro_rules! implement {
             type Vector = $vector;
             type Mask = $mask;
             const LANES: usize = $lanes;
+            const INTERLEAVED: usize = 4;
             // 12 × 2 accumulators, two vectors of b and one of a: 27 of 32 registers, and enough
             // independent chains to cover the latency of the multiply-add twice over.
             const TILE_ROWS: usize = 12;

@@ -25,6 +25,7 @@ impl<T: Real, const N: usize> Simd for Plain<T, N> {
     type Vector = [T; N];
     type Mask = [bool; N];
     const LANES: usize = N;
+    const INTERLEAVED: usize = 4;
     const TILE_ROWS: usize = 4;
 
     #[inline(never)]
