@@ -4,7 +4,7 @@
 //! Richardson extrapolation over h, h/2, h/4, … removes one power after another (Ridders, Advances
 //! in Engineering Software 4(2), 1982). The estimate kept is the one whose neighbours in the tableau
 //! agree best, and their disagreement is its error, or the rounding of f over the step where that is
-//! larger.
+//! larger; f is taken to be a sum of terms of order 1 or of its own size.
 
 /// A derivative and an estimate of how far off it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,7 +18,7 @@ pub struct Derivative {
 /// Rows of the tableau: the last step is 2⁻⁷ of the first.
 const LEVELS: usize = 8;
 
-/// When an extrapolation is worse than this (relative to the derivative or to 1) a smaller first
+/// When an extrapolation is worse than this (relative to the derivative or to 0.1) a smaller first
 /// step is tried: a kink or a pole lies within reach of the present one.
 const GOOD: f64 = 1e-9;
 
@@ -30,7 +30,7 @@ fn derivative(mut f: impl FnMut(f64) -> f64, first: f64) -> Derivative {
         if found.error < best.error || best.value.is_nan() {
             best = found;
         }
-        if best.error <= GOOD * best.value.abs().max(1e-3) {
+        if best.error <= GOOD * best.value.abs().max(0.1) {
             break;
         }
     }
@@ -43,7 +43,7 @@ fn ridders(f: &mut impl FnMut(f64) -> f64, first: f64) -> Derivative {
     for level in 0..LEVELS {
         let h = first * 0.5f64.powi(level as i32);
         let (above, below) = (f(h), f(-h));
-        let rounding = f64::EPSILON * above.abs().max(below.abs()) / h;
+        let rounding = f64::EPSILON * above.abs().max(below.abs()).max(1.0) / h;
         let mut row = vec![(above - below) / (2.0 * h)];
         if level == 0 {
             best.value = row[0];

@@ -159,9 +159,10 @@ impl<T: NdFloat> Answers<T> {
     pub(crate) fn average(&mut self) {
         for i in 0..self.marginals.nrows() {
             let edges = self.marginals.row(i).sum();
-            let inverse = if edges > T::zero() { T::one() / edges } else { T::zero() };
-            self.mean.row_mut(i).mapv_inplace(|x| x * inverse);
-            self.value_variance.row_mut(i).mapv_inplace(|x| x * inverse * inverse);
+            // Divided twice: the square of a small number of edges is 0 long before the number is.
+            let divide = |x: T| if edges > T::zero() { x / edges } else { T::zero() };
+            self.mean.row_mut(i).mapv_inplace(divide);
+            self.value_variance.row_mut(i).mapv_inplace(|x| divide(divide(x)));
         }
     }
 }

@@ -39,14 +39,14 @@ impl<'v, T: Real, E: Element<Real = T>> Question<'v, T> for Mean<'v, E> {
 fn average<T: Real>(gathered: Vec<T>, pass: &Pass<'_, '_, '_, T>) -> Array4<T> {
     let mut mean = pass.by_query(gathered);
     if pass.posterior.value == Value::Average {
-        divide_by_mass(&mut mean, &pass.summary.mass, |m| m);
+        divide_by_mass(&mut mean, &pass.summary.mass);
     }
     mean
 }
 
-/// Divides every row by a function of its mass; rows without mass are 0.
-pub(super) fn divide_by_mass<T: Real>(rows: &mut Array4<T>, mass: &[T], by: impl Fn(T) -> T) {
+/// Div/// Divides every row by its mass; rows without mass are 0.
+pub(super) fn divide_by_mass<T: Real>(rows: &mut Array4<T>, mass: &[T]) {
     for (mut row, &m) in rows.rows_mut().into_iter().zip(mass) {
-        row.mapv_inplace(|x| if m == T::zero() { m } else { x / by(m) });
+        row.mapv_inplace(|x| if m == T::zero() { m } else { x / m });
     }
 }

@@ -38,7 +38,9 @@ impl<'v, T: Real, E: Element<Real = T>> Question<'v, T> for ValueVariance<'v, E>
             }
         }
         if pass.posterior.value == Value::Average {
-            divide_by_mass(&mut variance, &pass.summary.mass, |m| m * m);
+            // Twice: the square of a small mass is 0 long before the mass is.
+            divide_by_mass(&mut variance, &pass.summary.mass);
+            divide_by_mass(&mut variance, &pass.summary.mass);
         }
         Ok(variance)
     }

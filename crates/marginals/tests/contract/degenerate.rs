@@ -11,7 +11,7 @@ use marginals::structure::{
     EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, Factorisation, Independent,
     Structure,
 };
-use marginals::{Error, Model, Parameter, Shape};
+use marginals::{Error, Model, Parameter, Shape, Value};
 use marginals_testkit::generate::Random;
 use ndarray::{Array3, Array4};
 
@@ -224,4 +224,26 @@ fn overflowing_scores_are_not_nan() {
             assert!((entropy[[0, 0, 0]] - 2f64.ln()).abs() < 1e-12);
         }
     }
+}
+
+/// A query that wins almost nothing of any key: its average is still that of its keys, although the
+/// square of its mass is 0 in `f32`.
+#[test]
+fn averages_over_little_mass() {
+    let q = Array4::from_shape_vec((1, 1, 2, 1), vec![0.0f32, -60.0]).expect("2 numbers");
+    let k = Array4::from_elem((1, 1, 3, 1), 1.0f32);
+    let v = Array4::from_shape_fn((1, 1, 3, 1), |(.., j, _)| 1.0 + j as f32);
+    let model = Model::new(EachKeyPicksOne, Uniform, Dot::new(1.0)).with_value(Value::Average);
+    let posterior = model.posterior(q.view(), k.view()).expect("a posterior");
+    let pass = posterior.pass(&(Mean(v.view()), ValueVariance(v.view()))).expect("a pass");
+    let (mean, variance) =
+        pass.answer(&(Mean(v.view()), ValueVariance(v.view()))).expect("answers");
+    assert!((mean[[0, 0, 1, 0]] - 2.0).abs() < 1e-5, "{mean}");
+    // Σ p (1 − p) v² / (Σ p)² with p = e^−60 each: (1 + 4 + 9) / 9 · e^60.
+    let exact = 14.0 / 9.0 * 60f64.exp();
+    assert!((f64::from(variance[[0, 0, 1, 0]]) / exact - 1.0).abs() < 1e-4, "{variance}");
+    let ones = Array4::ones(mean.dim());
+    let upstream = Upstream { mean: Some(ones.view()), ..Upstream::default() };
+    let gradients = pass.backward(&upstream).expect("gradients");
+    assert!(gradients.q.iter().chain(&gradients.k).all(|g| g.is_finite()));
 }

@@ -3,6 +3,8 @@
 //! The loss is a random linear functional of a random set of answers; it is evaluated by the testkit
 //! alone, so the library's forward pass plays no part in what its backward pass is compared with.
 
+use std::cell::Cell;
+
 use marginals::infer::exact::Upstream;
 use marginals::question::{Mean, ValueVariance};
 use marginals_testkit::finite_difference::{Derivative, along, gradient_at};
@@ -150,12 +152,36 @@ fn gradients(case: &mut Case, loss: &Loss) -> Result<Vec<(String, Variable, Vec<
     Ok(out)
 }
 
-/// Compares one number with its finite difference; `scale` is the size of the tensor's gradient.
-fn agrees(name: &str, found: f64, expected: Derivative, scale: f64) -> Result<(), String> {
-    let allowed = TOLERANCE * scale.max(expected.value.abs()) + 4.0 * expected.error + 1e-11;
-    if expected.error > TOLERANCE * scale.max(0.1) {
-        return Err(format!("{name}: finite differences do not settle: {expected:?}"));
+/// How many numbers were compared, and at how many the differences did not settle (beside a kink, or
+/// where an average divides by almost nothing).
+#[derive(Default)]
+struct Tally {
+    compared: Cell<u32>,
+    unsettled: Cell<u32>,
+}
+
+impl Tally {
+    fn assert_settled(&self) {
+        let (compared, unsettled) = (self.compared.get(), self.unsettled.get());
+        assert!(unsettled * 500 <= compared, "{unsettled} of {compared} differences do not settle");
     }
+}
+
+/// Compares one number with its finite difference; `scale` is the size of the tensor's gradient.
+fn agrees(
+    name: &str,
+    found: f64,
+    expected: Derivative,
+    scale: f64,
+    tally: &Tally,
+) -> Result<(), String> {
+    tally.compared.update(|n| n + 1);
+    if expected.error > TOLERANCE * scale.max(0.1) {
+        tally.unsettled.update(|n| n + 1);
+        return Ok(());
+    }
+    // Losses are of order 1 and more; a slope below 1e-4 of the tolerance is none.
+    let allowed = TOLERANCE * scale.max(expected.value.abs()).max(1e-4) + 4.0 * expected.error;
     // Written so that NaN fails.
     if (found - expected.value).abs() <= allowed {
         return Ok(());
@@ -166,7 +192,7 @@ fn agrees(name: &str, found: f64, expected: Derivative, scale: f64) -> Result<()
     ))
 }
 
-fn check(recipe: &Recipe, entries: usize) -> Result<(), String> {
+fn check(recipe: &Recipe, entries: usize, tally: &Tally) -> Result<(), String> {
     let mut case = recipe.build();
     let mut random = Random::new(recipe.seed ^ 0x5eed);
     let loss = Loss::draw(recipe, &mut random);
@@ -187,14 +213,14 @@ fn check(recipe: &Recipe, entries: usize) -> Result<(), String> {
         };
         let slopes = gradient_at(&x, chosen.iter().copied(), &mut loss_at);
         for (&entry, &slope) in chosen.iter().zip(&slopes) {
-            agrees(&format!("{name}[{entry}]"), found[entry], slope, scale)?;
+            agrees(&format!("{name}[{entry}]"), found[entry], slope, scale, tally)?;
         }
         let direction: Vec<f64> =
             x.iter().map(|x| if x.is_finite() { random.normal() } else { 0.0 }).collect();
         let slope = along(&x, &direction, &mut loss_at);
         let sum: f64 = found.iter().zip(&direction).map(|(g, d)| g * d).sum();
         let root = (x.len() as f64).sqrt();
-        agrees(&format!("{name} along a direction"), sum, slope, scale * root)?;
+        agrees(&format!("{name} along a direction"), sum, slope, scale * root, tally)?;
         for (g, x) in found.iter().zip(&x) {
             if x.is_infinite() && *g != 0.0 {
                 return Err(format!("gradient of an impossible {name} is {g}"));
@@ -218,10 +244,12 @@ fn agree_with_finite_differences(structure: Structure) {
         depths: vec![1, 2, 3],
         ..Pantry::tiny(structure)
     };
+    let tally = Tally::default();
     for_recipes(CASES, &pantry, |recipe| match smooth(recipe) {
-        true => check(recipe, ENTRIES),
+        true => check(recipe, ENTRIES, &tally),
         false => Ok(()),
     });
+    tally.assert_settled();
 }
 
 #[test]
@@ -255,7 +283,9 @@ fn sizes_around_tile_edges() {
             batches: 1,
             ..Pantry::tiny(structure)
         };
-        for_recipes(5, &pantry, |recipe| check(recipe, 1));
+        let tally = Tally::default();
+        for_recipes(5, &pantry, |recipe| check(recipe, 1, &tally));
+        tally.assert_settled();
     }
 }
 

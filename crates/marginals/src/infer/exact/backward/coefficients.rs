@@ -120,7 +120,8 @@ impl<T: Real> Coefficients<T> {
                             true => summary.second[c] - summary.mean[c] * summary.mean[c],
                             false => summary.second[c],
                         };
-                        *g /= m * m;
+                        // The square of a small mass is 0 long before the mass is.
+                        *g = *g / m / m;
                         *through -= (*g + *g) * variance / m;
                     }
                 }
