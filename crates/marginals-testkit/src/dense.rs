@@ -1,7 +1,7 @@
 //! The textbook formulas on the full N×M matrix, for sizes beyond enumeration.
 //!
 //! Written for reading: softmax with the maximum subtracted, softplus, and the closed forms of
-//! exponential families (entropy = log Z − E[θ], KL = E[log ψ] − evidence), none of which
+//! exponential families (entropy = log Z − E\[θ\], KL = E\[log ψ\] − evidence), none of which
 //! [`crate::enumerate`] uses. Generic over the number type: in f32 it is the plain arithmetic that a
 //! streaming pass is compared with. O(N·M) memory, O(N·M·(d_v + log M)) time.
 

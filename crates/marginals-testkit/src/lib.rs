@@ -10,7 +10,7 @@
 //! - [`dense::answer`] uses the textbook formulas on the full N×M matrix, at any size and also in
 //!   f32, where it serves as "plain f32 arithmetic done the standard way".
 //!
-//! [`reference`] turns models (priors, potentials) and inputs (q, k, v) into heads, one scalar
+//! [`mod@reference`] turns models (priors, potentials) and inputs (q, k, v) into heads, one scalar
 //! formula per named part. [`finite_difference`] differentiates any of it, [`generate`] makes
 //! inputs that reach the awkward cases, [`compare`] says where two answers differ most and
 //! [`chi_square`] whether draws follow a distribution.

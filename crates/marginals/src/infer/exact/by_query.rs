@@ -315,7 +315,7 @@ fn fold_candidates<T: Real>(
             let draw = task.draw(strip.batch, strip.head, strip.queries.start + r, sample);
             let set = InstructionSet::detect();
             let so_far =
-                (best.index >= 0).then(|| Winner { value: best.score, key: best.index as usize });
+                (best.index >= 0).then_some(Winner { value: best.score, key: best.index as usize });
             if let Some(won) = gumbel_argmax(set, scores.row(r), strip.keys.start, draw, so_far) {
                 *best = Candidate { score: won.value, index: won.key as i64 };
             }

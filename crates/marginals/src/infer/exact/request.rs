@@ -10,7 +10,7 @@ pub struct Request<'a, T> {
     pub(crate) values: Option<CowArray<'a, T, Ix4>>,
     /// Where the caller keeps them, to recognise the same values given twice.
     source: Option<(usize, Vec<usize>)>,
-    /// E[v].
+    /// E\[v\].
     pub mean: bool,
     /// E over edges of v², for the variance.
     pub second_moment: bool,
