@@ -39,7 +39,7 @@ pub(super) fn statistics<T: Real>(
         keys,
         query_offset: task.shape.query_offset,
     };
-    let mut scratch = Scratch::new(task.reads_weights);
+    let mut scratch = Scratch::new(task.reads_weights, task.kept.weights || task.kept.distance);
     let strip_rows = InstructionSet::detect().strip_rows();
     let live = task.scorer.prior.live_keys(&block(queries.clone(), head_keys.keys.clone()));
     for keys in blocks(live, head_keys.keys.start, KEY_BLOCK) {
@@ -72,12 +72,12 @@ struct Scratch<T> {
 const NOT_RAISED: usize = usize::MAX;
 
 impl<T: Real> Scratch<T> {
-    fn new(weights: bool) -> Self {
-        let tile = || Aligned::zeros(STRIP * STRIDE);
+    fn new(weights: bool, other: bool) -> Self {
+        let tile = |wanted| Aligned::zeros(if wanted { STRIP * STRIDE } else { 0 });
         Self {
-            scores: tile(),
-            weights: if weights { tile() } else { Aligned::zeros(0) },
-            other: tile(),
+            scores: tile(true),
+            weights: tile(weights),
+            other: tile(other),
             part: Vec::new(),
             rescale: [T::one(); STRIP],
             raised: [NOT_RAISED; STRIP],

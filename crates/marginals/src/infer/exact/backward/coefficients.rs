@@ -61,11 +61,21 @@ pub(super) struct Coefficients<T> {
 }
 
 fn flat3<T: Real>(array: Option<ArrayView3<'_, T>>) -> Vec<T> {
-    array.map(|a| a.iter().copied().collect()).unwrap_or_default()
+    array
+        .map(|a| match a.to_slice() {
+            Some(slice) => slice.to_vec(),
+            None => a.iter().copied().collect(),
+        })
+        .unwrap_or_default()
 }
 
 fn flat4<T: Real>(array: Option<ArrayView4<'_, T>>) -> Vec<T> {
-    array.map(|a| a.iter().copied().collect()).unwrap_or_default()
+    array
+        .map(|a| match a.to_slice() {
+            Some(slice) => slice.to_vec(),
+            None => a.iter().copied().collect(),
+        })
+        .unwrap_or_default()
 }
 
 /// Entry of a vector that is empty when its question was not asked.
