@@ -176,7 +176,7 @@ impl Llama {
     /// # Panics
     /// If `position` lies outside `hidden`.
     pub fn next_token_log_probabilities(&self, hidden: &Tensor<2>, position: usize) -> Vec<f64> {
-        let last = hidden.clone().slice([position..position + 1]);
+        let last = hidden.clone().narrow(0, position, 1);
         let scores = match &self.head {
             Some(head) => head.forward(last),
             None => {

@@ -78,7 +78,7 @@ fn write_hugging_face(folder: &Path) {
             "lstrip": false, "rstrip": false, "normalized": false }],
         "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
             "use_regex": true },
-        "post_processor": null, "decoder": { "type": "ByteLevel" },
+        "post_processor": null, "decoder": null,
         "model": { "type": "BPE", "vocab": vocabulary, "merges": MERGES },
     });
     fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).unwrap();

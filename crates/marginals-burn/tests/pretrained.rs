@@ -71,6 +71,7 @@ fn minilm_embeds_sentences_as_the_reference_does() {
         let embedding = bert.embed(&tokens, &mut PosteriorMean).unwrap();
         let embedding: Vec<f64> = embedding.into_iter().map(f64::from).collect();
         let difference = largest_difference(&embedding, &sentence.embedding);
+        eprintln!("embedding of {:?}: off by {difference:e}", sentence.text);
         assert!(difference < 1e-5, "{}: {difference:e}", sentence.text);
     }
 }
@@ -116,6 +117,7 @@ fn smollm2_continues_prompts_as_the_reference_does() {
         assert_eq!(likeliest, prompt.next[0], "{}", prompt.text);
         let found: Vec<f64> = prompt.next.iter().map(|id| next[*id]).collect();
         let difference = largest_difference(&found, &prompt.log_probability);
+        eprintln!("log-probabilities after {:?}: off by {difference:e}", prompt.text);
         assert!(difference < 1e-2, "{}: {difference:e}", prompt.text);
     }
 }

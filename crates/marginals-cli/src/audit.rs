@@ -46,8 +46,8 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR", default_value = "audit")]
     out: PathBuf,
     /// Threads to use; without it, as many as there are cores
-    #[arg(long, value_name = "T")]
-    threads: Option<NonZeroUsize>,
+    #[arg(long, value_name = "T", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -69,6 +69,12 @@ enum Format {
 pub enum AuditError {
     #[error(transparent)]
     Model(#[from] ModelError),
+    #[error(
+        "there is nothing at `{}`; name a model folder or a GGUF file, or bring one with \
+         `cargo xtask fetch minilm`",
+        path.display()
+    )]
+    NoModel { path: PathBuf },
     #[error(transparent)]
     Write(#[from] WriteError),
     #[error(transparent)]
@@ -87,7 +93,7 @@ pub enum AuditError {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<(), AuditError> {
-    let threads = arguments.threads.map_or(0, NonZeroUsize::get);
+    let threads = arguments.threads.map_or(0, usize::from);
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()
@@ -96,6 +102,9 @@ pub fn run(arguments: &Arguments) -> Result<(), AuditError> {
 }
 
 fn audit(arguments: &Arguments) -> Result<(), AuditError> {
+    if !arguments.model.exists() {
+        return Err(AuditError::NoModel { path: arguments.model.clone() });
+    }
     let (source, text) = read_text(arguments.text.as_deref())?;
     output::prepare_folder(&arguments.out)?;
     let model = Pretrained::open(&arguments.model)?;

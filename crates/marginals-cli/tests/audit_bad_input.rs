@@ -59,7 +59,10 @@ fn says(message: &str, parts: &[&str]) {
 #[test]
 fn a_path_that_is_no_model() {
     let scene = Scene::new();
-    says(&scene.complaint_of(&scene.path("nothing"), &[]), &["cannot read", "nothing"]);
+    says(
+        &scene.complaint_of(&scene.path("nothing"), &[]),
+        &["there is nothing at", "cargo xtask fetch"],
+    );
     fs::create_dir(scene.path("empty")).unwrap();
     says(
         &scene.complaint_of(&scene.path("empty"), &[]),
@@ -83,10 +86,9 @@ fn damaged_weights() {
     let mut endless = whole.clone();
     endless[..8].copy_from_slice(&u64::MAX.to_le_bytes());
     says(&scene.complaint_with("model.safetensors", &endless), &["is damaged"]);
-    let text = String::from_utf8_lossy(&whole[8..200]).into_owned();
-    let shape = text.find("[12]").expect("a bias of 12");
+    let shape = whole.windows(4).position(|part| part == b"[12]").expect("a bias of 12");
     let mut lying = whole.clone();
-    lying[8 + shape..8 + shape + 4].copy_from_slice(b"[99]");
+    lying[shape..shape + 4].copy_from_slice(b"[99]");
     says(&scene.complaint_with("model.safetensors", &lying), &["is damaged"]);
 }
 
@@ -102,7 +104,7 @@ fn configurations_that_cannot_be() {
     says(&changed("num_attention_heads", json!(0)), &["`num_attention_heads` is 0"]);
     says(&changed("num_hidden_layers", json!(3)), &["encoder.layer.2", "missing"]);
     says(&changed("hidden_size", json!(16)), &["has shape", "asks for"]);
-    says(&changed("hidden_size", json!(u64::MAX)), &["has shape"]);
+    says(&changed("hidden_size", json!(1u64 << 62)), &["has shape"]);
     says(&changed("hidden_size", json!(-8)), &["config.json", "is damaged"]);
     says(&changed("hidden_act", json!("swish")), &["swish", "gelu"]);
     says(&changed("model_type", json!("mamba")), &["mamba", "`bert` and `llama`"]);

@@ -66,7 +66,7 @@ impl BertConfig {
         if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return Some(format!("`{name}` is 0"));
         }
-        if self.hidden_size % self.num_attention_heads != 0 {
+        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
             return Some(format!(
                 "`num_attention_heads` is {}, which does not divide `hidden_size`, {}",
                 self.num_attention_heads, self.hidden_size

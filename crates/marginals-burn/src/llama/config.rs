@@ -156,13 +156,13 @@ impl LlamaConfig {
         if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return Err(format!("the {name} is 0"));
         }
-        if self.heads % self.key_heads != 0 {
+        if !self.heads.is_multiple_of(self.key_heads) {
             return Err(format!(
                 "{} key heads do not divide {} query heads",
                 self.key_heads, self.heads
             ));
         }
-        if self.head_width % 2 != 0 {
+        if !self.head_width.is_multiple_of(2) {
             return Err(format!(
                 "heads are {} wide, and a rotary embedding needs pairs of coordinates",
                 self.head_width

@@ -106,6 +106,12 @@ pub fn violins(layers: &[Vec<HeadMeasures>]) -> String {
             y(share) + 3.5
         );
     }
+    let _ = write!(
+        svg,
+        r#"<text class="tick end" x="{:.1}" y="{:.1}">layer</text>"#,
+        LEFT - 8.0,
+        HEIGHT - 8.0
+    );
     let labelled: Vec<usize> = ticks(layers.len().div_ceil(4)).map(|tick| tick * 4).collect();
     for (layer, heads) in layers.iter().enumerate() {
         let mut counts = [0usize; HISTOGRAM_BINS];

@@ -98,7 +98,60 @@ fn colour(label: Label) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::document::{ModelSection, TextSection, TokenSection};
+    use super::super::measure::HISTOGRAM_BINS;
     use super::*;
+
+    fn head(label: Label, entropy: f64, samples: f64) -> HeadMeasures {
+        HeadMeasures {
+            entropy,
+            effective_keys: entropy.exp(),
+            kl: 0.25,
+            log_evidence: -12.5,
+            max_probability: 0.75,
+            first_token_mass: 0.125,
+            heaviest_key: 1,
+            heaviest_key_mass: 0.5,
+            expected_distance: 31.5,
+            previous_token_mass: 0.0625,
+            neighbour_mass: 0.375,
+            map_gap: 1.5,
+            value_variance: 1234.5,
+            samples_for_one_percent: samples,
+            entropy_quantiles: [0.0; 5],
+            entropy_share_histogram: [0; HISTOGRAM_BINS],
+            label,
+        }
+    }
+
+    #[test]
+    fn the_table_is_readable() {
+        let layers = [
+            vec![head(Label::Sink, 0.5, 40.0), head(Label::Diffuse, 5.5, 2.5e9)],
+            vec![head(Label::PreviousToken, f64::NAN, f64::INFINITY)],
+        ];
+        let token =
+            |piece: &str, start, end| TokenSection { id: 7, piece: piece.into(), start, end };
+        let model = ModelSection {
+            name: "small".into(),
+            family: "bert",
+            layers: 2,
+            heads: 2,
+            key_heads: 2,
+            context: 512,
+            visible: "all",
+        };
+        let text = TextSection {
+            source: "novel.txt".into(),
+            text: "It is".into(),
+            token_count: 2,
+            token_count_of_whole_text: 9,
+            tokens: vec![token("It", 0, 2), token("Ġis", 2, 5)],
+        };
+        let document = Document::new(model, text, &layers, &[]);
+        insta::assert_snapshot!(table(&document, &layers, Style::Plain));
+        assert!(table(&document, &layers, Style::Coloured).contains("\x1b[31msink"));
+    }
 
     #[test]
     fn numbers_keep_to_their_columns() {
