@@ -218,8 +218,10 @@ impl Results {
             }
             seen.push(&measurement.case);
             let of_case = || self.measurements.iter().filter(|m| m.case == measurement.case);
-            let shown =
-                of_case().find(|m| m.shape[2] == 4096).or(of_case().next_back()).unwrap_or(measurement);
+            let shown = of_case()
+                .find(|m| m.shape[2] == 4096)
+                .or(of_case().next_back())
+                .unwrap_or(measurement);
             for peer in &shown.peers {
                 let _ = write!(table, "| {} | {} | {} |", shown.title, shown.size(), peer.title);
                 for &count in &threads {

@@ -18,7 +18,7 @@ use tensors::{Inputs, Output};
 
 /// Answer questions about the posterior of given tensors.
 ///
-/// The input holds `q` [B,H,N,D], `k` [B,Hk,M,D], `v` [B,Hk,M,Dv] and whatever tensors the model
+/// The input holds `q [B,H,N,D]`, `k [B,Hk,M,D]`, `v [B,Hk,M,Dv]` and whatever tensors the model
 /// names; f64 tensors are computed in f64, all others in f32. Where it also holds `grad.mean`,
 /// `grad.entropy` and so on, the output holds the gradients with respect to everything.
 #[derive(Debug, Args)]
