@@ -135,7 +135,11 @@ fn double_precision(set: InstructionSet) {
     println!("  scores in f64            {:7.1} flops/cycle", flops / cycles);
     let cycles = cycles_per_call(|| {
         scores.fill(-1.0);
-        exp_rows(set, TileMut::new(&mut scores, rows, keys, keys), &q);
+        exp_rows(
+            set,
+            TileMut::new(&mut scores, rows, keys, keys),
+            LogPartition { max: &q, log_sum: &q },
+        );
     });
     println!("  exp_rows in f64          {:7.2} cycles per element", cycles / (rows * keys) as f64);
 }
@@ -161,8 +165,22 @@ fn row_kernels(set: InstructionSet) {
         };
     }
     measure!("copying only", std::hint::black_box(&mut tile));
-    measure!("exp_rows", exp_rows(set, TileMut::new(&mut tile, rows, keys, keys), &ones));
-    measure!("exp_columns", exp_columns(set, TileMut::new(&mut tile, rows, keys, keys), &ones));
+    measure!(
+        "exp_rows",
+        exp_rows(
+            set,
+            TileMut::new(&mut tile, rows, keys, keys),
+            LogPartition { max: &ones, log_sum: &ones }
+        )
+    );
+    measure!(
+        "exp_columns",
+        exp_columns(
+            set,
+            TileMut::new(&mut tile, rows, keys, keys),
+            LogPartition { max: &ones, log_sum: &ones }
+        )
+    );
     measure!("logistic_rows", {
         logistic_rows(set, TileMut::new(&mut tile, rows, keys, keys), &mut sums);
     });
@@ -182,7 +200,8 @@ fn row_kernels(set: InstructionSet) {
     measure!("softmax_backward", {
         let score = TileMut::new(&mut tile, rows, keys, keys);
         let quantity = TileMut::new(&mut other, rows, keys, keys);
-        softmax_backward(set, score, quantity, &ones, None, &ones);
+        let log_partition = LogPartition { max: &ones, log_sum: &ones };
+        softmax_backward(set, score, quantity, log_partition, None, &ones);
     });
     let draw = Draw { seed: 1, batch: 0, head: 0, query: 0, sample: 0 };
     let mut sample = 0;

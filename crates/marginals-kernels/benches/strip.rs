@@ -37,7 +37,8 @@ struct Head {
 
 struct Forward {
     output: Vec<f32>,
-    log_partition: Vec<f32>,
+    max: Vec<f32>,
+    log_sum: Vec<f32>,
     mean_score: Vec<f32>,
 }
 
@@ -102,7 +103,8 @@ fn forward(
     }
     Forward {
         output,
-        log_partition: max.iter().zip(&sum).map(|(m, s)| m + s.ln()).collect(),
+        log_sum: sum.iter().map(|s| s.ln()).collect(),
+        max: max.clone(),
         mean_score: (0..n).map(|i| max[i] + score[i] / sum[i]).collect(),
     }
 }
@@ -123,7 +125,7 @@ fn error(head: &Head, got: &Forward, want_score: bool) -> f64 {
                 (0..n).map(|j| (scores[j] - log_partition).exp() * f64::from(v[j * d + c])).sum();
             worst = worst.max((mean - f64::from(got.output[i * d + c])).abs());
         }
-        worst = worst.max((log_partition - f64::from(got.log_partition[i])).abs());
+        worst = worst.max((log_partition - f64::from(got.max[i] + got.log_sum[i])).abs());
         if want_score {
             let mean: f64 = scores.iter().map(|x| (x - log_partition).exp() * x).sum();
             worst = worst.max((mean - f64::from(got.mean_score[i])).abs());
@@ -181,7 +183,7 @@ fn backward(
                     set,
                     TileMut::new(score, rows, width, stride),
                     TileMut::new(quantity, rows, width, stride),
-                    &forward.log_partition[i..],
+                    LogPartition { max: &forward.max[i..], log_sum: &forward.log_sum[i..] },
                     None,
                     &centre[i..],
                 );
@@ -207,7 +209,7 @@ fn gradient_error(head: &Head, forward: &Forward, upstream: &[f32], got: &Gradie
     let dot = |a: &[f32], i: usize, b: &[f32], j: usize| -> f64 {
         (0..d).map(|c| f64::from(a[i * d + c]) * f64::from(b[j * d + c])).sum()
     };
-    let p = |i, j| (dot(q, i, k, j) - f64::from(forward.log_partition[i])).exp();
+    let p = |i, j| (dot(q, i, k, j) - f64::from(forward.max[i] + forward.log_sum[i])).exp();
     let centre: Vec<f64> = (0..n).map(|i| dot(upstream, i, &forward.output, i)).collect();
     let mut worst = 0f64;
     for x in (0..n).step_by(97) {

@@ -41,7 +41,7 @@ mod tile;
 mod unpacked;
 
 pub use aligned::Aligned;
-pub use exponential::{exp_columns, exp_rows, logistic_rows};
+pub use exponential::{LogPartition, exp_columns, exp_rows, logistic_rows};
 pub use gemm::{Store, Strided, gemm};
 pub use instruction_set::InstructionSet;
 pub use online::{OnlineColumns, OnlineRows, online_columns, online_rows};

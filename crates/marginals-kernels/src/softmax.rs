@@ -1,6 +1,6 @@
 //! Weighted sums over tiles, and the backward step of the softmax.
 
-use crate::exponential::Normaliser;
+use crate::exponential::{LogPartition, Normaliser};
 use crate::math::{exp_block, zero};
 use crate::simd::{Kernel, Simd, run};
 use crate::{InstructionSet, Real, Tile, TileMut};
@@ -136,10 +136,10 @@ impl<T: Real> Kernel<T> for DotColumns<'_, T> {
 /// The backward step of a row-normalised posterior on one tile.
 ///
 /// On entry `score` holds θ and `quantity` holds f, the upstream-weighted quantity averaged. With
-/// p = exp(θ − `log_partition[i]`) (0 on rows whose log-partition is −∞), on return
+/// p = exp(θ − log Z_i) (0 on rows whose log-partition is −∞), on return
 ///
 /// - `quantity` holds p, which weights the value gradient;
-/// - `score` holds p · (f + `score_weight[i]` · (θ − `log_partition[i]`) − `centre[i]`), which is
+/// - `score` holds p · (f + `score_weight[i]` · (θ − log Z_i) − `centre[i]`), which is
 ///   ∂L/∂θ when `centre[i]` is the posterior mean of what precedes it (less any upstream on the
 ///   log-partition itself).
 ///
@@ -149,13 +149,15 @@ pub fn softmax_backward<T: Real>(
     set: InstructionSet,
     score: TileMut<'_, T>,
     quantity: TileMut<'_, T>,
-    log_partition: &[T],
+    log_partition: LogPartition<'_, T>,
     score_weight: Option<&[T]>,
     centre: &[T],
 ) {
     let rows = score.rows;
     assert!(quantity.rows == rows && quantity.columns == score.columns, "shape of the quantity");
-    let (log_partition, centre) = (&log_partition[..rows], &centre[..rows]);
+    let LogPartition { max, log_sum } = log_partition;
+    let log_partition = LogPartition { max: &max[..rows], log_sum: &log_sum[..rows] };
+    let centre = &centre[..rows];
     match score_weight {
         Some(weight) => {
             let score_weight = &weight[..rows];
@@ -171,7 +173,7 @@ pub fn softmax_backward<T: Real>(
 struct Backward<'a, T, const WEIGHTED: bool> {
     score: TileMut<'a, T>,
     quantity: TileMut<'a, T>,
-    log_partition: &'a [T],
+    log_partition: LogPartition<'a, T>,
     score_weight: &'a [T],
     centre: &'a [T],
 }
@@ -186,13 +188,14 @@ impl<T: Real, const WEIGHTED: bool> Kernel<T> for Backward<'_, T, WEIGHTED> {
         let impossible = simd.splat(T::neg_infinity());
         for i in 0..score.rows {
             let (scores, quantities) = (score.row_mut(i), quantity.row_mut(i));
-            if log_partition[i] == T::neg_infinity() {
+            let (max, log_sum) = (log_partition.max[i], log_partition.log_sum[i]);
+            if max == T::neg_infinity() {
                 scores.fill(T::zero());
                 quantities.fill(T::zero());
                 continue;
             }
             let row = Row {
-                normaliser: Normaliser::of_row(simd, scores, log_partition[i]),
+                normaliser: Normaliser::of_row(simd, scores, max, log_sum),
                 weight: WEIGHTED.then(|| simd.splat(score_weight[i])),
                 centre: simd.splat(centre[i]),
             };
@@ -240,8 +243,7 @@ impl<V: Copy> Row<V> {
         let zero = simd.splat(zero::<S>());
         let mut log_p = score;
         for k in 0..N {
-            let score = simd.min(self.normaliser.ceiling, score[k]);
-            log_p[k] = simd.sub(score, self.normaliser.log_partition);
+            log_p[k] = self.normaliser.log_p(simd, score[k]);
         }
         let (p, possible) = exp_block(simd, log_p);
         let mut gradient = quantity;

@@ -13,7 +13,8 @@ fn ulps(got: f32, expected: f64) -> f64 {
 
 fn exponentials<T: Real>(set: InstructionSet, xs: &[T]) -> Vec<T> {
     let mut tile = xs.to_vec();
-    exp_rows(set, TileMut::new(&mut tile, 1, xs.len(), xs.len()), &[T::zero()]);
+    let log_partition = LogPartition { max: &[T::zero()], log_sum: &[T::zero()] };
+    exp_rows(set, TileMut::new(&mut tile, 1, xs.len(), xs.len()), log_partition);
     tile
 }
 

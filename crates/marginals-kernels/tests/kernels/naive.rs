@@ -46,14 +46,14 @@ pub fn online_row(row: &mut [f64], state: &mut Online) {
     };
 }
 
-/// exp(θ − log-partition).
-pub fn probability(score: f64, log_partition: f64) -> f64 {
+/// exp(θ − log Z), log Z = max + log Σ.
+pub fn probability(score: f64, max: f64, log_sum: f64) -> f64 {
     if score.is_nan() {
         score
-    } else if score == f64::NEG_INFINITY || log_partition == f64::NEG_INFINITY {
+    } else if score == f64::NEG_INFINITY || max == f64::NEG_INFINITY {
         0.0
     } else {
-        (score - log_partition).exp()
+        (score - max - log_sum).exp()
     }
 }
 
@@ -75,14 +75,14 @@ pub fn weighted(w: f64, x: f64) -> f64 {
 pub fn backward(
     score: f64,
     quantity: f64,
-    log_partition: f64,
+    (max, log_sum): (f64, f64),
     weight: Option<f64>,
     centre: f64,
 ) -> (f64, f64) {
-    if score == f64::NEG_INFINITY || log_partition == f64::NEG_INFINITY {
+    if score == f64::NEG_INFINITY || max == f64::NEG_INFINITY {
         return (0.0, 0.0);
     }
-    let log_p = score - log_partition;
+    let log_p = score - max - log_sum;
     let p = log_p.exp();
     let f = quantity - centre + weight.map_or(0.0, |w| w * log_p);
     (p, if p == 0.0 { 0.0 } else { p * f })

@@ -71,8 +71,9 @@ fn check_backward<T: Real>(
     let data: Vec<T> = scores(rows, stride, seed, 20.0, special);
     let quantity: Vec<T> = numbers(rows * other, seed + 1, 3.0);
     // Above every finite score, as a log-partition is.
-    let mut log_partition: Vec<T> = numbers(rows, seed + 2, 2.0);
-    for (i, x) in log_partition.iter_mut().enumerate() {
+    let log_sum: Vec<T> = numbers(rows, seed + 5, 1.0);
+    let mut max: Vec<T> = numbers(rows, seed + 2, 2.0);
+    for (i, x) in max.iter_mut().enumerate() {
         let row = &data[i * stride..][..columns];
         *x = if row.iter().all(|&x| x == T::neg_infinity()) {
             T::neg_infinity()
@@ -90,7 +91,7 @@ fn check_backward<T: Real>(
             set,
             TileMut::new(&mut score, rows, columns, stride),
             TileMut::new(&mut posterior, rows, columns, other),
-            &log_partition,
+            LogPartition { max: &max, log_sum: &log_sum },
             score_weight,
             &centre,
         );
@@ -100,7 +101,7 @@ fn check_backward<T: Real>(
                 let (p, gradient) = naive::backward(
                     truth[i * stride + j],
                     quantity[i * other + j].f64(),
-                    log_partition[i].f64(),
+                    (max[i].f64(), log_sum[i].f64()),
                     score_weight.map(|w| w[i].f64()),
                     centre[i].f64(),
                 );

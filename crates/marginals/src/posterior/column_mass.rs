@@ -22,7 +22,7 @@ impl<'v, T: Real> Question<'v, T> for ColumnMass {
     }
     fn answer(&self, pass: &Pass<'_, '_, 'v, T>) -> Result<Array3<T>, Error> {
         let shape = pass.posterior.shape();
-        let mass = exact::column_mass(pass.posterior, &pass.summary.log_partition);
+        let mass = exact::column_mass(pass.posterior, &pass.summary);
         let dimensions = (shape.batch, shape.heads, shape.keys);
         Ok(Array3::from_shape_vec(dimensions, mass).expect("one mass per key"))
     }

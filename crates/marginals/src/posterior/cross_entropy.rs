@@ -15,12 +15,7 @@ impl<T: Real> Posterior<'_, T> {
         self.check_comparable(other)?;
         let own = self.run(Request::default());
         let others = other.run(Request::default());
-        let entropy = exact::cross_entropy(
-            self,
-            &own.summary.log_partition,
-            other,
-            &others.summary.log_partition,
-        );
+        let entropy = exact::cross_entropy(self, &own.summary, other, &others.summary);
         Ok(own.by_factor(entropy))
     }
 

@@ -22,7 +22,7 @@ impl<'v, T: Real> Question<'v, T> for Marginals {
     }
     fn answer(&self, pass: &Pass<'_, '_, 'v, T>) -> Result<Array4<T>, Error> {
         let shape = pass.posterior.shape();
-        let all = exact::marginals(pass.posterior, &pass.summary.log_partition);
+        let all = exact::marginals(pass.posterior, &pass.summary);
         let dimensions = (shape.batch, shape.heads, shape.queries, shape.keys);
         Ok(Array4::from_shape_vec(dimensions, all).expect("one marginal per edge"))
     }

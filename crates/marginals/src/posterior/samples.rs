@@ -74,8 +74,7 @@ impl<'v, T: Real> Question<'v, T> for Samples {
         let shape = pass.posterior.shape();
         let (b, h, factors) = (shape.batch, shape.heads, pass.posterior.factor_count());
         if pass.posterior.factorisation == Factorisation::PerEdge {
-            let log_partition = &pass.summary.log_partition;
-            let bits = exact::draw_sets(pass.posterior, log_partition, self.count, self.seed);
+            let bits = exact::draw_sets(pass.posterior, &pass.summary, self.count, self.seed);
             let dimensions = (self.count, b, h, shape.queries, shape.keys);
             return Ok(Draws::Sets(
                 Array5::from_shape_vec(dimensions, bits).expect("one bit per edge and draw"),

@@ -21,7 +21,7 @@ use ndarray::{Array2, Array4, ArrayView2, ArrayView3, ArrayView4, ArrayViewMut4,
 use rayon::prelude::*;
 
 use super::request::Request;
-use super::summary::Summary;
+use super::summary::{Normalisers, Summary};
 use super::{TASKS, split};
 use crate::gradient::{Accumulator, Layout, ParameterGradient};
 use crate::model::structure::Factorisation;
@@ -94,7 +94,7 @@ impl<T: Real> Gradients<T> {
 /// What every task of one backward pass shares.
 struct Task<'a, 'p, T: Real> {
     posterior: &'a Posterior<'p, T>,
-    log_partition: &'a [T],
+    normalisers: &'a Normalisers<T>,
     prior_log_partition: &'a [T],
     values: Option<ArrayView4<'a, T>>,
     coefficients: Coefficients<T>,
@@ -125,7 +125,7 @@ pub(crate) fn backward<T: Real>(
     let shape = &posterior.shape;
     let task = Task {
         posterior,
-        log_partition: &summary.log_partition,
+        normalisers: &summary.normalisers,
         prior_log_partition: &summary.prior_log_partition,
         values: request.values.as_ref().map(|v| v.view()),
         coefficients: Coefficients::new(posterior, summary, upstream, request.value_width()),

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use marginals_kernels::{
-    Aligned, InstructionSet, OnlineColumns, Real, TileMut, dot_columns, dot_rows, exp_columns,
-    online_columns,
+    Aligned, InstructionSet, LogPartition, OnlineColumns, Real, TileMut, dot_columns, dot_rows,
+    exp_columns, online_columns,
 };
 use ndarray::s;
 
@@ -194,7 +194,8 @@ impl<T: Real> Scratch<T> {
                 other.row_mut(r).iter_mut().zip(pairs).for_each(|(x, (&s, &max))| *x = s - max);
             }
         }
-        exp_columns(set, scores.reborrow(), max);
+        let relative = LogPartition { max, log_sum: &[T::zero(); KEY_BLOCK] };
+        exp_columns(set, scores.reborrow(), relative);
         if task.kept.score {
             let sum = &mut factors.score[columns.clone()];
             dot_columns(set, scores.as_tile(), other.as_tile(), sum);

@@ -3,6 +3,7 @@
 use marginals_kernels::{Aligned, Real, TileMut};
 use ndarray::s;
 
+use super::summary::Summary;
 use super::{QUERY_BLOCK, STRIDE, heads, second_pass};
 use crate::Posterior;
 use crate::model::{self, structure::Factorisation};
@@ -12,9 +13,9 @@ use crate::prior::Coverage;
 /// −E_p[log q] of every factor, p being `posterior` and q `other`, from the normalisers of both.
 pub(crate) fn cross_entropy<T: Real>(
     posterior: &Posterior<'_, T>,
-    log_partition: &[T],
+    summary: &Summary<T>,
     other: &Posterior<'_, T>,
-    other_log_partition: &[T],
+    other_summary: &Summary<T>,
 ) -> Vec<T> {
     let shape = &posterior.shape;
     let per_key = posterior.factorisation == Factorisation::PerKey;
@@ -32,32 +33,40 @@ pub(crate) fn cross_entropy<T: Real>(
         let mut buffer = Aligned::zeros(QUERY_BLOCK * STRIDE);
         let (run, keys) = (queries.clone(), 0..shape.keys);
         let place = (batch, head);
-        second_pass::visit(posterior, log_partition, head_keys, place, run, keys, |block, p| {
-            let (n, m) = (block.queries.len(), block.keys.len());
-            let mut scores = TileMut::new(&mut buffer, n, m, STRIDE);
-            match other.prior.coverage(block) {
-                Coverage::Empty => {
-                    (0..n).for_each(|r| scores.row_mut(r).fill(T::neg_infinity()));
-                }
-                coverage => {
-                    let features = (&q, &other_keys.features);
-                    let tile = scores.reborrow();
-                    other.scorer().fill(block, coverage, features, tile, None, None);
-                }
-            }
-            for r in 0..n {
-                for (c, (&p, &score)) in p.row(r).iter().zip(scores.row(r)).enumerate() {
-                    // What p rules out, q may rule out too.
-                    if p != T::zero() {
-                        let at = match per_key {
-                            true => block.keys.start + c,
-                            false => block.queries.start + r - queries.start,
-                        };
-                        sums[at] += p * score;
+        second_pass::visit(
+            posterior,
+            &summary.normalisers,
+            head_keys,
+            place,
+            run,
+            keys,
+            |block, p| {
+                let (n, m) = (block.queries.len(), block.keys.len());
+                let mut scores = TileMut::new(&mut buffer, n, m, STRIDE);
+                match other.prior.coverage(block) {
+                    Coverage::Empty => {
+                        (0..n).for_each(|r| scores.row_mut(r).fill(T::neg_infinity()));
+                    }
+                    coverage => {
+                        let features = (&q, &other_keys.features);
+                        let tile = scores.reborrow();
+                        other.scorer().fill(block, coverage, features, tile, None, None);
                     }
                 }
-            }
-        });
+                for r in 0..n {
+                    for (c, (&p, &score)) in p.row(r).iter().zip(scores.row(r)).enumerate() {
+                        // What p rules out, q may rule out too.
+                        if p != T::zero() {
+                            let at = match per_key {
+                                true => block.keys.start + c,
+                                false => block.queries.start + r - queries.start,
+                            };
+                            sums[at] += p * score;
+                        }
+                    }
+                }
+            },
+        );
         sums
     });
     let scores = match per_key {
@@ -76,6 +85,8 @@ pub(crate) fn cross_entropy<T: Real>(
         _ => T::neg_infinity(),
     };
     let per_head = posterior.factor_count();
+    let (log_partition, other_log_partition) =
+        (&summary.log_partition, &other_summary.log_partition);
     (0..log_partition.len())
         .map(|row| {
             if log_partition[row] == T::neg_infinity() {

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::forward::draw;
 use super::heads::{self, HeadKeys};
+use super::summary::{Normalisers, Summary};
 use super::{KEY_BLOCK, QUERY_BLOCK, STRIDE, TASKS, blocks, split};
 use crate::model::structure::Factorisation;
 use crate::potential::{Features, Place};
@@ -19,7 +20,7 @@ use crate::{Block, Posterior};
 /// Calls `f` with every tile of the posterior of one head that may be other than 0.
 pub(super) fn visit<T: Real>(
     posterior: &Posterior<'_, T>,
-    log_partition: &[T],
+    normalisers: &Normalisers<T>,
     head_keys: &HeadKeys<'_, T>,
     (batch, head): (usize, usize),
     queries: Range<usize>,
@@ -29,7 +30,9 @@ pub(super) fn visit<T: Real>(
     let shape = &posterior.shape;
     let set = InstructionSet::detect();
     let factors = posterior.factor_count();
-    let own = &log_partition[(batch * shape.heads + head) * factors..][..factors];
+    let first_factor = (batch * shape.heads + head) * factors;
+    let own =
+        |run: &Range<usize>| normalisers.run(first_factor + run.start..first_factor + run.end);
     let place = Place { shape, batch, head, first: queries.start };
     let q = posterior.q.slice(s![batch, head, queries.clone(), ..]);
     let q = Features::new(posterior.potential.query_features(place, q), queries.start);
@@ -57,10 +60,10 @@ pub(super) fn visit<T: Real>(
             scorer.fill(&block, coverage, features, tile.reborrow(), None, None);
             match posterior.factorisation {
                 Factorisation::PerQuery { .. } => {
-                    exp_rows(set, tile.reborrow(), &own[block.queries.clone()]);
+                    exp_rows(set, tile.reborrow(), own(&block.queries));
                 }
                 Factorisation::PerKey => {
-                    exp_columns(set, tile.reborrow(), &own[block.keys.clone()]);
+                    exp_columns(set, tile.reborrow(), own(&block.keys));
                 }
                 Factorisation::PerEdge => {
                     logistic_rows(set, tile.reborrow(), &mut [T::zero(); QUERY_BLOCK][..n]);
@@ -101,7 +104,7 @@ pub(super) fn by_queries<T: Real, R: Send>(
 }
 
 /// Σ_i p_ij, over [B, H, M].
-pub(crate) fn column_mass<T: Real>(posterior: &Posterior<'_, T>, log_partition: &[T]) -> Vec<T> {
+pub(crate) fn column_mass<T: Real>(posterior: &Posterior<'_, T>, summary: &Summary<T>) -> Vec<T> {
     let shape = &posterior.shape;
     if matches!(posterior.factorisation, Factorisation::PerKey) {
         // Every key that can choose, chooses exactly once.
@@ -110,7 +113,7 @@ pub(crate) fn column_mass<T: Real>(posterior: &Posterior<'_, T>, log_partition: 
             z if z == T::neg_infinity() => T::zero(),
             _ => T::one(),
         };
-        return log_partition.iter().map(mass).collect();
+        return summary.log_partition.iter().map(mass).collect();
     }
     let k = posterior.k.view();
     let prepared = heads::prepare(shape, posterior.potential, &k, None, false, 0..shape.keys);
@@ -127,15 +130,23 @@ pub(crate) fn column_mass<T: Real>(posterior: &Posterior<'_, T>, log_partition: 
             let head_keys = &prepared[b * shape.key_heads + shape.key_head(h)];
             let queries = 0..shape.queries;
             let all = keys.clone();
-            visit(posterior, log_partition, head_keys, (b, h), queries, keys, |block, tile| {
-                let from = block.keys.start - all.start;
-                // Summed by the tile first: one long running sum rounds every p to its own size.
-                let mut sums = [T::zero(); KEY_BLOCK];
-                for r in 0..tile.rows {
-                    sums.iter_mut().zip(tile.row(r)).for_each(|(sum, &p)| *sum += p);
-                }
-                mass[from..].iter_mut().zip(&sums[..tile.columns]).for_each(|(m, &s)| *m += s);
-            });
+            visit(
+                posterior,
+                &summary.normalisers,
+                head_keys,
+                (b, h),
+                queries,
+                keys,
+                |block, tile| {
+                    let from = block.keys.start - all.start;
+                    // Summed by the tile first: one long running sum rounds every p to its own size.
+                    let mut sums = [T::zero(); KEY_BLOCK];
+                    for r in 0..tile.rows {
+                        sums.iter_mut().zip(tile.row(r)).for_each(|(sum, &p)| *sum += p);
+                    }
+                    mass[from..].iter_mut().zip(&sums[..tile.columns]).for_each(|(m, &s)| *m += s);
+                },
+            );
             mass
         })
         .collect();
@@ -143,12 +154,12 @@ pub(crate) fn column_mass<T: Real>(posterior: &Posterior<'_, T>, log_partition: 
 }
 
 /// p_ij, over [B, H, N, M].
-pub(crate) fn marginals<T: Real>(posterior: &Posterior<'_, T>, log_partition: &[T]) -> Vec<T> {
+pub(crate) fn marginals<T: Real>(posterior: &Posterior<'_, T>, summary: &Summary<T>) -> Vec<T> {
     let keys = posterior.shape.keys;
     let rows = by_queries(posterior, |head_keys, place, queries| {
         let mut rows = vec![T::zero(); queries.len() * keys];
         let run = queries.clone();
-        visit(posterior, log_partition, head_keys, place, run, 0..keys, |block, tile| {
+        visit(posterior, &summary.normalisers, head_keys, place, run, 0..keys, |block, tile| {
             for (r, i) in block.queries.clone().enumerate() {
                 let row = &mut rows[(i - queries.start) * keys..][..keys];
                 row[block.keys.clone()].copy_from_slice(tile.row(r));
@@ -162,7 +173,7 @@ pub(crate) fn marginals<T: Real>(posterior: &Posterior<'_, T>, log_partition: &[
 /// Σ_j p_ij c_j for weights c over [B, H, M]; the result is over [B, H, N].
 pub(crate) fn expected_over_keys<T: Real>(
     posterior: &Posterior<'_, T>,
-    log_partition: &[T],
+    summary: &Summary<T>,
     weights: ndarray::ArrayView3<'_, T>,
 ) -> Vec<T> {
     let shape = &posterior.shape;
@@ -170,16 +181,25 @@ pub(crate) fn expected_over_keys<T: Real>(
         let mut sums = vec![T::zero(); queries.len()];
         let weights = weights.slice(s![place.0, place.1, ..]).to_vec();
         let run = queries.clone();
-        visit(posterior, log_partition, head_keys, place, run, 0..shape.keys, |block, tile| {
-            let from = block.queries.start - queries.start;
-            let own = &weights[block.keys.clone()];
-            // The same weights for every row: a tile of stride 0 would alias, so row by row.
-            for r in 0..tile.rows {
-                let row = marginals_kernels::Tile::new(tile.row(r), 1, tile.columns, tile.columns);
-                let value = marginals_kernels::Tile::new(own, 1, tile.columns, tile.columns);
-                dot_rows(InstructionSet::detect(), row, value, &mut sums[from + r..][..1]);
-            }
-        });
+        visit(
+            posterior,
+            &summary.normalisers,
+            head_keys,
+            place,
+            run,
+            0..shape.keys,
+            |block, tile| {
+                let from = block.queries.start - queries.start;
+                let own = &weights[block.keys.clone()];
+                // The same weights for every row: a tile of stride 0 would alias, so row by row.
+                for r in 0..tile.rows {
+                    let row =
+                        marginals_kernels::Tile::new(tile.row(r), 1, tile.columns, tile.columns);
+                    let value = marginals_kernels::Tile::new(own, 1, tile.columns, tile.columns);
+                    dot_rows(InstructionSet::detect(), row, value, &mut sums[from + r..][..1]);
+                }
+            },
+        );
         sums
     });
     sums.concat()
@@ -188,7 +208,7 @@ pub(crate) fn expected_over_keys<T: Real>(
 /// Draws of independent edges, one byte (0 or 1) each, over [S, B, H, N, M].
 pub(crate) fn draw_sets<T: Real>(
     posterior: &Posterior<'_, T>,
-    log_partition: &[T],
+    summary: &Summary<T>,
     count: usize,
     seed: u64,
 ) -> Vec<u8> {
@@ -197,7 +217,7 @@ pub(crate) fn draw_sets<T: Real>(
     let parts = by_queries(posterior, |head_keys, place, queries| {
         let mut bits = vec![0u8; count * queries.len() * keys];
         let run = queries.clone();
-        visit(posterior, log_partition, head_keys, place, run, 0..keys, |block, tile| {
+        visit(posterior, &summary.normalisers, head_keys, place, run, 0..keys, |block, tile| {
             for (r, i) in block.queries.clone().enumerate() {
                 for (&p, j) in tile.row(r).iter().zip(block.keys.clone()) {
                     for sample in 0..count {

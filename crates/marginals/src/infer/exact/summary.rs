@@ -1,6 +1,8 @@
 //! Statistics turned into posterior quantities.
 
-use marginals_kernels::Real;
+use std::ops::Range;
+
+use marginals_kernels::{LogPartition, Real};
 
 use super::by_query::softplus;
 use super::forward::{NULL_KEY, draw};
@@ -14,6 +16,8 @@ use crate::model::structure::Factorisation;
 pub struct Summary<T> {
     /// log Z.
     pub log_partition: Vec<T>,
+    /// log Z in two parts, which probabilities are taken against.
+    pub normalisers: Normalisers<T>,
     /// Entropy.
     pub entropy: Vec<T>,
     /// E[log w]; empty when every weight is 0 or 1 and no null edge has one.
@@ -34,6 +38,36 @@ pub struct Summary<T> {
     pub second: Vec<T>,
     /// Σ_j p_ij |i − j|.
     pub distance: Vec<T>,
+}
+
+/// log Z of every factor as max + log_sum; see [`LogPartition`]. Empty for independent edges, which
+/// have no use for it.
+#[derive(Clone, Debug, Default)]
+pub struct Normalisers<T> {
+    max: Vec<T>,
+    log_sum: Vec<T>,
+}
+
+impl<T: Real> Normalisers<T> {
+    fn with_capacity(count: usize) -> Self {
+        Self { max: Vec::with_capacity(count), log_sum: Vec::with_capacity(count) }
+    }
+
+    fn push(&mut self, max: T, log_sum: T) {
+        self.max.push(max);
+        self.log_sum.push(log_sum);
+    }
+
+    /// Those of a run of factors.
+    pub(crate) fn run(&self, factors: Range<usize>) -> LogPartition<'_, T> {
+        LogPartition { max: &self.max[factors.clone()], log_sum: &self.log_sum[factors] }
+    }
+
+    /// log p of a score of one factor.
+    #[inline(always)]
+    pub(crate) fn log_p(&self, factor: usize, score: T) -> T {
+        (score - self.max[factor]) - self.log_sum[factor]
+    }
 }
 
 /// 0 for what rounding made negative; NaN stays.
@@ -75,6 +109,7 @@ impl<T: Real> Summary<T> {
         };
         Self {
             log_partition: factors.sum,
+            normalisers: Normalisers::default(),
             entropy: factors.score,
             expected_log_weight: factors.log_weight,
             prior_log_partition: factors.weight_sum,
@@ -115,6 +150,7 @@ impl<T: Real> Summary<T> {
         let (mean_width, second_width) = (width(&totals.mean), width(&totals.second));
         let (top, draws) = (factors.top.len() / count.max(1), factors.draws.len() / count.max(1));
         let mut log_partition = Vec::with_capacity(count);
+        let mut normalisers = Normalisers::with_capacity(count);
 
         for row in 0..count {
             let (batch, head, index) = place(row);
@@ -127,8 +163,11 @@ impl<T: Real> Summary<T> {
             let absent = if null == T::neg_infinity() { T::zero() } else { (null - highest).exp() };
             let total = keep * sum + absent;
             let dead = total == T::zero();
-            let log_total = if dead { T::neg_infinity() } else { highest + total.ln() };
+            let log_sum = total.ln();
+            let log_total = if dead { T::neg_infinity() } else { highest + log_sum };
             log_partition.push(log_total);
+            // Nothing possible is told by the maximum.
+            normalisers.push(if dead { T::neg_infinity() } else { highest }, log_sum);
 
             if let Some(score) = factors.score.get_mut(row) {
                 let shifted =
@@ -157,7 +196,7 @@ impl<T: Real> Summary<T> {
             let probability = |c: Candidate<T>| Candidate {
                 score: match c.score == T::neg_infinity() {
                     true => T::zero(),
-                    false => not_positive(c.score - log_total).exp(),
+                    false => not_positive((c.score - highest) - log_sum).exp(),
                 },
                 ..c
             };
@@ -193,6 +232,7 @@ impl<T: Real> Summary<T> {
         }
         Self {
             log_partition,
+            normalisers,
             entropy: factors.score,
             expected_log_weight: factors.log_weight,
             prior_log_partition: factors.weight_sum,

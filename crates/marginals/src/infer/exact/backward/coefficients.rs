@@ -151,9 +151,7 @@ impl<T: Real> Coefficients<T> {
         let mut centre = Vec::new();
         if choosing {
             expected = match upstream.column_mass {
-                Some(weights) => {
-                    second_pass::expected_over_keys(posterior, &summary.log_partition, weights)
-                }
+                Some(weights) => second_pass::expected_over_keys(posterior, summary, weights),
                 None => vec![T::zero(); queries],
             };
             for (i, expected) in expected.iter_mut().enumerate() {
@@ -183,7 +181,7 @@ impl<T: Real> Coefficients<T> {
             if weight == f64::NEG_INFINITY {
                 continue;
             }
-            let log_p = weight - summary.log_partition[i].f64();
+            let log_p = summary.normalisers.log_p(i, T::of(weight)).f64();
             let p = log_p.exp();
             let f = at(&self.log_p, i).f64() * log_p - at(&self.kl, i).f64() * weight;
             let mut gradient = p * (f - self.expected[i].f64() + self.partition[i].f64());

@@ -264,7 +264,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 let low = (-score.abs()).exp().ln_1p();
                 if score < T::zero() { score - low } else { -low }
             }
-            _ => score - self.task.log_partition[self.task.factor(block, i, c)],
+            _ => self.task.normalisers.log_p(self.task.factor(block, i, c), score),
         };
         (log_p.exp(), log_p)
     }
@@ -320,7 +320,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 InstructionSet::detect(),
                 TileMut::new(&mut self.scores, n, m, STRIDE),
                 TileMut::new(&mut self.quantity, n, m, STRIDE),
-                &self.task.log_partition[rows.clone()],
+                self.task.normalisers.run(rows.clone()),
                 coefficients.log_p.get(rows.clone()).filter(|list| !list.is_empty()),
                 &coefficients.centre[rows],
             );
