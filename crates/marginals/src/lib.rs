@@ -31,3 +31,8 @@ pub use marginals_kernels::{Real, Tile, TileMut};
 pub use model::{Model, Value, potential, prior, structure};
 pub use posterior::{Pass, Posterior, question};
 pub use tensor::{Block, Element, Shape, refuse_nan};
+
+/// README's example, so that it keeps compiling.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
