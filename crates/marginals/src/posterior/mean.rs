@@ -19,6 +19,7 @@ impl<'v, T: Real, E: Element<Real = T>> Question<'v, T> for Mean<'v, E> {
         posterior: &Posterior<'_, T>,
         request: &mut Request<'v, T>,
     ) -> Result<(), Error> {
+        request.mean_is_shared |= request.mean;
         request.mean = true;
         request.use_values(self.0, posterior.shape())
     }
@@ -27,11 +28,10 @@ impl<'v, T: Real, E: Element<Real = T>> Question<'v, T> for Mean<'v, E> {
         Ok(average(pass.summary.mean.clone(), pass))
     }
     fn take(&self, pass: &mut Pass<'_, '_, 'v, T>) -> Result<Array4<T>, Error> {
-        // The variance reads the mean too.
-        if !pass.request.mean || pass.request.second_moment {
+        pass.require(pass.request.mean, "mean")?;
+        if pass.request.mean_is_shared {
             return self.answer(pass);
         }
-        pass.request.mean = false;
         Ok(average(std::mem::take(&mut pass.summary.mean), pass))
     }
 }

@@ -24,6 +24,7 @@ impl<'v, T: Real, E: Element<Real = T>> Question<'v, T> for ValueVariance<'v, E>
         posterior: &Posterior<'_, T>,
         request: &mut Request<'v, T>,
     ) -> Result<(), Error> {
+        request.mean_is_shared |= request.mean;
         request.mean = true;
         request.second_moment = true;
         request.use_values(self.0, posterior.shape())

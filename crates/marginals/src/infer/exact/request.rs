@@ -12,6 +12,8 @@ pub struct Request<'a, T> {
     source: Option<(usize, Vec<usize>)>,
     /// E\[v\].
     pub mean: bool,
+    /// Whether more than one question reads E\[v\], so that none may move it out.
+    pub(crate) mean_is_shared: bool,
     /// E over edges of v², for the variance.
     pub second_moment: bool,
     /// The entropy.
@@ -36,6 +38,7 @@ impl<T> Default for Request<'_, T> {
             values: None,
             source: None,
             mean: false,
+            mean_is_shared: false,
             second_moment: false,
             entropy: false,
             expected_log_weight: false,
