@@ -168,8 +168,11 @@ pub(crate) fn backward<T: Real>(
         .flat_map(|group| chunks.iter().map(move |keys| (group, keys.clone())))
         .zip(&mut accumulators)
         .collect();
-    let results: Result<Vec<Part<T>>, Error> =
-        tasks.into_par_iter().map(|((group, keys), prior)| task.run(group, keys, prior)).collect();
+    let results: Result<Vec<Part<T>>, Error> = tasks
+        .into_par_iter()
+        .with_max_len(1)
+        .map(|((group, keys), prior)| task.run(group, keys, prior))
+        .collect();
     let results = results?;
     drop(accumulators);
     Ok(task.collect(results, dense_gradients, summary))

@@ -131,6 +131,7 @@ pub(crate) fn forward<T: Real>(
         let prepared = prepare(keys);
         tasks
             .par_iter()
+            .with_max_len(1)
             .map(|(place, block)| {
                 by_query::statistics(&task, &prepared[key_head(*place)], *place, block.clone())
             })
