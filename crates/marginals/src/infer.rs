@@ -1,3 +1,4 @@
 //! Inference: from a model to what its questions are answered from.
 
+pub mod collapsed;
 pub mod exact;

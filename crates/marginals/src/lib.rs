@@ -24,6 +24,7 @@ mod posterior;
 pub mod spec;
 pub mod special;
 mod tensor;
+pub mod zoo;
 
 pub use error::Error;
 pub use gradient::{Accumulator, Layout, Parameter, ParameterGradient};
