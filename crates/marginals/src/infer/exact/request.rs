@@ -52,6 +52,11 @@ impl<T> Default for Request<'_, T> {
 }
 
 impl<'a, T: Real> Request<'a, T> {
+    /// The mean of values whose sizes are known to be right.
+    pub(crate) fn mean_of(values: ArrayView4<'a, T>) -> Self {
+        Self { values: Some(values.into()), mean: true, ..Self::default() }
+    }
+
     /// Declares the values; questions of one pass must agree on them.
     pub fn use_values<E: Element<Real = T>>(
         &mut self,
