@@ -61,7 +61,7 @@ use std::ops::Range;
 use marginals_kernels::Real;
 use ndarray::{Array3, Array4, CowArray, Ix4};
 
-use crate::infer::exact::{self, Gradients, Request, Scorer, Statistics, Summary, Upstream};
+use crate::infer::exact::{self, Gradients, Request, Scorer, Summary, Upstream};
 use crate::model::structure::{Factorisation, Structure};
 use crate::potential::Potential;
 use crate::prior::Prior;
@@ -138,18 +138,7 @@ impl<'a, T: Real> Posterior<'a, T> {
     }
 
     pub(crate) fn run<'v>(&self, request: Request<'v, T>) -> Pass<'_, 'a, 'v, T> {
-        let statistics = exact::forward(self, &request, 0..self.shape.keys);
-        self.finish(request, statistics)
-    }
-
-    fn finish<'v>(
-        &self,
-        request: Request<'v, T>,
-        statistics: Statistics<T>,
-    ) -> Pass<'_, 'a, 'v, T> {
-        let seed = request.draws.map_or(0, |(_, seed)| seed);
-        let weights = request.expected_log_weight;
-        let summary = Summary::new(statistics, &self.factorisation, &self.shape, weights, seed);
+        let summary = exact::summarise(self, &request);
         Pass { posterior: self, request, summary }
     }
 
@@ -182,7 +171,13 @@ impl<'a, T: Real> Posterior<'a, T> {
         let mut request = Request::default();
         questions.request(self, &mut request)?;
         let statistics = partial.into_whole(self)?;
-        questions.take(&mut self.finish(request, statistics))
+        let (heads, factors) = (self.shape.heads, self.factor_count().max(1));
+        let row = |row| {
+            let head = row / factors;
+            ((head / heads, head % heads), row % factors)
+        };
+        let summary = Summary::new(statistics, self, &request, row);
+        questions.take(&mut Pass { posterior: self, request, summary })
     }
 }
 

@@ -33,7 +33,7 @@ pub use summary::Summary;
 
 pub(crate) use backward::{backward, needs};
 pub(crate) use cross_entropy::cross_entropy;
-pub(crate) use forward::forward;
+pub(crate) use forward::{forward, summarise};
 pub(crate) use scorer::Scorer;
 pub(crate) use second_pass::{column_mass, draw_sets, marginals};
 

@@ -17,7 +17,7 @@ mod tiles;
 use std::ops::Range;
 
 use marginals_kernels::Real;
-use ndarray::{Array2, Array4, ArrayView2, ArrayView3, ArrayView4, ArrayViewMut4, Axis, s};
+use ndarray::{Array4, ArrayView2, ArrayView3, ArrayView4, ArrayViewMut4, Axis, s};
 use rayon::prelude::*;
 
 use super::request::Request;
@@ -97,19 +97,21 @@ struct Task<'a, 'p, T: Real> {
     normalisers: &'a Normalisers<T>,
     prior_log_partition: &'a [T],
     values: Option<ArrayView4<'a, T>>,
-    coefficients: Coefficients<T>,
+    coefficients: Coefficients<'a, T>,
     prior_parameters: Vec<Parameter>,
     potential_parameters: Vec<Parameter>,
 }
 
-/// What one task returns.
-struct Part<T> {
-    /// Query gradients of the heads it worked on.
-    q: Vec<((usize, usize), Array2<T>)>,
-    /// Key and value gradients of its range of keys, per (batch, key head).
-    k: Vec<((usize, usize), Array2<T>)>,
-    v: Vec<((usize, usize), Array2<T>)>,
-    keys: Range<usize>,
+/// The regions of the gradients that one task owns, counted from batch entry and head `first`.
+struct Own<'a, T> {
+    q: ArrayViewMut4<'a, T>,
+    k: ArrayViewMut4<'a, T>,
+    v: Option<ArrayViewMut4<'a, T>>,
+    prior: Vec<Accumulator<'a, T>>,
+}
+
+/// Sums over what one task did, to be added up in the order of the tasks.
+struct Sums {
     prior: Vec<Vec<f64>>,
     potential: Vec<Vec<f64>>,
 }
@@ -160,22 +162,68 @@ pub(crate) fn backward<T: Real>(
         .filter(dense)
         .map(|p| Array4::zeros((p.shape[0], p.shape[1], p.shape[2], p.shape[3])))
         .collect();
-    let heads = if shared { None } else { Some(shape.group()) };
-    let mut accumulators =
-        regions(&task.prior_parameters, &mut dense_gradients, &groups, &chunks, heads);
+    let heads = |own: usize| if shared { None } else { Some(own) };
+    let (heads, key_heads) = (heads(shape.group()), heads(1));
+    let lengths: Vec<usize> = chunks.iter().map(Range::len).collect();
+    // Ranges of keys each give a part of the queries' gradient; the first is the answer itself.
+    let mut dq: Vec<Array4<T>> =
+        chunks.iter().map(|_| Array4::zeros(posterior.q.raw_dim())).collect();
+    let mut dk = Array4::zeros(posterior.k.raw_dim());
+    let mut dv = task.values.map(|v| Array4::zeros(v.raw_dim()));
+    let by_chunk: Vec<Vec<_>> =
+        dq.iter_mut().map(|dq| by_group(dq.view_mut(), heads).collect()).collect();
+    let q = transpose(by_chunk);
+    let by_keys = |view| -> Vec<ArrayViewMut4<'_, T>> {
+        by_group(view, key_heads).flat_map(|group| cut(group, Axis(2), &lengths)).collect()
+    };
+    let k = by_keys(dk.view_mut());
+    let mut v = dv.as_mut().map(|dv| by_keys(dv.view_mut()).into_iter());
+    let prior = regions(&task.prior_parameters, &mut dense_gradients, &groups, &chunks, heads);
+    let own = q.into_iter().zip(k).zip(prior).map(|((q, k), prior)| Own {
+        q,
+        k,
+        v: v.as_mut().map(|v| v.next().expect("as many as there are keys")),
+        prior,
+    });
     let tasks: Vec<_> = groups
         .iter()
         .flat_map(|group| chunks.iter().map(move |keys| (group, keys.clone())))
-        .zip(&mut accumulators)
+        .zip(own)
         .collect();
-    let results: Result<Vec<Part<T>>, Error> = tasks
+    // One at a time to whoever is free: a core that other programs slow down gets fewer.
+    let sums: Result<Vec<Sums>, Error> = tasks
         .into_par_iter()
         .with_max_len(1)
-        .map(|((group, keys), prior)| task.run(group, keys, prior))
+        .map(|((group, keys), own)| task.run(group, keys, own))
         .collect();
-    let results = results?;
-    drop(accumulators);
-    Ok(task.collect(results, dense_gradients, summary))
+    let sums = sums?;
+    let (first, others) = dq.split_first_mut().expect("at least one range of keys");
+    others.iter().for_each(|other| *first += other);
+    let mut gradients = Gradients { q: dq.swap_remove(0), k: dk, v: dv, parameters: Vec::new() };
+    task.collect_parameters(sums, dense_gradients, summary, &mut gradients.parameters);
+    Ok(gradients)
+}
+
+/// Cuts a view over [B, heads, …] into groups of `heads` heads (`None`: one group of all).
+fn by_group<T>(
+    view: ArrayViewMut4<'_, T>,
+    heads: Option<usize>,
+) -> impl Iterator<Item = ArrayViewMut4<'_, T>> {
+    let (batch, all) = (view.dim().0, view.dim().1);
+    let (batch, heads) = match heads {
+        None => (vec![batch], vec![all]),
+        Some(heads) => (vec![1; batch], vec![heads; all.div_ceil(heads)]),
+    };
+    cut(view, Axis(0), &batch).into_iter().flat_map(move |entry| cut(entry, Axis(1), &heads))
+}
+
+/// Lists of the same length, entry by entry: what came list by list.
+fn transpose<R>(lists: Vec<Vec<R>>) -> Vec<R> {
+    let count = lists.first().map_or(0, Vec::len);
+    let mut lists: Vec<_> = lists.into_iter().map(Vec::into_iter).collect();
+    (0..count)
+        .flat_map(|_| lists.iter_mut().filter_map(Iterator::next).collect::<Vec<_>>())
+        .collect()
 }
 
 /// Cuts the score-shaped gradients into the regions that tasks own, task by task: by groups of
@@ -198,19 +246,8 @@ fn regions<'a, T: Real>(
             continue;
         }
         let gradient = dense.next().expect("one gradient per score-shaped parameter").view_mut();
-        let by_group = match heads {
-            None => vec![gradient],
-            Some(heads) => {
-                let batch = vec![1; gradient.dim().0];
-                let groups_of_heads = vec![heads; gradient.dim().1.div_ceil(heads)];
-                cut(gradient, Axis(0), &batch)
-                    .into_iter()
-                    .flat_map(|entry| cut(entry, Axis(1), &groups_of_heads))
-                    .collect()
-            }
-        };
         let uncut = parameter.shape[3] == 1;
-        let by_task = by_group.into_iter().flat_map(|group| match uncut {
+        let by_task = by_group(gradient, heads).flat_map(|group| match uncut {
             true => vec![group],
             false => cut(group, Axis(3), &lengths),
         });
@@ -249,13 +286,14 @@ impl<T: Real> Task<'_, '_, T> {
         &self,
         group: &[(usize, usize)],
         keys: Range<usize>,
-        prior: &mut [Accumulator<'_, T>],
-    ) -> Result<Part<T>, Error> {
+        own: Own<'_, T>,
+    ) -> Result<Sums, Error> {
         let posterior = self.posterior;
         let shape = &posterior.shape;
+        let Own { q: mut dq, k: mut dk, v: mut dv, mut prior } = own;
         let mut potential: Vec<Vec<f64>> =
             self.potential_parameters.iter().map(|p| vec![0.0; p.len()]).collect();
-        let (mut q, mut k, mut v) = (Vec::new(), Vec::new(), Vec::new());
+        let first = group[0];
         for &(batch, key_head) in group {
             let place = Place { shape, batch, head: key_head, first: keys.start };
             let raw = tensor::contiguous(posterior.k.slice(s![batch, key_head, keys.clone(), ..]));
@@ -265,12 +303,14 @@ impl<T: Real> Task<'_, '_, T> {
                 features = features.packed_across().packed_along();
             }
             let values = self.values.map(|v| v.slice_move(s![batch, key_head, keys.clone(), ..]));
-            let mut head = HeadBackward::new(self, features, values, keys.clone());
-            for own in 0..shape.group() {
-                let place = (batch, key_head * shape.group() + own);
-                q.push((place, head.add_queries(place, prior, &mut potential)?));
+            let (b, h) = (batch - first.0, key_head - first.1);
+            let own_dv = dv.as_mut().map(|dv| dv.slice_mut(s![b, h, .., ..]));
+            let mut head = HeadBackward::new(self, features, values, keys.clone(), own_dv);
+            for query_head in 0..shape.group() {
+                let place = (batch, key_head * shape.group() + query_head);
+                let into = dq.slice_mut(s![b, h * shape.group() + query_head, .., ..]);
+                head.add_queries(place, into, &mut prior, &mut potential)?;
             }
-            let mut dk = Array2::zeros(raw.raw_dim());
             let gradient = ArrayView2::from_shape((keys.len(), head.features.depth()), &head.dk)
                 .expect("one gradient per feature");
             let place = Place { shape, batch, head: key_head, first: keys.start };
@@ -278,36 +318,27 @@ impl<T: Real> Task<'_, '_, T> {
                 place,
                 raw.view(),
                 gradient,
-                dk.view_mut(),
+                dk.slice_mut(s![b, h, .., ..]),
                 &mut potential,
             );
-            k.push(((batch, key_head), dk));
-            v.extend(head.into_values().map(|dv| ((batch, key_head), dv)));
+            head.finish_values();
         }
-        let prior = prior
-            .iter()
-            .map(|accumulator| match accumulator {
-                Accumulator::Small(sum) => sum.clone(),
-                Accumulator::Scores { .. } => Vec::new(),
-            })
-            .collect();
-        Ok(Part { q, k, v, keys, prior, potential })
+        let small = |accumulator| match accumulator {
+            Accumulator::Small(sum) => sum,
+            Accumulator::Scores { .. } => Vec::new(),
+        };
+        Ok(Sums { prior: prior.into_iter().map(small).collect(), potential })
     }
 
-    /// Puts the parts together, always in the same order.
-    fn collect(
+    /// Adds up the gradients of the parameters, always in the same order.
+    fn collect_parameters(
         &self,
-        parts: Vec<Part<T>>,
+        sums: Vec<Sums>,
         dense: Vec<Array4<T>>,
         summary: &Summary<T>,
-    ) -> Gradients<T> {
+        into: &mut Vec<ParameterGradient<T>>,
+    ) {
         let posterior = self.posterior;
-        let mut gradients = Gradients {
-            q: Array4::zeros(posterior.q.raw_dim()),
-            k: Array4::zeros(posterior.k.raw_dim()),
-            v: self.values.map(|v| Array4::zeros(v.raw_dim())),
-            parameters: Vec::new(),
-        };
         let zeros = |list: &[Parameter]| -> Vec<Vec<f64>> {
             list.iter().map(|p| vec![0.0; p.len()]).collect()
         };
@@ -318,19 +349,7 @@ impl<T: Real> Task<'_, '_, T> {
                 sum.iter_mut().zip(part).for_each(|(sum, &g)| *sum += g);
             }
         };
-        for part in parts {
-            for ((b, h), dq) in part.q {
-                let mut into = gradients.q.slice_mut(s![b, h, .., ..]);
-                into += &dq;
-            }
-            for ((b, h), dk) in part.k {
-                gradients.k.slice_mut(s![b, h, part.keys.clone(), ..]).assign(&dk);
-            }
-            if let Some(v) = &mut gradients.v {
-                for ((b, h), dv) in part.v {
-                    v.slice_mut(s![b, h, part.keys.clone(), ..]).assign(&dv);
-                }
-            }
+        for part in sums {
             add(&mut prior, &part.prior);
             add(&mut potential, &part.potential);
         }
@@ -340,11 +359,11 @@ impl<T: Real> Task<'_, '_, T> {
             (&posterior.factorisation, null.as_slice())
         {
             let sum = self.coefficients.null_gradient(&posterior.shape, summary, values);
-            gradients.parameters.push(ParameterGradient::from_small(parameter, &sum));
+            into.push(ParameterGradient::from_small(parameter, &sum));
         }
         let mut dense = dense.into_iter();
         for (parameter, sum) in self.prior_parameters.iter().zip(&prior) {
-            gradients.parameters.push(match parameter.layout {
+            into.push(match parameter.layout {
                 Layout::Small => ParameterGradient::from_small(parameter, sum),
                 Layout::Scores => ParameterGradient {
                     name: parameter.name.clone(),
@@ -353,10 +372,9 @@ impl<T: Real> Task<'_, '_, T> {
             });
         }
         for (parameter, sum) in self.potential_parameters.iter().zip(&potential) {
-            gradients.parameters.push(ParameterGradient::from_small(parameter, sum));
+            into.push(ParameterGradient::from_small(parameter, sum));
         }
-        number_repeats(&mut gradients.parameters);
-        gradients
+        number_repeats(into);
     }
 }
 

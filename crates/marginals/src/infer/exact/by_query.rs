@@ -256,8 +256,13 @@ fn fold_weights<T: Real>(
         (None, false) => {
             for (max, sum) in max.iter_mut().zip(sum) {
                 let new = max.max(T::zero());
-                let before = if *sum == T::zero() { T::zero() } else { *sum * (*max - new).exp() };
-                *sum = before + T::of(columns as f64) * (T::zero() - new).exp();
+                // Nearly always the maximum is 0 already, and needs no exponentials.
+                let before = match *sum == T::zero() || *max == new {
+                    true => *sum,
+                    false => *sum * (*max - new).exp(),
+                };
+                let each = if new == T::zero() { T::one() } else { (T::zero() - new).exp() };
+                *sum = before + T::of(columns as f64) * each;
                 *max = new;
             }
         }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use marginals_kernels::{
     Aligned, InstructionSet, Panels, Real, Store, Strided, TileMut, gemm, softmax_backward,
 };
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::{ArrayView2, ArrayViewMut2, CowArray, Ix2, s};
 
 use super::super::by_query::fill_distance;
 use super::super::{blocks, narrowed};
@@ -27,14 +27,14 @@ const STRIDE: usize = KEY_BLOCK + 16;
 pub(super) struct HeadBackward<'a, 't, 'p, T: Real> {
     task: &'a Task<'t, 'p, T>,
     pub features: Features<'a, T>,
-    values: Option<Values<T>>,
+    values: Option<Values<'a, T>>,
     keys: Range<usize>,
     /// Gradient of the key features, row after row.
-    pub dk: Vec<T>,
-    /// Σ p · (coefficient of v), row after row.
-    dv: Vec<T>,
+    pub dk: Aligned<T>,
     /// Σ p · (coefficient of v²), row after row.
-    d_square: Vec<T>,
+    d_square: Aligned<T>,
+    /// Gradient of one head's query features, row after row.
+    dq: Aligned<T>,
     scores: Aligned<T>,
     quantity: Aligned<T>,
     weights: Aligned<T>,
@@ -46,32 +46,32 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
     pub fn new(
         task: &'a Task<'t, 'p, T>,
         features: Features<'a, T>,
-        values: Option<ArrayView2<'_, T>>,
+        values: Option<ArrayView2<'a, T>>,
         keys: Range<usize>,
+        dv: Option<ArrayViewMut2<'a, T>>,
     ) -> Self {
         let set = InstructionSet::detect();
         let coefficients = &task.coefficients;
         let used = !coefficients.mean.is_empty() || !coefficients.second.is_empty();
-        let across = |rows: &Array2<T>| {
+        let across = |rows: ArrayView2<'_, T>| {
             let (count, width) = rows.dim();
-            let data = rows.as_slice().expect("owned rows are contiguous");
+            let data = rows.to_slice().expect("contiguous rows");
             Panels::pack(set, data, width, 1, count, width)
         };
-        let values = values.filter(|_| used).map(|v| {
-            let rows = v.as_standard_layout().into_owned();
-            let squares = (!coefficients.second.is_empty()).then(|| across(&rows.mapv(|x| x * x)));
-            Values { across: across(&rows), squares, rows }
+        let values = values.zip(dv).filter(|_| used).map(|(rows, gradient)| {
+            let rows = tensor::contiguous(rows);
+            let squared = !coefficients.second.is_empty();
+            let squares = squared.then(|| across(rows.mapv(|x| x * x).view()));
+            let gradient = gradient.into_slice().expect("a gradient of contiguous rows");
+            Values { across: across(rows.view()), squares, rows, gradient }
         });
-        let width = values.as_ref().map_or(0, |v| v.rows.ncols());
+        let squared = values.as_ref().filter(|v| v.squares.is_some()).map_or(0, |v| v.rows.len());
         let tile = |wanted: bool| Aligned::zeros(if wanted { QUERY_BLOCK * STRIDE } else { 0 });
         let reads_weights = task.reads_weights();
         Self {
-            dk: vec![T::zero(); keys.len() * features.depth()],
-            dv: vec![T::zero(); keys.len() * width],
-            d_square: vec![
-                T::zero();
-                if coefficients.second.is_empty() { 0 } else { keys.len() * width }
-            ],
+            dk: Aligned::zeros(keys.len() * features.depth()),
+            d_square: Aligned::zeros(squared),
+            dq: Aligned::zeros(0),
             scores: tile(true),
             quantity: tile(true),
             weights: tile(reads_weights),
@@ -84,28 +84,21 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         }
     }
 
-    /// The gradient of the values.
-    pub fn into_values(self) -> Option<Array2<T>> {
-        let Some(Values { rows, .. }) = self.values else {
-            let width = self.task.values.map(|v| v.dim().3)?;
-            return Some(Array2::zeros((self.keys.len(), width)));
-        };
-        let mut dv = Array2::from_shape_vec(rows.raw_dim(), self.dv).expect("a row per key");
-        if !self.d_square.is_empty() {
-            for ((g, &s), &x) in dv.iter_mut().zip(&self.d_square).zip(&rows) {
-                *g += (s + s) * x;
-            }
-        }
-        Some(dv)
+    /// Ends the gradient of the values: v² has slope 2 v.
+    pub fn finish_values(&mut self) {
+        let Some(values) = &mut self.values else { return };
+        let pairs = values.gradient.iter_mut().zip(&*self.d_square).zip(&values.rows);
+        pairs.for_each(|((g, &s), &x)| *g += (s + s) * x);
     }
 
-    /// Adds what the queries of one head contribute; returns the gradient of those queries.
+    /// Adds what the queries of one head contribute, and writes the gradient of those queries.
     pub fn add_queries(
         &mut self,
         (batch, head): (usize, usize),
+        into: ArrayViewMut2<'_, T>,
         prior: &mut [Accumulator<'_, T>],
         potential: &mut [Vec<f64>],
-    ) -> Result<Array2<T>, Error> {
+    ) -> Result<(), Error> {
         let posterior = self.task.posterior;
         let shape = &posterior.shape;
         let set = InstructionSet::detect();
@@ -117,18 +110,20 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         }
         let row = (batch * shape.heads + head) * shape.queries;
         let width = self.values.as_ref().map_or(0, |v| v.rows.ncols());
-        let along = |list: &[T]| {
+        let task = self.task;
+        let along = |list: &'a [T]| {
             let own = list.get(row * width..(row + shape.queries) * width);
             own.filter(|own| !own.is_empty())
-                .map(|own| (own.to_vec(), Panels::pack(set, own, shape.queries, width, width, 1)))
+                .map(|own| (own, Panels::pack(set, own, shape.queries, width, width, 1)))
         };
         let upstream = Rows {
             first: row,
             width,
-            mean: along(&self.task.coefficients.mean),
-            second: along(&self.task.coefficients.second),
+            mean: along(&task.coefficients.mean),
+            second: along(&task.coefficients.second),
         };
-        let mut dq = vec![T::zero(); shape.queries * q.depth()];
+        self.dq.resize(shape.queries * q.depth());
+        self.dq.fill(T::zero());
         let all = Block {
             batch,
             head,
@@ -157,24 +152,24 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             for (block, coverage) in live {
                 self.fill(&block, coverage, &q, &upstream);
                 self.differentiate(&block, &upstream, &centre);
-                self.scatter(&block, &q, &upstream, &mut dq, prior, potential)?;
+                self.scatter(&block, &q, &upstream, prior, potential)?;
             }
         }
-        let gradient = ArrayView2::from_shape((shape.queries, q.depth()), &dq)
+        let gradient = ArrayView2::from_shape((shape.queries, q.depth()), &self.dq)
             .expect("one gradient per feature");
-        let mut into = Array2::zeros(raw.raw_dim());
-        posterior.potential.query_features_backward(
-            place,
-            raw.view(),
-            gradient,
-            into.view_mut(),
-            potential,
-        );
-        Ok(into)
+        let raw = raw.view();
+        posterior.potential.query_features_backward(place, raw, gradient, into, potential);
+        Ok(())
     }
 
     /// Makes θ (in `scores`) and f less its terms in log p (in `quantity`) over one block.
-    fn fill(&mut self, block: &Block, coverage: Coverage, q: &Features<'_, T>, upstream: &Rows<T>) {
+    fn fill(
+        &mut self,
+        block: &Block,
+        coverage: Coverage,
+        q: &Features<'_, T>,
+        upstream: &Rows<'_, T>,
+    ) {
         let set = InstructionSet::detect();
         let (n, m) = (block.queries.len(), block.keys.len());
         let coefficients = &self.task.coefficients;
@@ -288,7 +283,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         &mut self,
         live: &[(Block, Coverage)],
         q: &Features<'_, T>,
-        upstream: &Rows<T>,
+        upstream: &Rows<'_, T>,
         keys: &Range<usize>,
     ) -> Vec<T> {
         if !self.task.per_key() {
@@ -311,7 +306,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
     }
 
     /// Turns `scores` into ∂L/∂θ and `quantity` into p.
-    fn differentiate(&mut self, block: &Block, upstream: &Rows<T>, centre: &[T]) {
+    fn differentiate(&mut self, block: &Block, upstream: &Rows<'_, T>, centre: &[T]) {
         let (n, m) = (block.queries.len(), block.keys.len());
         let coefficients = &self.task.coefficients;
         if self.task.per_query() {
@@ -359,8 +354,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         &mut self,
         block: &Block,
         q: &Features<'_, T>,
-        upstream: &Rows<T>,
-        dq: &mut [T],
+        upstream: &Rows<'_, T>,
         prior: &mut [Accumulator<'_, T>],
         potential: &mut [Vec<f64>],
     ) -> Result<(), Error> {
@@ -373,8 +367,8 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         if !prior.is_empty() {
             self.scatter_prior(block, prior);
         }
-        if let Some((_, panels)) = &upstream.mean {
-            let into = TileMut::new(&mut self.dv[span.clone()], m, width, width);
+        if let (Some((_, panels)), Some(values)) = (&upstream.mean, &mut self.values) {
+            let into = TileMut::new(&mut values.gradient[span.clone()], m, width, width);
             let p = transposed(&self.quantity);
             gemm(set, Store::Add, p, panels, block.queries.clone(), 0..width, into);
         }
@@ -396,7 +390,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             values.as_ref().map(TileMut::as_tile),
             TileMut::new(&mut self.scores, n, m, STRIDE),
             &mut FeatureGradient {
-                q: &mut dq[block.queries.start * depth..block.queries.end * depth],
+                q: &mut self.dq[block.queries.start * depth..block.queries.end * depth],
                 k: &mut self.dk[run.start * depth..run.end * depth],
                 parameters: potential,
             },
@@ -442,20 +436,22 @@ fn transposed<T>(data: &[T]) -> Strided<'_, T> {
 }
 
 /// Values of a run of keys: themselves, and with their squares packed across, for f.
-struct Values<T> {
-    rows: Array2<T>,
+struct Values<'a, T: Real> {
+    rows: CowArray<'a, T, Ix2>,
     across: Panels<T>,
     squares: Option<Panels<T>>,
+    /// Σ p · (coefficient of v), row after row: their gradient, but for the squares' part.
+    gradient: &'a mut [T],
 }
 
 /// Upstream rows of one head's queries, plain and packed along the queries.
-struct Rows<T> {
+struct Rows<'c, T> {
     /// Flat index of the head's first query.
     first: usize,
     /// Numbers per value.
     width: usize,
-    mean: Option<(Vec<T>, Panels<T>)>,
-    second: Option<(Vec<T>, Panels<T>)>,
+    mean: Option<(&'c [T], Panels<T>)>,
+    second: Option<(&'c [T], Panels<T>)>,
 }
 
 impl<T: Real> Task<'_, '_, T> {
