@@ -29,6 +29,7 @@ pub(crate) fn needs<T: Real>(request: &mut Request<'_, T>, upstream: &Upstream<'
         upstream.kl.is_some() || upstream.log_evidence.is_some(),
     );
     want(&mut request.distance, upstream.expected_distance.is_some());
+    missing |= upstream.expected_of.is_some() && request.functions.is_none();
     missing
 }
 
@@ -49,6 +50,8 @@ pub(super) struct Coefficients<T> {
     pub second: Vec<T>,
     /// On |i − j|. By query; empty when not asked.
     pub distance: Vec<T>,
+    /// On the edge functions. By query and function; empty when not asked.
+    pub functions: Vec<T>,
     /// On p itself, through the mass that an average is divided by. By query; empty when gathered.
     pub mass: Vec<T>,
     /// On the column mass, [B, H, M]; empty when not asked.
@@ -145,6 +148,8 @@ impl<T: Real> Coefficients<T> {
             }
         }
         let distance = flat3(upstream.expected_distance);
+        let functions = flat4(upstream.expected_of);
+        let count = functions.len() / queries.max(1);
         let column = flat3(upstream.column_mass);
 
         let mut expected = Vec::new();
@@ -161,6 +166,9 @@ impl<T: Real> Coefficients<T> {
                     sum += at(&second, c) * at(&summary.second, c);
                 }
                 sum += at(&distance, i) * at(&summary.distance, i);
+                for c in i * count..(i + 1) * count {
+                    sum += functions[c] * at(&summary.functions, c);
+                }
                 sum += at(&mass, i) * at(&summary.mass, i);
                 // E[log p] = −entropy.
                 sum -= at(&log_p, i) * at(&summary.entropy, i);
@@ -169,7 +177,20 @@ impl<T: Real> Coefficients<T> {
             }
             centre = over(queries, true, &|i| expected[i] - partition[i] - at(&mass, i));
         }
-        Self { log_p, partition, kl, prior, mean, second, distance, mass, column, centre, expected }
+        Self {
+            log_p,
+            partition,
+            kl,
+            prior,
+            mean,
+            second,
+            distance,
+            functions,
+            mass,
+            column,
+            centre,
+            expected,
+        }
     }
 
     /// Gradient of the null log-weight: that of an edge whose log-potential is 0.
