@@ -4,6 +4,7 @@ mod column_mass;
 mod cross_entropy;
 mod entropy;
 mod expected_distance;
+mod expected_of;
 mod kl;
 mod log_evidence;
 mod log_partition;
@@ -27,6 +28,7 @@ mod value_variance;
 /// | [`Kl`](question::Kl) | KL(posterior ‖ prior) | \[B, H, F\] |
 /// | [`ColumnMass`](question::ColumnMass) | Σ_i p_ij | \[B, H, M\] |
 /// | [`ExpectedDistance`](question::ExpectedDistance) | E\|i − j\| | \[B, H, N\] |
+/// | [`ExpectedOf`](question::ExpectedOf) | E\[f_c(i, j)\] of given functions | \[B, H, N, C\] |
 /// | [`ValueVariance`](question::ValueVariance) | E\[v²\] − E\[v\]² | \[B, H, N, D_v\] |
 /// | [`MaxProbability`](question::MaxProbability) | max_j p_ij | \[B, H, F\] |
 /// | [`Map`](question::Map) | argmax_j p_ij | \[B, H, F\] |
@@ -42,6 +44,7 @@ pub mod question {
     pub use super::column_mass::ColumnMass;
     pub use super::entropy::Entropy;
     pub use super::expected_distance::ExpectedDistance;
+    pub use super::expected_of::{EdgeFunctions, ExpectedOf};
     pub use super::kl::Kl;
     pub use super::log_evidence::LogEvidence;
     pub use super::log_partition::LogPartition;
@@ -203,6 +206,7 @@ impl<'v, T: Real> Pass<'_, '_, 'v, T> {
         let mut request = Request::default();
         if exact::needs(&mut request, upstream) && self.lacks(&request) {
             request.values = self.request.values.as_ref().map(|v| v.view().into());
+            request.functions = self.request.functions;
             let again = self.posterior.run(request);
             return exact::backward(self.posterior, &again.request, &again.summary, upstream);
         }
@@ -239,6 +243,18 @@ impl<'v, T: Real> Pass<'_, '_, 'v, T> {
                 return Err(Error::shape(
                     name,
                     format!("[{b}, {h}, {n}, {width}]"),
+                    gradient.shape(),
+                    "An upstream gradient has its answer's shape.",
+                ));
+            }
+        }
+        if let Some(gradient) = &upstream.expected_of {
+            let count = self.request.function_count();
+            self.require(count > 0, "grad.expected-of")?;
+            if gradient.dim() != (b, h, n, count) {
+                return Err(Error::shape(
+                    "grad.expected-of",
+                    format!("[{b}, {h}, {n}, {count}]"),
                     gradient.shape(),
                     "An upstream gradient has its answer's shape.",
                 ));

@@ -80,6 +80,12 @@ pub trait Potential<T: Real>: Send + Sync {
         false
     }
 
+    /// An upper bound of log ψ in `head` over all queries and keys of at most these lengths, where
+    /// one is known in closed form: what lets a window be certified without looking outside it.
+    fn greatest(&self, _head: usize, _query_length: f64, _key_length: f64) -> Option<f64> {
+        None
+    }
+
     /// Whether [`backward`](Potential::backward) reads the values of log ψ.
     fn reads_log_potential(&self) -> bool {
         false
@@ -157,6 +163,9 @@ impl<T: Real, P: Potential<T> + ?Sized> Potential<T> for Box<P> {
     }
     fn is_product(&self) -> bool {
         (**self).is_product()
+    }
+    fn greatest(&self, head: usize, query_length: f64, key_length: f64) -> Option<f64> {
+        (**self).greatest(head, query_length, key_length)
     }
     fn reads_log_potential(&self) -> bool {
         (**self).reads_log_potential()

@@ -26,11 +26,13 @@ use super::{TASKS, split};
 use crate::gradient::{Accumulator, Layout, ParameterGradient};
 use crate::model::structure::Factorisation;
 use crate::potential::{Features, Place};
+use crate::question::EdgeFunctions;
 use crate::{Error, Parameter, Posterior, tensor};
 
 use coefficients::Coefficients;
 pub(crate) use coefficients::needs;
 use tiles::HeadBackward;
+pub(crate) use tiles::QUERY_BLOCK;
 
 /// Keys below which a range of them is not worth splitting.
 const FEWEST_KEYS: usize = 1024;
@@ -54,6 +56,8 @@ pub struct Upstream<'a, T> {
     pub column_mass: Option<ArrayView3<'a, T>>,
     /// Of the expected distance, [B, H, N].
     pub expected_distance: Option<ArrayView3<'a, T>>,
+    /// Of the expectations of edge functions, [B, H, N, C].
+    pub expected_of: Option<ArrayView4<'a, T>>,
 }
 
 impl<T> Default for Upstream<'_, T> {
@@ -67,6 +71,7 @@ impl<T> Default for Upstream<'_, T> {
             kl: None,
             column_mass: None,
             expected_distance: None,
+            expected_of: None,
         }
     }
 }
@@ -97,6 +102,7 @@ struct Task<'a, 'p, T: Real> {
     normalisers: &'a Normalisers<T>,
     prior_log_partition: &'a [T],
     values: Option<ArrayView4<'a, T>>,
+    functions: Option<&'a dyn EdgeFunctions<T>>,
     coefficients: Coefficients<'a, T>,
     prior_parameters: Vec<Parameter>,
     potential_parameters: Vec<Parameter>,
@@ -130,6 +136,7 @@ pub(crate) fn backward<T: Real>(
         normalisers: &summary.normalisers,
         prior_log_partition: &summary.prior_log_partition,
         values: request.values.as_ref().map(|v| v.view()),
+        functions: request.functions,
         coefficients: Coefficients::new(posterior, summary, upstream, request.value_width()),
         prior_parameters: posterior.prior.parameters(),
         potential_parameters: posterior.potential.parameters(),
@@ -148,19 +155,23 @@ pub(crate) fn backward<T: Real>(
         true => vec![key_heads],
         false => key_heads.into_iter().map(|place| vec![place]).collect(),
     };
-    // A dense parameter shared along the keys cannot be cut by keys.
-    let uncut = task.prior_parameters.iter().filter(dense).any(|p| p.shape[3] == 1);
-    let parts = match uncut {
-        true => 1,
-        false => TASKS.div_ceil(groups.len().max(1)).min(shape.keys.div_ceil(FEWEST_KEYS)).max(1),
-    };
+    let parts = TASKS.div_ceil(groups.len().max(1)).min(shape.keys.div_ceil(FEWEST_KEYS)).max(1);
     let chunks = split(0..shape.keys, parts);
 
     let mut dense_gradients: Vec<Array4<T>> = task
         .prior_parameters
         .iter()
         .filter(dense)
-        .map(|p| Array4::zeros((p.shape[0], p.shape[1], p.shape[2], p.shape[3])))
+        // What is shared along the keys is summed by each range of keys on its own first.
+        .map(|p| {
+            (
+                p.shape[0],
+                p.shape[1],
+                p.shape[2],
+                if p.shape[3] == 1 { chunks.len() } else { p.shape[3] },
+            )
+        })
+        .map(Array4::zeros)
         .collect();
     let heads = |own: usize| if shared { None } else { Some(own) };
     let (heads, key_heads) = (heads(shape.group()), heads(1));
@@ -199,6 +210,13 @@ pub(crate) fn backward<T: Real>(
     let sums = sums?;
     let (first, others) = dq.split_first_mut().expect("at least one range of keys");
     others.iter().for_each(|other| *first += other);
+    for (gradient, parameter) in
+        dense_gradients.iter_mut().zip(task.prior_parameters.iter().filter(dense))
+    {
+        if parameter.shape[3] == 1 {
+            *gradient = gradient.sum_axis(Axis(3)).insert_axis(Axis(3));
+        }
+    }
     let mut gradients = Gradients { q: dq.swap_remove(0), k: dk, v: dv, parameters: Vec::new() };
     task.collect_parameters(sums, dense_gradients, summary, &mut gradients.parameters);
     Ok(gradients)
@@ -248,7 +266,7 @@ fn regions<'a, T: Real>(
         let gradient = dense.next().expect("one gradient per score-shaped parameter").view_mut();
         let uncut = parameter.shape[3] == 1;
         let by_task = by_group(gradient, heads).flat_map(|group| match uncut {
-            true => vec![group],
+            true => cut(group, Axis(3), &vec![1; chunks.len()]),
             false => cut(group, Axis(3), &lengths),
         });
         for (index, (list, region)) in all.iter_mut().zip(by_task).enumerate() {

@@ -13,6 +13,7 @@ use super::statistics::{Kept, Statistics};
 use super::summary::Summary;
 use super::{QUERY_BLOCK, TASKS, by_key, by_query, heads, split};
 use crate::model::structure::Factorisation;
+use crate::question::EdgeFunctions;
 use crate::{Posterior, Shape};
 
 /// Keys below which a range of them is not worth splitting.
@@ -26,12 +27,44 @@ pub(super) struct Task<'a, T> {
     pub kept: Kept,
     /// Whether log-weights are looked at apart from the scores.
     pub reads_weights: bool,
+    /// Functions of edges that are averaged.
+    pub functions: Option<&'a dyn EdgeFunctions<T>>,
     /// Seed of the draws.
     pub seed: u64,
     pub q: ArrayView4<'a, T>,
 }
 
-impl<T> Task<'_, T> {
+impl<'a, T: Real> Task<'a, T> {
+    /// What a pass over `posterior` finds out for `request`.
+    pub fn new<'r: 'a>(posterior: &'a Posterior<'_, T>, request: &'a Request<'r, T>) -> Self {
+        let mask = posterior.prior.is_mask();
+        let per_query = matches!(posterior.factorisation, Factorisation::PerQuery { .. });
+        let per_edge = matches!(posterior.factorisation, Factorisation::PerEdge);
+        Self {
+            shape: &posterior.shape,
+            factorisation: &posterior.factorisation,
+            scorer: posterior.scorer(),
+            reads_weights: request.reads_weights(mask),
+            kept: Kept {
+                score: request.entropy,
+                log_weight: request.expected_log_weight && !mask,
+                weights: request.prior_log_partition,
+                best: request.best,
+                top: request.top,
+                draws: request.draws.filter(|_| !per_edge).map_or(0, |(count, _)| count),
+                mass: !per_query,
+                mean: request.mean,
+                second: request.second_moment,
+                distance: request.distance,
+                functions: request.function_count(),
+                value_width: request.value_width(),
+            },
+            functions: request.functions,
+            seed: request.draws.map_or(0, |(_, seed)| seed),
+            q: posterior.q.view(),
+        }
+    }
+
     /// The noise of one draw.
     pub fn draw(&self, batch: usize, head: usize, query: usize, sample: usize) -> Draw {
         draw(self.seed, (batch, head), query, sample)
@@ -87,30 +120,9 @@ fn by_run<T: Real, R: Send>(
     finish: impl Fn(Statistics<T>, First) -> R + Sync,
 ) -> Vec<R> {
     let shape = &posterior.shape;
-    let mask = posterior.prior.is_mask();
     let per_query = matches!(posterior.factorisation, Factorisation::PerQuery { .. });
     let per_edge = matches!(posterior.factorisation, Factorisation::PerEdge);
-    let task = Task {
-        shape,
-        factorisation: &posterior.factorisation,
-        scorer: posterior.scorer(),
-        reads_weights: request.reads_weights(mask),
-        kept: Kept {
-            score: request.entropy,
-            log_weight: request.expected_log_weight && !mask,
-            weights: request.prior_log_partition,
-            best: request.best,
-            top: request.top,
-            draws: request.draws.filter(|_| !per_edge).map_or(0, |(count, _)| count),
-            mass: !per_query,
-            mean: request.mean,
-            second: request.second_moment,
-            distance: request.distance,
-            value_width: request.value_width(),
-        },
-        seed: request.draws.map_or(0, |(_, seed)| seed),
-        q: posterior.q.view(),
-    };
+    let task = Task::new(posterior, request);
     let k = posterior.k.view();
     let values = request.values.as_ref().map(|v| v.view());
     let squares = request.second_moment;

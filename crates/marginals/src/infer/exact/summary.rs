@@ -40,6 +40,8 @@ pub struct Summary<T> {
     pub second: Vec<T>,
     /// Σ_j p_ij |i − j|.
     pub distance: Vec<T>,
+    /// Σ_j p_ij f_c(i, j), the functions of a query side by side.
+    pub functions: Vec<T>,
 }
 
 /// log Z of every factor as max + log_sum; see [`LogPartition`]. Empty for independent edges, which
@@ -138,6 +140,7 @@ impl<T: Real> Summary<T> {
             mean: join_rows(parts.iter().map(|s| s.mean.as_slice())),
             second: join_rows(parts.iter().map(|s| s.second.as_slice())),
             distance: join(parts, |s| &s.distance),
+            functions: join(parts, |s| &s.functions),
         }
     }
 
@@ -160,6 +163,7 @@ impl<T: Real> Summary<T> {
             mean: totals.mean,
             second: totals.second,
             distance: totals.distance,
+            functions: totals.functions,
         }
     }
 
@@ -183,6 +187,7 @@ impl<T: Real> Summary<T> {
         }
         let width = |totals: &Vec<T>| totals.len() / count.max(1);
         let (mean_width, second_width) = (width(&totals.mean), width(&totals.second));
+        let function_count = width(&totals.functions);
         let (top, draws) = (factors.top.len() / count.max(1), factors.draws.len() / count.max(1));
         let mut log_partition = Vec::with_capacity(count);
         let mut normalisers = Normalisers::with_capacity(count);
@@ -258,9 +263,11 @@ impl<T: Real> Summary<T> {
             if relative_totals {
                 let factor = if dead { T::zero() } else { keep / total };
                 totals.mass[row] = if dead { T::zero() } else { sum * factor };
-                for (list, width) in
-                    [(&mut totals.mean, mean_width), (&mut totals.second, second_width)]
-                {
+                for (list, width) in [
+                    (&mut totals.mean, mean_width),
+                    (&mut totals.second, second_width),
+                    (&mut totals.functions, function_count),
+                ] {
                     list[row * width..][..width].iter_mut().for_each(|x| *x *= factor);
                 }
                 if let Some(distance) = totals.distance.get_mut(row) {
@@ -281,6 +288,7 @@ impl<T: Real> Summary<T> {
             mean: totals.mean,
             second: totals.second,
             distance: totals.distance,
+            functions: totals.functions,
         }
     }
 

@@ -32,6 +32,7 @@ pub(crate) fn needs<T: Real>(request: &mut Request<'_, T>, upstream: &Upstream<'
         upstream.kl.is_some() || upstream.log_evidence.is_some(),
     );
     want(&mut request.distance, upstream.expected_distance.is_some());
+    missing |= upstream.expected_of.is_some() && request.functions.is_none();
     missing
 }
 
@@ -52,6 +53,8 @@ pub(super) struct Coefficients<'a, T: Clone> {
     pub second: Cow<'a, [T]>,
     /// On |i − j|. By query; empty when not asked.
     pub distance: Vec<T>,
+    /// On the edge functions. By query and function; empty when not asked.
+    pub functions: Vec<T>,
     /// On p itself, through the mass that an average is divided by. By query; empty when gathered.
     pub mass: Vec<T>,
     /// On the column mass, [B, H, M]; empty when not asked.
@@ -155,6 +158,8 @@ impl<'a, T: Real> Coefficients<'a, T> {
             }
         }
         let distance = flat(upstream.expected_distance).into_owned();
+        let functions = flat(upstream.expected_of).into_owned();
+        let count = functions.len() / queries.max(1);
         let column = flat(upstream.column_mass).into_owned();
 
         let mut expected = Vec::new();
@@ -172,6 +177,9 @@ impl<'a, T: Real> Coefficients<'a, T> {
             for (i, expected) in expected.iter_mut().enumerate() {
                 let mut sum = *expected;
                 sum += at(&distance, i) * at(&summary.distance, i);
+                for c in i * count..(i + 1) * count {
+                    sum += functions[c] * at(&summary.functions, c);
+                }
                 sum += at(&mass, i) * at(&summary.mass, i);
                 // E[log p] = −entropy.
                 sum -= at(&log_p, i) * at(&summary.entropy, i);
@@ -180,7 +188,20 @@ impl<'a, T: Real> Coefficients<'a, T> {
             }
             centre = over(queries, true, &|i| expected[i] - partition[i] - at(&mass, i));
         }
-        Self { log_p, partition, kl, prior, mean, second, distance, mass, column, centre, expected }
+        Self {
+            log_p,
+            partition,
+            kl,
+            prior,
+            mean,
+            second,
+            distance,
+            functions,
+            mass,
+            column,
+            centre,
+            expected,
+        }
     }
 
     /// Gradient of the null log-weight: that of an edge whose log-potential is 0.

@@ -17,7 +17,7 @@ use crate::prior::Coverage;
 use crate::{Block, Error, tensor};
 
 /// Queries and keys per tile: several tiles are alive at once and share the second-level cache.
-const QUERY_BLOCK: usize = 96;
+pub(crate) const QUERY_BLOCK: usize = 96;
 /// See [`QUERY_BLOCK`].
 const KEY_BLOCK: usize = 256;
 /// Elements from one row of a tile to the next; see the forward pass's.
@@ -220,6 +220,18 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 let g = coefficients.distance[upstream.first + i];
                 let pairs = f.row_mut(r).iter_mut().zip(distance.row(r));
                 pairs.for_each(|(f, &d)| *f += g * d);
+            }
+        }
+        if let (Some(functions), false) = (self.task.functions, coefficients.functions.is_empty()) {
+            let count = functions.count();
+            for index in 0..count {
+                let mut values = TileMut::new(&mut self.other, n, m, STRIDE);
+                functions.fill(index, block, values.reborrow());
+                for (r, i) in block.queries.clone().enumerate() {
+                    let g = coefficients.functions[(upstream.first + i) * count + index];
+                    let pairs = f.row_mut(r).iter_mut().zip(values.row(r));
+                    pairs.for_each(|(f, &x)| *f += g * x);
+                }
             }
         }
         // Elsewhere the centre already holds it.
