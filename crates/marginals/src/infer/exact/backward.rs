@@ -54,6 +54,8 @@ pub struct Upstream<'a, T> {
     pub column_mass: Option<ArrayView3<'a, T>>,
     /// Of the expected distance, [B, H, N].
     pub expected_distance: Option<ArrayView3<'a, T>>,
+    /// Of the query mass, [B, H, N].
+    pub query_mass: Option<ArrayView3<'a, T>>,
 }
 
 impl<T> Default for Upstream<'_, T> {
@@ -67,6 +69,7 @@ impl<T> Default for Upstream<'_, T> {
             kl: None,
             column_mass: None,
             expected_distance: None,
+            query_mass: None,
         }
     }
 }

@@ -49,7 +49,8 @@ pub(super) struct Coefficients<T> {
     pub second: Vec<T>,
     /// On |i − j|. By query; empty when not asked.
     pub distance: Vec<T>,
-    /// On p itself, through the mass that an average is divided by. By query; empty when gathered.
+    /// On p itself: the query mass's own, and what comes through the mass that an average is divided
+    /// by. By query; empty when there is neither.
     pub mass: Vec<T>,
     /// On the column mass, [B, H, M]; empty when not asked.
     pub column: Vec<T>,
@@ -110,9 +111,9 @@ impl<T: Real> Coefficients<T> {
         // An average is a gathered sum over the mass: g/m on the sum, and the rest on the mass.
         let mut mean = flat4(upstream.mean);
         let mut second = flat4(upstream.value_variance);
-        let mut mass = Vec::new();
+        let mut mass = flat3(upstream.query_mass);
         if posterior.value == Value::Average && (asked(&mean) || asked(&second)) {
-            mass = vec![T::zero(); queries];
+            mass.resize(queries, T::zero());
             for (i, through) in mass.iter_mut().enumerate() {
                 let m = summary.mass[i];
                 if m == T::zero() {
