@@ -58,6 +58,8 @@ pub struct Upstream<'a, T> {
     pub expected_distance: Option<ArrayView3<'a, T>>,
     /// Of the expectations of edge functions, [B, H, N, C].
     pub expected_of: Option<ArrayView4<'a, T>>,
+    /// Of the query mass, [B, H, N].
+    pub query_mass: Option<ArrayView3<'a, T>>,
 }
 
 impl<T> Default for Upstream<'_, T> {
@@ -72,6 +74,7 @@ impl<T> Default for Upstream<'_, T> {
             column_mass: None,
             expected_distance: None,
             expected_of: None,
+            query_mass: None,
         }
     }
 }

@@ -55,7 +55,8 @@ pub(super) struct Coefficients<'a, T: Clone> {
     pub distance: Vec<T>,
     /// On the edge functions. By query and function; empty when not asked.
     pub functions: Vec<T>,
-    /// On p itself, through the mass that an average is divided by. By query; empty when gathered.
+    /// On p itself: the query mass's own, and what comes through the mass that an average is divided
+    /// by. By query; empty when there is neither.
     pub mass: Vec<T>,
     /// On the column mass, [B, H, M]; empty when not asked.
     pub column: Vec<T>,
@@ -121,9 +122,9 @@ impl<'a, T: Real> Coefficients<'a, T> {
         // An average is a gathered sum over the mass: g/m on the sum, and the rest on the mass.
         let mut mean = flat(upstream.mean);
         let mut second = flat(upstream.value_variance);
-        let mut mass = Vec::new();
+        let mut mass = flat(upstream.query_mass).into_owned();
         if posterior.value == Value::Average && (asked(&mean) || asked(&second)) {
-            mass = vec![T::zero(); queries];
+            mass.resize(queries, T::zero());
             let (mean, second) = (mean.to_mut(), second.to_mut());
             for (i, through) in mass.iter_mut().enumerate() {
                 let m = summary.mass[i];

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use marginals_kernels::{
-    Aligned, InstructionSet, Panels, Real, Store, Strided, TileMut, gemm, softmax_backward,
+    Aligned, InstructionSet, Panels, Real, Store, Strided, TileMut, dot_columns, exp_columns, gemm,
+    softmax_backward,
 };
 use ndarray::{ArrayView2, ArrayViewMut2, CowArray, Ix2, s};
 
@@ -149,8 +150,15 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 .map(|(coverage, block)| (block, coverage))
                 .collect();
             let centre = self.column_centres(&live, &q, &upstream, &keys);
+            // What the centres of a single block were made from is still there.
+            let kept = self.task.linear_by_key() && live.len() == 1;
             for (block, coverage) in live {
-                self.fill(&block, coverage, &q, &upstream);
+                if !kept {
+                    self.fill(&block, coverage, &q, &upstream);
+                    if self.task.linear_by_key() {
+                        self.normalise_columns(&block);
+                    }
+                }
                 self.differentiate(&block, &upstream, &centre);
                 self.scatter(&block, &q, &upstream, prior, potential)?;
             }
@@ -302,8 +310,17 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             return Vec::new();
         }
         let mut centre = vec![T::zero(); keys.len()];
+        let set = InstructionSet::detect();
         for (block, coverage) in live {
             self.fill(block, *coverage, q, upstream);
+            if self.task.linear_by_key() {
+                self.normalise_columns(block);
+                let (n, m) = (block.queries.len(), block.keys.len());
+                let p = TileMut::new(&mut self.scores, n, m, STRIDE);
+                let f = TileMut::new(&mut self.quantity, n, m, STRIDE);
+                dot_columns(set, p.as_tile(), f.as_tile(), &mut centre);
+                continue;
+            }
             for (r, i) in block.queries.clone().enumerate() {
                 for (c, centre) in centre.iter_mut().enumerate() {
                     let score = self.scores[r * STRIDE + c];
@@ -315,6 +332,42 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             }
         }
         centre
+    }
+
+    /// Turns `scores` from θ into p, where keys choose.
+    fn normalise_columns(&mut self, block: &Block) {
+        let (n, m) = (block.queries.len(), block.keys.len());
+        let factor = self.task.factor(block, block.queries.start, 0);
+        let normalisers = self.task.normalisers.run(factor..factor + m);
+        let scores = TileMut::new(&mut self.scores, n, m, STRIDE);
+        exp_columns(InstructionSet::detect(), scores, normalisers);
+    }
+
+    /// The same as [`differentiate`](Self::differentiate) where `scores` holds p already.
+    fn differentiate_columns(&mut self, block: &Block, centre: &[T]) {
+        let (n, m) = (block.queries.len(), block.keys.len());
+        let factor = self.task.factor(block, block.queries.start, 0);
+        let partition = &self.task.coefficients.partition[factor..factor + m];
+        let (scores, quantity) = (&mut self.scores, &mut self.quantity);
+        InstructionSet::detect().run(
+            #[inline(always)]
+            || {
+                for start in (0..n).map(|r| r * STRIDE) {
+                    let scores = &mut scores[start..start + m];
+                    let quantity = &mut quantity[start..start + m];
+                    let columns = centre.iter().zip(partition);
+                    for ((score, f), (&centre, &partition)) in
+                        scores.iter_mut().zip(quantity).zip(columns)
+                    {
+                        let p = *score;
+                        let gradient = p * (*f - centre + partition);
+                        // f of an impossible edge may be anything.
+                        *score = if p == T::zero() { p } else { gradient };
+                        *f = p;
+                    }
+                }
+            },
+        );
     }
 
     /// Turns `scores` into ∂L/∂θ and `quantity` into p.
@@ -332,6 +385,9 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 &coefficients.centre[rows],
             );
             return;
+        }
+        if self.task.linear_by_key() {
+            return self.differentiate_columns(block, centre);
         }
         for (r, i) in block.queries.clone().enumerate() {
             for (c, &centre) in (0..m).zip(centre.iter().chain(std::iter::repeat(&T::zero()))) {
@@ -473,6 +529,13 @@ impl<T: Real> Task<'_, '_, T> {
 
     fn per_key(&self) -> bool {
         matches!(self.posterior.factorisation, Factorisation::PerKey)
+    }
+
+    /// Whether keys choose and f has no term in their own probabilities, so that whole columns are
+    /// differentiated at a time.
+    fn linear_by_key(&self) -> bool {
+        let coefficients = &self.coefficients;
+        self.per_key() && coefficients.log_p.is_empty() && coefficients.second.is_empty()
     }
 
     /// Whether log w is read apart from the scores.
