@@ -6,7 +6,7 @@ use marginals_kernels::{
     Aligned, InstructionSet, Panels, Real, Store, Strided, TileMut, dot_columns, exp_columns, gemm,
     softmax_backward,
 };
-use ndarray::{ArrayView2, ArrayViewMut2, CowArray, Ix2, s};
+use ndarray::{ArrayView2, ArrayViewMut2, ArrayViewMut4, CowArray, Ix2, s};
 
 use super::super::by_query::fill_distance;
 use super::super::{blocks, narrowed};
@@ -44,34 +44,12 @@ pub(super) struct HeadBackward<'a, 't, 'p, T: Real> {
 }
 
 impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
-    pub fn new(
-        task: &'a Task<'t, 'p, T>,
-        features: Features<'a, T>,
-        values: Option<ArrayView2<'a, T>>,
-        keys: Range<usize>,
-        dv: Option<ArrayViewMut2<'a, T>>,
-    ) -> Self {
-        let set = InstructionSet::detect();
-        let coefficients = &task.coefficients;
-        let used = !coefficients.mean.is_empty() || !coefficients.second.is_empty();
-        let across = |rows: ArrayView2<'_, T>| {
-            let (count, width) = rows.dim();
-            let data = rows.to_slice().expect("contiguous rows");
-            Panels::pack(set, data, width, 1, count, width)
-        };
-        let values = values.zip(dv).filter(|_| used).map(|(rows, gradient)| {
-            let rows = tensor::contiguous(rows);
-            let squared = !coefficients.second.is_empty();
-            let squares = squared.then(|| across(rows.mapv(|x| x * x).view()));
-            let gradient = gradient.into_slice().expect("a gradient of contiguous rows");
-            Values { across: across(rows.view()), squares, rows, gradient }
-        });
-        let squared = values.as_ref().filter(|v| v.squares.is_some()).map_or(0, |v| v.rows.len());
+    pub fn new(task: &'a Task<'t, 'p, T>, features: Features<'a, T>, keys: Range<usize>) -> Self {
         let tile = |wanted: bool| Aligned::zeros(if wanted { QUERY_BLOCK * STRIDE } else { 0 });
         let reads_weights = task.reads_weights();
         Self {
             dk: Aligned::zeros(keys.len() * features.depth()),
-            d_square: Aligned::zeros(squared),
+            d_square: Aligned::zeros(0),
             dq: Aligned::zeros(0),
             scores: tile(true),
             quantity: tile(true),
@@ -80,12 +58,38 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             other: tile(true),
             task,
             features,
-            values,
+            values: None,
             keys,
         }
     }
 
-    /// Ends the gradient of the values: v² has slope 2 v.
+    /// Takes up the values that the query heads added next average, and where their gradient goes.
+    pub fn use_values(
+        &mut self,
+        values: Option<ArrayView2<'a, T>>,
+        gradient: Option<ArrayViewMut4<'a, T>>,
+    ) {
+        let set = InstructionSet::detect();
+        let coefficients = &self.task.coefficients;
+        let squared = !coefficients.second.is_empty();
+        let used = !coefficients.mean.is_empty() || squared;
+        let across = |rows: ArrayView2<'_, T>| {
+            let (count, width) = rows.dim();
+            let data = rows.to_slice().expect("contiguous rows");
+            Panels::pack(set, data, width, 1, count, width)
+        };
+        self.values = values.zip(gradient).filter(|_| used).map(|(rows, gradient)| {
+            let rows = tensor::contiguous(rows);
+            let squares = squared.then(|| across(rows.mapv(|x| x * x).view()));
+            let gradient = gradient.into_slice().expect("a gradient of contiguous rows");
+            Values { across: across(rows.view()), squares, rows, gradient }
+        });
+        let size = self.values.as_ref().filter(|_| squared).map_or(0, |v| v.rows.len());
+        self.d_square.resize(size);
+        self.d_square.fill(T::zero());
+    }
+
+    /// Ends the gradient of the values taken up last: v² has slope 2 v.
     pub fn finish_values(&mut self) {
         let Some(values) = &mut self.values else { return };
         let pairs = values.gradient.iter_mut().zip(&*self.d_square).zip(&values.rows);
