@@ -177,8 +177,7 @@ pub(crate) fn backward<T: Real>(
         .map(Array4::zeros)
         .collect();
     let heads = |own: usize| if shared { None } else { Some(own) };
-    let (heads, key_heads, value_heads) =
-        (heads(shape.group()), heads(1), heads(task.value_sets()));
+    let query_heads = heads(shape.group());
     let lengths: Vec<usize> = chunks.iter().map(Range::len).collect();
     // Ranges of keys each give a part of the queries' gradient; the first is the answer itself.
     let mut dq: Vec<Array4<T>> =
@@ -186,18 +185,17 @@ pub(crate) fn backward<T: Real>(
     let mut dk = Array4::zeros(posterior.k.raw_dim());
     let mut dv = task.values.map(|v| Array4::zeros(v.raw_dim()));
     let by_chunk: Vec<Vec<_>> =
-        dq.iter_mut().map(|dq| by_group(dq.view_mut(), heads).collect()).collect();
+        dq.iter_mut().map(|dq| by_group(dq.view_mut(), query_heads).collect()).collect();
     let q = transpose(by_chunk);
-    let by_keys = |view, heads| -> Vec<ArrayViewMut4<'_, T>> {
-        by_group(view, heads).flat_map(|group| cut(group, Axis(2), &lengths)).collect()
-    };
-    let k = by_keys(dk.view_mut(), key_heads);
-    let mut v = dv.as_mut().map(|dv| by_keys(dv.view_mut(), value_heads).into_iter());
-    let prior = regions(&task.prior_parameters, &mut dense_gradients, &groups, &chunks, heads);
-    let own = q.into_iter().zip(k).zip(prior).map(|((q, k), prior)| Own {
+    let mut k = by_keys(dk.view_mut(), heads(1), &lengths);
+    let sets = task.values.map_or(1, |v| v.dim().1 / shape.key_heads);
+    let mut v = dv.as_mut().map(|dv| by_keys(dv.view_mut(), heads(sets), &lengths));
+    let prior =
+        regions(&task.prior_parameters, &mut dense_gradients, &groups, &chunks, query_heads);
+    let own = q.into_iter().zip(prior).map(|(q, prior)| Own {
         q,
-        k,
-        v: v.as_mut().map(|v| v.next().expect("as many as there are keys")),
+        k: k.next().expect("one region per task"),
+        v: v.as_mut().map(|v| v.next().expect("one region per task")),
         prior,
     });
     let tasks: Vec<_> = groups
@@ -237,6 +235,18 @@ fn by_group<T>(
         Some(heads) => (vec![1; batch], vec![heads; all.div_ceil(heads)]),
     };
     cut(view, Axis(0), &batch).into_iter().flat_map(move |entry| cut(entry, Axis(1), &heads))
+}
+
+/// Cuts a view over [B, heads, M, …] into groups of heads, and those into ranges of keys.
+fn by_keys<'a, T>(
+    view: ArrayViewMut4<'a, T>,
+    heads: Option<usize>,
+    lengths: &[usize],
+) -> std::vec::IntoIter<ArrayViewMut4<'a, T>> {
+    by_group(view, heads)
+        .flat_map(|group| cut(group, Axis(2), lengths))
+        .collect::<Vec<_>>()
+        .into_iter()
 }
 
 /// Lists of the same length, entry by entry: what came list by list.
@@ -304,12 +314,6 @@ fn cut<'a, T>(
 }
 
 impl<T: Real> Task<'_, '_, T> {
-    /// Heads of values per key head: one, or one for each query head.
-    fn value_sets(&self) -> usize {
-        let key_heads = self.posterior.shape.key_heads.max(1);
-        self.values.map_or(1, |v| v.dim().1 / key_heads)
-    }
-
     fn run(
         &self,
         group: &[(usize, usize)],
@@ -318,7 +322,9 @@ impl<T: Real> Task<'_, '_, T> {
     ) -> Result<Sums, Error> {
         let posterior = self.posterior;
         let shape = &posterior.shape;
-        let Own { q: mut dq, k: mut dk, v: mut dv, mut prior } = own;
+        let Own { q: mut dq, k: mut dk, v: dv, mut prior } = own;
+        let sets = self.values.map_or(1, |v| v.dim().1 / shape.key_heads);
+        let mut dv = dv.map(|dv| by_group(dv, Some(1)));
         let mut potential: Vec<Vec<f64>> =
             self.potential_parameters.iter().map(|p| vec![0.0; p.len()]).collect();
         let first = group[0];
@@ -331,22 +337,18 @@ impl<T: Real> Task<'_, '_, T> {
                 features = features.packed_across().packed_along();
             }
             let (b, h) = (batch - first.0, key_head - first.1);
-            // One set of values for every query head of the key head, or one for each.
-            let sets = self.value_sets();
-            let served = shape.group() / sets.max(1);
-            let mut own_dv =
-                dv.as_mut().map(|dv| dv.slice_mut(s![b, h * sets..(h + 1) * sets, .., ..]));
-            let mut own_dv = own_dv.as_mut().map(|dv| dv.outer_iter_mut());
             let mut head = HeadBackward::new(self, features, keys.clone());
-            for query_head in 0..shape.group() {
-                if query_head % served == 0 {
-                    let set = key_head * sets + query_head / served;
-                    let v = self.values.map(|v| v.slice_move(s![batch, set, keys.clone(), ..]));
-                    head.use_values(v, own_dv.as_mut().and_then(|dv| dv.next()));
+            // One set of values for every query head of the key head, or one for each.
+            for set in key_head * sets..(key_head + 1) * sets {
+                let values = self.values.map(|v| v.slice_move(s![batch, set, keys.clone(), ..]));
+                head.use_values(values, dv.as_mut().and_then(Iterator::next));
+                let served = shape.group() / sets;
+                for query_head in set * served..(set + 1) * served {
+                    let own = query_head - first.1 * shape.group();
+                    let into = dq.slice_mut(s![b, own, .., ..]);
+                    head.add_queries((batch, query_head), into, &mut prior, &mut potential)?;
                 }
-                let place = (batch, key_head * shape.group() + query_head);
-                let into = dq.slice_mut(s![b, h * shape.group() + query_head, .., ..]);
-                head.add_queries(place, into, &mut prior, &mut potential)?;
+                head.finish_values();
             }
             let gradient = ArrayView2::from_shape((keys.len(), head.features.depth()), &head.dk)
                 .expect("one gradient per feature");
@@ -358,7 +360,6 @@ impl<T: Real> Task<'_, '_, T> {
                 dk.slice_mut(s![b, h, .., ..]),
                 &mut potential,
             );
-            head.finish_values();
         }
         let small = |accumulator| match accumulator {
             Accumulator::Small(sum) => sum,

@@ -134,8 +134,9 @@ impl<'a, T: Real> HeadKeys<'a, T> {
         let own = || {
             values.into_iter().flat_map(|v| {
                 let sets = v.dim().1 / shape.key_heads;
+                let keys = keys.clone();
                 (head * sets..(head + 1) * sets)
-                    .map(|set| tensor::contiguous(v.slice(s![batch, set, keys.clone(), ..])))
+                    .map(move |set| tensor::contiguous(v.slice(s![batch, set, keys.clone(), ..])))
             })
         };
         let square = |v: CowArray<'a, T, Ix2>| {
@@ -143,8 +144,11 @@ impl<'a, T: Real> HeadKeys<'a, T> {
             squares.mapv_inplace(|x| x * x);
             Values::new(squares.into(), packed)
         };
-        let values = own().map(|v| Values::new(v, packed)).collect();
-        let squares = if squares { own().map(square).collect() } else { Vec::new() };
-        HeadKeys { keys, features, values, squares }
+        HeadKeys {
+            features,
+            values: own().map(|v| Values::new(v, packed)).collect(),
+            squares: if squares { own().map(square).collect() } else { Vec::new() },
+            keys: keys.clone(),
+        }
     }
 }

@@ -6,7 +6,7 @@ use marginals_kernels::{
     Aligned, InstructionSet, Panels, Real, Store, Strided, TileMut, dot_columns, exp_columns, gemm,
     softmax_backward,
 };
-use ndarray::{ArrayView2, ArrayViewMut2, CowArray, Ix2, s};
+use ndarray::{ArrayView2, ArrayViewMut2, ArrayViewMut4, CowArray, Ix2, s};
 
 use super::super::by_query::fill_distance;
 use super::super::{blocks, narrowed};
@@ -67,12 +67,12 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
     pub fn use_values(
         &mut self,
         values: Option<ArrayView2<'a, T>>,
-        gradient: Option<ArrayViewMut2<'a, T>>,
+        gradient: Option<ArrayViewMut4<'a, T>>,
     ) {
-        self.finish_values();
         let set = InstructionSet::detect();
         let coefficients = &self.task.coefficients;
-        let used = !coefficients.mean.is_empty() || !coefficients.second.is_empty();
+        let squared = !coefficients.second.is_empty();
+        let used = !coefficients.mean.is_empty() || squared;
         let across = |rows: ArrayView2<'_, T>| {
             let (count, width) = rows.dim();
             let data = rows.to_slice().expect("contiguous rows");
@@ -80,13 +80,13 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         };
         self.values = values.zip(gradient).filter(|_| used).map(|(rows, gradient)| {
             let rows = tensor::contiguous(rows);
-            let squared = !coefficients.second.is_empty();
             let squares = squared.then(|| across(rows.mapv(|x| x * x).view()));
             let gradient = gradient.into_slice().expect("a gradient of contiguous rows");
             Values { across: across(rows.view()), squares, rows, gradient }
         });
-        let squared = self.values.as_ref().filter(|v| v.squares.is_some());
-        self.d_square = Aligned::zeros(squared.map_or(0, |v| v.rows.len()));
+        let size = self.values.as_ref().filter(|_| squared).map_or(0, |v| v.rows.len());
+        self.d_square.resize(size);
+        self.d_square.fill(T::zero());
     }
 
     /// Ends the gradient of the values taken up last: v² has slope 2 v.
