@@ -4,6 +4,8 @@
 //! `marginals explain` and the capability table are made from. To add one, see CONTRIBUTING.md.
 
 pub mod hopfield;
+pub mod k_means;
+pub mod mixture;
 
 /// What a mechanism is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +35,8 @@ pub struct Mechanism {
 }
 
 /// Every mechanism.
-pub const MECHANISMS: &[&Mechanism] = &[&hopfield::MECHANISM];
+pub const MECHANISMS: &[&Mechanism] =
+    &[&hopfield::MECHANISM, &k_means::MECHANISM, &mixture::MECHANISM];
 
 /// The mechanism called `name`.
 pub fn mechanism(name: &str) -> Result<&'static Mechanism, crate::Error> {
