@@ -3,6 +3,9 @@
 //! Every mechanism describes itself as a [`Mechanism`]; [`MECHANISMS`] lists them all, and is what
 //! `marginals explain` and the capability table are made from. To add one, see CONTRIBUTING.md.
 
+pub mod hopfield;
+pub mod k_means;
+pub mod mixture;
 pub mod multihop;
 
 /// What a mechanism is made of.
@@ -33,7 +36,8 @@ pub struct Mechanism {
 }
 
 /// Every mechanism.
-pub const MECHANISMS: &[&Mechanism] = &[&multihop::MECHANISM];
+pub const MECHANISMS: &[&Mechanism] =
+    &[&hopfield::MECHANISM, &k_means::MECHANISM, &mixture::MECHANISM, &multihop::MECHANISM];
 
 /// The mechanism called `name`.
 pub fn mechanism(name: &str) -> Result<&'static Mechanism, crate::Error> {
