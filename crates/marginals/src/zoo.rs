@@ -8,6 +8,7 @@ pub mod attention_sink;
 pub mod documents;
 pub mod graph_attention;
 pub mod hard_attention;
+pub mod hopfield;
 pub mod normalization_model;
 pub mod relative_positions;
 pub mod rotary;
@@ -61,6 +62,7 @@ pub const MECHANISMS: &[&Mechanism] = &[
     &graph_attention::MECHANISM_V2,
     &hard_attention::MECHANISM,
     &normalization_model::MECHANISM,
+    &hopfield::MECHANISM,
 ];
 
 /// The mechanism called `name`.

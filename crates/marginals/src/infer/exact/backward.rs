@@ -361,7 +361,7 @@ impl<T: Real> Task<'_, '_, T> {
 }
 
 /// Tells parameters of the same name apart: the second `geometric.rho` becomes `geometric.rho.2`.
-fn number_repeats<T>(parameters: &mut [ParameterGradient<T>]) {
+pub(crate) fn number_repeats<T>(parameters: &mut [ParameterGradient<T>]) {
     for i in (1..parameters.len()).rev() {
         let earlier = parameters[..i].iter().filter(|p| p.name == parameters[i].name).count();
         if earlier > 0 {
