@@ -9,6 +9,7 @@ pub mod documents;
 pub mod graph_attention;
 pub mod hard_attention;
 pub mod hopfield;
+pub mod multihop;
 pub mod normalization_model;
 pub mod relative_positions;
 pub mod rotary;
@@ -63,6 +64,7 @@ pub const MECHANISMS: &[&Mechanism] = &[
     &hard_attention::MECHANISM,
     &normalization_model::MECHANISM,
     &hopfield::MECHANISM,
+    &multihop::MECHANISM,
 ];
 
 /// The mechanism called `name`.

@@ -5,7 +5,8 @@ use super::{Pass, Posterior, Question};
 use crate::infer::exact::Request;
 use crate::{Element, Error, Value};
 
-/// E\[v\] of every query, [B, H, N, D_v]: what attention outputs. Holds the values v [B, Hk, M, D_v].
+/// E\[v\] of every query, [B, H, N, D_v]: what attention outputs. Holds the values v [B, Hk, M, D_v],
+/// or [B, H, M, D_v] where query heads that share keys average values of their own.
 ///
 /// Σ_j p_ij v_j for [`Value::Gather`]; that over Σ_j p_ij for [`Value::Average`]. 0 for a query
 /// without mass. Cost: one product of the posterior and the values.

@@ -106,7 +106,8 @@ struct Task<'a, 'p, T: Real> {
 struct Part<T> {
     /// Query gradients of the heads it worked on.
     q: Vec<((usize, usize), Array2<T>)>,
-    /// Key and value gradients of its range of keys, per (batch, key head).
+    /// Key gradients of its range of keys, per (batch, key head), and value gradients, per (batch,
+    /// head of values).
     k: Vec<((usize, usize), Array2<T>)>,
     v: Vec<((usize, usize), Array2<T>)>,
     keys: Range<usize>,
@@ -264,11 +265,19 @@ impl<T: Real> Task<'_, '_, T> {
             if posterior.potential.is_product() {
                 features = features.packed_across().packed_along();
             }
-            let values = self.values.map(|v| v.slice_move(s![batch, key_head, keys.clone(), ..]));
-            let mut head = HeadBackward::new(self, features, values, keys.clone());
-            for own in 0..shape.group() {
-                let place = (batch, key_head * shape.group() + own);
-                q.push((place, head.add_queries(place, prior, &mut potential)?));
+            let mut head = HeadBackward::new(self, features, keys.clone());
+            // One set of values for every query head of the key head, or one for each.
+            let sets = self.values.map_or(1, |v| v.dim().1 / shape.key_heads);
+            for set in key_head * sets..(key_head + 1) * sets {
+                head.use_values(
+                    self.values.map(|v| v.slice_move(s![batch, set, keys.clone(), ..])),
+                );
+                let served = shape.group() / sets;
+                for own in set * served..(set + 1) * served {
+                    let place = (batch, own);
+                    q.push((place, head.add_queries(place, prior, &mut potential)?));
+                }
+                v.extend(head.take_value_gradient().map(|dv| ((batch, set), dv)));
             }
             let mut dk = Array2::zeros(raw.raw_dim());
             let gradient = ArrayView2::from_shape((keys.len(), head.features.depth()), &head.dk)
@@ -282,7 +291,6 @@ impl<T: Real> Task<'_, '_, T> {
                 &mut potential,
             );
             k.push(((batch, key_head), dk));
-            v.extend(head.into_values().map(|dv| ((batch, key_head), dv)));
         }
         let prior = prior
             .iter()

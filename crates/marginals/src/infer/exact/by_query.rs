@@ -165,14 +165,14 @@ impl<T: Real> Scratch<T> {
         let run = strip.keys.start - head_keys.keys.start..strip.keys.end - head_keys.keys.start;
         let width = task.kept.value_width;
         let span = rows.start * width..rows.end * width;
-        if let (true, Some(values)) = (task.kept.mean, &head_keys.values) {
+        if let (true, Some(values)) = (task.kept.mean, head_keys.values(strip.head)) {
             let into = TileMut::new(&mut totals.mean[span.clone()], n, width, width);
             match independent {
                 true => values.accumulate_apart(posterior, run.clone(), into, &mut self.part),
                 false => values.accumulate(posterior, run.clone(), into),
             }
         }
-        if let (true, Some(squares)) = (task.kept.second, &head_keys.squares) {
+        if let (true, Some(squares)) = (task.kept.second, head_keys.squares(strip.head)) {
             if independent {
                 // Edges vary one by one: Σ p (1 − p) v².
                 for r in 0..n {

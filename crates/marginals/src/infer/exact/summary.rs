@@ -12,7 +12,7 @@ use crate::model::structure::Factorisation;
 
 /// Normalised answers, flat: factor quantities over [B, H, factors], query quantities over
 /// [B, H, N]. Vectors of what was not asked for are empty.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Summary<T> {
     /// log Z.
     pub log_partition: Vec<T>,

@@ -43,35 +43,13 @@ pub(super) struct HeadBackward<'a, 't, 'p, T: Real> {
 }
 
 impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
-    pub fn new(
-        task: &'a Task<'t, 'p, T>,
-        features: Features<'a, T>,
-        values: Option<ArrayView2<'_, T>>,
-        keys: Range<usize>,
-    ) -> Self {
-        let set = InstructionSet::detect();
-        let coefficients = &task.coefficients;
-        let used = !coefficients.mean.is_empty() || !coefficients.second.is_empty();
-        let across = |rows: &Array2<T>| {
-            let (count, width) = rows.dim();
-            let data = rows.as_slice().expect("owned rows are contiguous");
-            Panels::pack(set, data, width, 1, count, width)
-        };
-        let values = values.filter(|_| used).map(|v| {
-            let rows = v.as_standard_layout().into_owned();
-            let squares = (!coefficients.second.is_empty()).then(|| across(&rows.mapv(|x| x * x)));
-            Values { across: across(&rows), squares, rows }
-        });
-        let width = values.as_ref().map_or(0, |v| v.rows.ncols());
+    pub fn new(task: &'a Task<'t, 'p, T>, features: Features<'a, T>, keys: Range<usize>) -> Self {
         let tile = |wanted: bool| Aligned::zeros(if wanted { QUERY_BLOCK * STRIDE } else { 0 });
         let reads_weights = task.reads_weights();
         Self {
             dk: vec![T::zero(); keys.len() * features.depth()],
-            dv: vec![T::zero(); keys.len() * width],
-            d_square: vec![
-                T::zero();
-                if coefficients.second.is_empty() { 0 } else { keys.len() * width }
-            ],
+            dv: Vec::new(),
+            d_square: Vec::new(),
             scores: tile(true),
             quantity: tile(true),
             weights: tile(reads_weights),
@@ -79,18 +57,40 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             other: tile(true),
             task,
             features,
-            values,
+            values: None,
             keys,
         }
     }
 
-    /// The gradient of the values.
-    pub fn into_values(self) -> Option<Array2<T>> {
-        let Some(Values { rows, .. }) = self.values else {
+    /// Takes up the values that the query heads added next average.
+    pub fn use_values(&mut self, values: Option<ArrayView2<'_, T>>) {
+        let set = InstructionSet::detect();
+        let coefficients = &self.task.coefficients;
+        let second = !coefficients.second.is_empty();
+        let used = !coefficients.mean.is_empty() || second;
+        let across = |rows: &Array2<T>| {
+            let (count, width) = rows.dim();
+            let data = rows.as_slice().expect("owned rows are contiguous");
+            Panels::pack(set, data, width, 1, count, width)
+        };
+        self.values = values.filter(|_| used).map(|v| {
+            let rows = v.as_standard_layout().into_owned();
+            let squares = second.then(|| across(&rows.mapv(|x| x * x)));
+            Values { across: across(&rows), squares, rows }
+        });
+        let size = self.values.as_ref().map_or(0, |v| v.rows.len());
+        self.dv = vec![T::zero(); size];
+        self.d_square = vec![T::zero(); if second { size } else { 0 }];
+    }
+
+    /// The gradient of the values taken up last.
+    pub fn take_value_gradient(&mut self) -> Option<Array2<T>> {
+        let Some(Values { rows, .. }) = self.values.take() else {
             let width = self.task.values.map(|v| v.dim().3)?;
             return Some(Array2::zeros((self.keys.len(), width)));
         };
-        let mut dv = Array2::from_shape_vec(rows.raw_dim(), self.dv).expect("a row per key");
+        let dv = std::mem::take(&mut self.dv);
+        let mut dv = Array2::from_shape_vec(rows.raw_dim(), dv).expect("a row per key");
         if !self.d_square.is_empty() {
             for ((g, &s), &x) in dv.iter_mut().zip(&self.d_square).zip(&rows) {
                 *g += (s + s) * x;
