@@ -25,23 +25,51 @@ enum Name {
     TopK(usize),
     Samples(usize),
     Marginals,
+    Hops,
+    Paths,
 }
 
-const NAMES: &[&str] = &[
-    "mean",
-    "log-partition",
-    "log-evidence",
-    "entropy",
-    "kl",
-    "column-mass",
-    "expected-distance",
-    "value-variance",
-    "max-probability",
-    "map",
-    "top-k",
-    "samples",
-    "marginals",
+/// Every question, with its definition and the shape of its answer. F counts the factors: queries,
+/// or keys where keys choose.
+pub const QUESTIONS: &[(&str, &str, &str)] = &[
+    ("mean", "E[v]", "[B, H, N, D_v]"),
+    ("log-partition", "log Z(θ)", "[B, H, F]"),
+    ("log-evidence", "log Z(θ) − log Z(log w) = log Σ_φ π(φ) ψ(φ)", "[B, H, F]"),
+    ("entropy", "−E[log p]", "[B, H, F]"),
+    ("kl", "KL(posterior ‖ prior)", "[B, H, F]"),
+    ("column-mass", "Σ_i p_ij", "[B, H, M]"),
+    ("expected-distance", "E|i − j|", "[B, H, N]"),
+    ("value-variance", "E[v²] − E[v]²", "[B, H, N, D_v]"),
+    ("max-probability", "max_j p_ij", "[B, H, F]"),
+    ("map", "argmax_j p_ij, −1 for no edge", "[B, H, F]"),
+    ("top-k", "the k best edges and their probabilities, asked as top-k=K", "[B, H, F, K], twice"),
+    ("samples", "S exact draws, asked as samples=S", "[S, B, H, F]; sets of edges [S, B, H, N, M]"),
+    ("marginals", "p_ij = P(φ_ij = 1)", "[B, H, N, M]"),
+    ("hops", "P(h | the walk arrives), of walks", "[B, H, N, hops + 1]"),
+    ("paths", "log p of the paths in the tensor `paths` [paths, nodes], of walks", "[B, H, paths]"),
 ];
+
+impl Name {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::LogPartition => "log-partition",
+            Self::LogEvidence => "log-evidence",
+            Self::Entropy => "entropy",
+            Self::Kl => "kl",
+            Self::ColumnMass => "column-mass",
+            Self::ExpectedDistance => "expected-distance",
+            Self::ValueVariance => "value-variance",
+            Self::MaxProbability => "max-probability",
+            Self::Map => "map",
+            Self::TopK(_) => "top-k",
+            Self::Samples(_) => "samples",
+            Self::Marginals => "marginals",
+            Self::Hops => "hops",
+            Self::Paths => "paths",
+        }
+    }
+}
 
 /// The questions of one command.
 #[derive(Debug)]
@@ -67,6 +95,11 @@ impl Questions {
             }
         }
         Ok(Self { names, seed })
+    }
+
+    /// The questions' names.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.names.iter().map(|name| name.text())
     }
 
     /// Whether a question averages values.
@@ -114,6 +147,13 @@ impl Questions {
                 Name::MaxProbability => asked.push(&MaxProbability),
                 Name::Map => asked.push(&Map),
                 Name::Marginals => asked.push(&Marginals),
+                Name::Hops | Name::Paths => {
+                    return Err(Error::NotAnswerable {
+                        question: name.text().into(),
+                        why: "the structure of this model takes no hops".into(),
+                        instead: "Ask it of the structure `walk`.".into(),
+                    });
+                }
             }
         }
         if values {
@@ -151,6 +191,8 @@ impl Questions {
                 Name::Marginals => {
                     output.real("marginals", pass.answer(&Marginals)?.into_dyn());
                 }
+                // Refused above.
+                Name::Hops | Name::Paths => {}
             }
         }
         Ok(pass)
@@ -203,6 +245,11 @@ fn parse(text: &str) -> Result<Name, Error> {
         "top-k" => Ok(Name::TopK(count()?)),
         "samples" => Ok(Name::Samples(count()?)),
         "marginals" => plain(Name::Marginals),
-        _ => Err(Error::unknown("question", name, NAMES)),
+        "hops" => plain(Name::Hops),
+        "paths" => plain(Name::Paths),
+        _ => {
+            let known: Vec<&str> = QUESTIONS.iter().map(|(name, _, _)| *name).collect();
+            Err(Error::unknown("question", name, &known))
+        }
     }
 }

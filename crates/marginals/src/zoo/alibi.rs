@@ -10,9 +10,9 @@ use crate::structure::EachQueryPicksOne;
 pub const MECHANISM: Mechanism = Mechanism {
     name: "alibi",
     title: "Attention with linear biases",
-    structure: "each query picks one key",
-    prior: "causal × geometric in the distance, one rate per head",
-    potential: "dot product, scale 1/√D",
+    structure: "each-query-picks-one",
+    prior: "causal × alibi: geometric in the distance, one rate per head",
+    potential: "dot (scale 1/√D)",
     value: "gather: Σ_j φ_ij v_j",
     inference: "exact, one pass over the keys",
     update: None,

@@ -10,9 +10,9 @@ use crate::structure::EachQueryPicksAtMostOne;
 pub const MECHANISM: Mechanism = Mechanism {
     name: "attention-sink",
     title: "Attention with a learned sink per head",
-    structure: "each query picks at most one key; picking none weighs e^null",
+    structure: "each-query-picks-at-most-one (picking none weighs e^null)",
     prior: "causal",
-    potential: "dot product, scale 1/√D",
+    potential: "dot (scale 1/√D)",
     value: "gather: Σ_j φ_ij v_j, nothing where no key is picked",
     inference: "exact, one pass over the keys",
     update: None,
@@ -36,7 +36,7 @@ potential = \"dot\"
 pub const SOFTMAX_PLUS_ONE: Mechanism = Mechanism {
     name: "softmax-plus-one",
     title: "Softmax with one added to the denominator",
-    structure: "each query picks at most one key; picking none weighs 1",
+    structure: "each-query-picks-at-most-one (picking none weighs 1)",
     equations: &["p_ij = exp(q_i·k_j / √D) / (1 + Σ_j' exp(q_i·k_j' / √D))"],
     sources: &[
         "Miller, Attention Is Off By One, 2023, evanmiller.org/attention-is-off-by-one.html",

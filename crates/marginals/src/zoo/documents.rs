@@ -12,9 +12,9 @@ use crate::structure::EachQueryPicksOne;
 pub const MECHANISM: Mechanism = Mechanism {
     name: "documents",
     title: "Causal attention within packed documents",
-    structure: "each query picks one key",
-    prior: "causal × same segment",
-    potential: "dot product, scale 1/√D",
+    structure: "each-query-picks-one",
+    prior: "causal × segments",
+    potential: "dot (scale 1/√D)",
     value: "gather: Σ_j φ_ij v_j",
     inference: "exact, one pass over the live tiles",
     update: None,

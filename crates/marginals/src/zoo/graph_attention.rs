@@ -12,9 +12,9 @@ use crate::structure::EachQueryPicksOne;
 pub const MECHANISM: Mechanism = Mechanism {
     name: "gat",
     title: "Graph attention network",
-    structure: "each query picks one key",
-    prior: "the adjacency of a graph",
-    potential: "additive, the activation outermost",
+    structure: "each-query-picks-one",
+    prior: "adjacency of a graph",
+    potential: "additive (gat: the activation outermost)",
     value: "gather: Σ_j φ_ij v_j, with v_j = W h_j",
     inference: "exact, one pass over the blocks that hold edges",
     update: None,
@@ -37,7 +37,7 @@ potential = { additive = { kind = \"gat\", slope = 0.2 } }
 pub const MECHANISM_V2: Mechanism = Mechanism {
     name: "gatv2",
     title: "Graph attention network, version 2",
-    potential: "additive, the activation before the projection",
+    potential: "additive (gatv2: the activation before a)",
     value: "gather: Σ_j φ_ij v_j, with v_j = W_k h_j",
     equations: &[
         "log ψ_ij = a·LeakyReLU(W_q h_i + W_k h_j)",

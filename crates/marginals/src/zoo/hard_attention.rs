@@ -10,7 +10,7 @@ use crate::Error;
 pub const MECHANISM: Mechanism = Mechanism {
     name: "hard-attention",
     title: "Hard attention: the most probable edge, or drawn edges",
-    structure: "each query picks one key, or at most one",
+    structure: "each-query-picks-one, or at most one",
     prior: "any",
     potential: "any",
     value: "gather of one φ: v_j of the edge chosen",

@@ -14,9 +14,9 @@ use crate::{Element, Error, Model};
 pub const MECHANISM: Mechanism = Mechanism {
     name: "normalization-model",
     title: "The normalisation model of attention",
-    structure: "each query picks at most one key; picking none weighs σ",
-    prior: "attention field of the key × Gaussian pool in the distance",
-    potential: "stimulus drive of the key: log ψ = log E_j",
+    structure: "each-query-picks-at-most-one (picking none weighs σ)",
+    prior: "key-bias (log A_j, the attention field) × generalized-gaussian (the pool)",
+    potential: "dot (log ψ = log E_j, the stimulus drive)",
     value: "the neuron itself: its response is P(φ_ii = 1)",
     inference: "exact, one pass over the keys",
     update: None,

@@ -12,9 +12,9 @@ use crate::structure::EachQueryPicksOne;
 pub const MECHANISM: Mechanism = Mechanism {
     name: "relative-positions",
     title: "T5's learned relative position bias",
-    structure: "each query picks one key",
-    prior: "a learned log-weight per head and bucket of distances",
-    potential: "dot product, scale 1",
+    structure: "each-query-picks-one",
+    prior: "relative-buckets: a learned log-weight per head and bucket of distances",
+    potential: "dot (scale 1)",
     value: "gather: Σ_j φ_ij v_j",
     inference: "exact, one pass over the keys",
     update: None,

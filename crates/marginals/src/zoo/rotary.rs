@@ -10,9 +10,9 @@ use crate::structure::EachQueryPicksOne;
 pub const MECHANISM: Mechanism = Mechanism {
     name: "rotary",
     title: "Attention with rotary positions",
-    structure: "each query picks one key",
+    structure: "each-query-picks-one",
     prior: "causal",
-    potential: "dot product of turned nodes, scale 1/√D",
+    potential: "rotary before dot (scale 1/√D)",
     value: "gather: Σ_j φ_ij v_j",
     inference: "exact, one pass over the keys",
     update: None,

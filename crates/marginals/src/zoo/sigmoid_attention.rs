@@ -13,9 +13,9 @@ use crate::structure::Independent;
 pub const MECHANISM: Mechanism = Mechanism {
     name: "sigmoid-attention",
     title: "Sigmoid attention",
-    structure: "independent edges",
-    prior: "the same log-odds b for every edge, −log M to begin with",
-    potential: "dot product, scale 1/√D",
+    structure: "independent",
+    prior: "bias: the same log-odds b for every edge, −log M to begin with",
+    potential: "dot (scale 1/√D)",
     value: "gather: Σ_j φ_ij v_j",
     inference: "exact, one pass over the keys",
     update: None,

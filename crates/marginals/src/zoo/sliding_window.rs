@@ -10,9 +10,9 @@ use crate::structure::EachQueryPicksOne;
 pub const MECHANISM: Mechanism = Mechanism {
     name: "sliding-window",
     title: "Sliding-window attention",
-    structure: "each query picks one key",
-    prior: "uniform over the last W positions",
-    potential: "dot product, scale 1/√D",
+    structure: "each-query-picks-one",
+    prior: "window: uniform over the last W positions",
+    potential: "dot (scale 1/√D)",
     value: "gather: Σ_j φ_ij v_j",
     inference: "exact, one pass over the live tiles: O(N W)",
     update: None,

@@ -10,9 +10,9 @@ use crate::structure::EachQueryPicksOne;
 pub const MECHANISM: Mechanism = Mechanism {
     name: "softcap",
     title: "Attention with softcapped scores",
-    structure: "each query picks one key",
+    structure: "each-query-picks-one",
     prior: "causal",
-    potential: "dot product, scale 1/√D, bounded by c",
+    potential: "dot (scale 1/√D, softcap c)",
     value: "gather: Σ_j φ_ij v_j",
     inference: "exact, one pass over the keys",
     update: None,

@@ -10,9 +10,9 @@ use crate::structure::EachQueryPicksOne;
 pub const MECHANISM: Mechanism = Mechanism {
     name: "softmax-attention",
     title: "Self-, cross-, multi-head and grouped-query attention",
-    structure: "each query picks one key",
+    structure: "each-query-picks-one",
     prior: "uniform; causal in a decoder",
-    potential: "dot product, scale 1/√D",
+    potential: "dot (scale 1/√D)",
     value: "gather: Σ_j φ_ij v_j",
     inference: "exact, one pass over the keys",
     update: None,
