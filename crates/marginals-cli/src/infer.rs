@@ -34,7 +34,7 @@ pub struct Arguments {
     #[arg(long)]
     input: PathBuf,
     /// Questions, separated by commas: mean, log-partition, log-evidence, entropy, kl,
-    /// column-mass, expected-distance, value-variance, max-probability, map, top-k=K, samples=S,
+    /// column-mass, query-mass, expected-distance, value-variance, max-probability, map, top-k=K, samples=S,
     /// marginals; of walks hops and paths. Without it the mean is asked, and of a mechanism nothing
     /// beyond what it always answers.
     #[arg(long)]

@@ -58,7 +58,7 @@ fn every_answer_agrees_with_the_dense_formulas() {
         ("\"independent\"", Structure::Independent),
     ] {
         let folder = Folder::new(&format!("structure = {name}\n{REST}"), &inputs());
-        let questions = "mean,log-partition,log-evidence,entropy,kl,column-mass,expected-distance,\
+        let questions = "mean,log-partition,log-evidence,entropy,kl,column-mass,query-mass,expected-distance,\
                          value-variance,max-probability,map,top-k=2,samples=3,marginals";
         folder.infer(&["--ask", questions, "--seed", "9", "--threads", "2"]).success();
         let output = folder.output();
@@ -71,6 +71,7 @@ fn every_answer_agrees_with_the_dense_formulas() {
             ("entropy", expected.entropy.to_vec()),
             ("kl", expected.kl.to_vec()),
             ("column-mass", expected.column_mass.to_vec()),
+            ("query-mass", expected.marginals.sum_axis(ndarray::Axis(1)).to_vec()),
             ("expected-distance", expected.expected_distance.to_vec()),
             ("value-variance", expected.value_variance.iter().copied().collect()),
             ("max-probability", expected.max_probability().to_vec()),

@@ -2,7 +2,8 @@
 
 use marginals::question::{
     AnyQuestion, Asked, ColumnMass, Draws, Entropy, ExpectedDistance, Kl, LogEvidence,
-    LogPartition, Map, Marginals, MaxProbability, Mean, Question, Samples, TopK, ValueVariance,
+    LogPartition, Map, Marginals, MaxProbability, Mean, QueryMass, Question, Samples, TopK,
+    ValueVariance,
 };
 use marginals::{Element, Error, Pass, Posterior, Real};
 use ndarray::Array4;
@@ -18,6 +19,7 @@ enum Name {
     Entropy,
     Kl,
     ColumnMass,
+    QueryMass,
     ExpectedDistance,
     ValueVariance,
     MaxProbability,
@@ -38,6 +40,7 @@ pub const QUESTIONS: &[(&str, &str, &str)] = &[
     ("entropy", "−E[log p]", "[B, H, F]"),
     ("kl", "KL(posterior ‖ prior)", "[B, H, F]"),
     ("column-mass", "Σ_i p_ij", "[B, H, M]"),
+    ("query-mass", "Σ_j p_ij", "[B, H, N]"),
     ("expected-distance", "E|i − j|", "[B, H, N]"),
     ("value-variance", "E[v²] − E[v]²", "[B, H, N, D_v]"),
     ("max-probability", "max_j p_ij", "[B, H, F]"),
@@ -58,6 +61,7 @@ impl Name {
             Self::Entropy => "entropy",
             Self::Kl => "kl",
             Self::ColumnMass => "column-mass",
+            Self::QueryMass => "query-mass",
             Self::ExpectedDistance => "expected-distance",
             Self::ValueVariance => "value-variance",
             Self::MaxProbability => "max-probability",
@@ -143,6 +147,7 @@ impl Questions {
                 Name::Entropy => asked.push(&Entropy),
                 Name::Kl => asked.push(&Kl),
                 Name::ColumnMass => asked.push(&ColumnMass),
+                Name::QueryMass => asked.push(&QueryMass),
                 Name::ExpectedDistance => asked.push(&ExpectedDistance),
                 Name::MaxProbability => asked.push(&MaxProbability),
                 Name::Map => asked.push(&Map),
@@ -172,6 +177,7 @@ impl Questions {
                 Name::Entropy => real(&pass, Entropy, "entropy", output)?,
                 Name::Kl => real(&pass, Kl, "kl", output)?,
                 Name::ColumnMass => real(&pass, ColumnMass, "column-mass", output)?,
+                Name::QueryMass => real(&pass, QueryMass, "query-mass", output)?,
                 Name::ExpectedDistance => {
                     real(&pass, ExpectedDistance, "expected-distance", output)?
                 }
@@ -238,6 +244,7 @@ fn parse(text: &str) -> Result<Name, Error> {
         "entropy" => plain(Name::Entropy),
         "kl" => plain(Name::Kl),
         "column-mass" => plain(Name::ColumnMass),
+        "query-mass" => plain(Name::QueryMass),
         "expected-distance" => plain(Name::ExpectedDistance),
         "value-variance" => plain(Name::ValueVariance),
         "max-probability" => plain(Name::MaxProbability),

@@ -19,6 +19,7 @@ pub struct UpstreamTensors<T> {
     kl: Option<Array3<T>>,
     column_mass: Option<Array3<T>>,
     expected_distance: Option<Array3<T>>,
+    query_mass: Option<Array3<T>>,
 }
 
 impl<T: Real> UpstreamTensors<T> {
@@ -33,6 +34,7 @@ impl<T: Real> UpstreamTensors<T> {
             kl: inputs.optional::<Ix3>("grad.kl", WHY)?,
             column_mass: inputs.optional::<Ix3>("grad.column-mass", WHY)?,
             expected_distance: inputs.optional::<Ix3>("grad.expected-distance", WHY)?,
+            query_mass: inputs.optional::<Ix3>("grad.query-mass", WHY)?,
         };
         inputs.refuse_unread_gradients(UPSTREAM_NAMES)?;
         Ok(upstream)
@@ -54,6 +56,8 @@ impl<T: Real> UpstreamTensors<T> {
             kl: self.kl.as_ref().map(|g| g.view()),
             column_mass: self.column_mass.as_ref().map(|g| g.view()),
             expected_distance: self.expected_distance.as_ref().map(|g| g.view()),
+            query_mass: self.query_mass.as_ref().map(|g| g.view()),
+            ..Upstream::default()
         };
         let any = self.average_values()
             || upstream.log_partition.is_some()
@@ -61,7 +65,8 @@ impl<T: Real> UpstreamTensors<T> {
             || upstream.entropy.is_some()
             || upstream.kl.is_some()
             || upstream.column_mass.is_some()
-            || upstream.expected_distance.is_some();
+            || upstream.expected_distance.is_some()
+            || upstream.query_mass.is_some();
         any.then_some(upstream)
     }
 }
@@ -76,4 +81,5 @@ const UPSTREAM_NAMES: &[&str] = &[
     "grad.kl",
     "grad.column-mass",
     "grad.expected-distance",
+    "grad.query-mass",
 ];

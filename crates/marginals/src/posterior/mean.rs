@@ -45,7 +45,7 @@ fn average<T: Real>(gathered: Vec<T>, pass: &Pass<'_, '_, '_, T>) -> Array4<T> {
     mean
 }
 
-/// Div/// Divides every row by its mass; rows without mass are 0.
+/// Divides every row by its mass; rows without mass are 0.
 pub(super) fn divide_by_mass<T: Real>(rows: &mut Array4<T>, mass: &[T]) {
     for (mut row, &m) in rows.rows_mut().into_iter().zip(mass) {
         row.mapv_inplace(|x| if m == T::zero() { m } else { x / m });

@@ -1,6 +1,7 @@
 use marginals_kernels::Real;
 use ndarray::{ArrayView4, CowArray, Ix4};
 
+use crate::question::EdgeFunctions;
 use crate::{Element, Error, Shape};
 
 /// What a forward pass must find out: the union of what the questions asked need.
@@ -24,6 +25,8 @@ pub struct Request<'a, T> {
     pub prior_log_partition: bool,
     /// E|i − j|.
     pub distance: bool,
+    /// Expectations of functions of an edge's place.
+    pub(crate) functions: Option<&'a dyn EdgeFunctions<T>>,
     /// The best edge.
     pub best: bool,
     /// How many of the best edges.
@@ -44,6 +47,7 @@ impl<T> Default for Request<'_, T> {
             expected_log_weight: false,
             prior_log_partition: false,
             distance: false,
+            functions: None,
             best: false,
             top: 0,
             draws: None,
@@ -100,6 +104,11 @@ impl<'a, T: Real> Request<'a, T> {
     /// Whether log-weights are looked at apart from the scores.
     pub(crate) fn reads_weights(&self, prior_is_mask: bool) -> bool {
         self.prior_log_partition || (self.expected_log_weight && !prior_is_mask)
+    }
+
+    /// Number of edge functions averaged.
+    pub(crate) fn function_count(&self) -> usize {
+        self.functions.map_or(0, |functions| functions.count())
     }
 
     /// Numbers per value, 0 when no question reads values.
