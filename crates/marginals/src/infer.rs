@@ -2,3 +2,4 @@
 
 pub mod collapsed;
 pub mod exact;
+pub mod expanding;

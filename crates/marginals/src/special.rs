@@ -98,8 +98,7 @@ fn trigamma_tail(x: f64) -> f64 {
                     + square
                         * (1.0 / 42.0
                             + square
-                                * (-1.0 / 30.0
-                                    + square * (5.0 / 66.0 - square * 691.0 / 2730.0)))))
+                                * (-1.0 / 30.0 + square * (5.0 / 66.0 - square * 691.0 / 2730.0)))))
 }
 
 /// ψ₁(x) − ψ₁(x + s) for x, s > 0, to full relative precision.
@@ -127,9 +126,8 @@ mod tests {
         for x in [1e-3, 0.4, 1.0, 7.7, 14.9, 15.1, 300.0, 1e6, 1e9] {
             for n in [1u32, 2, 5, 40] {
                 // Smallest terms first.
-                let terms = |f: fn(f64) -> f64| -> f64 {
-                    (0..n).rev().map(|k| f(x + f64::from(k))).sum()
-                };
+                let terms =
+                    |f: fn(f64) -> f64| -> f64 { (0..n).rev().map(|k| f(x + f64::from(k))).sum() };
                 let (one, two) = (terms(|y| 1.0 / y), terms(|y| 1.0 / (y * y)));
                 let got = digamma_rise(x, f64::from(n));
                 assert!((got / one - 1.0).abs() < 4e-15, "{x} {n}: {got} {one}");

@@ -153,8 +153,7 @@ pub(crate) fn backward<T: Real>(
         true => vec![key_heads],
         false => key_heads.into_iter().map(|place| vec![place]).collect(),
     };
-    let parts =
-        TASKS.div_ceil(groups.len().max(1)).min(shape.keys.div_ceil(FEWEST_KEYS)).max(1);
+    let parts = TASKS.div_ceil(groups.len().max(1)).min(shape.keys.div_ceil(FEWEST_KEYS)).max(1);
     let chunks = split(0..shape.keys, parts);
 
     let mut dense_gradients: Vec<Array4<T>> = task
@@ -162,7 +161,14 @@ pub(crate) fn backward<T: Real>(
         .iter()
         .filter(dense)
         // What is shared along the keys is summed by each range of keys on its own first.
-        .map(|p| (p.shape[0], p.shape[1], p.shape[2], if p.shape[3] == 1 { chunks.len() } else { p.shape[3] }))
+        .map(|p| {
+            (
+                p.shape[0],
+                p.shape[1],
+                p.shape[2],
+                if p.shape[3] == 1 { chunks.len() } else { p.shape[3] },
+            )
+        })
         .map(Array4::zeros)
         .collect();
     let heads = if shared { None } else { Some(shape.group()) };

@@ -227,8 +227,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 pairs.for_each(|(f, &d)| *f += g * d);
             }
         }
-        if let (Some(functions), false) = (self.task.functions, coefficients.functions.is_empty())
-        {
+        if let (Some(functions), false) = (self.task.functions, coefficients.functions.is_empty()) {
             let count = functions.count();
             for index in 0..count {
                 let mut values = TileMut::new(&mut self.other, n, m, STRIDE);
