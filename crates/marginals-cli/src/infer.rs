@@ -1,5 +1,6 @@
 //! `marginals infer`: the posterior of any tensors.
 
+mod expanding;
 mod hopfield;
 mod posterior;
 pub mod questions;
@@ -150,11 +151,7 @@ pub fn answer<T: Real + Element<Real = T>>(
         ModelFile::Posterior(model) => posterior::answer(model, questions, inputs, check),
         ModelFile::Mechanism { mechanism } => match mechanism {
             MechanismSpec::Hopfield(spec) => hopfield::answer(spec, questions, inputs),
-            MechanismSpec::Expanding(_) => Err(marginals::Error::NotAnswerable {
-                question: "expanding".into(),
-                why: "x".into(),
-                instead: "x".into(),
-            }),
+            MechanismSpec::Expanding(spec) => expanding::answer(spec, questions, inputs),
         },
     }
 }

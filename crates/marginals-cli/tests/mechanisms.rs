@@ -210,6 +210,91 @@ fn walks_are_differentiated_and_learn_their_weights() {
     check_gradients(model, &inputs, "entropy", &moved[..2], &["--ask", "entropy"]);
 }
 
+/// w(d) = B(α + 1, β + d)/B(α, β) by its recursion.
+fn beta_geometric(alpha: f64, beta: f64, d: usize) -> f64 {
+    let start = alpha / (alpha + beta);
+    (0..d).fold(start, |w, d| w * (beta + d as f64) / (alpha + beta + d as f64 + 1.0))
+}
+
+#[test]
+fn expanding_is_its_closed_form() {
+    let (alpha, beta) = (2.0, 3.0);
+    let model = |inference: &str| {
+        format!(
+            "mechanism = {{ expanding = {{ alpha = {alpha:?}, beta = {beta:?}, lost = 0.0, \
+             potential = {{ dot = {{ scale = 1.0 }} }}, inference = {inference} }} }}"
+        )
+    };
+    let nodes = nodes();
+    let v = matrix(&nodes["v"], 2);
+    let psi = matrix(&nodes["q"], D).dot(&matrix(&nodes["k"], D).t()).mapv(f64::exp);
+
+    let folder = Folder::new(&model("\"exact\""), &nodes);
+    folder.infer(&["--ask", "marginals"]).success();
+    let output = folder.output();
+    for i in 0..N {
+        let weights: Array1<f64> =
+            (0..=i).map(|j| beta_geometric(alpha, beta, i - j) * psi[[i, j]]).collect();
+        let z = weights.sum();
+        let p = &weights / z;
+        let row = |name: &str, width: usize| matrix(&output[name], width).row(i).to_vec();
+        close(
+            "mean",
+            &row("mean", 2),
+            p.dot(&v.slice(ndarray::s![..=i, ..])).as_slice().unwrap(),
+            1e-12,
+        );
+        close("marginals", &row("marginals", N)[..=i], p.as_slice().unwrap(), 1e-12);
+        close("log-evidence", &row("log-evidence", 1), &[z.ln()], 1e-12);
+        // ρ given d is Beta(α + 1, β + d).
+        let rho: f64 =
+            (0..=i).map(|j| p[j] * (alpha + 1.0) / (alpha + beta + 1.0 + (i - j) as f64)).sum();
+        close("rho", &row("rho", 1), &[rho], 1e-12);
+        close("window", &row("window", 1), &[(i + 1) as f64], 0.0);
+        close("lost", &row("lost", 1), &[0.0], 0.0);
+    }
+
+    // Coordinate ascent, with ψ₀(x + 3) − ψ₀(x) = 1/x + 1/(x + 1) + 1/(x + 2) for α = 2.
+    let folder = Folder::new(&model("{ mean-field = { steps = 500, tolerance = 1e-13 } }"), &nodes);
+    folder.infer(&[]).success();
+    let output = folder.output();
+    for i in 0..N {
+        let mut after = beta;
+        let mut p = Array1::zeros(i + 1);
+        for _ in 0..2000 {
+            let rate = 1.0 / after + 1.0 / (after + 1.0) + 1.0 / (after + 2.0);
+            let weights: Array1<f64> =
+                (0..=i).map(|j| (-rate * (i - j) as f64).exp() * psi[[i, j]]).collect();
+            p = &weights / weights.sum();
+            after = beta + (0..=i).map(|j| p[j] * (i - j) as f64).sum::<f64>();
+        }
+        let row = |name: &str, width: usize| matrix(&output[name], width).row(i).to_vec();
+        close(
+            "mean",
+            &row("mean", 2),
+            p.dot(&v.slice(ndarray::s![..=i, ..])).as_slice().unwrap(),
+            1e-10,
+        );
+        close("concentration", &row("concentration", 1), &[after], 1e-10);
+        close("rho", &row("rho", 1), &[3.0 / (3.0 + after)], 1e-10);
+        assert!(row("reason", 1)[0] <= 1.0, "it converges");
+    }
+}
+
+#[test]
+fn expanding_is_differentiated() {
+    let mut inputs = nodes();
+    inputs.insert("alpha".into(), (vec![1, 1, 1], vec![2.0]));
+    inputs.insert("beta".into(), (vec![1, 1, 1], vec![3.0]));
+    let moved = [("q", 5), ("k", 1), ("v", 2), ("alpha", 0), ("beta", 0)];
+    let exact = "mechanism = { expanding = { lost = 0.0 } }";
+    check_gradients(exact, &inputs, "mean", &moved, &[]);
+    check_gradients(exact, &inputs, "rho", &moved[..2], &[]);
+    let mean_field = "mechanism = { expanding = { lost = 0.0, inference = { mean-field = \
+                      { steps = 500, tolerance = 1e-13 } } } }";
+    check_gradients(mean_field, &inputs, "mean", &moved, &[]);
+}
+
 #[test]
 fn bad_input_names_the_argument_and_leaves_nothing() {
     let refuse = |model: &str, inputs: &HashMap<String, Tensor>, words: &[&str]| {

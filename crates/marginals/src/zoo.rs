@@ -6,6 +6,7 @@
 pub mod alibi;
 pub mod attention_sink;
 pub mod documents;
+pub mod expanding;
 pub mod graph_attention;
 pub mod hard_attention;
 pub mod hopfield;
@@ -65,6 +66,7 @@ pub const MECHANISMS: &[&Mechanism] = &[
     &normalization_model::MECHANISM,
     &hopfield::MECHANISM,
     &multihop::MECHANISM,
+    &expanding::MECHANISM,
 ];
 
 /// The mechanism called `name`.

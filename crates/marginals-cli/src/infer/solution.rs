@@ -48,10 +48,10 @@ pub fn write<T: Real>(solution: &Solution<T>, shape: &[usize], output: &mut Outp
 }
 
 /// Adds how the linear solve of implicit gradients went.
-pub fn adjoint<T: Real>(report: Option<AdjointReport<T>>, output: &mut Output<T>) {
+pub fn adjoint<T: Real, R: Real>(report: Option<AdjointReport<R>>, output: &mut Output<T>) {
     let Some(report) = report else { return };
     let one = |number: i64| ndarray::arr1(&[number]).into_dyn();
     output.integer("adjoint.iterations", one(report.iterations as i64));
     output.integer("adjoint.converged", one(report.converged.into()));
-    output.real("adjoint.residual", ndarray::arr1(&[report.residual]).into_dyn());
+    output.real("adjoint.residual", ndarray::arr1(&[T::of(report.residual.f64())]).into_dyn());
 }
