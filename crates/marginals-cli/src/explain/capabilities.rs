@@ -8,7 +8,10 @@ mod instance;
 use std::fmt::Write;
 
 use marginals::Error;
-use marginals::spec::{ModelFile, ModelSpec, PARTS, Part};
+use marginals::spec::{
+    DifferentiationSpec, EngineSpec, ExpandingInference, MechanismSpec, ModelFile, ModelSpec,
+    PARTS, Part, UpdateSpec,
+};
 use marginals::zoo::MECHANISMS;
 
 use crate::infer;
@@ -187,16 +190,95 @@ fn parts(text: &mut String) {
     notes.list(text);
 }
 
+/// A change to a mechanism's settings; `false` where it has no such setting.
+type Change = fn(&mut MechanismSpec) -> bool;
+
+fn engine(mechanism: &mut MechanismSpec, change: impl Fn(&mut EngineSpec)) -> bool {
+    mechanism.engine_mut().map(change).is_some()
+}
+
+fn update(mechanism: &mut MechanismSpec, update: UpdateSpec) -> bool {
+    mechanism.update_mut().map(|own| *own = update).is_some()
+}
+
+fn differentiation(mechanism: &mut MechanismSpec, how: DifferentiationSpec) -> bool {
+    engine(mechanism, |engine| engine.differentiation = how)
+}
+
+const CHANGES: &[(&str, Change)] = &[
+    ("exact update", |m| update(m, UpdateSpec::Exact)),
+    ("gradient steps", |m| update(m, UpdateSpec::Descent { step: 0.1 })),
+    ("with backtracking", |m| update(m, UpdateSpec::Backtracking { step: 0.1 })),
+    ("Anderson", |m| engine(m, |engine| engine.memory = 3)),
+    ("implicit", |m| differentiation(m, DifferentiationSpec::Implicit)),
+    ("unrolled", |m| differentiation(m, DifferentiationSpec::Unrolled)),
+    ("one-step", |m| differentiation(m, DifferentiationSpec::OneStep)),
+];
+
+/// Asks a model file for its main answer, and for the gradients of that.
+fn main_cell(model: &ModelFile) -> Cell {
+    let ModelFile::Mechanism { .. } = model else { return cell(model, "mean") };
+    let mut instance = Instance::default();
+    let answer = match ask(model, "", &instance) {
+        Ok(answer) => answer,
+        Err(error) => return Cell::Refused(error),
+    };
+    let main = MAIN_ANSWERS.iter().find_map(|name| Some((*name, answer.get(name)?)));
+    let Some((name, answer)) = main else { return Cell::Answered };
+    instance.upstream(name, answer.shape());
+    match ask(model, "", &instance) {
+        Ok(gradients) if gradients.names().any(|name| name.starts_with("grad.")) => {
+            Cell::Differentiated
+        }
+        Ok(_) => Cell::Answered,
+        Err(error) => Cell::Refused(error),
+    }
+}
+
+/// What mechanisms are asked for: the first of these that they answer.
+const MAIN_ANSWERS: &[&str] = &["state", "mean"];
+
 fn mechanisms(text: &mut String) {
     text.push_str("\n## Mechanisms × inference\n\n");
-    header(text, &["mechanism", "one pass"]);
+    text.push_str(
+        "The model file that `marginals explain NAME` prints, and the same with another update, \
+         acceleration or differentiation of the fixed-point engine, where it takes one.\n\n",
+    );
+    let changes = CHANGES.iter().map(|(name, _)| *name);
+    header(text, &["mechanism", "as written"].into_iter().chain(changes).collect::<Vec<_>>());
     let mut notes = Notes::default();
     for mechanism in MECHANISMS {
-        let one_pass = match ModelFile::from_toml(mechanism.model) {
-            Ok(model) => cell(&model, "mean"),
-            Err(error) => Cell::Refused(error),
+        let file = match ModelFile::from_toml(mechanism.model) {
+            Ok(file) => file,
+            Err(error) => {
+                row(text, [mechanism.name.to_owned(), notes.write(Cell::Refused(error))]);
+                continue;
+            }
         };
-        row(text, [format!("`{}`", mechanism.name), notes.write(one_pass)]);
+        for (suffix, file) in inferences(file) {
+            let mut cells =
+                vec![format!("{}{suffix}", mechanism.name), notes.write(main_cell(&file))];
+            for (_, change) in CHANGES {
+                cells.push(match file.clone() {
+                    ModelFile::Mechanism { mut mechanism } if change(&mut mechanism) => {
+                        notes.write(main_cell(&ModelFile::Mechanism { mechanism }))
+                    }
+                    _ => String::new(),
+                });
+            }
+            row(text, cells);
+        }
     }
     notes.list(text);
+}
+
+/// A model file, and the same under its other inference where it has one.
+fn inferences(file: ModelFile) -> Vec<(&'static str, ModelFile)> {
+    let mut all = vec![("", file.clone())];
+    if let ModelFile::Mechanism { mechanism: MechanismSpec::Expanding(mut spec) } = file {
+        spec.inference = ExpandingInference::MeanField(EngineSpec::default());
+        let mechanism = MechanismSpec::Expanding(spec);
+        all.push((", mean field", ModelFile::Mechanism { mechanism }));
+    }
+    all
 }

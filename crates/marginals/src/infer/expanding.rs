@@ -60,7 +60,7 @@ use ndarray::{CowArray, Ix4};
 use rayon::prelude::*;
 
 use super::exact::{Request, Statistics, Summary, TASKS};
-use crate::model::structure::{EachQueryPicksOne, Factorisation};
+use crate::model::structure::EachQueryPicksOne;
 use crate::potential::Potential;
 use crate::prior::Prior;
 use crate::{Error, Posterior, Shape, Value};
@@ -107,6 +107,21 @@ impl<'a, T: Real> Problem<'a, T> {
     pub fn posterior<'s>(&'s self, prior: &'s dyn Prior<T>) -> Posterior<'s, T> {
         let (q, k) = (self.q.view().into(), self.k.view().into());
         Posterior::new(self.shape, &EachQueryPicksOne, prior, self.potential, Value::Gather, q, k)
+    }
+
+    /// What statistics of every query amount to.
+    pub fn normalise(
+        &self,
+        statistics: Statistics<T>,
+        request: &Request<'_, T>,
+        prior: &dyn Prior<T>,
+    ) -> Summary<T> {
+        let (heads, queries) = (self.shape.heads, self.shape.queries.max(1));
+        let row = |row: usize| {
+            let head = row / queries;
+            ((head / heads, head % heads), row % queries)
+        };
+        Summary::new(statistics, &self.posterior(prior), request, row)
     }
 
     /// A request that averages the values, where there are any.
@@ -196,8 +211,8 @@ pub(crate) fn expand<T: Real>(
     }
     let (growths, lost, steps, concentration, statistics) = all;
     let statistics = Statistics::concatenate(statistics);
-    let factorisation = Factorisation::PerQuery { null: None };
-    let summary = Summary::new(statistics, &factorisation, shape, false, 0);
+    let prior = ExpandingPrior { windows: &causal, weights: &weights };
+    let summary = problem.normalise(statistics, &Request::default(), &prior);
     Ok(Expansion { windows, growths, lost, steps, concentration, summary })
 }
 

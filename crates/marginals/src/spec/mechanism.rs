@@ -28,6 +28,27 @@ pub enum MechanismSpec {
     Expanding(ExpandingSpec),
 }
 
+impl MechanismSpec {
+    /// The engine's settings, where the mechanism repeats an update.
+    pub fn engine_mut(&mut self) -> Option<&mut EngineSpec> {
+        match self {
+            Self::Hopfield(spec) => Some(&mut spec.engine),
+            Self::Expanding(spec) => match &mut spec.inference {
+                ExpandingInference::MeanField(engine) => Some(engine),
+                ExpandingInference::Exact => None,
+            },
+        }
+    }
+
+    /// The update, where there is a choice of one.
+    pub fn update_mut(&mut self) -> Option<&mut UpdateSpec> {
+        match self {
+            Self::Hopfield(spec) => Some(&mut spec.update),
+            Self::Expanding(_) => None,
+        }
+    }
+}
+
 /// Settings of a Hopfield network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -25,10 +25,12 @@ fn whole(shape: &[usize], numbers: &[i64]) -> ArrayD<i64> {
 impl Default for Instance {
     fn default() -> Self {
         let mut tensors = Tensors::default();
-        let shapes: [(&str, &[usize]); 10] = [
+        let shapes: [(&str, &[usize]); 12] = [
             ("q", &[1, HEADS, NODES, WIDTH]),
             ("k", &[1, HEADS, NODES, WIDTH]),
             ("v", &[1, HEADS, NODES, WIDTH]),
+            ("states", &[1, HEADS, NODES, WIDTH]),
+            ("patterns", &[1, HEADS, NODES, WIDTH]),
             ("bias", &[1, HEADS, NODES, NODES]),
             ("key-bias", &[1, HEADS, NODES]),
             ("relative-bias", &[32, HEADS]),
@@ -47,6 +49,8 @@ impl Default for Instance {
         ] {
             tensors.integer.insert(name.to_owned(), whole(&[numbers.len()], numbers));
         }
+        // A path of one hop, and one of none.
+        tensors.integer.insert("paths".to_owned(), whole(&[2, 2], &[0, 1, 2, -1]));
         for name in ["segments.q", "segments.k"] {
             tensors.integer.insert(name.to_owned(), whole(&[1, NODES], &[0, 0, 1, 1]));
         }
