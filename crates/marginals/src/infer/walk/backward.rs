@@ -171,6 +171,8 @@ impl<'v, T: Real> WalkPass<'_, '_, 'v, T> {
             ("grad.log-partition", upstream.log_partition.is_some()),
             ("grad.log-evidence", upstream.log_evidence.is_some()),
             ("grad.column-mass", upstream.column_mass.is_some()),
+            ("grad.expected-of", upstream.expected_of.is_some()),
+            ("grad.query-mass", upstream.query_mass.is_some()),
         ];
         if let Some((name, _)) = unknown.iter().find(|(_, given)| *given) {
             return Err(Error::NotAnswerable {
