@@ -259,12 +259,13 @@ fn mechanisms(text: &mut String) {
             let mut cells =
                 vec![format!("{}{suffix}", mechanism.name), notes.write(main_cell(&file))];
             for (_, change) in CHANGES {
-                cells.push(match file.clone() {
-                    ModelFile::Mechanism { mut mechanism } if change(&mut mechanism) => {
-                        notes.write(main_cell(&ModelFile::Mechanism { mechanism }))
+                let changed = match file.clone() {
+                    ModelFile::Mechanism { mut mechanism } => {
+                        change(&mut mechanism).then_some(ModelFile::Mechanism { mechanism })
                     }
-                    _ => String::new(),
-                });
+                    ModelFile::Posterior(_) => None,
+                };
+                cells.push(changed.map_or(String::new(), |file| notes.write(main_cell(&file))));
             }
             row(text, cells);
         }
