@@ -12,13 +12,13 @@
 //! and KL also depend on the log-weights directly, through the prior's own marginals π_ij.
 
 mod coefficients;
+mod in_order;
 mod tiles;
 
 use std::ops::Range;
 
 use marginals_kernels::Real;
 use ndarray::{Array4, ArrayView2, ArrayView3, ArrayView4, ArrayViewMut4, Axis, s};
-use rayon::prelude::*;
 
 use super::request::Request;
 use super::summary::{Normalisers, Summary};
@@ -31,6 +31,7 @@ use crate::{Error, Parameter, Posterior, tensor};
 
 use coefficients::Coefficients;
 pub(crate) use coefficients::needs;
+use in_order::InOrder;
 use tiles::HeadBackward;
 pub(crate) use tiles::QUERY_BLOCK;
 
@@ -113,7 +114,6 @@ struct Task<'a, 'p, T: Real> {
 
 /// The regions of the gradients that one task owns, counted from batch entry and head `first`.
 struct Own<'a, T> {
-    q: ArrayViewMut4<'a, T>,
     k: ArrayViewMut4<'a, T>,
     v: Option<ArrayViewMut4<'a, T>>,
     prior: Vec<Accumulator<'a, T>>,
@@ -179,39 +179,33 @@ pub(crate) fn backward<T: Real>(
     let heads = |own: usize| if shared { None } else { Some(own) };
     let query_heads = heads(shape.group());
     let lengths: Vec<usize> = chunks.iter().map(Range::len).collect();
-    // Ranges of keys each give a part of the queries' gradient; the first is the answer itself.
-    let mut dq: Vec<Array4<T>> =
-        chunks.iter().map(|_| Array4::zeros(posterior.q.raw_dim())).collect();
+    let mut dq = Array4::zeros(posterior.q.raw_dim());
     let mut dk = Array4::zeros(posterior.k.raw_dim());
     let mut dv = task.values.map(|v| Array4::zeros(v.raw_dim()));
-    let by_chunk: Vec<Vec<_>> =
-        dq.iter_mut().map(|dq| by_group(dq.view_mut(), query_heads).collect()).collect();
-    let q = transpose(by_chunk);
+    // Ranges of keys each give a part of the queries' gradient.
+    let q: Vec<_> = by_group(dq.view_mut(), query_heads)
+        .map(|group| InOrder::new(group, chunks.len()))
+        .collect();
     let mut k = by_keys(dk.view_mut(), heads(1), &lengths);
-    let sets = task.values.map_or(1, |v| v.dim().1 / shape.key_heads);
+    let sets = task.values.map_or(1, |v| v.dim().1 / shape.key_heads.max(1));
     let mut v = dv.as_mut().map(|dv| by_keys(dv.view_mut(), heads(sets), &lengths));
     let prior =
         regions(&task.prior_parameters, &mut dense_gradients, &groups, &chunks, query_heads);
-    let own = q.into_iter().zip(prior).map(|(q, prior)| Own {
-        q,
+    let own = prior.into_iter().map(|prior| Own {
         k: k.next().expect("one region per task"),
         v: v.as_mut().map(|v| v.next().expect("one region per task")),
         prior,
     });
     let tasks: Vec<_> = groups
         .iter()
-        .flat_map(|group| chunks.iter().map(move |keys| (group, keys.clone())))
+        .zip(&q)
+        .flat_map(|group| chunks.iter().enumerate().map(move |chunk| (group, chunk)))
         .zip(own)
         .collect();
-    // One at a time to whoever is free: a core that other programs slow down gets fewer.
-    let sums: Result<Vec<Sums>, Error> = tasks
-        .into_par_iter()
-        .with_max_len(1)
-        .map(|((group, keys), own)| task.run(group, keys, own))
-        .collect();
-    let sums = sums?;
-    let (first, others) = dq.split_first_mut().expect("at least one range of keys");
-    others.iter().for_each(|other| *first += other);
+    let sums = in_order::run(tasks, |(((group, q), (part, keys)), own)| {
+        in_order::add_part(q, part, |dq| task.run(group, keys.clone(), dq, own))
+    })?;
+    drop(q);
     for (gradient, parameter) in
         dense_gradients.iter_mut().zip(task.prior_parameters.iter().filter(dense))
     {
@@ -219,7 +213,7 @@ pub(crate) fn backward<T: Real>(
             *gradient = gradient.sum_axis(Axis(3)).insert_axis(Axis(3));
         }
     }
-    let mut gradients = Gradients { q: dq.swap_remove(0), k: dk, v: dv, parameters: Vec::new() };
+    let mut gradients = Gradients { q: dq, k: dk, v: dv, parameters: Vec::new() };
     task.collect_parameters(sums, dense_gradients, summary, &mut gradients.parameters);
     Ok(gradients)
 }
@@ -247,15 +241,6 @@ fn by_keys<'a, T>(
         .flat_map(|group| cut(group, Axis(2), lengths))
         .collect::<Vec<_>>()
         .into_iter()
-}
-
-/// Lists of the same length, entry by entry: what came list by list.
-fn transpose<R>(lists: Vec<Vec<R>>) -> Vec<R> {
-    let count = lists.first().map_or(0, Vec::len);
-    let mut lists: Vec<_> = lists.into_iter().map(Vec::into_iter).collect();
-    (0..count)
-        .flat_map(|_| lists.iter_mut().filter_map(Iterator::next).collect::<Vec<_>>())
-        .collect()
 }
 
 /// Cuts the score-shaped gradients into the regions that tasks own, task by task: by groups of
@@ -318,12 +303,13 @@ impl<T: Real> Task<'_, '_, T> {
         &self,
         group: &[(usize, usize)],
         keys: Range<usize>,
+        mut dq: ArrayViewMut4<'_, T>,
         own: Own<'_, T>,
     ) -> Result<Sums, Error> {
         let posterior = self.posterior;
         let shape = &posterior.shape;
-        let Own { q: mut dq, k: mut dk, v: dv, mut prior } = own;
-        let sets = self.values.map_or(1, |v| v.dim().1 / shape.key_heads);
+        let Own { k: mut dk, v: dv, mut prior } = own;
+        let sets = self.values.map_or(1, |v| v.dim().1 / shape.key_heads.max(1));
         let mut dv = dv.map(|dv| by_group(dv, Some(1)));
         let mut potential: Vec<Vec<f64>> =
             self.potential_parameters.iter().map(|p| vec![0.0; p.len()]).collect();
