@@ -98,6 +98,7 @@ impl Loss {
             kl: self.factors[3].as_ref().map(|g| g.view()),
             column_mass: self.column.as_ref().map(|g| g.view()),
             expected_distance: self.distance.as_ref().map(|g| g.view()),
+            expected_of: None,
         }
     }
 }

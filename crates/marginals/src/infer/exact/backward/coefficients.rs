@@ -167,7 +167,7 @@ impl<T: Real> Coefficients<T> {
                 }
                 sum += at(&distance, i) * at(&summary.distance, i);
                 for c in i * count..(i + 1) * count {
-                    sum += functions[c] * at(&summary.functions, c);
+                    sum += at(&functions, c) * at(&summary.functions, c);
                 }
                 sum += at(&mass, i) * at(&summary.mass, i);
                 // E[log p] = −entropy.
