@@ -126,11 +126,8 @@ impl<'a, T: Real> Problem<'a, T> {
 
     /// A request that averages the values, where there are any.
     pub fn mean_request(&self) -> Request<'_, T> {
-        let mut request = Request::default();
-        request.values = self.v.as_ref().map(|v| v.view().into());
-        request.mean = self.v.is_some();
-        request.distance = true;
-        request
+        let values = self.v.as_ref().map(|v| v.view().into());
+        Request { values, mean: self.v.is_some(), distance: true, ..Request::default() }
     }
 
     /// Flat index of a query over [B, H, N].

@@ -72,7 +72,8 @@ impl Inference {
 /// # use ndarray::Array4;
 /// # let (q, k, v) = (Array4::<f32>::ones((1, 2, 500, 4)), Array4::<f32>::ones((1, 2, 500, 4)), Array4::<f32>::ones((1, 2, 500, 3)));
 /// let expanding = Expanding::new(20.0, 20.0).with_tolerance(1e-6);
-/// let found = expanding.attend(&Dot::scaled(4), q.view(), k.view(), v.view())?;
+/// let potential = Dot::scaled(4);
+/// let found = expanding.attend(&potential, q.view(), k.view(), v.view())?;
 /// assert!(found.lost.iter().all(|&lost| lost <= 1e-6));
 /// assert!(found.window[[0, 0, 499]] < 500); // the far keys were not read
 /// # assert_eq!(found.mean.shape(), &[1, 2, 500, 3]);
