@@ -2,6 +2,7 @@
 
 mod expanding;
 mod hopfield;
+mod mixture;
 mod posterior;
 pub mod questions;
 mod solution;
@@ -151,6 +152,8 @@ pub fn answer<T: Real + Element<Real = T>>(
         ModelFile::Posterior(model) => posterior::answer(model, questions, inputs, check),
         ModelFile::Mechanism { mechanism } => match mechanism {
             MechanismSpec::Hopfield(spec) => hopfield::answer(spec, questions, inputs),
+            MechanismSpec::Mixture(settings) => mixture::answer(settings, questions, inputs),
+            MechanismSpec::KMeans(settings) => mixture::k_means(settings, questions, inputs),
             MechanismSpec::Expanding(spec) => expanding::answer(spec, questions, inputs),
         },
     }

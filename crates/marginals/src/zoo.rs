@@ -10,6 +10,8 @@ pub mod expanding;
 pub mod graph_attention;
 pub mod hard_attention;
 pub mod hopfield;
+pub mod k_means;
+pub mod mixture;
 pub mod multihop;
 pub mod normalization_model;
 pub mod relative_positions;
@@ -67,6 +69,8 @@ pub const MECHANISMS: &[&Mechanism] = &[
     &hopfield::MECHANISM,
     &multihop::MECHANISM,
     &expanding::MECHANISM,
+    &k_means::MECHANISM,
+    &mixture::MECHANISM,
 ];
 
 /// The mechanism called `name`.

@@ -55,7 +55,11 @@ impl Notes {
             Cell::Differentiated => "∂".to_owned(),
             Cell::Answered => "✓".to_owned(),
             Cell::Refused(error) => {
-                let told = error.to_string();
+                // What is said of one question holds of all that are refused for the same reason.
+                let told = match error {
+                    Error::NotAnswerable { why, instead, .. } => format!("{why}. {instead}"),
+                    other => other.to_string(),
+                };
                 let index = self.0.iter().position(|note| *note == told).unwrap_or_else(|| {
                     self.0.push(told);
                     self.0.len() - 1
@@ -168,6 +172,8 @@ fn parts(text: &mut String) {
     text.push_str("Gradients beside those of queries, keys and values, under their names in `infer`'s output.\n\n");
     header(text, &["part", "", "mean", "learns"]);
     let mut notes = Notes::default();
+    // The plainest model's own, which would stand in every row.
+    let plain = "grad.dot.scale";
     for part in PARTS {
         let mut instance = Instance::default();
         instance.upstream("mean", &instance.mean_shape());
@@ -179,6 +185,7 @@ fn parts(text: &mut String) {
                 let learned: Vec<String> = output
                     .names()
                     .filter(|name| !nodes.contains(name))
+                    .filter(|name| part.kind == "potential" || *name != plain)
                     .map(|name| format!("`{}`", name.trim_start_matches("grad.")))
                     .collect();
                 (Cell::Differentiated, learned.join(", "))
@@ -236,12 +243,13 @@ fn main_cell(model: &ModelFile) -> Cell {
 }
 
 /// What mechanisms are asked for: the first of these that they answer.
-const MAIN_ANSWERS: &[&str] = &["state", "mean"];
+const MAIN_ANSWERS: &[&str] = &["state", "means", "mean"];
 
 fn mechanisms(text: &mut String) {
     text.push_str("\n## Mechanisms × inference\n\n");
     text.push_str(
-        "The model file that `marginals explain NAME` prints, and the same with another update, \
+        "The model file that `marginals explain NAME` prints, asked for the mean or where it comes to \
+         rest, and the same with another update, \
          acceleration or differentiation of the fixed-point engine, where it takes one.\n\n",
     );
     let changes = CHANGES.iter().map(|(name, _)| *name);

@@ -64,13 +64,18 @@ impl<T: Real> Inputs<T> {
         })
     }
 
+    /// Whether there is a real tensor of this name.
+    pub fn holds(&self, name: &str) -> bool {
+        self.named.real.contains_key(name)
+    }
+
     /// Takes a real tensor out, where it is there.
     pub fn optional<D: Dimension>(
         &mut self,
         name: &str,
         why: &str,
     ) -> Result<Option<Array<T, D>>, Error> {
-        match self.named.real.contains_key(name) {
+        match self.holds(name) {
             true => self.take(name, why).map(Some),
             false => Ok(None),
         }

@@ -13,6 +13,7 @@ mod dot;
 mod features;
 mod from_function;
 mod gaussian;
+mod gaussian_density;
 mod rotary;
 
 pub use additive::{Additive, AdditiveKind};
@@ -22,6 +23,7 @@ pub(crate) use features::lanes;
 pub use features::{FeatureGradient, Features};
 pub use from_function::FromFunction;
 pub use gaussian::Gaussian;
+pub use gaussian_density::GaussianDensity;
 pub use rotary::{Rotary, RotaryPairs};
 
 use marginals_kernels::{Real, Tile, TileMut};

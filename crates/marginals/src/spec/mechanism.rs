@@ -11,6 +11,7 @@ use crate::infer::collapsed::{
     Maximise, Update,
 };
 use crate::prior::Product;
+use crate::zoo::{k_means, mixture};
 
 /// A mechanism of the [zoo](crate::zoo) that is more than one posterior, as data.
 ///
@@ -23,6 +24,11 @@ pub enum MechanismSpec {
     /// [`hopfield`](crate::zoo::hopfield), of the tensors `states` [B, H, N, D], `patterns`
     /// [B, Hk, M, D] and, to recall other values than the patterns, `values` [B, Hk, M, D_v].
     Hopfield(HopfieldSpec),
+    /// [`mixture`](crate::zoo::mixture), of the tensors `points` [B, Hk, N, D] and, to start from,
+    /// `means` [B, H, K, D], `variances` [B, H, K, 1 or D] and `weights` [B, H, K].
+    Mixture(mixture::Settings),
+    /// [`k_means`](crate::zoo::k_means), of the tensors `points` and, to start from, `means`.
+    KMeans(k_means::Settings),
     /// [`expanding`](crate::zoo::expanding), of the tensors `q`, `k` and `v`, and `alpha` and
     /// `beta` [B, H, N] (any axis may be 1) where the file gives none.
     Expanding(ExpandingSpec),
@@ -37,6 +43,7 @@ impl MechanismSpec {
                 ExpandingInference::MeanField(engine) => Some(engine),
                 ExpandingInference::Exact => None,
             },
+            Self::Mixture(_) | Self::KMeans(_) => None,
         }
     }
 
@@ -44,7 +51,7 @@ impl MechanismSpec {
     pub fn update_mut(&mut self) -> Option<&mut UpdateSpec> {
         match self {
             Self::Hopfield(spec) => Some(&mut spec.update),
-            Self::Expanding(_) => None,
+            Self::Expanding(_) | Self::Mixture(_) | Self::KMeans(_) => None,
         }
     }
 }

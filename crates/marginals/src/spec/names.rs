@@ -191,6 +191,23 @@ pub const PARTS: &[Part] = &[
 const MECHANISMS: &[(&str, &[&str], bool)] = &[
     ("hopfield", &["beta", "prior", "update"], true),
     (
+        "mixture",
+        &[
+            "components",
+            "covariance",
+            "regularisation",
+            "variance-floor",
+            "seeding",
+            "seed",
+            "restarts",
+            "steps",
+            "tolerance",
+            "memory",
+        ],
+        false,
+    ),
+    ("k-means", &["components", "seeding", "seed", "steps"], false),
+    (
         "expanding",
         &["alpha", "beta", "potential", "inference", "lost", "first-keys", "query-offset"],
         false,
@@ -203,6 +220,8 @@ const DIFFERENTIATIONS: &[&str] = &["implicit", "unrolled", "one-step"];
 /// Updates and their settings.
 const UPDATES: &[(&str, &[&str])] =
     &[("exact", &[]), ("descent", &["step"]), ("backtracking", &["step"])];
+const COVARIANCES: &[&str] = &["diagonal", "spherical"];
+const SEEDINGS: &[&str] = &["plus-plus", "points"];
 const INFERENCES: &[(&str, &[&str])] = &[("exact", &[]), ("mean-field", ENGINE)];
 
 const SECTIONS: &[&str] = &["structure", "prior", "potential", "value", "query-offset"];
@@ -268,6 +287,8 @@ pub(super) fn check_mechanism(mechanism: &mut Value) -> Result<(), Error> {
             "potential" => check_part("potential", value)?,
             "update" => check_choice("update", UPDATES, value)?,
             "inference" => check_choice("inference", INFERENCES, value)?,
+            "covariance" => check_name("covariance", COVARIANCES, value)?,
+            "seeding" => check_name("seeding", SEEDINGS, value)?,
             _ => {}
         }
     }
@@ -286,11 +307,14 @@ pub(super) fn check_alone(file: &Value) -> Result<(), Error> {
     }
 }
 
+/// Checks a choice that is a name alone; what is no name is left to the reader.
+fn check_name(kind: &'static str, names: &[&str], choice: &Value) -> Result<(), Error> {
+    choice.as_str().map_or(Ok(()), |name| known(kind, name, names))
+}
+
 fn check_differentiation(table: &Map<String, Value>) -> Result<(), Error> {
-    match table.get("differentiation") {
-        Some(Value::String(name)) => known("differentiation", name, DIFFERENTIATIONS),
-        _ => Ok(()),
-    }
+    let how = table.get("differentiation");
+    how.map_or(Ok(()), |how| check_name("differentiation", DIFFERENTIATIONS, how))
 }
 
 /// The entry of a table that has one alone.

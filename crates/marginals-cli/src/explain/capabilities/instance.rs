@@ -25,11 +25,12 @@ fn whole(shape: &[usize], numbers: &[i64]) -> ArrayD<i64> {
 impl Default for Instance {
     fn default() -> Self {
         let mut tensors = Tensors::default();
-        let shapes: [(&str, &[usize]); 12] = [
+        let shapes: [(&str, &[usize]); 13] = [
             ("q", &[1, HEADS, NODES, WIDTH]),
             ("k", &[1, HEADS, NODES, WIDTH]),
             ("v", &[1, HEADS, NODES, WIDTH]),
             ("states", &[1, HEADS, NODES, WIDTH]),
+            ("points", &[1, HEADS, NODES, WIDTH]),
             ("patterns", &[1, HEADS, NODES, WIDTH]),
             ("bias", &[1, HEADS, NODES, NODES]),
             ("key-bias", &[1, HEADS, NODES]),
@@ -81,6 +82,13 @@ pub fn with_posterior(
     try_on: impl Fn(&Posterior<'_, f64>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let tensors = Instance::default().0;
+    if model.walk(&tensors)?.is_some() {
+        return Err(Error::NotAnswerable {
+            question: "walk".into(),
+            why: "walks are not compared with each other".into(),
+            instead: "Compare the posteriors of one step.".into(),
+        });
+    }
     let model = model.build::<f64>(HEADS, WIDTH, &tensors)?;
     let four = |name: &str| tensors.real[name].view().into_dimensionality::<Ix4>().expect("4 axes");
     try_on(&model.posterior(four("q"), four("k"))?)

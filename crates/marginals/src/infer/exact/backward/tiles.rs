@@ -452,7 +452,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             let p = transposed(&self.quantity);
             gemm(set, Store::Add, p, panels, block.queries.clone(), 0..width, into);
         }
-        let depth = self.features.depth();
+        let (of_query, of_key) = (q.depth(), self.features.depth());
         let values = (!self.log_potential.is_empty())
             .then(|| TileMut::new(&mut self.log_potential, n, m, STRIDE));
         self.task.posterior.potential.backward(
@@ -462,8 +462,8 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             values.as_ref().map(TileMut::as_tile),
             TileMut::new(&mut self.scores, n, m, STRIDE),
             &mut FeatureGradient {
-                q: &mut self.dq[block.queries.start * depth..block.queries.end * depth],
-                k: &mut self.dk[run.start * depth..run.end * depth],
+                q: &mut self.dq[block.queries.start * of_query..block.queries.end * of_query],
+                k: &mut self.dk[run.start * of_key..run.end * of_key],
                 parameters: potential,
             },
         )
