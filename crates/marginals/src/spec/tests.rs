@@ -89,3 +89,23 @@ fn what_is_missing_or_of_the_wrong_kind_is_told() {
     let missing = spec.build::<f32>(1, 4, &Tensors::default()).err();
     assert!(matches!(missing, Some(Error::MissingTensor { name, .. }) if name == "bias"));
 }
+
+#[test]
+fn every_part_has_an_example_that_reads() {
+    let structure = "structure = \"independent\"\n";
+    let potential = "potential = \"dot\"\n";
+    for part in PARTS {
+        let entry = match part.kind {
+            "prior" => format!("prior = [{}]\n", part.example),
+            kind => format!("{kind} = {}\n", part.example),
+        };
+        let rest = match part.kind {
+            "structure" => potential.to_owned(),
+            "potential" => structure.to_owned(),
+            _ => format!("{structure}{potential}"),
+        };
+        let spec = ModelSpec::from_toml(&format!("{entry}{rest}"));
+        let spec = spec.unwrap_or_else(|e| panic!("{}: {e}", part.name));
+        assert!(spec.to_toml().unwrap().contains(part.name), "{}", part.name);
+    }
+}

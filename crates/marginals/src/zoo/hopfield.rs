@@ -55,6 +55,10 @@ pub const MECHANISM: Mechanism = Mechanism {
         "Singh & Buckley, arXiv 2304.04556, §4",
     ],
     path: "marginals::zoo::hopfield",
+    model: "\
+# the input holds states [B, H, N, D] and patterns [B, Hk, M, D]
+mechanism = { hopfield = { beta = 8.0, steps = 100, tolerance = 1e-6 } }
+",
 };
 
 /// The memories and states of a modern Hopfield network: a [`Latent`] model whose problems are

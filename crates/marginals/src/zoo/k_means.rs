@@ -46,6 +46,11 @@ pub const MECHANISM: Mechanism = Mechanism {
         "Bishop, Pattern recognition and machine learning, 2006, §9.3.2 (the limit)",
     ],
     path: "marginals::zoo::k_means",
+    model: "\
+# the input holds points [B, Hk, N, D], and means [B, H, K, D] to start from where the components
+# are not to be seeded
+mechanism = { k-means = { components = 2 } }
+",
 };
 
 /// k-means as data.

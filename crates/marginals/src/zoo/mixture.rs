@@ -52,6 +52,11 @@ pub const MECHANISM: Mechanism = Mechanism {
         "Singh & Buckley, arXiv 2304.04556, §4",
     ],
     path: "marginals::zoo::mixture",
+    model: "\
+# the input holds points [B, Hk, N, D], and means [B, H, K, D] to start from where the components
+# are not to be seeded
+mechanism = { mixture = { components = 2, covariance = \"diagonal\" } }
+",
 };
 
 /// The shape of every component.

@@ -38,6 +38,11 @@ pub const MECHANISM: Mechanism = Mechanism {
          attention diffusion",
     ],
     path: "marginals::structure::Walk",
+    model: "\
+structure = { walk = { hops = 2, weights = [0.2, 0.5, 0.3] } }     # of 0, 1 and 2 hops
+prior     = [\"causal\"]
+potential = \"dot\"
+",
 };
 
 /// The walk that stops at every node with probability `stop`, and at the latest after `hops` hops:

@@ -10,7 +10,7 @@ pub struct Request<'a, T> {
     /// The values v [B, Hk or H, M, D_v], when a question averages them.
     pub(crate) values: Option<CowArray<'a, T, Ix4>>,
     /// Where the caller keeps them, to recognise the same values given twice.
-    source: Option<(usize, Vec<usize>)>,
+    pub(crate) source: Option<(usize, Vec<usize>)>,
     /// E\[v\].
     pub mean: bool,
     /// Whether more than one question reads E\[v\], so that none may move it out.

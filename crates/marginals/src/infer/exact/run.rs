@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::forward::Task;
 use super::heads::HeadKeys;
 use super::request::Request;
-use super::statistics::Statistics;
+use super::statistics::{Factors, Statistics, Totals};
 use super::{by_query, split};
 use crate::Posterior;
 
@@ -63,7 +63,11 @@ impl<'a, T: Real> Run<'a, T> {
             .map(|keys| by_query::statistics(&task, keys, self.place, self.queries.clone()))
             .collect();
         let mut parts = parts.into_iter();
-        let mut merged = parts.next().expect("a run is given keys first");
+        let nothing = || Statistics {
+            factors: Factors::new(&task.kept, self.queries.len(), true),
+            totals: Totals::new(&task.kept, self.queries.len()),
+        };
+        let mut merged = parts.next().unwrap_or_else(nothing);
         parts.for_each(|part| merged.merge_choices(&part));
         merged
     }

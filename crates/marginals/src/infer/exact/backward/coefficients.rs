@@ -179,7 +179,7 @@ impl<'a, T: Real> Coefficients<'a, T> {
                 let mut sum = *expected;
                 sum += at(&distance, i) * at(&summary.distance, i);
                 for c in i * count..(i + 1) * count {
-                    sum += functions[c] * at(&summary.functions, c);
+                    sum += at(&functions, c) * at(&summary.functions, c);
                 }
                 sum += at(&mass, i) * at(&summary.mass, i);
                 // E[log p] = −entropy.
