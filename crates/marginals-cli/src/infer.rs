@@ -213,7 +213,7 @@ impl<T: Real> UpstreamTensors<T> {
             kl: self.kl.as_ref().map(|g| g.view()),
             column_mass: self.column_mass.as_ref().map(|g| g.view()),
             expected_distance: self.expected_distance.as_ref().map(|g| g.view()),
-            expected_of: None,
+            ..Upstream::default()
         };
         let any = self.average_values()
             || upstream.log_partition.is_some()

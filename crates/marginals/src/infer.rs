@@ -3,3 +3,4 @@
 pub mod collapsed;
 pub mod exact;
 pub mod expanding;
+pub mod walk;

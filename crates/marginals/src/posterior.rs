@@ -13,6 +13,7 @@ mod marginals;
 mod max_probability;
 mod mean;
 mod partial;
+mod query_mass;
 mod samples;
 mod top_k;
 mod value_variance;
@@ -27,6 +28,7 @@ mod value_variance;
 /// | [`Entropy`](question::Entropy) | −E\[log p\] | \[B, H, F\] |
 /// | [`Kl`](question::Kl) | KL(posterior ‖ prior) | \[B, H, F\] |
 /// | [`ColumnMass`](question::ColumnMass) | Σ_i p_ij | \[B, H, M\] |
+/// | [`QueryMass`](question::QueryMass) | Σ_j p_ij | \[B, H, N\] |
 /// | [`ExpectedDistance`](question::ExpectedDistance) | E\|i − j\| | \[B, H, N\] |
 /// | [`ExpectedOf`](question::ExpectedOf) | E\[f_c(i, j)\] of given functions | \[B, H, N, C\] |
 /// | [`ValueVariance`](question::ValueVariance) | E\[v²\] − E\[v\]² | \[B, H, N, D_v\] |
@@ -53,6 +55,7 @@ pub mod question {
     pub use super::max_probability::MaxProbability;
     pub use super::mean::Mean;
     pub use super::partial::Partial;
+    pub use super::query_mass::QueryMass;
     pub use super::samples::{Draws, Samples};
     pub use super::top_k::{TopK, TopKAnswer};
     pub use super::value_variance::ValueVariance;
@@ -64,7 +67,7 @@ use std::ops::Range;
 use marginals_kernels::Real;
 use ndarray::{Array3, Array4, CowArray, Ix4};
 
-use crate::infer::exact::{self, Gradients, Request, Scorer, Statistics, Summary, Upstream};
+use crate::infer::exact::{self, Gradients, Request, Scorer, Summary, Upstream};
 use crate::model::structure::{Factorisation, Structure};
 use crate::potential::Potential;
 use crate::prior::Prior;
@@ -140,19 +143,33 @@ impl<'a, T: Real> Posterior<'a, T> {
         Ok(self.run(request))
     }
 
-    pub(crate) fn run<'v>(&self, request: Request<'v, T>) -> Pass<'_, 'a, 'v, T> {
-        let statistics = exact::forward(self, &request, 0..self.shape.keys);
-        self.finish(request, statistics)
+    /// The pass that left `summary` behind ([`Pass::into_summary`]) when it was asked the same
+    /// questions of the same posterior: for a backward in another place than the forward, such as a
+    /// framework's tape, without doing the forward again.
+    pub fn resume<'v, Q: Question<'v, T>>(
+        &self,
+        questions: &Q,
+        summary: Summary<T>,
+    ) -> Result<Pass<'_, 'a, 'v, T>, Error> {
+        let mut request = Request::default();
+        questions.request(self, &mut request)?;
+        let rows = self.shape.batch * self.shape.heads;
+        let found = [summary.log_partition.len(), summary.mass.len()];
+        let mean = if request.mean { request.value_width() } else { 0 };
+        let expected = [rows * self.factor_count(), rows * self.shape.queries];
+        if found != expected || summary.mean.len() != expected[1] * mean {
+            return Err(Error::shape(
+                "summary",
+                format!("{expected:?} factors and queries, each with {mean} numbers of the mean"),
+                &found,
+                "Resume a pass with the posterior and the questions it was made for.",
+            ));
+        }
+        Ok(Pass { posterior: self, request, summary })
     }
 
-    fn finish<'v>(
-        &self,
-        request: Request<'v, T>,
-        statistics: Statistics<T>,
-    ) -> Pass<'_, 'a, 'v, T> {
-        let seed = request.draws.map_or(0, |(_, seed)| seed);
-        let weights = request.expected_log_weight;
-        let summary = Summary::new(statistics, &self.factorisation, &self.shape, weights, seed);
+    pub(crate) fn run<'v>(&self, request: Request<'v, T>) -> Pass<'_, 'a, 'v, T> {
+        let summary = exact::summarise(self, &request);
         Pass { posterior: self, request, summary }
     }
 
@@ -185,7 +202,13 @@ impl<'a, T: Real> Posterior<'a, T> {
         let mut request = Request::default();
         questions.request(self, &mut request)?;
         let statistics = partial.into_whole(self)?;
-        questions.take(&mut self.finish(request, statistics))
+        let (heads, factors) = (self.shape.heads, self.factor_count().max(1));
+        let row = |row| {
+            let head = row / factors;
+            ((head / heads, head % heads), row % factors)
+        };
+        let summary = Summary::new(statistics, self, &request, row);
+        questions.take(&mut Pass { posterior: self, request, summary })
     }
 }
 
@@ -200,6 +223,11 @@ impl<'v, T: Real> Pass<'_, '_, 'v, T> {
     /// The answers to questions this pass was made for.
     pub fn answer<Q: Question<'v, T>>(&self, questions: &Q) -> Result<Q::Answer, Error> {
         questions.answer(self)
+    }
+
+    /// What the pass found out, without what it borrowed; see [`Posterior::resume`].
+    pub fn into_summary(self) -> Summary<T> {
+        self.summary
     }
 
     /// Gradients of a loss whose gradients with respect to the answers are `upstream`.
@@ -273,6 +301,7 @@ impl<'v, T: Real> Pass<'_, '_, 'v, T> {
             ("grad.kl", &upstream.kl, factors),
             ("grad.column-mass", &upstream.column_mass, shape.keys),
             ("grad.expected-distance", &upstream.expected_distance, n),
+            ("grad.query-mass", &upstream.query_mass, n),
         ] {
             let Some(gradient) = gradient else { continue };
             if gradient.dim() != (b, h, last) {

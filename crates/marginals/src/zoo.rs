@@ -4,6 +4,7 @@
 //! `marginals explain` and the capability table are made from. To add one, see CONTRIBUTING.md.
 
 pub mod expanding;
+pub mod multihop;
 
 /// What a mechanism is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub struct Mechanism {
 }
 
 /// Every mechanism.
-pub const MECHANISMS: &[&Mechanism] = &[&expanding::MECHANISM];
+pub const MECHANISMS: &[&Mechanism] = &[&expanding::MECHANISM, &multihop::MECHANISM];
 
 /// The mechanism called `name`.
 pub fn mechanism(name: &str) -> Result<&'static Mechanism, crate::Error> {

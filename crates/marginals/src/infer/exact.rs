@@ -13,6 +13,7 @@ mod backward;
 mod by_key;
 mod by_query;
 mod cross_entropy;
+mod edge;
 mod forward;
 mod heads;
 mod request;
@@ -34,7 +35,8 @@ pub use summary::Summary;
 
 pub(crate) use backward::{QUERY_BLOCK as BACKWARD_QUERIES, backward, needs};
 pub(crate) use cross_entropy::cross_entropy;
-pub(crate) use forward::forward;
+pub(crate) use edge::log_probability;
+pub(crate) use forward::{forward, summarise};
 pub(crate) use run::Run;
 pub(crate) use scorer::Scorer;
 pub(crate) use second_pass::{column_mass, draw_sets, marginals};

@@ -18,6 +18,7 @@ mod rotary;
 pub use additive::{Additive, AdditiveKind};
 pub use cosine::Cosine;
 pub use dot::Dot;
+pub(crate) use features::lanes;
 pub use features::{FeatureGradient, Features};
 pub use from_function::FromFunction;
 pub use gaussian::Gaussian;

@@ -3,7 +3,7 @@
 
 use marginals::question::{
     ColumnMass, Entropy, ExpectedDistance, Kl, LogEvidence, LogPartition, Map, Marginals,
-    MaxProbability, Mean, TopK, ValueVariance,
+    MaxProbability, Mean, QueryMass, TopK, ValueVariance,
 };
 use marginals_testkit::generate::{
     Case, Flavour, PotentialKind, PriorKind, Recipe, strategy::Pantry,
@@ -62,6 +62,7 @@ fn check(recipe: &Recipe, case: &Case, expected: &Expected) -> Result<(), String
         MaxProbability,
         Map,
         TopK(TOP),
+        QueryMass,
     ));
     let alone = (
         ask!(Mean(v)),
@@ -76,10 +77,11 @@ fn check(recipe: &Recipe, case: &Case, expected: &Expected) -> Result<(), String
         ask!(MaxProbability),
         ask!(Map),
         ask!(TopK(TOP)),
+        ask!(QueryMass),
     );
     for (how, answers) in [("together", all), ("alone", alone)] {
         let (mean, variance, log_partition, evidence, entropy, kl, ..) = &answers;
-        let (.., column, distance, marginals, max, map, top) = &answers;
+        let (.., column, distance, marginals, max, map, top, mass) = &answers;
         let name = |question: &str| format!("{question}, {how}");
         expected.check_values(&name("mean"), mean.iter().copied(), |a| &a.mean)?;
         expected
@@ -92,6 +94,14 @@ fn check(recipe: &Recipe, case: &Case, expected: &Expected) -> Result<(), String
         expected.check(&name("column mass"), column.iter().copied(), |a| &a.column_mass)?;
         expected.check(&name("distance"), distance.iter().copied(), |a| &a.expected_distance)?;
         expected.check(&name("marginals"), marginals.iter().copied(), |a| &a.marginals)?;
+        // The marginals have just been checked.
+        let held = marginals.sum_axis(ndarray::Axis(3));
+        if mass.iter().zip(&held).any(|(m, h)| !((m - h).abs() <= 1e-10 * h.max(1.0))) {
+            return Err(format!(
+                "{}: {mass:?}, but the marginals sum to {held:?}",
+                name("query mass")
+            ));
+        }
         let flat = |x: &ndarray::Array4<f64>| x.iter().copied().collect::<Vec<_>>();
         let (map, max): (Vec<_>, Vec<_>) =
             (map.iter().copied().collect(), max.iter().copied().collect());

@@ -32,6 +32,7 @@ struct Loss {
     factors: [Option<Array3<f64>>; 4],
     column: Option<Array3<f64>>,
     distance: Option<Array3<f64>>,
+    mass: Option<Array3<f64>>,
 }
 
 impl Loss {
@@ -39,19 +40,19 @@ impl Loss {
     fn draw(recipe: &Recipe, random: &mut Random) -> Self {
         let (b, h, n, m) = (recipe.batch, recipe.heads(), recipe.queries, recipe.keys);
         let f = recipe.structure.factors(n, m);
-        let always = random.integer(0, 7);
-        let mut wanted = (0..8).map(|question| question == always || random.chance(0.5));
+        let always = random.integer(0, 8);
+        let mut wanted = (0..9).map(|question| question == always || random.chance(0.5));
         let mut wanted: Vec<bool> = wanted.by_ref().collect();
         let mut rows = |question: usize, last: usize| {
             wanted[question].then(|| Array3::from_shape_fn((b, h, last), |_| random.normal()))
         };
         let factors = [rows(0, f), rows(1, f), rows(2, f), rows(3, f)];
-        let (column, distance) = (rows(4, m), rows(5, n));
+        let (column, distance, mass) = (rows(4, m), rows(5, n), rows(8, n));
         let mut values = |question: usize| {
             std::mem::take(&mut wanted[question])
                 .then(|| Array4::from_shape_fn((b, h, n, recipe.value_depth), |_| random.normal()))
         };
-        Self { mean: values(6), variance: values(7), factors, column, distance }
+        Self { mean: values(6), variance: values(7), factors, column, distance, mass }
     }
 
     /// The loss of a case, by the dense formulas.
@@ -61,6 +62,7 @@ impl Loss {
         for b in 0..batch {
             for h in 0..heads {
                 let answers = dense::answer(&case.model.head(&case.inputs, b, h));
+                let query_mass = answers.marginals.sum_axis(ndarray::Axis(1));
                 let rows = [
                     (&self.factors[0], &answers.log_partition),
                     (&self.factors[1], &answers.log_evidence),
@@ -68,6 +70,7 @@ impl Loss {
                     (&self.factors[3], &answers.kl),
                     (&self.column, &answers.column_mass),
                     (&self.distance, &answers.expected_distance),
+                    (&self.mass, &query_mass),
                 ];
                 for (upstream, answer) in rows {
                     let Some(upstream) = upstream else { continue };
@@ -98,6 +101,7 @@ impl Loss {
             kl: self.factors[3].as_ref().map(|g| g.view()),
             column_mass: self.column.as_ref().map(|g| g.view()),
             expected_distance: self.distance.as_ref().map(|g| g.view()),
+            query_mass: self.mass.as_ref().map(|g| g.view()),
             expected_of: None,
         }
     }

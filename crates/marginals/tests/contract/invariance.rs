@@ -53,6 +53,7 @@ fn answers_and_gradients<T: Element<Real = T> + Real>(
         kl: Some(kl.view()),
         column_mass: Some(column.view()),
         expected_distance: Some(distance.view()),
+        query_mass: Some(distance.view()),
         expected_of: None,
     })?;
     let bits = |x: Vec<T>| x.iter().map(|x| format!("{x:?} ")).collect::<String>();

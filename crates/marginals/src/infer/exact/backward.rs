@@ -17,7 +17,7 @@ mod tiles;
 use std::ops::Range;
 
 use marginals_kernels::Real;
-use ndarray::{Array2, Array4, ArrayView2, ArrayView3, ArrayView4, ArrayViewMut4, Axis, s};
+use ndarray::{Array4, ArrayView2, ArrayView3, ArrayView4, ArrayViewMut4, Axis, s};
 use rayon::prelude::*;
 
 use super::request::Request;
@@ -58,6 +58,8 @@ pub struct Upstream<'a, T> {
     pub expected_distance: Option<ArrayView3<'a, T>>,
     /// Of the expectations of edge functions, [B, H, N, C].
     pub expected_of: Option<ArrayView4<'a, T>>,
+    /// Of the query mass, [B, H, N].
+    pub query_mass: Option<ArrayView3<'a, T>>,
 }
 
 impl<T> Default for Upstream<'_, T> {
@@ -72,6 +74,7 @@ impl<T> Default for Upstream<'_, T> {
             column_mass: None,
             expected_distance: None,
             expected_of: None,
+            query_mass: None,
         }
     }
 }
@@ -103,19 +106,21 @@ struct Task<'a, 'p, T: Real> {
     prior_log_partition: &'a [T],
     values: Option<ArrayView4<'a, T>>,
     functions: Option<&'a dyn EdgeFunctions<T>>,
-    coefficients: Coefficients<T>,
+    coefficients: Coefficients<'a, T>,
     prior_parameters: Vec<Parameter>,
     potential_parameters: Vec<Parameter>,
 }
 
-/// What one task returns.
-struct Part<T> {
-    /// Query gradients of the heads it worked on.
-    q: Vec<((usize, usize), Array2<T>)>,
-    /// Key and value gradients of its range of keys, per (batch, key head).
-    k: Vec<((usize, usize), Array2<T>)>,
-    v: Vec<((usize, usize), Array2<T>)>,
-    keys: Range<usize>,
+/// The regions of the gradients that one task owns, counted from batch entry and head `first`.
+struct Own<'a, T> {
+    q: ArrayViewMut4<'a, T>,
+    k: ArrayViewMut4<'a, T>,
+    v: Option<ArrayViewMut4<'a, T>>,
+    prior: Vec<Accumulator<'a, T>>,
+}
+
+/// Sums over what one task did, to be added up in the order of the tasks.
+struct Sums {
     prior: Vec<Vec<f64>>,
     potential: Vec<Vec<f64>>,
 }
@@ -171,21 +176,42 @@ pub(crate) fn backward<T: Real>(
         })
         .map(Array4::zeros)
         .collect();
-    let heads = if shared { None } else { Some(shape.group()) };
-    let mut accumulators =
-        regions(&task.prior_parameters, &mut dense_gradients, &groups, &chunks, heads);
+    let heads = |own: usize| if shared { None } else { Some(own) };
+    let query_heads = heads(shape.group());
+    let lengths: Vec<usize> = chunks.iter().map(Range::len).collect();
+    // Ranges of keys each give a part of the queries' gradient; the first is the answer itself.
+    let mut dq: Vec<Array4<T>> =
+        chunks.iter().map(|_| Array4::zeros(posterior.q.raw_dim())).collect();
+    let mut dk = Array4::zeros(posterior.k.raw_dim());
+    let mut dv = task.values.map(|v| Array4::zeros(v.raw_dim()));
+    let by_chunk: Vec<Vec<_>> =
+        dq.iter_mut().map(|dq| by_group(dq.view_mut(), query_heads).collect()).collect();
+    let q = transpose(by_chunk);
+    let mut k = by_keys(dk.view_mut(), heads(1), &lengths);
+    let sets = task.values.map_or(1, |v| v.dim().1 / shape.key_heads);
+    let mut v = dv.as_mut().map(|dv| by_keys(dv.view_mut(), heads(sets), &lengths));
+    let prior =
+        regions(&task.prior_parameters, &mut dense_gradients, &groups, &chunks, query_heads);
+    let own = q.into_iter().zip(prior).map(|(q, prior)| Own {
+        q,
+        k: k.next().expect("one region per task"),
+        v: v.as_mut().map(|v| v.next().expect("one region per task")),
+        prior,
+    });
     let tasks: Vec<_> = groups
         .iter()
         .flat_map(|group| chunks.iter().map(move |keys| (group, keys.clone())))
-        .zip(&mut accumulators)
+        .zip(own)
         .collect();
-    let results: Result<Vec<Part<T>>, Error> = tasks
+    // One at a time to whoever is free: a core that other programs slow down gets fewer.
+    let sums: Result<Vec<Sums>, Error> = tasks
         .into_par_iter()
         .with_max_len(1)
-        .map(|((group, keys), prior)| task.run(group, keys, prior))
+        .map(|((group, keys), own)| task.run(group, keys, own))
         .collect();
-    let results = results?;
-    drop(accumulators);
+    let sums = sums?;
+    let (first, others) = dq.split_first_mut().expect("at least one range of keys");
+    others.iter().for_each(|other| *first += other);
     for (gradient, parameter) in
         dense_gradients.iter_mut().zip(task.prior_parameters.iter().filter(dense))
     {
@@ -193,7 +219,43 @@ pub(crate) fn backward<T: Real>(
             *gradient = gradient.sum_axis(Axis(3)).insert_axis(Axis(3));
         }
     }
-    Ok(task.collect(results, dense_gradients, summary))
+    let mut gradients = Gradients { q: dq.swap_remove(0), k: dk, v: dv, parameters: Vec::new() };
+    task.collect_parameters(sums, dense_gradients, summary, &mut gradients.parameters);
+    Ok(gradients)
+}
+
+/// Cuts a view over [B, heads, …] into groups of `heads` heads (`None`: one group of all).
+fn by_group<T>(
+    view: ArrayViewMut4<'_, T>,
+    heads: Option<usize>,
+) -> impl Iterator<Item = ArrayViewMut4<'_, T>> {
+    let (batch, all) = (view.dim().0, view.dim().1);
+    let (batch, heads) = match heads {
+        None => (vec![batch], vec![all]),
+        Some(heads) => (vec![1; batch], vec![heads; all.div_ceil(heads)]),
+    };
+    cut(view, Axis(0), &batch).into_iter().flat_map(move |entry| cut(entry, Axis(1), &heads))
+}
+
+/// Cuts a view over [B, heads, M, …] into groups of heads, and those into ranges of keys.
+fn by_keys<'a, T>(
+    view: ArrayViewMut4<'a, T>,
+    heads: Option<usize>,
+    lengths: &[usize],
+) -> std::vec::IntoIter<ArrayViewMut4<'a, T>> {
+    by_group(view, heads)
+        .flat_map(|group| cut(group, Axis(2), lengths))
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+/// Lists of the same length, entry by entry: what came list by list.
+fn transpose<R>(lists: Vec<Vec<R>>) -> Vec<R> {
+    let count = lists.first().map_or(0, Vec::len);
+    let mut lists: Vec<_> = lists.into_iter().map(Vec::into_iter).collect();
+    (0..count)
+        .flat_map(|_| lists.iter_mut().filter_map(Iterator::next).collect::<Vec<_>>())
+        .collect()
 }
 
 /// Cuts the score-shaped gradients into the regions that tasks own, task by task: by groups of
@@ -216,19 +278,8 @@ fn regions<'a, T: Real>(
             continue;
         }
         let gradient = dense.next().expect("one gradient per score-shaped parameter").view_mut();
-        let by_group = match heads {
-            None => vec![gradient],
-            Some(heads) => {
-                let batch = vec![1; gradient.dim().0];
-                let groups_of_heads = vec![heads; gradient.dim().1.div_ceil(heads)];
-                cut(gradient, Axis(0), &batch)
-                    .into_iter()
-                    .flat_map(|entry| cut(entry, Axis(1), &groups_of_heads))
-                    .collect()
-            }
-        };
         let uncut = parameter.shape[3] == 1;
-        let by_task = by_group.into_iter().flat_map(|group| match uncut {
+        let by_task = by_group(gradient, heads).flat_map(|group| match uncut {
             true => cut(group, Axis(3), &vec![1; chunks.len()]),
             false => cut(group, Axis(3), &lengths),
         });
@@ -267,13 +318,16 @@ impl<T: Real> Task<'_, '_, T> {
         &self,
         group: &[(usize, usize)],
         keys: Range<usize>,
-        prior: &mut [Accumulator<'_, T>],
-    ) -> Result<Part<T>, Error> {
+        own: Own<'_, T>,
+    ) -> Result<Sums, Error> {
         let posterior = self.posterior;
         let shape = &posterior.shape;
+        let Own { q: mut dq, k: mut dk, v: dv, mut prior } = own;
+        let sets = self.values.map_or(1, |v| v.dim().1 / shape.key_heads);
+        let mut dv = dv.map(|dv| by_group(dv, Some(1)));
         let mut potential: Vec<Vec<f64>> =
             self.potential_parameters.iter().map(|p| vec![0.0; p.len()]).collect();
-        let (mut q, mut k, mut v) = (Vec::new(), Vec::new(), Vec::new());
+        let first = group[0];
         for &(batch, key_head) in group {
             let place = Place { shape, batch, head: key_head, first: keys.start };
             let raw = tensor::contiguous(posterior.k.slice(s![batch, key_head, keys.clone(), ..]));
@@ -282,13 +336,20 @@ impl<T: Real> Task<'_, '_, T> {
             if posterior.potential.is_product() {
                 features = features.packed_across().packed_along();
             }
-            let values = self.values.map(|v| v.slice_move(s![batch, key_head, keys.clone(), ..]));
-            let mut head = HeadBackward::new(self, features, values, keys.clone());
-            for own in 0..shape.group() {
-                let place = (batch, key_head * shape.group() + own);
-                q.push((place, head.add_queries(place, prior, &mut potential)?));
+            let (b, h) = (batch - first.0, key_head - first.1);
+            let mut head = HeadBackward::new(self, features, keys.clone());
+            // One set of values for every query head of the key head, or one for each.
+            for set in key_head * sets..(key_head + 1) * sets {
+                let values = self.values.map(|v| v.slice_move(s![batch, set, keys.clone(), ..]));
+                head.use_values(values, dv.as_mut().and_then(Iterator::next));
+                let served = shape.group() / sets;
+                for query_head in set * served..(set + 1) * served {
+                    let own = query_head - first.1 * shape.group();
+                    let into = dq.slice_mut(s![b, own, .., ..]);
+                    head.add_queries((batch, query_head), into, &mut prior, &mut potential)?;
+                }
+                head.finish_values();
             }
-            let mut dk = Array2::zeros(raw.raw_dim());
             let gradient = ArrayView2::from_shape((keys.len(), head.features.depth()), &head.dk)
                 .expect("one gradient per feature");
             let place = Place { shape, batch, head: key_head, first: keys.start };
@@ -296,36 +357,26 @@ impl<T: Real> Task<'_, '_, T> {
                 place,
                 raw.view(),
                 gradient,
-                dk.view_mut(),
+                dk.slice_mut(s![b, h, .., ..]),
                 &mut potential,
             );
-            k.push(((batch, key_head), dk));
-            v.extend(head.into_values().map(|dv| ((batch, key_head), dv)));
         }
-        let prior = prior
-            .iter()
-            .map(|accumulator| match accumulator {
-                Accumulator::Small(sum) => sum.clone(),
-                Accumulator::Scores { .. } => Vec::new(),
-            })
-            .collect();
-        Ok(Part { q, k, v, keys, prior, potential })
+        let small = |accumulator| match accumulator {
+            Accumulator::Small(sum) => sum,
+            Accumulator::Scores { .. } => Vec::new(),
+        };
+        Ok(Sums { prior: prior.into_iter().map(small).collect(), potential })
     }
 
-    /// Puts the parts together, always in the same order.
-    fn collect(
+    /// Adds up the gradients of the parameters, always in the same order.
+    fn collect_parameters(
         &self,
-        parts: Vec<Part<T>>,
+        sums: Vec<Sums>,
         dense: Vec<Array4<T>>,
         summary: &Summary<T>,
-    ) -> Gradients<T> {
+        into: &mut Vec<ParameterGradient<T>>,
+    ) {
         let posterior = self.posterior;
-        let mut gradients = Gradients {
-            q: Array4::zeros(posterior.q.raw_dim()),
-            k: Array4::zeros(posterior.k.raw_dim()),
-            v: self.values.map(|v| Array4::zeros(v.raw_dim())),
-            parameters: Vec::new(),
-        };
         let zeros = |list: &[Parameter]| -> Vec<Vec<f64>> {
             list.iter().map(|p| vec![0.0; p.len()]).collect()
         };
@@ -336,19 +387,7 @@ impl<T: Real> Task<'_, '_, T> {
                 sum.iter_mut().zip(part).for_each(|(sum, &g)| *sum += g);
             }
         };
-        for part in parts {
-            for ((b, h), dq) in part.q {
-                let mut into = gradients.q.slice_mut(s![b, h, .., ..]);
-                into += &dq;
-            }
-            for ((b, h), dk) in part.k {
-                gradients.k.slice_mut(s![b, h, part.keys.clone(), ..]).assign(&dk);
-            }
-            if let Some(v) = &mut gradients.v {
-                for ((b, h), dv) in part.v {
-                    v.slice_mut(s![b, h, part.keys.clone(), ..]).assign(&dv);
-                }
-            }
+        for part in sums {
             add(&mut prior, &part.prior);
             add(&mut potential, &part.potential);
         }
@@ -358,11 +397,11 @@ impl<T: Real> Task<'_, '_, T> {
             (&posterior.factorisation, null.as_slice())
         {
             let sum = self.coefficients.null_gradient(&posterior.shape, summary, values);
-            gradients.parameters.push(ParameterGradient::from_small(parameter, &sum));
+            into.push(ParameterGradient::from_small(parameter, &sum));
         }
         let mut dense = dense.into_iter();
         for (parameter, sum) in self.prior_parameters.iter().zip(&prior) {
-            gradients.parameters.push(match parameter.layout {
+            into.push(match parameter.layout {
                 Layout::Small => ParameterGradient::from_small(parameter, sum),
                 Layout::Scores => ParameterGradient {
                     name: parameter.name.clone(),
@@ -371,10 +410,9 @@ impl<T: Real> Task<'_, '_, T> {
             });
         }
         for (parameter, sum) in self.potential_parameters.iter().zip(&potential) {
-            gradients.parameters.push(ParameterGradient::from_small(parameter, sum));
+            into.push(ParameterGradient::from_small(parameter, sum));
         }
-        number_repeats(&mut gradients.parameters);
-        gradients
+        number_repeats(into);
     }
 }
 

@@ -14,7 +14,7 @@ use super::heads::HeadKeys;
 use super::statistics::{Candidate, Factors, Statistics, Totals, insert};
 use super::{KEY_BLOCK, STRIDE, blocks};
 use crate::Block;
-use crate::potential::{Features, Place};
+use crate::potential::{Features, Place, lanes};
 use crate::prior::Coverage;
 
 /// Queries per tile. When all of them fit in one, its scores are made once; otherwise they are
@@ -159,7 +159,8 @@ impl<T: Real> Scratch<T> {
         let (n, m) = (block.queries.len(), block.keys.len());
         let Statistics { factors, totals } = statistics;
         let mut scores = TileMut::new(&mut self.scores, n, m, STRIDE);
-        for r in 0..n {
+        let chosen = task.kept.best || task.kept.top > 0 || task.kept.draws > 0;
+        for r in (0..n).filter(|_| chosen) {
             let query = block.queries.start + r;
             for (c, &score) in columns.clone().zip(scores.row(r)) {
                 let candidate = Candidate { score, index: query as i64 };
@@ -207,14 +208,21 @@ impl<T: Real> Scratch<T> {
         }
         // What queries gather is absolute.
         let sum = &factors.sum[columns];
-        for r in 0..n {
-            let row = scores.row_mut(r).iter_mut().zip(sum);
-            row.filter(|(p, _)| **p != T::zero()).for_each(|(p, &sum)| *p /= sum);
-        }
         let queries = block.queries.clone();
-        for (r, mass) in totals.mass[queries.clone()].iter_mut().enumerate() {
-            *mass += scores.row(r).iter().copied().sum();
-        }
+        let mass = &mut totals.mass[queries.clone()];
+        set.run(
+            #[inline(always)]
+            || {
+                for (r, mass) in mass.iter_mut().enumerate() {
+                    let row = scores.row_mut(r);
+                    for (p, &sum) in row.iter_mut().zip(sum) {
+                        // A column that nothing may serve has a sum of 0 too.
+                        *p = if *p == T::zero() { *p } else { *p / sum };
+                    }
+                    *mass += lanes(row, row, |_, p, _| p);
+                }
+            },
+        );
         if task.kept.distance {
             fill_distance(block, other.reborrow());
             let sum = &mut totals.distance[queries.clone()];
@@ -223,11 +231,11 @@ impl<T: Real> Scratch<T> {
         let run = block.keys.start - head_keys.keys.start..block.keys.end - head_keys.keys.start;
         let width = task.kept.value_width;
         let span = queries.start * width..queries.end * width;
-        if let (true, Some(values)) = (task.kept.mean, &head_keys.values) {
+        if let (true, Some(values)) = (task.kept.mean, head_keys.values(block.head)) {
             let into = TileMut::new(&mut totals.mean[span.clone()], n, width, width);
             values.accumulate_apart(scores.as_tile(), run.clone(), into, &mut self.part);
         }
-        if let (true, Some(squares)) = (task.kept.second, &head_keys.squares) {
+        if let (true, Some(squares)) = (task.kept.second, head_keys.squares(block.head)) {
             // The edges of one query belong to different keys and vary one by one: Σ p (1 − p) v².
             for r in 0..n {
                 scores.row_mut(r).iter_mut().for_each(|p| *p *= T::one() - *p);

@@ -179,14 +179,14 @@ impl<T: Real> Scratch<T> {
         let run = strip.keys.start - head_keys.keys.start..strip.keys.end - head_keys.keys.start;
         let width = task.kept.value_width;
         let span = rows.start * width..rows.end * width;
-        if let (true, Some(values)) = (task.kept.mean, &head_keys.values) {
+        if let (true, Some(values)) = (task.kept.mean, head_keys.values(strip.head)) {
             let into = TileMut::new(&mut totals.mean[span.clone()], n, width, width);
             match independent {
                 true => values.accumulate_apart(posterior, run.clone(), into, &mut self.part),
                 false => values.accumulate(posterior, run.clone(), into),
             }
         }
-        if let (true, Some(squares)) = (task.kept.second, &head_keys.squares) {
+        if let (true, Some(squares)) = (task.kept.second, head_keys.squares(strip.head)) {
             if independent {
                 // Edges vary one by one: Σ p (1 − p) v².
                 for r in 0..n {
@@ -275,8 +275,13 @@ fn fold_weights<T: Real>(
         (None, false) => {
             for (max, sum) in max.iter_mut().zip(sum) {
                 let new = max.max(T::zero());
-                let before = if *sum == T::zero() { T::zero() } else { *sum * (*max - new).exp() };
-                *sum = before + T::of(columns as f64) * (T::zero() - new).exp();
+                // Nearly always the maximum is 0 already, and needs no exponentials.
+                let before = match *sum == T::zero() || *max == new {
+                    true => *sum,
+                    false => *sum * (*max - new).exp(),
+                };
+                let each = if new == T::zero() { T::one() } else { (T::zero() - new).exp() };
+                *sum = before + T::of(columns as f64) * each;
                 *max = new;
             }
         }

@@ -20,10 +20,22 @@ pub(crate) struct HeadKeys<'a, T> {
     pub keys: Range<usize>,
     /// Features of its keys.
     pub features: Features<'a, T>,
-    /// Its values, when the request averages them.
-    pub values: Option<Values<'a, T>>,
+    /// Its values, when the request averages them: one set, or one per query head served.
+    values: Vec<Values<'a, T>>,
     /// Their squares, when it wants second moments.
-    pub squares: Option<Values<'a, T>>,
+    squares: Vec<Values<'a, T>>,
+}
+
+impl<'a, T> HeadKeys<'a, T> {
+    /// The values that query head `head` averages.
+    pub fn values(&self, head: usize) -> Option<&Values<'a, T>> {
+        self.values.get(head % self.values.len().max(1))
+    }
+
+    /// Their squares.
+    pub fn squares(&self, head: usize) -> Option<&Values<'a, T>> {
+        self.squares.get(head % self.squares.len().max(1))
+    }
 }
 
 /// The values of a range of keys, ready to be averaged.
@@ -118,16 +130,25 @@ impl<'a, T: Real> HeadKeys<'a, T> {
         if potential.is_product() && packed {
             features = features.packed_across().without_rows();
         }
-        let own = values.map(|v| v.slice(s![batch, head, keys.clone(), ..]));
+        // Query heads are grouped by key head, so those that share one have values in a run.
+        let own = || {
+            values.into_iter().flat_map(|v| {
+                let sets = v.dim().1 / shape.key_heads;
+                let keys = keys.clone();
+                (head * sets..(head + 1) * sets)
+                    .map(move |set| tensor::contiguous(v.slice(s![batch, set, keys.clone(), ..])))
+            })
+        };
+        let square = |v: CowArray<'a, T, Ix2>| {
+            let mut squares = v.into_owned();
+            squares.mapv_inplace(|x| x * x);
+            Values::new(squares.into(), packed)
+        };
         HeadKeys {
-            keys,
             features,
-            values: own.map(|v| Values::new(tensor::contiguous(v), packed)),
-            squares: own.filter(|_| squares).map(|v| {
-                let mut squares = tensor::contiguous(v).into_owned();
-                squares.mapv_inplace(|x| x * x);
-                Values::new(squares.into(), packed)
-            }),
+            values: own().map(|v| Values::new(v, packed)).collect(),
+            squares: if squares { own().map(square).collect() } else { Vec::new() },
+            keys: keys.clone(),
         }
     }
 }

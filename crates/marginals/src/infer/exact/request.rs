@@ -7,7 +7,7 @@ use crate::{Element, Error, Shape};
 /// What a forward pass must find out: the union of what the questions asked need.
 #[derive(Debug)]
 pub struct Request<'a, T> {
-    /// The values v [B, Hk, M, D_v], when a question averages them.
+    /// The values v [B, Hk or H, M, D_v], when a question averages them.
     pub(crate) values: Option<CowArray<'a, T, Ix4>>,
     /// Where the caller keeps them, to recognise the same values given twice.
     pub(crate) source: Option<(usize, Vec<usize>)>,
@@ -56,6 +56,11 @@ impl<T> Default for Request<'_, T> {
 }
 
 impl<'a, T: Real> Request<'a, T> {
+    /// The mean of values whose sizes are known to be right.
+    pub(crate) fn mean_of(values: ArrayView4<'a, T>) -> Self {
+        Self { values: Some(values.into()), mean: true, ..Self::default() }
+    }
+
     /// Declares the values; questions of one pass must agree on them.
     pub fn use_values<E: Element<Real = T>>(
         &mut self,
@@ -63,7 +68,8 @@ impl<'a, T: Real> Request<'a, T> {
         shape: &Shape,
     ) -> Result<(), Error> {
         let (batch, heads, keys, _) = v.dim();
-        if (batch, heads, keys) != (shape.batch, shape.key_heads, shape.keys) {
+        let shared = heads == shape.key_heads || heads == shape.heads;
+        if (batch, keys) != (shape.batch, shape.keys) || !shared {
             return Err(Error::shape(
                 "v",
                 format!(
@@ -71,7 +77,8 @@ impl<'a, T: Real> Request<'a, T> {
                     shape.batch, shape.key_heads, shape.keys
                 ),
                 v.shape(),
-                "Values belong to keys: batch, key heads and keys are those of k.",
+                "Values belong to keys: batch and keys are those of k, and there is one head of \
+                 them per key head, or one per query head.",
             ));
         }
         let source = (

@@ -3,16 +3,18 @@
 use std::ops::Range;
 
 use marginals_kernels::{LogPartition, Real};
+use rayon::prelude::*;
 
 use super::by_query::softplus;
 use super::forward::{NULL_KEY, draw};
+use super::request::Request;
 use super::statistics::{Candidate, Statistics, insert};
-use crate::Shape;
+use crate::Posterior;
 use crate::model::structure::Factorisation;
 
 /// Normalised answers, flat: factor quantities over [B, H, factors], query quantities over
 /// [B, H, N]. Vectors of what was not asked for are empty.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Summary<T> {
     /// log Z.
     pub log_partition: Vec<T>,
@@ -82,24 +84,63 @@ fn not_positive<T: Real>(x: T) -> T {
     if x > T::zero() { T::zero() } else { x }
 }
 
+/// Lists one after the other, copied by every thread: the values of all queries are as large as
+/// the answer.
+fn join_rows<'p, T: Real>(parts: impl Iterator<Item = &'p [T]> + Clone) -> Vec<T> {
+    let mut all = vec![T::zero(); parts.clone().map(<[T]>::len).sum()];
+    let mut rest = all.as_mut_slice();
+    let mut pairs = Vec::new();
+    for part in parts {
+        let (own, after) = rest.split_at_mut(part.len());
+        pairs.push((own, part));
+        rest = after;
+    }
+    pairs.into_par_iter().for_each(|(own, part)| own.copy_from_slice(part));
+    all
+}
+
 impl<T: Real> Summary<T> {
-    /// Normalises statistics over all keys; `seed` is that of the draws.
+    /// Normalises statistics over all keys; `row` says to which batch entry and head, and to which
+    /// factor there, each of their factors belongs.
     pub(crate) fn new(
         statistics: Statistics<T>,
-        factorisation: &Factorisation,
-        shape: &Shape,
-        asked_weight: bool,
-        seed: u64,
+        posterior: &Posterior<'_, T>,
+        request: &Request<'_, T>,
+        row: impl Fn(usize) -> ((usize, usize), usize),
     ) -> Self {
-        match factorisation {
+        match &posterior.factorisation {
             Factorisation::PerEdge => Self::of_edges(statistics),
-            Factorisation::PerKey => {
-                Self::of_choices(statistics, |_| None, shape, asked_weight, seed)
-            }
+            Factorisation::PerKey => Self::of_choices(statistics, |_| None, request, row),
             Factorisation::PerQuery { null } => {
                 let null = |head| null.as_ref().map(|n| crate::model::of_head(n, head));
-                Self::of_choices(statistics, null, shape, asked_weight, seed)
+                Self::of_choices(statistics, null, request, row)
             }
+        }
+    }
+
+    /// The summary of runs of factors that follow one another.
+    pub(crate) fn concatenate(parts: Vec<Self>) -> Self {
+        fn join<'p, P, R: Clone + 'p>(parts: &'p [P], field: impl Fn(&'p P) -> &'p [R]) -> Vec<R> {
+            parts.iter().map(field).collect::<Vec<_>>().concat()
+        }
+        let parts = parts.as_slice();
+        Self {
+            log_partition: join(parts, |s| &s.log_partition),
+            normalisers: Normalisers {
+                max: join(parts, |s| &s.normalisers.max),
+                log_sum: join(parts, |s| &s.normalisers.log_sum),
+            },
+            entropy: join(parts, |s| &s.entropy),
+            expected_log_weight: join(parts, |s| &s.expected_log_weight),
+            prior_log_partition: join(parts, |s| &s.prior_log_partition),
+            best: join(parts, |s| &s.best),
+            top: join(parts, |s| &s.top),
+            draws: join(parts, |s| &s.draws),
+            mass: join(parts, |s| &s.mass),
+            mean: join_rows(parts.iter().map(|s| s.mean.as_slice())),
+            second: join_rows(parts.iter().map(|s| s.second.as_slice())),
+            distance: join(parts, |s| &s.distance),
+            functions: join(parts, |s| &s.functions),
         }
     }
 
@@ -129,19 +170,14 @@ impl<T: Real> Summary<T> {
     fn of_choices(
         statistics: Statistics<T>,
         null: impl Fn(usize) -> Option<f64>,
-        shape: &Shape,
-        asked_weight: bool,
-        seed: u64,
+        request: &Request<'_, T>,
+        place: impl Fn(usize) -> ((usize, usize), usize),
     ) -> Self {
         let Statistics { mut factors, mut totals } = statistics;
         let count = factors.max.len();
-        let per_head = count / (shape.batch * shape.heads).max(1);
-        let place = |row: usize| {
-            let at = row / per_head.max(1);
-            (at / shape.heads, at % shape.heads, row % per_head.max(1))
-        };
+        let seed = request.draws.map_or(0, |(_, seed)| seed);
         let has_null = null(0).is_some();
-        if has_null && asked_weight && factors.log_weight.is_empty() {
+        if has_null && request.expected_log_weight && factors.log_weight.is_empty() {
             factors.log_weight = vec![T::zero(); count];
         }
         // Queries' totals are relative to their own factor unless keys choose.
@@ -157,8 +193,8 @@ impl<T: Real> Summary<T> {
         let mut normalisers = Normalisers::with_capacity(count);
 
         for row in 0..count {
-            let (batch, head, index) = place(row);
-            let null = null(head).map_or(T::neg_infinity(), T::of);
+            let (place, index) = place(row);
+            let null = null(place.1).map_or(T::neg_infinity(), T::of);
             let (max, sum) = (factors.max[row], factors.sum[row]);
             let highest = max.max(null);
             // Nothing to bring to the new maximum where nothing was seen.
@@ -179,7 +215,7 @@ impl<T: Real> Summary<T> {
                 let null_term =
                     if absent == T::zero() { T::zero() } else { absent * (null - highest) };
                 let moment = keep * shifted + null_term;
-                *score = if dead { T::zero() } else { not_negative(total.ln() - moment / total) };
+                *score = if dead { T::zero() } else { not_negative(log_sum - moment / total) };
             }
             if let Some(weight) = factors.log_weight.get_mut(row) {
                 let null_term = if absent == T::zero() { T::zero() } else { absent * null };
@@ -188,7 +224,10 @@ impl<T: Real> Summary<T> {
             if !factors.weight_max.is_empty() {
                 let (max, sum) = (factors.weight_max[row], factors.weight_sum[row]);
                 let highest = max.max(null);
-                let kept = if sum == T::zero() { T::zero() } else { sum * (max - highest).exp() };
+                let kept = match sum == T::zero() || max == highest {
+                    true => sum,
+                    false => sum * (max - highest).exp(),
+                };
                 let absent =
                     if null == T::neg_infinity() { T::zero() } else { (null - highest).exp() };
                 let total = kept + absent;
@@ -214,7 +253,7 @@ impl<T: Real> Summary<T> {
             list.iter_mut().for_each(|c| *c = probability(*c));
             if has_null && null > T::neg_infinity() && draws > 0 {
                 for (sample, best) in factors.draws[row * draws..][..draws].iter_mut().enumerate() {
-                    let noise = draw(seed, (batch, head), index, sample).noise(NULL_KEY);
+                    let noise = draw(seed, place, index, sample).noise(NULL_KEY);
                     let nothing = Candidate { score: null.f64() + noise, index: -1 };
                     if nothing.beats(best) {
                         *best = nothing;

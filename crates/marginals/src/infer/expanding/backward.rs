@@ -9,8 +9,7 @@ use super::weights::{BetaGeometricWeights, Rates, entry};
 use super::windows::{ExpandingPrior, Windows, runs};
 use super::{Expansion, Problem};
 use crate::infer::collapsed::{AdjointReport, Exact, FixedPoint};
-use crate::infer::exact::{self, Request, Run, Statistics, Summary, TASKS, Upstream};
-use crate::model::structure::Factorisation;
+use crate::infer::exact::{self, Request, Run, Summary, TASKS, Upstream};
 use crate::special::{digamma_rise, trigamma, trigamma_fall};
 use crate::{Error, ParameterGradient};
 use rayon::prelude::*;
@@ -156,8 +155,7 @@ fn pass<T: Real>(
             run.statistics(&posterior, request, 0)
         })
         .collect();
-    let factorisation = Factorisation::PerQuery { null: None };
-    Summary::new(Statistics::concatenate(statistics), &factorisation, shape, false, 0)
+    problem.summarise(statistics)
 }
 
 /// Gradients under the mean field: the ordinary backward pass at the rates found, whose gradient in

@@ -16,7 +16,6 @@ use crate::infer::collapsed::{
     Evaluation, Exact, FixedPoint, InputGradients, Latent, Maximise, Reason,
 };
 use crate::infer::exact::{self, Request, Run, Statistics, Summary, TASKS, Upstream};
-use crate::model::structure::Factorisation;
 use crate::question::EdgeFunctions;
 use crate::special::{digamma_rise, ln_beta, trigamma, trigamma_fall};
 use crate::{Block, Error};
@@ -228,8 +227,7 @@ impl<'p, 'a, T: Real> MeanField<'p, 'a, T> {
                 });
             }
         }
-        let factorisation = Factorisation::PerQuery { null: None };
-        Summary::new(Statistics::concatenate(parts), &factorisation, shape, false, 0)
+        self.problem.summarise(parts)
     }
 
     /// Rates of every query over [B, H, N]; 0 where there is no problem.

@@ -132,7 +132,7 @@ pub struct FeatureGradient<'a, T> {
 
 /// Σ_d f(a_d, b_d) in sixteen interleaved partial sums, so that the compiler can use vectors.
 #[inline(always)]
-pub(super) fn lanes<T: Real>(a: &[T], b: &[T], f: impl Fn(usize, T, T) -> T) -> T {
+pub(crate) fn lanes<T: Real>(a: &[T], b: &[T], f: impl Fn(usize, T, T) -> T) -> T {
     const LANES: usize = 16;
     let mut sums = [T::zero(); LANES];
     let whole = a.len() / LANES * LANES;

@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use marginals_kernels::{
-    Aligned, InstructionSet, Panels, Real, Store, Strided, TileMut, gemm, softmax_backward,
+    Aligned, InstructionSet, Panels, Real, Store, Strided, TileMut, dot_columns, exp_columns, gemm,
+    softmax_backward,
 };
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::{ArrayView2, ArrayViewMut2, ArrayViewMut4, CowArray, Ix2, s};
 
 use super::super::by_query::fill_distance;
 use super::super::{blocks, narrowed};
@@ -27,14 +28,14 @@ const STRIDE: usize = KEY_BLOCK + 16;
 pub(super) struct HeadBackward<'a, 't, 'p, T: Real> {
     task: &'a Task<'t, 'p, T>,
     pub features: Features<'a, T>,
-    values: Option<Values<T>>,
+    values: Option<Values<'a, T>>,
     keys: Range<usize>,
     /// Gradient of the key features, row after row.
-    pub dk: Vec<T>,
-    /// Σ p · (coefficient of v), row after row.
-    dv: Vec<T>,
+    pub dk: Aligned<T>,
     /// Σ p · (coefficient of v²), row after row.
-    d_square: Vec<T>,
+    d_square: Aligned<T>,
+    /// Gradient of one head's query features, row after row.
+    dq: Aligned<T>,
     scores: Aligned<T>,
     quantity: Aligned<T>,
     weights: Aligned<T>,
@@ -43,35 +44,13 @@ pub(super) struct HeadBackward<'a, 't, 'p, T: Real> {
 }
 
 impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
-    pub fn new(
-        task: &'a Task<'t, 'p, T>,
-        features: Features<'a, T>,
-        values: Option<ArrayView2<'_, T>>,
-        keys: Range<usize>,
-    ) -> Self {
-        let set = InstructionSet::detect();
-        let coefficients = &task.coefficients;
-        let used = !coefficients.mean.is_empty() || !coefficients.second.is_empty();
-        let across = |rows: &Array2<T>| {
-            let (count, width) = rows.dim();
-            let data = rows.as_slice().expect("owned rows are contiguous");
-            Panels::pack(set, data, width, 1, count, width)
-        };
-        let values = values.filter(|_| used).map(|v| {
-            let rows = v.as_standard_layout().into_owned();
-            let squares = (!coefficients.second.is_empty()).then(|| across(&rows.mapv(|x| x * x)));
-            Values { across: across(&rows), squares, rows }
-        });
-        let width = values.as_ref().map_or(0, |v| v.rows.ncols());
+    pub fn new(task: &'a Task<'t, 'p, T>, features: Features<'a, T>, keys: Range<usize>) -> Self {
         let tile = |wanted: bool| Aligned::zeros(if wanted { QUERY_BLOCK * STRIDE } else { 0 });
         let reads_weights = task.reads_weights();
         Self {
-            dk: vec![T::zero(); keys.len() * features.depth()],
-            dv: vec![T::zero(); keys.len() * width],
-            d_square: vec![
-                T::zero();
-                if coefficients.second.is_empty() { 0 } else { keys.len() * width }
-            ],
+            dk: Aligned::zeros(keys.len() * features.depth()),
+            d_square: Aligned::zeros(0),
+            dq: Aligned::zeros(0),
             scores: tile(true),
             quantity: tile(true),
             weights: tile(reads_weights),
@@ -79,33 +58,52 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             other: tile(true),
             task,
             features,
-            values,
+            values: None,
             keys,
         }
     }
 
-    /// The gradient of the values.
-    pub fn into_values(self) -> Option<Array2<T>> {
-        let Some(Values { rows, .. }) = self.values else {
-            let width = self.task.values.map(|v| v.dim().3)?;
-            return Some(Array2::zeros((self.keys.len(), width)));
+    /// Takes up the values that the query heads added next average, and where their gradient goes.
+    pub fn use_values(
+        &mut self,
+        values: Option<ArrayView2<'a, T>>,
+        gradient: Option<ArrayViewMut4<'a, T>>,
+    ) {
+        let set = InstructionSet::detect();
+        let coefficients = &self.task.coefficients;
+        let squared = !coefficients.second.is_empty();
+        let used = !coefficients.mean.is_empty() || squared;
+        let across = |rows: ArrayView2<'_, T>| {
+            let (count, width) = rows.dim();
+            let data = rows.to_slice().expect("contiguous rows");
+            Panels::pack(set, data, width, 1, count, width)
         };
-        let mut dv = Array2::from_shape_vec(rows.raw_dim(), self.dv).expect("a row per key");
-        if !self.d_square.is_empty() {
-            for ((g, &s), &x) in dv.iter_mut().zip(&self.d_square).zip(&rows) {
-                *g += (s + s) * x;
-            }
-        }
-        Some(dv)
+        self.values = values.zip(gradient).filter(|_| used).map(|(rows, gradient)| {
+            let rows = tensor::contiguous(rows);
+            let squares = squared.then(|| across(rows.mapv(|x| x * x).view()));
+            let gradient = gradient.into_slice().expect("a gradient of contiguous rows");
+            Values { across: across(rows.view()), squares, rows, gradient }
+        });
+        let size = self.values.as_ref().filter(|_| squared).map_or(0, |v| v.rows.len());
+        self.d_square.resize(size);
+        self.d_square.fill(T::zero());
     }
 
-    /// Adds what the queries of one head contribute; returns the gradient of those queries.
+    /// Ends the gradient of the values taken up last: v² has slope 2 v.
+    pub fn finish_values(&mut self) {
+        let Some(values) = &mut self.values else { return };
+        let pairs = values.gradient.iter_mut().zip(&*self.d_square).zip(&values.rows);
+        pairs.for_each(|((g, &s), &x)| *g += (s + s) * x);
+    }
+
+    /// Adds what the queries of one head contribute, and writes the gradient of those queries.
     pub fn add_queries(
         &mut self,
         (batch, head): (usize, usize),
+        into: ArrayViewMut2<'_, T>,
         prior: &mut [Accumulator<'_, T>],
         potential: &mut [Vec<f64>],
-    ) -> Result<Array2<T>, Error> {
+    ) -> Result<(), Error> {
         let posterior = self.task.posterior;
         let shape = &posterior.shape;
         let set = InstructionSet::detect();
@@ -117,18 +115,20 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         }
         let row = (batch * shape.heads + head) * shape.queries;
         let width = self.values.as_ref().map_or(0, |v| v.rows.ncols());
-        let along = |list: &[T]| {
+        let task = self.task;
+        let along = |list: &'a [T]| {
             let own = list.get(row * width..(row + shape.queries) * width);
             own.filter(|own| !own.is_empty())
-                .map(|own| (own.to_vec(), Panels::pack(set, own, shape.queries, width, width, 1)))
+                .map(|own| (own, Panels::pack(set, own, shape.queries, width, width, 1)))
         };
         let upstream = Rows {
             first: row,
             width,
-            mean: along(&self.task.coefficients.mean),
-            second: along(&self.task.coefficients.second),
+            mean: along(&task.coefficients.mean),
+            second: along(&task.coefficients.second),
         };
-        let mut dq = vec![T::zero(); shape.queries * q.depth()];
+        self.dq.resize(shape.queries * q.depth());
+        self.dq.fill(T::zero());
         let all = Block {
             batch,
             head,
@@ -154,27 +154,34 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 .map(|(coverage, block)| (block, coverage))
                 .collect();
             let centre = self.column_centres(&live, &q, &upstream, &keys);
+            // What the centres of a single block were made from is still there.
+            let kept = self.task.linear_by_key() && live.len() == 1;
             for (block, coverage) in live {
-                self.fill(&block, coverage, &q, &upstream);
+                if !kept {
+                    self.fill(&block, coverage, &q, &upstream);
+                    if self.task.linear_by_key() {
+                        self.normalise_columns(&block);
+                    }
+                }
                 self.differentiate(&block, &upstream, &centre);
-                self.scatter(&block, &q, &upstream, &mut dq, prior, potential)?;
+                self.scatter(&block, &q, &upstream, prior, potential)?;
             }
         }
-        let gradient = ArrayView2::from_shape((shape.queries, q.depth()), &dq)
+        let gradient = ArrayView2::from_shape((shape.queries, q.depth()), &self.dq)
             .expect("one gradient per feature");
-        let mut into = Array2::zeros(raw.raw_dim());
-        posterior.potential.query_features_backward(
-            place,
-            raw.view(),
-            gradient,
-            into.view_mut(),
-            potential,
-        );
-        Ok(into)
+        let raw = raw.view();
+        posterior.potential.query_features_backward(place, raw, gradient, into, potential);
+        Ok(())
     }
 
     /// Makes θ (in `scores`) and f less its terms in log p (in `quantity`) over one block.
-    fn fill(&mut self, block: &Block, coverage: Coverage, q: &Features<'_, T>, upstream: &Rows<T>) {
+    fn fill(
+        &mut self,
+        block: &Block,
+        coverage: Coverage,
+        q: &Features<'_, T>,
+        upstream: &Rows<'_, T>,
+    ) {
         let set = InstructionSet::detect();
         let (n, m) = (block.queries.len(), block.keys.len());
         let coefficients = &self.task.coefficients;
@@ -300,15 +307,24 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         &mut self,
         live: &[(Block, Coverage)],
         q: &Features<'_, T>,
-        upstream: &Rows<T>,
+        upstream: &Rows<'_, T>,
         keys: &Range<usize>,
     ) -> Vec<T> {
         if !self.task.per_key() {
             return Vec::new();
         }
         let mut centre = vec![T::zero(); keys.len()];
+        let set = InstructionSet::detect();
         for (block, coverage) in live {
             self.fill(block, *coverage, q, upstream);
+            if self.task.linear_by_key() {
+                self.normalise_columns(block);
+                let (n, m) = (block.queries.len(), block.keys.len());
+                let p = TileMut::new(&mut self.scores, n, m, STRIDE);
+                let f = TileMut::new(&mut self.quantity, n, m, STRIDE);
+                dot_columns(set, p.as_tile(), f.as_tile(), &mut centre);
+                continue;
+            }
             for (r, i) in block.queries.clone().enumerate() {
                 for (c, centre) in centre.iter_mut().enumerate() {
                     let score = self.scores[r * STRIDE + c];
@@ -322,8 +338,44 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         centre
     }
 
+    /// Turns `scores` from θ into p, where keys choose.
+    fn normalise_columns(&mut self, block: &Block) {
+        let (n, m) = (block.queries.len(), block.keys.len());
+        let factor = self.task.factor(block, block.queries.start, 0);
+        let normalisers = self.task.normalisers.run(factor..factor + m);
+        let scores = TileMut::new(&mut self.scores, n, m, STRIDE);
+        exp_columns(InstructionSet::detect(), scores, normalisers);
+    }
+
+    /// The same as [`differentiate`](Self::differentiate) where `scores` holds p already.
+    fn differentiate_columns(&mut self, block: &Block, centre: &[T]) {
+        let (n, m) = (block.queries.len(), block.keys.len());
+        let factor = self.task.factor(block, block.queries.start, 0);
+        let partition = &self.task.coefficients.partition[factor..factor + m];
+        let (scores, quantity) = (&mut self.scores, &mut self.quantity);
+        InstructionSet::detect().run(
+            #[inline(always)]
+            || {
+                for start in (0..n).map(|r| r * STRIDE) {
+                    let scores = &mut scores[start..start + m];
+                    let quantity = &mut quantity[start..start + m];
+                    let columns = centre.iter().zip(partition);
+                    for ((score, f), (&centre, &partition)) in
+                        scores.iter_mut().zip(quantity).zip(columns)
+                    {
+                        let p = *score;
+                        let gradient = p * (*f - centre + partition);
+                        // f of an impossible edge may be anything.
+                        *score = if p == T::zero() { p } else { gradient };
+                        *f = p;
+                    }
+                }
+            },
+        );
+    }
+
     /// Turns `scores` into ∂L/∂θ and `quantity` into p.
-    fn differentiate(&mut self, block: &Block, upstream: &Rows<T>, centre: &[T]) {
+    fn differentiate(&mut self, block: &Block, upstream: &Rows<'_, T>, centre: &[T]) {
         let (n, m) = (block.queries.len(), block.keys.len());
         let coefficients = &self.task.coefficients;
         if self.task.per_query() {
@@ -337,6 +389,9 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 &coefficients.centre[rows],
             );
             return;
+        }
+        if self.task.linear_by_key() {
+            return self.differentiate_columns(block, centre);
         }
         for (r, i) in block.queries.clone().enumerate() {
             for (c, &centre) in (0..m).zip(centre.iter().chain(std::iter::repeat(&T::zero()))) {
@@ -371,8 +426,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         &mut self,
         block: &Block,
         q: &Features<'_, T>,
-        upstream: &Rows<T>,
-        dq: &mut [T],
+        upstream: &Rows<'_, T>,
         prior: &mut [Accumulator<'_, T>],
         potential: &mut [Vec<f64>],
     ) -> Result<(), Error> {
@@ -385,8 +439,8 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         if !prior.is_empty() {
             self.scatter_prior(block, prior);
         }
-        if let Some((_, panels)) = &upstream.mean {
-            let into = TileMut::new(&mut self.dv[span.clone()], m, width, width);
+        if let (Some((_, panels)), Some(values)) = (&upstream.mean, &mut self.values) {
+            let into = TileMut::new(&mut values.gradient[span.clone()], m, width, width);
             let p = transposed(&self.quantity);
             gemm(set, Store::Add, p, panels, block.queries.clone(), 0..width, into);
         }
@@ -408,7 +462,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             values.as_ref().map(TileMut::as_tile),
             TileMut::new(&mut self.scores, n, m, STRIDE),
             &mut FeatureGradient {
-                q: &mut dq[block.queries.start * depth..block.queries.end * depth],
+                q: &mut self.dq[block.queries.start * depth..block.queries.end * depth],
                 k: &mut self.dk[run.start * depth..run.end * depth],
                 parameters: potential,
             },
@@ -454,20 +508,22 @@ fn transposed<T>(data: &[T]) -> Strided<'_, T> {
 }
 
 /// Values of a run of keys: themselves, and with their squares packed across, for f.
-struct Values<T> {
-    rows: Array2<T>,
+struct Values<'a, T: Real> {
+    rows: CowArray<'a, T, Ix2>,
     across: Panels<T>,
     squares: Option<Panels<T>>,
+    /// Σ p · (coefficient of v), row after row: their gradient, but for the squares' part.
+    gradient: &'a mut [T],
 }
 
 /// Upstream rows of one head's queries, plain and packed along the queries.
-struct Rows<T> {
+struct Rows<'c, T> {
     /// Flat index of the head's first query.
     first: usize,
     /// Numbers per value.
     width: usize,
-    mean: Option<(Vec<T>, Panels<T>)>,
-    second: Option<(Vec<T>, Panels<T>)>,
+    mean: Option<(&'c [T], Panels<T>)>,
+    second: Option<(&'c [T], Panels<T>)>,
 }
 
 impl<T: Real> Task<'_, '_, T> {
@@ -477,6 +533,13 @@ impl<T: Real> Task<'_, '_, T> {
 
     fn per_key(&self) -> bool {
         matches!(self.posterior.factorisation, Factorisation::PerKey)
+    }
+
+    /// Whether keys choose and f has no term in their own probabilities, so that whole columns are
+    /// differentiated at a time.
+    fn linear_by_key(&self) -> bool {
+        let coefficients = &self.coefficients;
+        self.per_key() && coefficients.log_p.is_empty() && coefficients.second.is_empty()
     }
 
     /// Whether log w is read apart from the scores.
