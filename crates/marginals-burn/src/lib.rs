@@ -10,14 +10,19 @@
 
 pub mod attention;
 pub mod bert;
+pub mod block;
 pub mod checkpoint;
 mod error;
 pub mod llama;
+pub mod norm;
+pub mod ops;
 mod pretrained;
+pub mod slots;
 mod tensors;
 pub mod tokens;
 
 pub use attention::{Attend, Layer, PosteriorMean, Visible};
 pub use error::ModelError;
 pub use pretrained::{Pretrained, Transformer};
+pub use slots::{SlotAttention, SlotAttentionConfig, SlotUpdate};
 pub use tokens::{TextTokenizer, Tokens};
