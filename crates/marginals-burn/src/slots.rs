@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor, activation};
 use marginals::Error;
 
 pub use competition::Competition;
-pub(crate) use competition::CompetitionShape;
+pub(crate) use competition::{CompetitionShape, merge_heads, split_heads};
 pub(crate) use start::draw;
 
 use crate::block::{BlockGru, from_blocks, to_blocks};

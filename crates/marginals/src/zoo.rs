@@ -3,6 +3,10 @@
 //! Every mechanism describes itself as a [`Mechanism`]; [`MECHANISMS`] lists them all, and is what
 //! `marginals explain` and the capability table are made from. To add one, see CONTRIBUTING.md.
 
+pub mod block_slots;
+pub mod perceiver;
+pub mod slots;
+
 /// What a mechanism is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mechanism {
@@ -31,7 +35,8 @@ pub struct Mechanism {
 }
 
 /// Every mechanism.
-pub const MECHANISMS: &[&Mechanism] = &[];
+pub const MECHANISMS: &[&Mechanism] =
+    &[&block_slots::MECHANISM, &perceiver::MECHANISM, &slots::MECHANISM];
 
 /// The mechanism called `name`.
 pub fn mechanism(name: &str) -> Result<&'static Mechanism, crate::Error> {

@@ -14,8 +14,9 @@ use marginals::potential::Potential;
 use marginals::prior::Prior;
 use marginals::question::{Mean, QueryMass};
 use marginals::structure::Structure;
-use marginals::{Error, Model, Posterior, Real, Value};
-use ndarray::{Array3, Array4, ArrayView4, Axis, Ix4, s};
+use marginals::zoo::slots::Smoothing;
+use marginals::{Error, Model, Posterior, Value};
+use ndarray::{Array4, ArrayView4, Ix4};
 
 use super::flex::{Number, Primitive, by_format, check_format, readable, tensor, view};
 
@@ -221,7 +222,7 @@ impl Backward<Flex, 3> for PosteriorMean {
         let upstream = grads.consume::<Flex>(&ops.node);
         let found = by_format!(upstream.dtype(), T => {
             let upstream = readable::<T>(upstream);
-            backward::<T>(ops.state, view(&upstream)).map(|array| tensor(array))
+            backward::<T>(ops.state, view(&upstream)).map(tensor)
         });
         for (parent, gradient) in ops.parents.into_iter().zip(found) {
             if let Some(parent) = parent {
@@ -241,7 +242,7 @@ fn forward<T: Number>(attention: &Attention, inputs: &[Primitive; 3]) -> (Array4
     let mut out = pass.answer(&Mean(v)).expect(CHECKED);
     if attention.smoothing > 0.0 {
         let mass = pass.answer(&QueryMass).expect(CHECKED);
-        Smoothing::new(attention, &v).apply(&mass, &mut out);
+        Smoothing::new(T::of(attention.smoothing), &v).apply(&mass, &mut out);
     }
     (out, pass.into_summary())
 }
@@ -261,103 +262,10 @@ fn backward<T: Number>(taped: Taped, upstream: ArrayView4<'_, T>) -> [Array4<T>;
     }
     let (mean, mass) =
         (pass.answer(&Mean(v)).expect(CHECKED), pass.answer(&QueryMass).expect(CHECKED));
-    let through = Smoothing::new(&attention, &v).backward(&mass, &mean, upstream);
+    let through = Smoothing::new(T::of(attention.smoothing), &v).backward(&mass, &mean, upstream);
     let upstream = Upstream { query_mass: Some(through.mass.view()), ..plain(through.mean.view()) };
     let found = pass.backward(&upstream).expect(GRADIENT);
     let mut dv = found.v.expect("the mean has values");
     dv += &through.every_value;
     [found.q, found.k, dv]
-}
-
-/// (m a + ε V) / (m + ε M) and its gradients.
-struct Smoothing<T> {
-    epsilon: T,
-    /// ε M.
-    floor: T,
-    /// ε V: ε Σ_j v_j, [B, Hk, 1, Dv].
-    total: Array4<T>,
-    /// Query heads per key head.
-    keys: usize,
-}
-
-/// Upstream gradients of what was smoothed.
-struct Through<T> {
-    /// Of the plain average a.
-    mean: Array4<T>,
-    /// Of the mass m.
-    mass: Array3<T>,
-    /// Of every value alike, [B, Hk, 1, Dv].
-    every_value: Array4<T>,
-}
-
-impl<T: Real> Smoothing<T> {
-    fn new(attention: &Attention, v: &ArrayView4<'_, T>) -> Self {
-        let epsilon = T::of(attention.smoothing);
-        let total = v.sum_axis(Axis(2)).mapv(|sum| epsilon * sum).insert_axis(Axis(2));
-        let keys = v.dim().2;
-        Self { epsilon, floor: epsilon * T::of(keys as f64), total, keys }
-    }
-
-    /// Index of the values that query head `head` of `heads` reads.
-    fn key_head(&self, head: usize, heads: usize) -> usize {
-        head / (heads / self.total.dim().1)
-    }
-
-    /// Turns plain averages into smoothed ones.
-    fn apply(&self, mass: &Array3<T>, mean: &mut Array4<T>) {
-        if self.keys == 0 {
-            return;
-        }
-        let (batch, heads, queries, _) = mean.dim();
-        for ((b, h), i) in places(batch, heads, queries) {
-            let m = mass[[b, h, i]];
-            let total = self.total.slice(s![b, self.key_head(h, heads), 0, ..]);
-            let mut row = mean.slice_mut(s![b, h, i, ..]);
-            row.zip_mut_with(&total, |a, &v| *a = (m * *a + v) / (m + self.floor));
-        }
-    }
-
-    /// With u upstream and w = m + ε M: u m / w to a, u·(a − out) / w to m, ε Σ_i u_i / w_i to every v.
-    fn backward(
-        &self,
-        mass: &Array3<T>,
-        mean: &Array4<T>,
-        upstream: ArrayView4<'_, T>,
-    ) -> Through<T> {
-        let mut smoothed = mean.clone();
-        self.apply(mass, &mut smoothed);
-        let mut through = Through {
-            mean: Array4::zeros(mean.raw_dim()),
-            mass: Array3::zeros(mass.raw_dim()),
-            every_value: Array4::zeros(self.total.raw_dim()),
-        };
-        if self.keys == 0 {
-            return through;
-        }
-        let (batch, heads, queries, width) = mean.dim();
-        for ((b, h), i) in places(batch, heads, queries) {
-            let m = mass[[b, h, i]];
-            let (share, whole) = (m / (m + self.floor), m + self.floor);
-            let kh = self.key_head(h, heads);
-            let mut to_mass = T::zero();
-            for c in 0..width {
-                let u = upstream[[b, h, i, c]];
-                through.mean[[b, h, i, c]] = u * share;
-                to_mass += u * (mean[[b, h, i, c]] - smoothed[[b, h, i, c]]);
-                through.every_value[[b, kh, 0, c]] += self.epsilon * u / whole;
-            }
-            through.mass[[b, h, i]] = to_mass / whole;
-        }
-        through
-    }
-}
-
-fn places(
-    batch: usize,
-    heads: usize,
-    queries: usize,
-) -> impl Iterator<Item = ((usize, usize), usize)> {
-    (0..batch)
-        .flat_map(move |b| (0..heads).map(move |h| (b, h)))
-        .flat_map(move |place| (0..queries).map(move |i| (place, i)))
 }

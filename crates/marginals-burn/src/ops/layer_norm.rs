@@ -210,8 +210,8 @@ fn sum<T: Real>(count: usize, f: impl Fn(usize) -> T) -> T {
     let mut sums = [T::zero(); LANES];
     let whole = count / LANES * LANES;
     for start in (0..whole).step_by(LANES) {
-        for lane in 0..LANES {
-            sums[lane] += f(start + lane);
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            *sum += f(start + lane);
         }
     }
     let mut total = T::zero();

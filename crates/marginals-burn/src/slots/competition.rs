@@ -38,13 +38,22 @@ pub struct Competition {
     attention: Attention,
 }
 
-/// Inputs, ready to be competed for.
-pub(crate) enum Inputs {
-    /// W_k x and W_v x, `[B, H, M, d]`.
-    Projected { k: Tensor<4>, v: Tensor<4> },
-    /// x itself, `[B, 1, M, I]`, as values and (with a 1 behind each row, where W_k has a bias) as
-    /// keys; and what takes queries and means through: `[1, H, d, I]` and `[1, H, I, d]`.
-    Plain { k: Tensor<4>, v: Tensor<4>, to_query: Tensor<4>, to_value: Tensor<4> },
+/// Inputs, ready to be competed for: W_k x and W_v x, `[B, H, M, d]`, or x itself, `[B, 1, M, I]`.
+pub(crate) struct Inputs {
+    /// Keys; x has a 1 behind each row where W_k has a bias.
+    k: Tensor<4>,
+    /// Values.
+    v: Tensor<4>,
+    /// Where they are x itself: what takes queries to it and means from it.
+    through: Option<Through>,
+}
+
+/// W_k and W_v by head.
+struct Through {
+    /// `[1, H, d, I]`, or I + 1 where W_k has a bias.
+    to_query: Tensor<4>,
+    /// `[1, H, I, d]`.
+    to_value: Tensor<4>,
 }
 
 /// The sizes and settings of a [`Competition`].
@@ -94,9 +103,10 @@ impl Competition {
         let (heads, rows) = (self.heads, slots * iterations);
         // Multiplications per input, forwards; backwards has the same proportions.
         if width * inner + rows * inner < rows * heads * width {
-            return Inputs::Projected {
+            return Inputs {
                 k: split_heads(self.to_k.forward(inputs.clone()), heads),
                 v: split_heads(self.to_v.forward(inputs), heads),
+                through: None,
             };
         }
         let of_head = |linear: &Linear| linear.weight.val().reshape([width, heads, inner / heads]);
@@ -111,7 +121,8 @@ impl Competition {
             let bias = bias.val().reshape([heads, inner / heads, 1]);
             to_query = Tensor::cat(vec![to_query, bias], 2);
         }
-        Inputs::Plain { k, v, to_query: to_query.unsqueeze_dim(0), to_value }
+        let to_query = to_query.unsqueeze_dim(0);
+        Inputs { k, v, through: Some(Through { to_query, to_value }) }
     }
 
     /// What each slot takes home.
@@ -121,13 +132,11 @@ impl Competition {
     /// - output: `[B, N, slot width]` (`[B, N, d]` where there is one head)
     pub(crate) fn updates(&self, inputs: &Inputs, slots: Tensor<3>) -> Result<Tensor<3>, Error> {
         let q = split_heads(self.to_q.forward(slots), self.heads);
-        let won = match inputs {
-            Inputs::Projected { k, v } => {
-                merge_heads(self.attention.forward(q, k.clone(), v.clone())?)
-            }
-            Inputs::Plain { k, v, to_query, to_value } => {
-                let q = q.matmul(to_query.clone());
-                let mean = self.attention.forward(q, k.clone(), v.clone())?;
+        let (k, v) = (inputs.k.clone(), inputs.v.clone());
+        let won = match &inputs.through {
+            None => merge_heads(self.attention.forward(q, k, v)?),
+            Some(Through { to_query, to_value }) => {
+                let mean = self.attention.forward(q.matmul(to_query.clone()), k, v)?;
                 let won = merge_heads(mean.matmul(to_value.clone()));
                 match &self.to_v.bias {
                     Some(bias) => won + bias.val().reshape([1, 1, -1]),
