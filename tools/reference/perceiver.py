@@ -68,7 +68,7 @@ def weights(
     w = {"latents": normal(latents, width)}
 
     def matrix(name, outputs, columns, bias=True):
-        w[f"{name}.weight"] = normal(outputs, columns, scale=1.5 * columns**-0.5)
+        w[f"{name}.weight"] = normal(outputs, columns, scale=columns**-0.5)
         if bias:
             w[f"{name}.bias"] = normal(outputs, scale=0.5)
 
@@ -154,8 +154,8 @@ def main():
 
     case("shared", inputs=5, latents=4, width=8, depth=3, shared=True, self_per_cross=1,
          cross=(1, 6), own=(2, 4))
-    case("separate", inputs=5, latents=3, width=6, depth=2, shared=False, self_per_cross=2,
-         cross=(2, 3), own=(3, 2), classes=4, widening=2)
+    case("separate", inputs=5, latents=4, width=9, depth=2, shared=False, self_per_cross=2,
+         cross=(2, 3), own=(3, 3), classes=4, widening=2)
     case("gelu", inputs=4, latents=5, width=6, depth=1, shared=True, self_per_cross=0,
          cross=(1, 6), own=(1, 6), gates=False)
 

@@ -94,7 +94,7 @@ fn agrees_with_pytorch_where_layers_do_not() {
         cross_heads: 2,
         cross_head_width: 3,
         latent_heads: 3,
-        latent_head_width: 2,
+        latent_head_width: 3,
         ..config
     });
 }

@@ -108,7 +108,11 @@ fn try_view<T: Number, D: Dimension>(tensor: &Primitive) -> Option<ArrayView<'_,
     let (mut shape, mut strides) = (D::zeros(axes), D::zeros(axes));
     for axis in 0..axes {
         shape[axis] = layout.shape()[axis];
+        // A flipped axis runs backwards.
         strides[axis] = usize::try_from(layout.strides()[axis]).ok()?;
+    }
+    if layout.num_elements() == 0 {
+        return ArrayView::from_shape(shape, &[]).ok();
     }
     if axes > 0 && shape[axes - 1] > 1 && strides[axes - 1] != 1 {
         return None;
