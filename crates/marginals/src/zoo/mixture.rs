@@ -234,8 +234,8 @@ impl<'a, T: Real + Element<Real = T>> Mixture<'a, T> {
         Ok(self.moved(&z, &sums))
     }
 
-    /// Number V of variances per component.
-    fn variances(&self) -> usize {
+    /// Number V of variances per component: 1 or D.
+    pub fn variances(&self) -> usize {
         match self.covariance {
             Covariance::Spherical => 1,
             Covariance::Diagonal => self.points.dim().3,
