@@ -251,7 +251,11 @@ fn picture(results: &Results) -> String {
         by_count
             .map(|(colour, &stored)| Line {
                 name: match style {
-                    Style::Dashed => format!("certain, N = {stored}"),
+                    // One name for all of them in the legend.
+                    Style::Dashed if colour == 0 => {
+                        "dashed: stored for certain, by the theory".to_owned()
+                    }
+                    Style::Dashed => String::new(),
                     _ => format!("N = {stored}"),
                 },
                 points: results

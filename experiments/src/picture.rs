@@ -60,8 +60,8 @@ pub fn draw(charts: &[Chart], columns: usize, images: &[Vec<Vec<f64>>]) -> Strin
     let rows = charts.len().div_ceil(columns);
     let side = 66.0;
     let legend = 30.0;
-    let (width, height) =
-        (WIDTH * columns as f64, HEIGHT * rows as f64 + legend + side * images.len() as f64);
+    let bottom = if images.is_empty() { 0.0 } else { 8.0 + side * images.len() as f64 };
+    let (width, height) = (WIDTH * columns as f64, HEIGHT * rows as f64 + legend + bottom);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
          font-family=\"system-ui, sans-serif\" font-size=\"12\">\n<style>\n\
@@ -202,13 +202,15 @@ impl Chart {
                 dashes(line.style),
                 path.join("L")
             );
+            // Bars end where the chart does.
+            let within = |value: f64| value.clamp(self.y.from, self.y.to);
             for &(at, v, error) in line.points.iter().filter(|p| p.2 > 0.0) {
                 let _ = writeln!(
                     svg,
                     "<path stroke=\"{colour}\" d=\"M{:.1} {:.1}V{:.1}\"/>",
                     x(at),
-                    y(v - error),
-                    y(v + error)
+                    y(within(v - error)),
+                    y(within(v + error))
                 );
             }
         }
