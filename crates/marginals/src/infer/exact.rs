@@ -31,7 +31,7 @@ pub use request::Request;
 pub use statistics::{Candidate, Factors, Statistics, Totals};
 pub use summary::Summary;
 
-pub(crate) use backward::{backward, needs};
+pub(crate) use backward::{Values, backward, needs};
 pub(crate) use cross_entropy::cross_entropy;
 pub(crate) use forward::forward;
 pub(crate) use scorer::Scorer;

@@ -17,7 +17,9 @@ mod tiles;
 use std::ops::Range;
 
 use marginals_kernels::Real;
-use ndarray::{Array2, Array4, ArrayView2, ArrayView3, ArrayView4, ArrayViewMut4, Axis, s};
+use ndarray::{
+    Array2, Array4, ArrayView2, ArrayView3, ArrayView4, ArrayViewMut2, ArrayViewMut4, Axis, s,
+};
 use rayon::prelude::*;
 
 use super::request::Request;
@@ -81,7 +83,7 @@ pub struct Gradients<T> {
     pub q: Array4<T>,
     /// Of the keys.
     pub k: Array4<T>,
-    /// Of the values, when a question averaged them.
+    /// Of the values, when a question averaged them and they are not the keys themselves.
     pub v: Option<Array4<T>>,
     /// Of the learnable parameters: the structure's, then the prior's, then the potential's.
     pub parameters: Vec<ParameterGradient<T>>,
@@ -94,12 +96,22 @@ impl<T: Real> Gradients<T> {
     }
 }
 
+/// Where the gradient of the values goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Values {
+    /// Into a tensor of its own.
+    Apart,
+    /// Into that of the keys: they are one tensor, and its own features.
+    Keys,
+}
+
 /// What every task of one backward pass shares.
 struct Task<'a, 'p, T: Real> {
     posterior: &'a Posterior<'p, T>,
     normalisers: &'a Normalisers<T>,
     prior_log_partition: &'a [T],
     values: Option<ArrayView4<'a, T>>,
+    of_values: Values,
     coefficients: Coefficients<T>,
     prior_parameters: Vec<Parameter>,
     potential_parameters: Vec<Parameter>,
@@ -109,10 +121,6 @@ struct Task<'a, 'p, T: Real> {
 struct Part<T> {
     /// Query gradients of the heads it worked on.
     q: Vec<((usize, usize), Array2<T>)>,
-    /// Key and value gradients of its range of keys, per (batch, key head).
-    k: Vec<((usize, usize), Array2<T>)>,
-    v: Vec<((usize, usize), Array2<T>)>,
-    keys: Range<usize>,
     prior: Vec<Vec<f64>>,
     potential: Vec<Vec<f64>>,
 }
@@ -124,6 +132,7 @@ pub(crate) fn backward<T: Real>(
     request: &Request<'_, T>,
     summary: &Summary<T>,
     upstream: &Upstream<'_, T>,
+    of_values: Values,
 ) -> Result<Gradients<T>, Error> {
     let shape = &posterior.shape;
     let task = Task {
@@ -131,6 +140,7 @@ pub(crate) fn backward<T: Real>(
         normalisers: &summary.normalisers,
         prior_log_partition: &summary.prior_log_partition,
         values: request.values.as_ref().map(|v| v.view()),
+        of_values,
         coefficients: Coefficients::new(posterior, summary, upstream, request.value_width()),
         prior_parameters: posterior.prior.parameters(),
         potential_parameters: posterior.potential.parameters(),
@@ -166,19 +176,53 @@ pub(crate) fn backward<T: Real>(
     let heads = if shared { None } else { Some(shape.group()) };
     let mut accumulators =
         regions(&task.prior_parameters, &mut dense_gradients, &groups, &chunks, heads);
+    let mut dk = Array4::zeros(posterior.k.raw_dim());
+    let values = task.values.filter(|_| of_values == Values::Apart);
+    let mut dv = Array4::zeros(values.map_or((0, 0, 0, 0), |v| v.dim()));
+    let outputs = rows_of_tasks(&mut dk, &groups, &chunks)
+        .into_iter()
+        .zip(rows_of_tasks(&mut dv, &groups, &chunks));
     let tasks: Vec<_> = groups
         .iter()
         .flat_map(|group| chunks.iter().map(move |keys| (group, keys.clone())))
         .zip(&mut accumulators)
+        .zip(outputs)
         .collect();
     let results: Result<Vec<Part<T>>, Error> = tasks
         .into_par_iter()
         .with_max_len(1)
-        .map(|((group, keys), prior)| task.run(group, keys, prior))
+        .map(|(((group, keys), prior), into)| task.run(group, keys, prior, into))
         .collect();
     let results = results?;
     drop(accumulators);
-    Ok(task.collect(results, dense_gradients, summary))
+    let q = Array4::zeros(posterior.q.raw_dim());
+    let v = values.map(|_| dv);
+    let gradients = Gradients { q, k: dk, v, parameters: Vec::new() };
+    Ok(task.collect(gradients, results, dense_gradients, summary))
+}
+
+/// Cuts a gradient [B, Hk, M, width] into the rows that tasks own, task by task: by groups of key
+/// heads, then by ranges of keys. A task has one run of rows per key head of its group.
+fn rows_of_tasks<'a, T>(
+    gradient: &'a mut Array4<T>,
+    groups: &[Vec<(usize, usize)>],
+    chunks: &[Range<usize>],
+) -> Vec<Vec<&'a mut [T]>> {
+    let width = gradient.dim().3;
+    let mut rest = gradient.as_slice_mut().expect("just made in row-major order");
+    let mut tasks: Vec<Vec<&mut [T]>> =
+        (0..groups.len() * chunks.len()).map(|_| Vec::new()).collect();
+    for (index, group) in groups.iter().enumerate() {
+        for _ in group {
+            for (chunk, keys) in chunks.iter().enumerate() {
+                let rows = (keys.len() * width).min(rest.len());
+                let (own, after) = rest.split_at_mut(rows);
+                tasks[index * chunks.len() + chunk].push(own);
+                rest = after;
+            }
+        }
+    }
+    tasks
 }
 
 /// Cuts the score-shaped gradients into the regions that tasks own, task by task: by groups of
@@ -253,13 +297,14 @@ impl<T: Real> Task<'_, '_, T> {
         group: &[(usize, usize)],
         keys: Range<usize>,
         prior: &mut [Accumulator<'_, T>],
+        (dk, dv): (Vec<&mut [T]>, Vec<&mut [T]>),
     ) -> Result<Part<T>, Error> {
         let posterior = self.posterior;
         let shape = &posterior.shape;
         let mut potential: Vec<Vec<f64>> =
             self.potential_parameters.iter().map(|p| vec![0.0; p.len()]).collect();
-        let (mut q, mut k, mut v) = (Vec::new(), Vec::new(), Vec::new());
-        for &(batch, key_head) in group {
+        let mut q = Vec::new();
+        for (&(batch, key_head), (dk, dv)) in group.iter().zip(dk.into_iter().zip(dv)) {
             let place = Place { shape, batch, head: key_head, first: keys.start };
             let raw = tensor::contiguous(posterior.k.slice(s![batch, key_head, keys.clone(), ..]));
             let features = posterior.potential.key_features(place, raw.view());
@@ -268,24 +313,29 @@ impl<T: Real> Task<'_, '_, T> {
                 features = features.packed_across().packed_along();
             }
             let values = self.values.map(|v| v.slice_move(s![batch, key_head, keys.clone(), ..]));
-            let mut head = HeadBackward::new(self, features, values, keys.clone());
+            // Keys that are their own features have their gradient added up where it belongs.
+            let own = posterior.potential.keys_are_features();
+            let mut of_features =
+                vec![T::zero(); if own { 0 } else { keys.len() * features.depth() }];
+            let (of_keys, made) = match own {
+                true => (dk, None),
+                false => (&mut of_features[..], Some(dk)),
+            };
+            let into = (of_keys, dv);
+            let mut head = HeadBackward::new(self, features, values, keys.clone(), into);
             for own in 0..shape.group() {
                 let place = (batch, key_head * shape.group() + own);
                 q.push((place, head.add_queries(place, prior, &mut potential)?));
             }
-            let mut dk = Array2::zeros(raw.raw_dim());
-            let gradient = ArrayView2::from_shape((keys.len(), head.features.depth()), &head.dk)
+            let depth = head.finish();
+            let Some(dk) = made else { continue };
+            let gradient = ArrayView2::from_shape((keys.len(), depth), &of_features)
                 .expect("one gradient per feature");
+            let into = ArrayViewMut2::from_shape(raw.raw_dim(), dk).expect("one row per key");
             let place = Place { shape, batch, head: key_head, first: keys.start };
-            posterior.potential.key_features_backward(
-                place,
-                raw.view(),
-                gradient,
-                dk.view_mut(),
-                &mut potential,
-            );
-            k.push(((batch, key_head), dk));
-            v.extend(head.into_values().map(|dv| ((batch, key_head), dv)));
+            let view = raw.view();
+            let potentials = &mut potential;
+            posterior.potential.key_features_backward(place, view, gradient, into, potentials);
         }
         let prior = prior
             .iter()
@@ -294,23 +344,18 @@ impl<T: Real> Task<'_, '_, T> {
                 Accumulator::Scores { .. } => Vec::new(),
             })
             .collect();
-        Ok(Part { q, k, v, keys, prior, potential })
+        Ok(Part { q, prior, potential })
     }
 
     /// Puts the parts together, always in the same order.
     fn collect(
         &self,
+        mut gradients: Gradients<T>,
         parts: Vec<Part<T>>,
         dense: Vec<Array4<T>>,
         summary: &Summary<T>,
     ) -> Gradients<T> {
         let posterior = self.posterior;
-        let mut gradients = Gradients {
-            q: Array4::zeros(posterior.q.raw_dim()),
-            k: Array4::zeros(posterior.k.raw_dim()),
-            v: self.values.map(|v| Array4::zeros(v.raw_dim())),
-            parameters: Vec::new(),
-        };
         let zeros = |list: &[Parameter]| -> Vec<Vec<f64>> {
             list.iter().map(|p| vec![0.0; p.len()]).collect()
         };
@@ -325,14 +370,6 @@ impl<T: Real> Task<'_, '_, T> {
             for ((b, h), dq) in part.q {
                 let mut into = gradients.q.slice_mut(s![b, h, .., ..]);
                 into += &dq;
-            }
-            for ((b, h), dk) in part.k {
-                gradients.k.slice_mut(s![b, h, part.keys.clone(), ..]).assign(&dk);
-            }
-            if let Some(v) = &mut gradients.v {
-                for ((b, h), dv) in part.v {
-                    v.slice_mut(s![b, h, part.keys.clone(), ..]).assign(&dv);
-                }
             }
             add(&mut prior, &part.prior);
             add(&mut potential, &part.potential);

@@ -72,6 +72,9 @@ impl<T: Real> Potential<T> for Dot {
     fn is_product(&self) -> bool {
         true
     }
+    fn keys_are_features(&self) -> bool {
+        true
+    }
     fn reads_log_potential(&self) -> bool {
         self.softcap.is_some()
     }

@@ -6,11 +6,11 @@ use marginals_kernels::{
     Aligned, InstructionSet, Panels, Real, Store, Strided, TileMut, dot_columns, exp_columns, gemm,
     softmax_backward,
 };
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::{Array2, ArrayView2, CowArray, Ix2, s};
 
 use super::super::by_query::fill_distance;
 use super::super::{blocks, narrowed};
-use super::Task;
+use super::{Task, Values as Destination};
 use crate::gradient::Accumulator;
 use crate::model::structure::Factorisation;
 use crate::potential::{FeatureGradient, Features, Place};
@@ -28,12 +28,12 @@ const STRIDE: usize = KEY_BLOCK + 16;
 pub(super) struct HeadBackward<'a, 't, 'p, T: Real> {
     task: &'a Task<'t, 'p, T>,
     pub features: Features<'a, T>,
-    values: Option<Values<T>>,
+    values: Option<Values<'a, T>>,
     keys: Range<usize>,
     /// Gradient of the key features, row after row.
-    pub dk: Vec<T>,
+    dk: &'a mut [T],
     /// Σ p · (coefficient of v), row after row.
-    dv: Vec<T>,
+    dv: &'a mut [T],
     /// Σ p · (coefficient of v²), row after row.
     d_square: Vec<T>,
     scores: Aligned<T>,
@@ -47,28 +47,35 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
     pub fn new(
         task: &'a Task<'t, 'p, T>,
         features: Features<'a, T>,
-        values: Option<ArrayView2<'_, T>>,
+        values: Option<ArrayView2<'a, T>>,
         keys: Range<usize>,
+        (dk, dv): (&'a mut [T], &'a mut [T]),
     ) -> Self {
         let set = InstructionSet::detect();
         let coefficients = &task.coefficients;
         let used = !coefficients.mean.is_empty() || !coefficients.second.is_empty();
-        let across = |rows: &Array2<T>| {
+        let across = |rows: ArrayView2<'_, T>| {
             let (count, width) = rows.dim();
-            let data = rows.as_slice().expect("owned rows are contiguous");
+            let data = rows.as_slice().expect("rows are made contiguous");
             Panels::pack(set, data, width, 1, count, width)
         };
         let values = values.filter(|_| used).map(|v| {
-            let rows = v.as_standard_layout().into_owned();
-            let squares = (!coefficients.second.is_empty()).then(|| across(&rows.mapv(|x| x * x)));
-            Values { across: across(&rows), squares, rows }
+            let rows = match v.is_standard_layout() {
+                true => v.into(),
+                false => v.as_standard_layout().into_owned().into(),
+            };
+            let rows: CowArray<'a, T, Ix2> = rows;
+            let squares =
+                (!coefficients.second.is_empty()).then(|| across(rows.mapv(|x| x * x).view()));
+            let across = (task.of_values == Destination::Apart).then(|| across(rows.view()));
+            Values { across, squares, rows }
         });
         let width = values.as_ref().map_or(0, |v| v.rows.ncols());
         let tile = |wanted: bool| Aligned::zeros(if wanted { QUERY_BLOCK * STRIDE } else { 0 });
         let reads_weights = task.reads_weights();
         Self {
-            dk: vec![T::zero(); keys.len() * features.depth()],
-            dv: vec![T::zero(); keys.len() * width],
+            dk,
+            dv,
             d_square: vec![
                 T::zero();
                 if coefficients.second.is_empty() { 0 } else { keys.len() * width }
@@ -85,19 +92,14 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         }
     }
 
-    /// The gradient of the values.
-    pub fn into_values(self) -> Option<Array2<T>> {
-        let Some(Values { rows, .. }) = self.values else {
-            let width = self.task.values.map(|v| v.dim().3)?;
-            return Some(Array2::zeros((self.keys.len(), width)));
-        };
-        let mut dv = Array2::from_shape_vec(rows.raw_dim(), self.dv).expect("a row per key");
-        if !self.d_square.is_empty() {
-            for ((g, &s), &x) in dv.iter_mut().zip(&self.d_square).zip(&rows) {
+    /// Completes the gradient of the values. Returns the number of features.
+    pub fn finish(self) -> usize {
+        if let (Some(Values { rows, .. }), false) = (&self.values, self.d_square.is_empty()) {
+            for ((g, &s), &x) in self.dv.iter_mut().zip(&self.d_square).zip(rows) {
                 *g += (s + s) * x;
             }
         }
-        Some(dv)
+        self.features.depth()
     }
 
     /// Adds what the queries of one head contribute; returns the gradient of those queries.
@@ -206,7 +208,10 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             gemm(set, store, a, panels, 0..width, run.clone(), into);
         };
         match (&upstream.mean, &self.values) {
-            (Some((rows, _)), Some(Values { across: panels, .. })) => {
+            (Some((rows, _)), Some(Values { across, .. })) => {
+                // Where they are the keys, the keys' own panels serve.
+                let panels = across.as_ref().or(self.features.across());
+                let panels = panels.expect("keys that are features are packed across");
                 product(rows, panels, Store::Overwrite, f.reborrow());
             }
             _ => (0..n).for_each(|r| f.row_mut(r).fill(T::zero())),
@@ -430,7 +435,11 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             self.scatter_prior(block, prior);
         }
         if let Some((_, panels)) = &upstream.mean {
-            let into = TileMut::new(&mut self.dv[span.clone()], m, width, width);
+            let into = match self.task.of_values {
+                Destination::Apart => &mut self.dv[span.clone()],
+                Destination::Keys => &mut self.dk[span.clone()],
+            };
+            let into = TileMut::new(into, m, width, width);
             let p = transposed(&self.quantity);
             gemm(set, Store::Add, p, panels, block.queries.clone(), 0..width, into);
         }
@@ -498,9 +507,10 @@ fn transposed<T>(data: &[T]) -> Strided<'_, T> {
 }
 
 /// Values of a run of keys: themselves, and with their squares packed across, for f.
-struct Values<T> {
-    rows: Array2<T>,
-    across: Panels<T>,
+struct Values<'a, T> {
+    rows: CowArray<'a, T, Ix2>,
+    /// Absent where they are the keys.
+    across: Option<Panels<T>>,
     squares: Option<Panels<T>>,
 }
 
