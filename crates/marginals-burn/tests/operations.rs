@@ -77,6 +77,10 @@ fn gradients_of_attention_agree_with_finite_differences() {
         let smoothed = Attention::smoothed_average(model(), epsilon).unwrap();
         check("key picks one, smoothed", &SHAPES, &attend(smoothed));
     }
+    let shared = Attention::smoothed_average(model(), 0.3).unwrap();
+    check("key picks one, keys as values", &SHAPES[..2], &|x| {
+        shared.forward_shared(x[0].clone(), x[1].clone()).expect("sizes fit")
+    });
     let independent = Model::new(Independent, Uniform, dot());
     let smoothed = Attention::smoothed_average(independent, 0.3).unwrap();
     check("independent, smoothed", &SHAPES, &attend(smoothed));

@@ -67,7 +67,7 @@ use std::ops::Range;
 use marginals_kernels::Real;
 use ndarray::{Array3, Array4, CowArray, Ix4};
 
-use crate::infer::exact::{self, Gradients, Request, Scorer, Summary, Upstream};
+use crate::infer::exact::{self, Gradients, Request, Scorer, Summary, Upstream, Values};
 use crate::model::structure::{Factorisation, Structure};
 use crate::potential::Potential;
 use crate::prior::Prior;
@@ -235,15 +235,54 @@ impl<'v, T: Real> Pass<'_, '_, 'v, T> {
     /// Exact for every question of the table that is differentiable, in any combination, asked
     /// before or not. Cost: five products of the forward's two, O(N) memory.
     pub fn backward(&self, upstream: &Upstream<'_, T>) -> Result<Gradients<T>, Error> {
+        self.backward_of(upstream, Values::Apart)
+    }
+
+    fn backward_of(
+        &self,
+        upstream: &Upstream<'_, T>,
+        values: Values,
+    ) -> Result<Gradients<T>, Error> {
         self.check_upstream(upstream)?;
         let mut request = Request::default();
         if exact::needs(&mut request, upstream) && self.lacks(&request) {
             request.values = self.request.values.as_ref().map(|v| v.view().into());
             request.functions = self.request.functions;
             let again = self.posterior.run(request);
-            return exact::backward(self.posterior, &again.request, &again.summary, upstream);
+            let summary = &again.summary;
+            return exact::backward_of(self.posterior, &again.request, summary, upstream, values);
         }
-        exact::backward(self.posterior, &self.request, &self.summary, upstream)
+        exact::backward_of(self.posterior, &self.request, &self.summary, upstream, values)
+    }
+
+    /// The same where the values are the keys themselves, as in slots and associative memories:
+    /// `k` of the result is the sum of both gradients, and `v` is absent.
+    ///
+    /// Where one tensor was given as both (and the potential compares it as it is) the two are added
+    /// up in one place: less time, and one tensor of the keys' size less.
+    pub fn backward_shared(&self, upstream: &Upstream<'_, T>) -> Result<Gradients<T>, Error> {
+        let Some(values) = &self.request.values else {
+            return self.backward(upstream);
+        };
+        let k = &self.posterior.k;
+        if values.dim() != k.dim() {
+            return Err(Error::shape(
+                "v",
+                format!("{:?}, the shape of k", k.shape()),
+                values.shape(),
+                "Values that are the keys have their shape.",
+            ));
+        }
+        let one = values.as_ptr() == k.as_ptr() && values.strides() == k.strides();
+        if one && self.posterior.potential.keys_are_features() && upstream.value_variance.is_none()
+        {
+            return self.backward_of(upstream, Values::Keys);
+        }
+        let mut found = self.backward(upstream)?;
+        if let Some(v) = found.v.take() {
+            found.k += &v;
+        }
+        Ok(found)
     }
 
     /// Whether the forward pass left out something that `wanted` wants.

@@ -4,12 +4,12 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::grads::Gradients as Tape;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
-use marginals::infer::exact::{Summary, Upstream};
+use marginals::infer::exact::{Gradients, Summary, Upstream};
 use marginals::potential::Potential;
 use marginals::prior::Prior;
 use marginals::question::{Mean, QueryMass};
@@ -125,10 +125,8 @@ impl Attention {
     /// Burn's backward has no way to report an error: it panics where the model's potential or prior
     /// does not define its gradient. All those of `marginals` do.
     pub fn forward(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Result<Tensor<4>, Error> {
-        check_format("q", q.dtype(), q.dtype())?;
-        check_format("k", k.dtype(), q.dtype())?;
         check_format("v", v.dtype(), q.dtype())?;
-        self.check(q.dims(), k.dims())?;
+        self.check(&q, &k)?;
         let ([batch, heads, keys, _], found) = (k.dims(), v.dims());
         if found[..3] != [batch, heads, keys] {
             return Err(Error::shape(
@@ -142,13 +140,36 @@ impl Attention {
         Ok(Tensor::from_dispatch(Dispatch::attend(q, k, v, self.clone())))
     }
 
+    /// The same where keys are their own values, as in slots and associative memories. Their two
+    /// gradients come back as one tensor, which saves a pass over each.
+    ///
+    /// # Shapes
+    /// - q: `[B, H, N, D]`
+    /// - x: `[B, Hk, M, D]`, Hk a divisor of H
+    /// - output: `[B, H, N, D]`
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    ///
+    /// # Panics
+    /// As [`Self::forward`].
+    pub fn forward_shared(&self, q: Tensor<4>, x: Tensor<4>) -> Result<Tensor<4>, Error> {
+        self.check(&q, &x)?;
+        let (q, x) = (q.into_dispatch(), x.into_dispatch());
+        Ok(Tensor::from_dispatch(Dispatch::attend_shared(q, x, self.clone())))
+    }
+
     /// What the posterior itself would refuse: it looks at the sizes alone.
-    fn check(&self, q: [usize; 4], k: [usize; 4]) -> Result<(), Error> {
+    fn check(&self, q: &Tensor<4>, k: &Tensor<4>) -> Result<(), Error> {
+        check_format("q", q.dtype(), q.dtype())?;
+        check_format("k", k.dtype(), q.dtype())?;
         let zero = ndarray::arr0(0.0f32);
         let of = |shape: [usize; 4]| zero.broadcast(Ix4(shape[0], shape[1], shape[2], shape[3]));
-        match (of(q), of(k)) {
+        match (of(q.dims()), of(k.dims())) {
             (Some(q), Some(k)) => self.model.posterior_f32(q, k).map(drop),
-            _ => Err(Error::shape("q", "a size that fits the address space", &q, "Use less.")),
+            _ => {
+                Err(Error::shape("q", "a size that fits the address space", &q.dims(), "Use less."))
+            }
         }
     }
 }
@@ -163,6 +184,13 @@ pub(crate) trait AttentionBackend: Backend {
         v: FloatTensor<Self>,
         attention: Attention,
     ) -> FloatTensor<Self>;
+
+    /// See [`Attention::forward_shared`].
+    fn attend_shared(
+        q: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        attention: Attention,
+    ) -> FloatTensor<Self>;
 }
 
 impl AttentionBackend for Flex {
@@ -171,6 +199,10 @@ impl AttentionBackend for Flex {
             let inputs = [readable::<T>(q), readable::<T>(k), readable::<T>(v)];
             tensor(forward::<T>(&attention, &inputs).0)
         })
+    }
+
+    fn attend_shared(q: Primitive, x: Primitive, attention: Attention) -> Primitive {
+        Self::attend(q, x.clone(), x, attention)
     }
 }
 
@@ -184,17 +216,42 @@ impl<C: CheckpointStrategy> AttentionBackend for Autodiff<Flex, C> {
         let guards = [q.node(), k.node(), v.node()];
         let inputs = [q.into_primitive(), k.into_primitive(), v.into_primitive()];
         match PosteriorMean.prepare::<C>(guards).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => by_format!(inputs[0].dtype(), T => {
-                let inputs = inputs.map(readable::<T>);
-                let (out, summary) = forward::<T>(&attention, &inputs);
-                prepared.finish(Taped { inputs, attention, kept: T::keep(summary) }, tensor(out))
-            }),
+            OpsKind::Tracked(prepared) => {
+                let (out, taped) = record(inputs, attention);
+                prepared.finish(taped, out)
+            }
             OpsKind::UnTracked(prepared) => {
                 let [q, k, v] = inputs;
                 prepared.finish(Flex::attend(q, k, v, attention))
             }
         }
     }
+
+    fn attend_shared(
+        q: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        attention: Attention,
+    ) -> FloatTensor<Self> {
+        let guards = [q.node(), x.node()];
+        let (q, x) = (q.into_primitive(), x.into_primitive());
+        match SharedPosteriorMean.prepare::<C>(guards).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let x = by_format!(x.dtype(), T => readable::<T>(x));
+                let (out, taped) = record([q, x.clone(), x], attention);
+                prepared.finish(taped, out)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(Flex::attend_shared(q, x, attention)),
+        }
+    }
+}
+
+/// The output, and what the tape keeps.
+fn record(inputs: [Primitive; 3], attention: Attention) -> (Primitive, Taped) {
+    by_format!(inputs[0].dtype(), T => {
+        let inputs = inputs.map(readable::<T>);
+        let (out, summary) = forward::<T>(&attention, &inputs);
+        (tensor(out), Taped { inputs, attention, kept: T::keep(summary) })
+    })
 }
 
 /// What the tape keeps of one forward. The tensors are shared, not copied.
@@ -218,17 +275,40 @@ struct PosteriorMean;
 impl Backward<Flex, 3> for PosteriorMean {
     type State = Taped;
 
-    fn backward(self, ops: Ops<Taped, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Taped, 3>, grads: &mut Tape, _: &mut Checkpointer) {
         let upstream = grads.consume::<Flex>(&ops.node);
         let found = by_format!(upstream.dtype(), T => {
             let upstream = readable::<T>(upstream);
-            backward::<T>(ops.state, view(&upstream)).map(tensor)
+            let (q, k, v) = backward::<T>(ops.state, view(&upstream), false);
+            [q, k, v.expect("the mean has values")].map(tensor)
         });
         for (parent, gradient) in ops.parents.into_iter().zip(found) {
             if let Some(parent) = parent {
                 grads.register::<Flex>(parent.id, gradient);
             }
         }
+    }
+}
+
+/// The same where keys are their own values: their gradients are added up before the tape sees them.
+#[derive(Debug)]
+struct SharedPosteriorMean;
+
+impl Backward<Flex, 2> for SharedPosteriorMean {
+    type State = Taped;
+
+    fn backward(self, ops: Ops<Taped, 2>, grads: &mut Tape, _: &mut Checkpointer) {
+        let upstream = grads.consume::<Flex>(&ops.node);
+        let [of_q, of_x] = ops.parents;
+        by_format!(upstream.dtype(), T => {
+            let upstream = readable::<T>(upstream);
+            let (dq, dx, _) = backward::<T>(ops.state, view(&upstream), true);
+            for (parent, gradient) in [(of_q, dq), (of_x, dx)] {
+                if let Some(parent) = parent {
+                    grads.register::<Flex>(parent.id, tensor(gradient));
+                }
+            }
+        });
     }
 }
 
@@ -247,25 +327,31 @@ fn forward<T: Number>(attention: &Attention, inputs: &[Primitive; 3]) -> (Array4
     (out, pass.into_summary())
 }
 
-/// Gradients of queries, keys and values.
-fn backward<T: Number>(taped: Taped, upstream: ArrayView4<'_, T>) -> [Array4<T>; 3] {
-    const GRADIENT: &str = "every part of the model defines its gradient";
+/// Gradients of queries, keys and values; of `shared` keys and values together in the keys' place.
+fn backward<T: Number>(
+    taped: Taped,
+    upstream: ArrayView4<'_, T>,
+    shared: bool,
+) -> (Array4<T>, Array4<T>, Option<Array4<T>>) {
     let Taped { inputs, attention, kept } = taped;
     let [q, k, v] = inputs.each_ref().map(view::<T, Ix4>);
     let posterior = T::posterior(&*attention.model, q, k).expect(CHECKED);
     let summary = T::kept(kept).expect("forward and backward run in one format");
     let pass = posterior.resume(&Mean(v), summary).expect(CHECKED);
+    let of = |upstream: &Upstream<'_, T>| {
+        let found = if shared { pass.backward_shared(upstream) } else { pass.backward(upstream) };
+        found.expect("every part of the model defines its gradient")
+    };
     let plain = |mean| Upstream { mean: Some(mean), ..Upstream::default() };
     if attention.smoothing == 0.0 {
-        let found = pass.backward(&plain(upstream)).expect(GRADIENT);
-        return [found.q, found.k, found.v.expect("the mean has values")];
+        let Gradients { q, k, v, .. } = of(&plain(upstream));
+        return (q, k, v);
     }
     let (mean, mass) =
         (pass.answer(&Mean(v)).expect(CHECKED), pass.answer(&QueryMass).expect(CHECKED));
     let through = Smoothing::new(T::of(attention.smoothing), &v).backward(&mass, &mean, upstream);
     let upstream = Upstream { query_mass: Some(through.mass.view()), ..plain(through.mean.view()) };
-    let found = pass.backward(&upstream).expect(GRADIENT);
-    let mut dv = found.v.expect("the mean has values");
-    dv += &through.every_value;
-    [found.q, found.k, dv]
+    let Gradients { q, mut k, mut v, .. } = of(&upstream);
+    through.add_to_values(v.as_mut().unwrap_or(&mut k));
+    (q, k, v)
 }

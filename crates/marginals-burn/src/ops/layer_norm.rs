@@ -24,7 +24,7 @@ use super::flex::{Number, Primitive, by_format, check_format, numbers, vector};
 /// ∂L/∂x = (γ g − mean(γ g) − x̂ mean(γ g x̂)) / σ,   ∂L/∂γ = Σ g x̂,   ∂L/∂β = Σ g.
 /// ```
 ///
-/// The backward makes x̂ again from x, so nothing is kept but the inputs themselves.
+/// The backward makes x̂ again from x, so nothing is kept but x, γ and two numbers per row.
 ///
 /// # Shapes
 /// - x: `[..., width]`
@@ -71,9 +71,8 @@ pub(crate) trait NormalisationBackend: Backend {
 
 impl NormalisationBackend for Flex {
     fn normalise(x: Primitive, gamma: Primitive, beta: Primitive, epsilon: f64) -> Primitive {
-        by_format!(x.dtype(), T => {
-            forward::<T>(&[x, gamma, beta].map(|tensor| tensor.to_contiguous()), epsilon)
-        })
+        let inputs = [x, gamma, beta].map(|tensor| tensor.to_contiguous());
+        by_format!(inputs[0].dtype(), T => forward::<T>(&inputs, epsilon).0)
     }
 }
 
@@ -87,9 +86,10 @@ impl<C: CheckpointStrategy> NormalisationBackend for Autodiff<Flex, C> {
         let guards = [x.node(), gamma.node(), beta.node()];
         let inputs = [x.into_primitive(), gamma.into_primitive(), beta.into_primitive()]
             .map(|tensor| tensor.to_contiguous());
-        let out = by_format!(inputs[0].dtype(), T => forward::<T>(&inputs, epsilon));
+        let (out, moments) = by_format!(inputs[0].dtype(), T => forward::<T>(&inputs, epsilon));
+        let [x, gamma, _] = inputs;
         match Normalisation.prepare::<C>(guards).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish((inputs, epsilon), out),
+            OpsKind::Tracked(prepared) => prepared.finish([x, gamma, moments], out),
             OpsKind::UnTracked(prepared) => prepared.finish(out),
         }
     }
@@ -99,12 +99,12 @@ impl<C: CheckpointStrategy> NormalisationBackend for Autodiff<Flex, C> {
 struct Normalisation;
 
 impl Backward<Flex, 3> for Normalisation {
-    type State = ([Primitive; 3], f64);
+    /// x, γ, and what [`forward`] found of each row.
+    type State = [Primitive; 3];
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let upstream = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let (inputs, epsilon) = ops.state;
-        let found = by_format!(upstream.dtype(), T => backward::<T>(&inputs, &upstream, epsilon));
+        let found = by_format!(upstream.dtype(), T => backward::<T>(&ops.state, &upstream));
         for (parent, gradient) in ops.parents.into_iter().zip(found) {
             if let Some(parent) = parent {
                 grads.register::<Flex>(parent.id, gradient);
@@ -116,108 +116,140 @@ impl Backward<Flex, 3> for Normalisation {
 /// Rows a task takes: the cut, and with it the order of the sums, depends on the sizes alone.
 const ROWS: usize = 256;
 
-fn forward<T: Number>(inputs: &[Primitive; 3], epsilon: f64) -> Primitive {
+/// The output, and E\[x\] and 1/√(Var\[x\] + ε) of each row side by side, `[rows, 2]`.
+fn forward<T: Number>(inputs: &[Primitive; 3], epsilon: f64) -> (Primitive, Primitive) {
     let [x, gamma, beta] = inputs.each_ref().map(numbers::<T>);
     let width = gamma.len();
+    let rows = x.len() / width.max(1);
     let mut out = vec![T::zero(); x.len()];
-    if width > 0 {
-        let runs = out.par_chunks_mut(ROWS * width).zip(x.par_chunks(ROWS * width));
-        runs.for_each(|(out, x)| {
-            InstructionSet::detect().run(
-                #[inline(always)]
-                || {
-                    for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                        let (mean, scale) = moments(x, epsilon);
-                        for c in 0..width {
-                            out[c] = (x[c] - mean) * scale * gamma[c] + beta[c];
-                        }
-                    }
-                },
-            );
-        });
-    }
-    vector(out, inputs[0].layout().shape().clone())
+    let mut moments = vec![T::zero(); 2 * rows];
+    let runs = out.par_chunks_mut((ROWS * width).max(1)).zip(moments.par_chunks_mut(2 * ROWS));
+    runs.zip(x.par_chunks((ROWS * width).max(1))).for_each(|((out, moments), x)| {
+        InstructionSet::detect().run(
+            #[inline(always)]
+            || forward_rows(out, moments, x, [gamma, beta], T::of(epsilon)),
+        );
+    });
+    let shape = inputs[0].layout().shape().clone();
+    (vector(out, shape), vector(moments, [rows, 2]))
 }
 
-fn backward<T: Number>(
-    inputs: &[Primitive; 3],
-    upstream: &Primitive,
-    epsilon: f64,
-) -> [Primitive; 3] {
-    let [x, gamma, _] = inputs.each_ref().map(numbers::<T>);
-    let (g, width) = (numbers::<T>(upstream), gamma.len());
-    let mut dx = vec![T::zero(); x.len()];
-    let mut sums = [vec![T::zero(); width], vec![T::zero(); width]];
-    if width > 0 {
-        let size = ROWS * width;
-        let runs = dx.par_chunks_mut(size).zip(x.par_chunks(size)).zip(g.par_chunks(size));
-        let parts: Vec<_> =
-            runs.map(|((dx, x), g)| backward_rows(dx, x, g, gamma, epsilon)).collect();
-        for part in parts {
-            for (sum, part) in sums.iter_mut().zip(part) {
-                sum.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
-            }
+#[inline(always)]
+fn forward_rows<T: Real>(
+    out: &mut [T],
+    moments: &mut [T],
+    x: &[T],
+    [gamma, beta]: [&[T]; 2],
+    epsilon: T,
+) {
+    let width = gamma.len();
+    let count = T::of(width as f64);
+    let rows = out.chunks_exact_mut(width).zip(x.chunks_exact(width));
+    for ((out, x), moments) in rows.zip(moments.chunks_exact_mut(2)) {
+        let [sum] = sums(x, x, x, |x, _, _| [x]);
+        let mean = sum / count;
+        let [square] = sums(x, x, x, |x, _, _| [(x - mean) * (x - mean)]);
+        let scale = (square / count + epsilon).sqrt().recip();
+        moments.copy_from_slice(&[mean, scale]);
+        let weights = gamma.iter().zip(beta);
+        for ((out, &x), (&gamma, &beta)) in out.iter_mut().zip(x).zip(weights) {
+            *out = (x - mean) * scale * gamma + beta;
         }
     }
-    let [of_gamma, of_beta] = sums.map(|sum| vector(sum, [width]));
-    [vector(dx, inputs[0].layout().shape().clone()), of_gamma, of_beta]
 }
 
-/// Fills in the gradient of some rows; returns their share of those of γ and β.
+fn backward<T: Number>(taped: &[Primitive; 3], upstream: &Primitive) -> [Primitive; 3] {
+    let [x, gamma, moments] = taped.each_ref().map(numbers::<T>);
+    let (g, width) = (numbers::<T>(upstream), gamma.len());
+    let mut dx = vec![T::zero(); x.len()];
+    let size = (ROWS * width).max(1);
+    let runs = dx.par_chunks_mut(size).zip(x.par_chunks(size));
+    let runs = runs.zip(g.par_chunks(size)).zip(moments.par_chunks(2 * ROWS));
+    let parts: Vec<[Vec<T>; 2]> = runs
+        .map(|(((dx, x), g), moments)| {
+            let mut of_weights = [vec![T::zero(); width], vec![T::zero(); width]];
+            InstructionSet::detect().run(
+                #[inline(always)]
+                || backward_rows(dx, &mut of_weights, x, g, gamma, moments),
+            );
+            of_weights
+        })
+        .collect();
+    let mut totals = [vec![T::zero(); width], vec![T::zero(); width]];
+    for part in parts {
+        for (total, part) in totals.iter_mut().zip(part) {
+            total.iter_mut().zip(part).for_each(|(total, x)| *total += x);
+        }
+    }
+    let [of_gamma, of_beta] = totals.map(|total| vector(total, [width]));
+    [vector(dx, taped[0].layout().shape().clone()), of_gamma, of_beta]
+}
+
+/// Fills in the gradient of some rows and adds their share of those of γ and β.
+#[inline(always)]
 fn backward_rows<T: Real>(
     dx: &mut [T],
+    [of_gamma, of_beta]: &mut [Vec<T>; 2],
     x: &[T],
     g: &[T],
     gamma: &[T],
-    epsilon: f64,
-) -> [Vec<T>; 2] {
+    moments: &[T],
+) {
     let width = gamma.len();
     let count = T::of(width as f64);
-    let [mut of_gamma, mut of_beta] = [vec![T::zero(); width], vec![T::zero(); width]];
-    InstructionSet::detect().run(
-        #[inline(always)]
-        || {
-            let rows = dx.chunks_exact_mut(width).zip(x.chunks_exact(width));
-            for ((dx, x), g) in rows.zip(g.chunks_exact(width)) {
-                let (mean, scale) = moments(x, epsilon);
-                let flat = sum(width, |c| gamma[c] * g[c]) / count;
-                let along = sum(width, |c| gamma[c] * g[c] * ((x[c] - mean) * scale)) / count;
-                for c in 0..width {
-                    let normal = (x[c] - mean) * scale;
-                    of_gamma[c] += g[c] * normal;
-                    of_beta[c] += g[c];
-                    dx[c] = scale * (gamma[c] * g[c] - flat - normal * along);
-                }
-            }
-        },
-    );
-    [of_gamma, of_beta]
-}
-
-/// E\[x\] and 1/√(Var\[x\] + ε).
-#[inline(always)]
-fn moments<T: Real>(x: &[T], epsilon: f64) -> (T, T) {
-    let count = T::of(x.len() as f64);
-    let mean = sum(x.len(), |c| x[c]) / count;
-    let variance = sum(x.len(), |c| (x[c] - mean) * (x[c] - mean)) / count;
-    (mean, (variance + T::of(epsilon)).sqrt().recip())
-}
-
-/// Σ_c f(c) in interleaved partial sums, so that the compiler can use vectors.
-#[inline(always)]
-fn sum<T: Real>(count: usize, f: impl Fn(usize) -> T) -> T {
-    const LANES: usize = 16;
-    let mut sums = [T::zero(); LANES];
-    let whole = count / LANES * LANES;
-    for start in (0..whole).step_by(LANES) {
-        for (lane, sum) in sums.iter_mut().enumerate() {
-            *sum += f(start + lane);
+    let rows = dx.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(g.chunks_exact(width));
+    for (((dx, x), g), moments) in rows.zip(moments.chunks_exact(2)) {
+        let (mean, scale) = (moments[0], moments[1]);
+        let [flat, along] = sums(x, g, gamma, |x, g, gamma| {
+            let weighted = gamma * g;
+            [weighted, weighted * ((x - mean) * scale)]
+        });
+        let (flat, along) = (flat / count, along / count);
+        let weights = of_gamma.iter_mut().zip(of_beta.iter_mut()).zip(gamma);
+        let entries = dx.iter_mut().zip(x).zip(g);
+        for (((dx, &x), &g), ((of_gamma, of_beta), &gamma)) in entries.zip(weights) {
+            let normal = (x - mean) * scale;
+            *of_gamma += g * normal;
+            *of_beta += g;
+            *dx = scale * (gamma * g - flat - normal * along);
         }
     }
-    let mut total = T::zero();
-    for sum in sums {
-        total += sum;
+}
+
+/// Σ f(a, b, c) over rows of one length, in interleaved partial sums so that the compiler can use
+/// vectors.
+#[inline(always)]
+fn sums<T: Real, const N: usize>(
+    a: &[T],
+    b: &[T],
+    c: &[T],
+    f: impl Fn(T, T, T) -> [T; N],
+) -> [T; N] {
+    const LANES: usize = 16;
+    let mut partial = [[T::zero(); LANES]; N];
+    let (a, a_rest) = a.as_chunks::<LANES>();
+    let (b, b_rest) = b.as_chunks::<LANES>();
+    let (c, c_rest) = c.as_chunks::<LANES>();
+    for ((a, b), c) in a.iter().zip(b).zip(c) {
+        for lane in 0..LANES {
+            let terms = f(a[lane], b[lane], c[lane]);
+            for n in 0..N {
+                partial[n][lane] += terms[n];
+            }
+        }
     }
-    (whole..count).for_each(|c| total += f(c));
-    total
+    for (lane, ((&a, &b), &c)) in a_rest.iter().zip(b_rest).zip(c_rest).enumerate() {
+        let terms = f(a, b, c);
+        for n in 0..N {
+            partial[n][lane] += terms[n];
+        }
+    }
+    partial.map(|mut lanes| {
+        for half in [8, 4, 2, 1] {
+            for lane in 0..half {
+                lanes[lane] += lanes[lane + half];
+            }
+        }
+        lanes[0]
+    })
 }

@@ -38,22 +38,22 @@ pub struct Competition {
     attention: Attention,
 }
 
-/// Inputs, ready to be competed for: W_k x and W_v x, `[B, H, M, d]`, or x itself, `[B, 1, M, I]`.
-pub(crate) struct Inputs {
-    /// Keys; x has a 1 behind each row where W_k has a bias.
-    k: Tensor<4>,
-    /// Values.
-    v: Tensor<4>,
-    /// Where they are x itself: what takes queries to it and means from it.
-    through: Option<Through>,
-}
-
-/// W_k and W_v by head.
-struct Through {
-    /// `[1, H, d, I]`, or I + 1 where W_k has a bias.
-    to_query: Tensor<4>,
-    /// `[1, H, I, d]`.
-    to_value: Tensor<4>,
+/// Inputs, ready to be competed for.
+#[allow(clippy::large_enum_variant, reason = "there is one, on the stack of the forward pass")]
+pub(crate) enum Inputs {
+    /// W_k x and W_v x, `[B, H, M, d]`.
+    Projected { k: Tensor<4>, v: Tensor<4> },
+    /// x itself, and what takes queries to it and means from it.
+    Plain {
+        /// `[B, 1, M, I]`.
+        x: Tensor<4>,
+        /// x with a 1 behind each row, where W_k has a bias.
+        biased: Option<Tensor<4>>,
+        /// W_kᵀ by head, `[1, H, d, I]`; with its bias behind, where it has one.
+        to_query: Tensor<4>,
+        /// W_v by head, `[1, H, I, d]`.
+        to_value: Tensor<4>,
+    },
 }
 
 /// The sizes and settings of a [`Competition`].
@@ -103,26 +103,23 @@ impl Competition {
         let (heads, rows) = (self.heads, slots * iterations);
         // Multiplications per input, forwards; backwards has the same proportions.
         if width * inner + rows * inner < rows * heads * width {
-            return Inputs {
+            return Inputs::Projected {
                 k: split_heads(self.to_k.forward(inputs.clone()), heads),
                 v: split_heads(self.to_v.forward(inputs), heads),
-                through: None,
             };
         }
         let of_head = |linear: &Linear| linear.weight.val().reshape([width, heads, inner / heads]);
         let mut to_query = of_head(&self.to_k).permute([1, 2, 0]);
         let to_value = of_head(&self.to_v).swap_dims(0, 1).unsqueeze_dim(0);
-        let v: Tensor<4> = inputs.unsqueeze_dim(1);
-        let mut k = v.clone();
-        if let Some(bias) = &self.to_k.bias {
-            // It matters: slots compete, and each gets a bias of its own, q_i · b.
-            let [batch, _, keys, _] = k.dims();
-            k = Tensor::cat(vec![k, Tensor::ones([batch, 1, keys, 1], &v.device())], 3);
+        let x: Tensor<4> = inputs.unsqueeze_dim(1);
+        // A bias matters: slots compete, and each gets a score of its own from it, q_i · b.
+        let biased = self.to_k.bias.as_ref().map(|bias| {
             let bias = bias.val().reshape([heads, inner / heads, 1]);
-            to_query = Tensor::cat(vec![to_query, bias], 2);
-        }
-        let to_query = to_query.unsqueeze_dim(0);
-        Inputs { k, v, through: Some(Through { to_query, to_value }) }
+            to_query = Tensor::cat(vec![to_query.clone(), bias], 2);
+            let [batch, _, keys, _] = x.dims();
+            Tensor::cat(vec![x.clone(), Tensor::ones([batch, 1, keys, 1], &x.device())], 3)
+        });
+        Inputs::Plain { x, biased, to_query: to_query.unsqueeze_dim(0), to_value }
     }
 
     /// What each slot takes home.
@@ -132,11 +129,16 @@ impl Competition {
     /// - output: `[B, N, slot width]` (`[B, N, d]` where there is one head)
     pub(crate) fn updates(&self, inputs: &Inputs, slots: Tensor<3>) -> Result<Tensor<3>, Error> {
         let q = split_heads(self.to_q.forward(slots), self.heads);
-        let (k, v) = (inputs.k.clone(), inputs.v.clone());
-        let won = match &inputs.through {
-            None => merge_heads(self.attention.forward(q, k, v)?),
-            Some(Through { to_query, to_value }) => {
-                let mean = self.attention.forward(q.matmul(to_query.clone()), k, v)?;
+        let won = match inputs {
+            Inputs::Projected { k, v } => {
+                merge_heads(self.attention.forward(q, k.clone(), v.clone())?)
+            }
+            Inputs::Plain { x, biased, to_query, to_value } => {
+                let q = q.matmul(to_query.clone());
+                let mean = match biased {
+                    Some(k) => self.attention.forward(q, k.clone(), x.clone())?,
+                    None => self.attention.forward_shared(q, x.clone())?,
+                };
                 let won = merge_heads(mean.matmul(to_value.clone()));
                 match &self.to_v.bias {
                     Some(bias) => won + bias.val().reshape([1, 1, -1]),

@@ -33,7 +33,9 @@ pub use request::Request;
 pub use statistics::{Candidate, Factors, Statistics, Totals};
 pub use summary::Summary;
 
-pub(crate) use backward::{QUERY_BLOCK as BACKWARD_QUERIES, backward, needs, number_repeats};
+pub(crate) use backward::{
+    QUERY_BLOCK as BACKWARD_QUERIES, Values, backward, backward_of, needs, number_repeats,
+};
 pub(crate) use cross_entropy::cross_entropy;
 pub(crate) use edge::log_probability;
 pub(crate) use forward::{forward, summarise};

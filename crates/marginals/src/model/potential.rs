@@ -129,6 +129,12 @@ pub trait Potential<T: Real>: Send + Sync {
         into.assign(&gradient);
     }
 
+    /// Whether key features are the keys themselves. Then so are their gradients, and
+    /// [`key_features_backward`](Potential::key_features_backward) is not called.
+    fn keys_are_features(&self) -> bool {
+        false
+    }
+
     /// The same for keys.
     fn key_features_backward(
         &self,
@@ -196,6 +202,9 @@ impl<T: Real, P: Potential<T> + ?Sized> Potential<T> for Box<P> {
         parameters: &mut [Vec<f64>],
     ) {
         (**self).query_features_backward(place, q, gradient, into, parameters)
+    }
+    fn keys_are_features(&self) -> bool {
+        (**self).keys_are_features()
     }
     fn key_features_backward(
         &self,

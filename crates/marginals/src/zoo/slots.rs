@@ -25,8 +25,8 @@
 //! learned projections W_qᵀ W_k ≠ W_v, a GRU and an MLP nothing is guaranteed either; that one lives
 //! in `marginals_burn::slots`.
 
-use marginals_kernels::Real;
-use ndarray::{Array3, Array4, ArrayView1, ArrayView3, ArrayView4, Axis, s};
+use marginals_kernels::{InstructionSet, Real};
+use ndarray::{Array3, Array4, ArrayView1, ArrayView2, ArrayView3, ArrayView4, Axis, s};
 
 use super::Mechanism;
 use crate::infer::collapsed::{Evaluation, InputGradients, Latent, Maximise};
@@ -186,15 +186,13 @@ impl<T: Element<Real = T> + Real> Maximise<T> for PlainSlots<'_, T> {
         let pass = posterior.pass(&(Mean(self.x), QueryMass))?;
         let (mean, mass) = (pass.answer(&Mean(self.x))?, pass.answer(&QueryMass)?);
         let through = Smoothing::new(self.epsilon, &self.x).backward(&mass, &mean, upstream);
-        let found = pass.backward(&Upstream {
+        let found = pass.backward_shared(&Upstream {
             mean: Some(through.mean.view()),
             query_mass: Some(through.mass.view()),
             ..Upstream::default()
         })?;
-        // x is key and value at once.
         let mut dx = found.k;
-        dx += &found.v.expect("the mean has values");
-        dx += &through.every_value;
+        through.add_to_values(&mut dx);
         inputs.add("x", &dx.index_axis(Axis(1), 0));
         // ∂N: along z the length is forgotten, along 1 the mean.
         let mut gradient = found.q;
@@ -228,6 +226,30 @@ pub struct Smoothing<T> {
     total: Array4<T>,
 }
 
+/// Every batch entry and head.
+fn places(batch: usize, heads: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..batch).flat_map(move |b| (0..heads).map(move |h| (b, h)))
+}
+
+/// Adds every row to `sum`, by runs of rows: one long running sum would round each row to the size of
+/// all before it.
+fn add_rows<T: Real>(sum: &mut [T], rows: ArrayView2<'_, T>) {
+    const RUN: usize = 64;
+    for run in rows.axis_chunks_iter(Axis(0), RUN) {
+        let mut part = vec![T::zero(); sum.len()];
+        for row in run.rows() {
+            match row.to_slice() {
+                Some(row) => InstructionSet::detect().run(
+                    #[inline(always)]
+                    || part.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x),
+                ),
+                None => part.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x),
+            }
+        }
+        sum.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
+    }
+}
+
 /// Upstream gradients of what was smoothed.
 #[derive(Clone, Debug)]
 pub struct Unsmoothed<T> {
@@ -242,8 +264,14 @@ pub struct Unsmoothed<T> {
 impl<T: Real> Smoothing<T> {
     /// For the values `v` [B, Hk, M, D_v].
     pub fn new(epsilon: T, v: &ArrayView4<'_, T>) -> Self {
-        let total = v.sum_axis(Axis(2)).mapv(|sum| epsilon * sum).insert_axis(Axis(2));
-        Self { epsilon, floor: epsilon * T::of(v.dim().2 as f64), total }
+        let (batch, heads, keys, width) = v.dim();
+        let mut total = Array4::zeros((batch, heads, 1, width));
+        for ((b, h), mut sum) in places(batch, heads).zip(total.rows_mut()) {
+            let sum = sum.as_slice_mut().expect("just made");
+            add_rows(sum, v.slice(s![b, h, .., ..]));
+            sum.iter_mut().for_each(|x| *x *= epsilon);
+        }
+        Self { epsilon, floor: epsilon * T::of(keys as f64), total }
     }
 
     /// Index of the values that query head `head` of `heads` reads.
@@ -297,5 +325,29 @@ impl<T: Real> Smoothing<T> {
             out.mass[[b, h, i]] = to_mass;
         }
         out
+    }
+}
+
+impl<T: Real> Unsmoothed<T> {
+    /// Adds what every value gets to the gradient of the values [B, Hk, M, D_v].
+    ///
+    /// # Panics
+    /// Where the sizes differ, or the gradient does not lie in row-major order.
+    pub fn add_to_values(&self, gradient: &mut Array4<T>) {
+        let (batch, heads, _, width) = gradient.dim();
+        for (b, h) in places(batch, heads) {
+            let every = self.every_value.slice(s![b, h, 0, ..]);
+            let every = every.as_slice().expect("made in row-major order");
+            let mut own = gradient.slice_mut(s![b, h, .., ..]);
+            let rows = own.as_slice_mut().expect("gradients are made in row-major order");
+            InstructionSet::detect().run(
+                #[inline(always)]
+                || {
+                    for row in rows.chunks_exact_mut(width.max(1)) {
+                        row.iter_mut().zip(every).for_each(|(x, &y)| *x += y);
+                    }
+                },
+            );
+        }
     }
 }

@@ -17,7 +17,7 @@ mod tiles;
 
 use std::ops::Range;
 
-use marginals_kernels::Real;
+use marginals_kernels::{Aligned, Real};
 use ndarray::{Array4, ArrayView2, ArrayView3, ArrayView4, ArrayViewMut4, Axis, s};
 
 use super::request::Request;
@@ -87,7 +87,7 @@ pub struct Gradients<T> {
     pub q: Array4<T>,
     /// Of the keys.
     pub k: Array4<T>,
-    /// Of the values, when a question averaged them.
+    /// Of the values, when a question averaged them and they are not the keys themselves.
     pub v: Option<Array4<T>>,
     /// Of the learnable parameters: the structure's, then the prior's, then the potential's.
     pub parameters: Vec<ParameterGradient<T>>,
@@ -100,12 +100,22 @@ impl<T: Real> Gradients<T> {
     }
 }
 
+/// Where the gradient of the values goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Values {
+    /// Into a tensor of its own.
+    Apart,
+    /// Into that of the keys: they are one tensor, and its own features.
+    Keys,
+}
+
 /// What every task of one backward pass shares.
 struct Task<'a, 'p, T: Real> {
     posterior: &'a Posterior<'p, T>,
     normalisers: &'a Normalisers<T>,
     prior_log_partition: &'a [T],
     values: Option<ArrayView4<'a, T>>,
+    of_values: Values,
     functions: Option<&'a dyn EdgeFunctions<T>>,
     coefficients: Coefficients<'a, T>,
     prior_parameters: Vec<Parameter>,
@@ -125,13 +135,24 @@ struct Sums {
     potential: Vec<Vec<f64>>,
 }
 
-/// The backward pass. `summary` must hold what the upstream gradients need (see
-/// [`needs`]).
+/// The backward pass with a gradient of the values' own; see [`backward_of`].
 pub(crate) fn backward<T: Real>(
     posterior: &Posterior<'_, T>,
     request: &Request<'_, T>,
     summary: &Summary<T>,
     upstream: &Upstream<'_, T>,
+) -> Result<Gradients<T>, Error> {
+    backward_of(posterior, request, summary, upstream, Values::Apart)
+}
+
+/// The backward pass. `summary` must hold what the upstream gradients need (see
+/// [`needs`]).
+pub(crate) fn backward_of<T: Real>(
+    posterior: &Posterior<'_, T>,
+    request: &Request<'_, T>,
+    summary: &Summary<T>,
+    upstream: &Upstream<'_, T>,
+    of_values: Values,
 ) -> Result<Gradients<T>, Error> {
     let shape = &posterior.shape;
     let task = Task {
@@ -139,6 +160,7 @@ pub(crate) fn backward<T: Real>(
         normalisers: &summary.normalisers,
         prior_log_partition: &summary.prior_log_partition,
         values: request.values.as_ref().map(|v| v.view()),
+        of_values,
         functions: request.functions,
         coefficients: Coefficients::new(posterior, summary, upstream, request.value_width()),
         prior_parameters: posterior.prior.parameters(),
@@ -181,7 +203,8 @@ pub(crate) fn backward<T: Real>(
     let lengths: Vec<usize> = chunks.iter().map(Range::len).collect();
     let mut dq = Array4::zeros(posterior.q.raw_dim());
     let mut dk = Array4::zeros(posterior.k.raw_dim());
-    let mut dv = task.values.map(|v| Array4::zeros(v.raw_dim()));
+    let apart = task.values.filter(|_| of_values == Values::Apart);
+    let mut dv = apart.map(|v| Array4::zeros(v.raw_dim()));
     // Ranges of keys each give a part of the queries' gradient.
     let q: Vec<_> = by_group(dq.view_mut(), query_heads)
         .map(|group| InOrder::new(group, chunks.len()))
@@ -308,13 +331,14 @@ impl<T: Real> Task<'_, '_, T> {
     ) -> Result<Sums, Error> {
         let posterior = self.posterior;
         let shape = &posterior.shape;
-        let Own { k: mut dk, v: dv, mut prior } = own;
+        let Own { k: dk, v: dv, mut prior } = own;
         let sets = self.values.map_or(1, |v| v.dim().1 / shape.key_heads.max(1));
         let mut dv = dv.map(|dv| by_group(dv, Some(1)));
+        let own_features = posterior.potential.keys_are_features();
         let mut potential: Vec<Vec<f64>> =
             self.potential_parameters.iter().map(|p| vec![0.0; p.len()]).collect();
         let first = group[0];
-        for &(batch, key_head) in group {
+        for (&(batch, key_head), dk) in group.iter().zip(by_group(dk, Some(1))) {
             let place = Place { shape, batch, head: key_head, first: keys.start };
             let raw = tensor::contiguous(posterior.k.slice(s![batch, key_head, keys.clone(), ..]));
             let features = posterior.potential.key_features(place, raw.view());
@@ -322,8 +346,15 @@ impl<T: Real> Task<'_, '_, T> {
             if posterior.potential.is_product() {
                 features = features.packed_across().packed_along();
             }
-            let (b, h) = (batch - first.0, key_head - first.1);
-            let mut head = HeadBackward::new(self, features, keys.clone());
+            // Keys that are their own features have their gradient added up where it belongs.
+            let size = if own_features { 0 } else { keys.len() * features.depth() };
+            let mut of_features = Aligned::zeros(size);
+            let (into, made) = match own_features {
+                true => (dk.into_slice().expect("a gradient of contiguous rows"), None),
+                false => (&mut of_features[..], Some(dk)),
+            };
+            let b = batch - first.0;
+            let mut head = HeadBackward::new(self, features, keys.clone(), into);
             // One set of values for every query head of the key head, or one for each.
             for set in key_head * sets..(key_head + 1) * sets {
                 let values = self.values.map(|v| v.slice_move(s![batch, set, keys.clone(), ..]));
@@ -336,16 +367,16 @@ impl<T: Real> Task<'_, '_, T> {
                 }
                 head.finish_values();
             }
-            let gradient = ArrayView2::from_shape((keys.len(), head.features.depth()), &head.dk)
+            let depth = head.features.depth();
+            drop(head);
+            let Some(mut dk) = made else { continue };
+            let gradient = ArrayView2::from_shape((keys.len(), depth), &of_features)
                 .expect("one gradient per feature");
             let place = Place { shape, batch, head: key_head, first: keys.start };
-            posterior.potential.key_features_backward(
-                place,
-                raw.view(),
-                gradient,
-                dk.slice_mut(s![b, h, .., ..]),
-                &mut potential,
-            );
+            let into = dk.slice_mut(s![0, 0, .., ..]);
+            let raw = raw.view();
+            let parameters = &mut potential;
+            posterior.potential.key_features_backward(place, raw, gradient, into, parameters);
         }
         let small = |accumulator| match accumulator {
             Accumulator::Small(sum) => sum,

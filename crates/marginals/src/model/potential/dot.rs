@@ -79,6 +79,9 @@ impl<T: Real> Potential<T> for Dot {
         let product = if product.is_nan() { 0.0 } else { product };
         Some(self.softcap.map_or(product, |cap| cap * (product / cap).tanh()))
     }
+    fn keys_are_features(&self) -> bool {
+        true
+    }
     fn reads_log_potential(&self) -> bool {
         self.softcap.is_some()
     }

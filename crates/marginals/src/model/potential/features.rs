@@ -44,6 +44,11 @@ impl<'a, T: Real> Features<'a, T> {
         self
     }
 
+    /// What [`packed_across`](Features::packed_across) made.
+    pub(crate) fn across(&self) -> Option<&Panels<T>> {
+        self.across.as_ref()
+    }
+
     /// Drops the rows of packed features, where nothing will read them.
     pub(crate) fn without_rows(mut self) -> Self {
         if self.across.is_some() {

@@ -10,7 +10,7 @@ use ndarray::{ArrayView2, ArrayViewMut2, ArrayViewMut4, CowArray, Ix2, s};
 
 use super::super::by_query::fill_distance;
 use super::super::{blocks, narrowed};
-use super::Task;
+use super::{Task, Values as Destination};
 use crate::gradient::Accumulator;
 use crate::model::structure::Factorisation;
 use crate::potential::{FeatureGradient, Features, Place};
@@ -31,7 +31,7 @@ pub(super) struct HeadBackward<'a, 't, 'p, T: Real> {
     values: Option<Values<'a, T>>,
     keys: Range<usize>,
     /// Gradient of the key features, row after row.
-    pub dk: Aligned<T>,
+    dk: &'a mut [T],
     /// Σ p · (coefficient of v²), row after row.
     d_square: Aligned<T>,
     /// Gradient of one head's query features, row after row.
@@ -44,11 +44,16 @@ pub(super) struct HeadBackward<'a, 't, 'p, T: Real> {
 }
 
 impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
-    pub fn new(task: &'a Task<'t, 'p, T>, features: Features<'a, T>, keys: Range<usize>) -> Self {
+    pub fn new(
+        task: &'a Task<'t, 'p, T>,
+        features: Features<'a, T>,
+        keys: Range<usize>,
+        dk: &'a mut [T],
+    ) -> Self {
         let tile = |wanted: bool| Aligned::zeros(if wanted { QUERY_BLOCK * STRIDE } else { 0 });
         let reads_weights = task.reads_weights();
         Self {
-            dk: Aligned::zeros(keys.len() * features.depth()),
+            dk,
             d_square: Aligned::zeros(0),
             dq: Aligned::zeros(0),
             scores: tile(true),
@@ -78,11 +83,14 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             let data = rows.to_slice().expect("contiguous rows");
             Panels::pack(set, data, width, 1, count, width)
         };
-        self.values = values.zip(gradient).filter(|_| used).map(|(rows, gradient)| {
+        let apart = self.task.of_values == Destination::Apart;
+        self.values = values.filter(|_| used).map(|rows| {
             let rows = tensor::contiguous(rows);
             let squares = squared.then(|| across(rows.mapv(|x| x * x).view()));
-            let gradient = gradient.into_slice().expect("a gradient of contiguous rows");
-            Values { across: across(rows.view()), squares, rows, gradient }
+            let across = apart.then(|| across(rows.view()));
+            let contiguous = "a gradient of contiguous rows";
+            let gradient = gradient.map(|gradient| gradient.into_slice().expect(contiguous));
+            Values { across, squares, rows, gradient }
         });
         let size = self.values.as_ref().filter(|_| squared).map_or(0, |v| v.rows.len());
         self.d_square.resize(size);
@@ -91,8 +99,8 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
 
     /// Ends the gradient of the values taken up last: v² has slope 2 v.
     pub fn finish_values(&mut self) {
-        let Some(values) = &mut self.values else { return };
-        let pairs = values.gradient.iter_mut().zip(&*self.d_square).zip(&values.rows);
+        let Some(Values { rows, gradient: Some(gradient), .. }) = &mut self.values else { return };
+        let pairs = gradient.iter_mut().zip(&*self.d_square).zip(&*rows);
         pairs.for_each(|((g, &s), &x)| *g += (s + s) * x);
     }
 
@@ -205,7 +213,10 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             gemm(set, store, a, panels, 0..width, run.clone(), into);
         };
         match (&upstream.mean, &self.values) {
-            (Some((rows, _)), Some(Values { across: panels, .. })) => {
+            (Some((rows, _)), Some(Values { across, .. })) => {
+                // Where they are the keys, the keys' own panels serve.
+                let panels = across.as_ref().or(self.features.across());
+                let panels = panels.expect("keys that are features are packed across");
                 product(rows, panels, Store::Overwrite, f.reborrow());
             }
             _ => (0..n).for_each(|r| f.row_mut(r).fill(T::zero())),
@@ -440,7 +451,11 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             self.scatter_prior(block, prior);
         }
         if let (Some((_, panels)), Some(values)) = (&upstream.mean, &mut self.values) {
-            let into = TileMut::new(&mut values.gradient[span.clone()], m, width, width);
+            let into = match &mut values.gradient {
+                Some(gradient) => &mut gradient[span.clone()],
+                None => &mut self.dk[span.clone()],
+            };
+            let into = TileMut::new(into, m, width, width);
             let p = transposed(&self.quantity);
             gemm(set, Store::Add, p, panels, block.queries.clone(), 0..width, into);
         }
@@ -510,10 +525,12 @@ fn transposed<T>(data: &[T]) -> Strided<'_, T> {
 /// Values of a run of keys: themselves, and with their squares packed across, for f.
 struct Values<'a, T: Real> {
     rows: CowArray<'a, T, Ix2>,
-    across: Panels<T>,
+    /// Absent where they are the keys.
+    across: Option<Panels<T>>,
     squares: Option<Panels<T>>,
-    /// Σ p · (coefficient of v), row after row: their gradient, but for the squares' part.
-    gradient: &'a mut [T],
+    /// Σ p · (coefficient of v), row after row: their gradient, but for the squares' part. Absent
+    /// where they are the keys: it is added to theirs.
+    gradient: Option<&'a mut [T]>,
 }
 
 /// Upstream rows of one head's queries, plain and packed along the queries.
