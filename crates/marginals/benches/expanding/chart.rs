@@ -28,12 +28,13 @@ svg{font:12px system-ui,sans-serif;background:#fcfcfb}
 text{fill:#0b0b0b}.quiet{fill:#52514e}.grid{stroke:#e1e0d9;stroke-width:1}
 .axis{stroke:#c3c2b7;stroke-width:1}.line{fill:none;stroke-width:2;stroke-linejoin:round}
 .title{font-weight:600}.end{text-anchor:end}.middle{text-anchor:middle}
-.a{stroke:#eda100;--own:#eda100}.b{stroke:#1baf7a;--own:#1baf7a}.c{stroke:#2a78d6;--own:#2a78d6}
-circle{fill:var(--own);stroke:#fcfcfb!important;stroke-width:2}
-@media (prefers-color-scheme:dark){svg{background:#1a1a19}text{fill:#fff}.quiet{fill:#c3c2b7}
-.grid{stroke:#2c2c2a}.axis{stroke:#383835}
-.a{stroke:#c98500;--own:#c98500}.b{stroke:#199e70;--own:#199e70}.c{stroke:#3987e5;--own:#3987e5}
-circle{stroke:#1a1a19!important}}
+.line.a{stroke:#eda100}.line.b{stroke:#1baf7a}.line.c{stroke:#2a78d6}
+circle{stroke:#fcfcfb;stroke-width:2}
+circle.a{fill:#eda100}circle.b{fill:#1baf7a}circle.c{fill:#2a78d6}
+@media (prefers-color-scheme:dark){
+svg{background:#1a1a19}text{fill:#fff}.quiet{fill:#c3c2b7}.grid{stroke:#2c2c2a}.axis{stroke:#383835}
+.line.a{stroke:#c98500}.line.b{stroke:#199e70}.line.c{stroke:#3987e5}circle{stroke:#1a1a19}
+circle.a{fill:#c98500}circle.b{fill:#199e70}circle.c{fill:#3987e5}}
 ";
 
 /// Powers of two or ten that enclose the values, in logarithms to base 10.

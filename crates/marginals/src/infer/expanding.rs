@@ -20,7 +20,7 @@
 //! ```
 //!
 //! where the bound is that of the best q(φ) given q(ρ): every expectation of ρ is in it. Its slope is
-//! λ′(β′) (β′ − β − E_q[d]), so it stands still exactly where the steps do, and never falls on the
+//! λ′(β′) (β′ − β − E_q\[d\]), so it stands still exactly where the steps do, and never falls on the
 //! way.
 //!
 //! # The growing window
@@ -32,9 +32,9 @@
 //! without one can only be read to the beginning (tolerance 0).
 //!
 //! For the mean field the mass beyond the window depends on β′, which the missing keys would have
-//! changed. Let g(β′) = β + E_q[d] with every key and g_W with the window's. Both rise with β′ (a
+//! changed. Let g(β′) = β + E_q\[d\] with every key and g_W with the window's. Both rise with β′ (a
 //! larger β′ is a smaller rate, which favours distance), and g ≥ g_W, since the missing keys
-//! are farther than all in the window. What they add to E_q[d] is at most
+//! are farther than all in the window. What they add to E_q\[d\] is at most
 //!
 //! ```text
 //! ε(β′) = U(λ)/Z_W(λ) · (mean distance of the tail − E_W[d]).

@@ -266,11 +266,11 @@ pub struct Expanded<'a, T: Real> {
     pub steps: Array3<usize>,
     /// Why the steps ended in the last window; `None` under exact inference.
     pub reasons: Option<Array3<Reason>>,
-    /// E[d], how far behind itself the query looks.
+    /// E\[d\], how far behind itself the query looks.
     pub distance: Array3<f64>,
-    /// E[ρ].
+    /// E\[ρ\].
     pub rho_mean: Array3<f64>,
-    /// Var[ρ].
+    /// Var\[ρ\].
     pub rho_variance: Array3<f64>,
     /// β′ of q(ρ) = Beta(α + 1, β′); `None` under exact inference.
     pub concentration: Option<Array3<f64>>,

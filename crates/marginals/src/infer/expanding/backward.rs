@@ -21,7 +21,7 @@ pub struct ExpandingUpstream<'a, T> {
     pub mean: Option<ArrayView4<'a, T>>,
     /// Of the log-evidence (exact) or its bound (mean field), [B, H, N].
     pub log_evidence: Option<ArrayView3<'a, T>>,
-    /// Of E[ρ], [B, H, N].
+    /// Of E\[ρ\], [B, H, N].
     pub rho: Option<ArrayView3<'a, T>>,
 }
 
@@ -50,7 +50,7 @@ pub struct ExpandingGradients<T> {
     pub adjoint: Option<AdjointReport<f64>>,
 }
 
-/// Gradients under exact inference: the ordinary backward pass, and where E[ρ] is in the loss one
+/// Gradients under exact inference: the ordinary backward pass, and where E\[ρ\] is in the loss one
 /// forward pass for what it depends on α and β by itself.
 pub(crate) fn backward_exact<T: Real>(
     problem: &Problem<'_, T>,
@@ -110,7 +110,7 @@ pub(crate) fn backward_exact<T: Real>(
     })
 }
 
-/// What E[ρ] = α/(α + β) of the queries without keys adds: their ρ is as it was.
+/// What E\[ρ\] = α/(α + β) of the queries without keys adds: their ρ is as it was.
 fn prior_mean_slopes<T: Real>(
     problem: &Problem<'_, T>,
     windows: &Windows,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use marginals_kernels::Real;
 
 use super::certificate::Tail;
-use super::frontier::{Frontier, log_seen};
+use super::frontier::{AIM, Frontier, log_seen};
 use super::rho::RhoMoments;
 use super::weights::BetaGeometricWeights;
 use super::windows::{ExpandingPrior, Windows};
@@ -62,7 +62,7 @@ pub(super) fn grow_exact<T: Real>(
         }
         // What has been read stays in the statistics and need not be kept.
         run = Run::new(place, queries.clone(), parts);
-        run.add_keys(&posterior, &k, v.as_ref(), frontier.widen(&tails, &seen, &lost));
+        run.add_keys(&posterior, &k, v.as_ref(), frontier.widen(&tails, &seen, &lost, AIM));
         statistics.merge_choices(&run.statistics(&posterior, &request, 0));
     }
 }

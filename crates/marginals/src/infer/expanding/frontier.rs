@@ -26,7 +26,7 @@ pub(super) struct Frontier<'p, 'a, T: Real> {
 }
 
 /// The share of the tolerance that the first key is aimed at.
-const AIM: f64 = 0.9;
+pub(super) const AIM: f64 = 0.9;
 
 impl<'p, 'a, T: Real> Frontier<'p, 'a, T> {
     /// Before anything is read; the first window is `start..end`.
@@ -93,12 +93,14 @@ impl<'p, 'a, T: Real> Frontier<'p, 'a, T> {
     }
 
     /// Moves the first key back: the window doubles, but goes no farther than where the query that
-    /// is worst off is certain to be certified. Returns the keys to read.
+    /// is worst off is certain to come within the share `aim` of the tolerance. Returns the keys to
+    /// read.
     pub fn widen(
         &mut self,
         tails: &dyn Fn(usize) -> Tail,
         log_seen: &[f64],
         bounds: &[f64],
+        aim: f64,
     ) -> Range<usize> {
         let before = self.start;
         let doubled = before.saturating_sub(self.end - before) / ALIGN * ALIGN;
@@ -106,7 +108,7 @@ impl<'p, 'a, T: Real> Frontier<'p, 'a, T> {
         let certain = worst.map_or(doubled, |r| {
             let enough = |start: usize| {
                 let log_unseen = self.log_unseen(r, tails(r), start);
-                lost(log_seen[r], log_unseen) <= AIM * self.problem.tolerance
+                lost(log_seen[r], log_unseen) <= aim * self.problem.tolerance
             };
             // The last aligned start that is enough: 0 is, and where one is, so is every smaller.
             let (mut low, mut high) = (doubled / ALIGN, before / ALIGN);

@@ -8,7 +8,7 @@ use ndarray::Array3;
 use rayon::prelude::*;
 
 use super::certificate::{Tail, lost};
-use super::frontier::{Frontier, log_seen, mean_distance};
+use super::frontier::{AIM, Frontier, log_seen, mean_distance};
 use super::weights::{Rates, entry};
 use super::windows::{ExpandingPrior, Windows, runs};
 use super::{Outcome, Problem};
@@ -288,7 +288,7 @@ impl<T: Real> Maximise<f64> for MeanField<'_, '_, T> {
         Ok(self.evaluate(z))
     }
 
-    /// The step moves E[d] by −Var[d] per unit of rate: its Jacobian is diagonal, and costs one
+    /// The step moves E\[d\] by −Var\[d\] per unit of rate: its Jacobian is diagonal, and costs one
     /// forward pass per z. Gradients of the inputs take a backward pass more.
     fn maximise_backward(
         &self,
@@ -353,6 +353,9 @@ impl<T: Real> Maximise<f64> for MeanField<'_, '_, T> {
     }
 }
 
+/// The share of the tolerance aimed at where nothing above the β′ found could be certified.
+const FAR_AIM: f64 = 0.01;
+
 /// Grows the window of one run of queries until the mean field in it is certified.
 pub(super) fn grow_mean_field<T: Real>(
     problem: &Problem<'_, T>,
@@ -394,8 +397,8 @@ pub(super) fn grow_mean_field<T: Real>(
             rate: digamma_rise(z[r].exp(), own(r).0 + 1.0),
         };
         let log_z = log_seen(&seen);
-        let mut bounds = frontier.lost(&|r| tail(&z, r), &log_z);
-        let mut within = frontier.is_within(&bounds);
+        let bounds = frontier.lost(&|r| tail(&z, r), &log_z);
+        let within = frontier.is_within(&bounds);
         if within && !settled {
             let solution = ascent.solve(&Exact(&model), &z)?;
             for (all, own) in steps.iter_mut().zip(solution.steps.iter().zip(&solution.reasons)) {
@@ -406,20 +409,23 @@ pub(super) fn grow_mean_field<T: Real>(
             settled = true;
             continue;
         }
+        let mut aim = AIM;
         if within {
             if frontier.at_the_beginning() {
                 break bounds;
             }
-            match certified(&model, &frontier, &z, &seen) {
+            // How much farther than the bound here asks for.
+            aim = match certified(&model, &frontier, &z, &seen) {
                 Some(certified) if frontier.is_within(&certified) => break certified,
-                Some(certified) => bounds = certified,
-                None => {}
-            }
-            within = false;
+                Some(certified) => {
+                    let grew = bounds.iter().zip(&certified).map(|(here, above)| here / above);
+                    AIM * grew.fold(1.0, f64::min)
+                }
+                None => FAR_AIM,
+            };
         }
-        debug_assert!(!within);
         // What was seen at these rates stays; the keys that follow are merged in.
-        let keys = frontier.widen(&|r| tail(&z, r), &log_z, &bounds);
+        let keys = frontier.widen(&|r| tail(&z, r), &log_z, &bounds, aim);
         let run = &mut model.runs[0];
         run.keys.start = keys.start;
         let prepared = run.prepared.as_mut().expect("a run that grows keeps its keys");

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use marginals_kernels::{Real, Tile, TileMut};
 
-use crate::infer::exact::{ALIGN, BACKWARD_QUERIES};
+use crate::infer::exact::BACKWARD_QUERIES;
 use crate::prior::{Coverage, Prior, intersect};
 use crate::{Accumulator, Block, Parameter, Shape};
 
@@ -17,7 +17,7 @@ const QUERIES: usize = BACKWARD_QUERIES;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Windows {
     shape: Shape,
-    /// First keys, by batch entry, head and block of queries; multiples of [`ALIGN`].
+    /// First keys, by batch entry, head and block of queries; multiples of what keys are packed by.
     starts: Vec<usize>,
 }
 
@@ -142,6 +142,3 @@ impl<T: Real> Prior<T> for ExpandingPrior<'_, T> {
         self.weights.accumulate_gradient(block, gradient, into)
     }
 }
-
-// Windows start where packed keys do.
-const _: () = assert!(ALIGN.is_power_of_two());
