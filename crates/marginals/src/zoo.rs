@@ -66,11 +66,11 @@ pub const MECHANISMS: &[&Mechanism] = &[
     &graph_attention::MECHANISM_V2,
     &hard_attention::MECHANISM,
     &normalization_model::MECHANISM,
-    &hopfield::MECHANISM,
     &multihop::MECHANISM,
     &expanding::MECHANISM,
-    &k_means::MECHANISM,
+    &hopfield::MECHANISM,
     &mixture::MECHANISM,
+    &k_means::MECHANISM,
 ];
 
 /// The mechanism called `name`.

@@ -60,6 +60,7 @@ impl Notes {
                     Error::NotAnswerable { why, instead, .. } => format!("{why}. {instead}"),
                     other => other.to_string(),
                 };
+                let told = sentence(&told);
                 let index = self.0.iter().position(|note| *note == told).unwrap_or_else(|| {
                     self.0.push(told);
                     self.0.len() - 1
@@ -76,6 +77,12 @@ impl Notes {
             let _ = writeln!(text, "{separator}{}. {note}", index + 1);
         }
     }
+}
+
+/// The text with its first letter a capital.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
 fn row(text: &mut String, cells: impl IntoIterator<Item = String>) {
