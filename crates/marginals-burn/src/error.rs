@@ -82,6 +82,10 @@ pub enum ModelError {
         vocabulary: usize,
     },
 
+    /// The settings of a module make no module.
+    #[error(transparent)]
+    Configuration(#[from] marginals::Error),
+
     /// The engine refused the model, or whoever answers for the layer did.
     #[error("attention of layer {layer} failed: {reason}")]
     Attention {

@@ -10,14 +10,23 @@
 
 pub mod attention;
 pub mod bert;
+pub mod block;
+pub mod block_slots;
 pub mod checkpoint;
 mod error;
 pub mod llama;
+pub mod norm;
+pub mod ops;
+pub mod perceiver;
 mod pretrained;
+pub mod slots;
 mod tensors;
 pub mod tokens;
 
 pub use attention::{Attend, Layer, PosteriorMean, Visible};
+pub use block_slots::{BlockSlotAttention, BlockSlotAttentionConfig};
 pub use error::ModelError;
+pub use perceiver::{Perceiver, PerceiverConfig};
 pub use pretrained::{Pretrained, Transformer};
+pub use slots::{SlotAttention, SlotAttentionConfig, SlotUpdate};
 pub use tokens::{TextTokenizer, Tokens};

@@ -20,6 +20,16 @@ impl Loader<'_> {
         Ok(Param::from_tensor(Tensor::from_data(TensorData::new(values, [length]), self.device)))
     }
 
+    /// A tensor of exactly this shape.
+    pub fn tensor<const D: usize>(
+        &self,
+        name: &str,
+        shape: [usize; D],
+    ) -> Result<Tensor<D>, ModelError> {
+        let values = self.checkpoint.tensor(name, &shape)?;
+        Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
+    }
+
     pub fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Param<Tensor<2>>, ModelError> {
         let values = self.checkpoint.tensor(name, &shape)?;
         Ok(Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), self.device)))

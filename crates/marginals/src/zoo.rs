@@ -5,6 +5,7 @@
 
 pub mod alibi;
 pub mod attention_sink;
+pub mod block_slots;
 pub mod documents;
 pub mod expanding;
 pub mod graph_attention;
@@ -14,10 +15,12 @@ pub mod k_means;
 pub mod mixture;
 pub mod multihop;
 pub mod normalization_model;
+pub mod perceiver;
 pub mod relative_positions;
 pub mod rotary;
 pub mod sigmoid_attention;
 pub mod sliding_window;
+pub mod slots;
 pub mod softcap;
 pub mod softmax_attention;
 
@@ -71,6 +74,9 @@ pub const MECHANISMS: &[&Mechanism] = &[
     &hopfield::MECHANISM,
     &mixture::MECHANISM,
     &k_means::MECHANISM,
+    &slots::MECHANISM,
+    &block_slots::MECHANISM,
+    &perceiver::MECHANISM,
 ];
 
 /// The mechanism called `name`.

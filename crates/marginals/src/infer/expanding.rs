@@ -62,7 +62,7 @@ use rayon::prelude::*;
 use super::exact::{Request, Statistics, Summary, TASKS};
 use crate::model::structure::EachQueryPicksOne;
 use crate::potential::Potential;
-use crate::prior::Prior;
+use crate::prior::{Prior, Uniform};
 use crate::{Error, Posterior, Shape, Value};
 
 pub use certificate::KeyNorms;
@@ -109,21 +109,6 @@ impl<'a, T: Real> Problem<'a, T> {
         Posterior::new(self.shape, &EachQueryPicksOne, prior, self.potential, Value::Gather, q, k)
     }
 
-    /// What statistics of every query amount to.
-    pub fn normalise(
-        &self,
-        statistics: Statistics<T>,
-        request: &Request<'_, T>,
-        prior: &dyn Prior<T>,
-    ) -> Summary<T> {
-        let (heads, queries) = (self.shape.heads, self.shape.queries.max(1));
-        let row = |row: usize| {
-            let head = row / queries;
-            ((head / heads, head % heads), row % queries)
-        };
-        Summary::new(statistics, &self.posterior(prior), request, row)
-    }
-
     /// A request that averages the values, where there are any.
     pub fn mean_request(&self) -> Request<'_, T> {
         let values = self.v.as_ref().map(|v| v.view().into());
@@ -133,6 +118,19 @@ impl<'a, T: Real> Problem<'a, T> {
     /// Flat index of a query over [B, H, N].
     pub fn flat(&self, (batch, head): (usize, usize), query: usize) -> usize {
         (batch * self.shape.heads + head) * self.shape.queries + query
+    }
+
+    /// Normalises the statistics of runs that follow one another.
+    pub fn summarise(&self, runs: Vec<Statistics<T>>) -> Summary<T> {
+        let queries = self.shape.queries.max(1);
+        let heads = self.shape.heads;
+        let row = |row| {
+            let head = row / queries;
+            ((head / heads, head % heads), row % queries)
+        };
+        // What statistics hold does not depend on the prior, and they say what was asked.
+        let posterior = self.posterior(&Uniform);
+        Summary::new(Statistics::concatenate(runs), &posterior, &Request::default(), row)
     }
 
     /// Number of (batch, head, query).
@@ -207,9 +205,7 @@ pub(crate) fn expand<T: Real>(
         all.4.push(outcome.statistics);
     }
     let (growths, lost, steps, concentration, statistics) = all;
-    let statistics = Statistics::concatenate(statistics);
-    let prior = ExpandingPrior { windows: &causal, weights: &weights };
-    let summary = problem.normalise(statistics, &Request::default(), &prior);
+    let summary = problem.summarise(statistics);
     Ok(Expansion { windows, growths, lost, steps, concentration, summary })
 }
 

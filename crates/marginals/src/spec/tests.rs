@@ -124,6 +124,10 @@ fn mechanisms_survive_toml_and_json() {
         "mechanism = { expanding = { inference = \"mean-field\" } }",
         "mechanism = { mixture = { components = 3, covariance = \"spherical\", seeding = \"points\" } }",
         "mechanism = { k-means = { components = 3, seed = 7 } }",
+        "mechanism = { slots = { weights = \"w.safetensors\", slots = 5, heads = 2, head-width = 3 } }",
+        "mechanism = { block-slots = { blocks = 4, epsilon = 0.0, seed = 3 } }",
+        "mechanism = { perceiver = { latent-heads = 2 } }",
+        "mechanism = \"slots\"",
         "structure = { walk = { hops = 1, weights = [[1.0, 2.0], [0.0, 1.0]], \
          step = { each-query-picks-at-most-one = {} } } }\npotential = \"dot\"",
     ] {

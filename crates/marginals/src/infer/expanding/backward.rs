@@ -9,7 +9,7 @@ use super::weights::{BetaGeometricWeights, Rates, entry};
 use super::windows::{ExpandingPrior, Windows, runs};
 use super::{Expansion, Problem};
 use crate::infer::collapsed::{AdjointReport, Exact, FixedPoint};
-use crate::infer::exact::{self, Request, Run, Statistics, Summary, TASKS, Upstream};
+use crate::infer::exact::{self, Request, Run, Summary, TASKS, Upstream};
 use crate::special::{digamma_rise, trigamma, trigamma_fall};
 use crate::{Error, ParameterGradient};
 use rayon::prelude::*;
@@ -155,7 +155,7 @@ fn pass<T: Real>(
             run.statistics(&posterior, request, 0)
         })
         .collect();
-    problem.normalise(Statistics::concatenate(statistics), request, prior)
+    problem.summarise(statistics)
 }
 
 /// Gradients under the mean field: the ordinary backward pass at the rates found, whose gradient in

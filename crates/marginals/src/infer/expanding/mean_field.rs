@@ -227,7 +227,7 @@ impl<'p, 'a, T: Real> MeanField<'p, 'a, T> {
                 });
             }
         }
-        self.problem.normalise(Statistics::concatenate(parts), request, &prior)
+        self.problem.summarise(parts)
     }
 
     /// Rates of every query over [B, H, N]; 0 where there is no problem.

@@ -1,0 +1,13 @@
+//! Differentiable operations on Burn tensors that Burn does not have, or not without an N × M matrix.
+//!
+//! Each is one node on Burn's tape: its forward and its backward are written out, and nothing in
+//! between is kept. They run on Burn's `flex` backend, with or without autodiff, in `f32` and `f64`.
+
+mod attend;
+mod flex;
+mod gated;
+mod layer_norm;
+
+pub use attend::{Attention, FactoredModel};
+pub(crate) use gated::gated;
+pub use layer_norm::layer_norm;

@@ -1,0 +1,149 @@
+//! Between Burn's flex tensors and array views, without a copy wherever the strides allow it.
+
+use burn::backend::Flex;
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::{DType, Element, TensorData};
+use marginals::infer::exact::Summary;
+use marginals::{Error, Posterior, Real};
+use ndarray::{Array, ArrayView, ArrayView4, Dimension, ShapeBuilder};
+
+use super::attend::{FactoredModel, Kept};
+
+/// Flex's tensor: shared bytes, a shape, strides and a number format.
+pub(super) type Primitive = FloatTensor<Flex>;
+
+/// A number format the operations run in.
+pub(super) trait Number: Real + Element + marginals::Element<Real = Self> {
+    /// All the numbers a tensor's strides point into.
+    fn storage(tensor: &Primitive) -> &[Self];
+    /// The model's posterior in this format.
+    fn posterior<'a>(
+        model: &'a dyn FactoredModel,
+        q: ArrayView4<'a, Self>,
+        k: ArrayView4<'a, Self>,
+    ) -> Result<Posterior<'a, Self>, Error>;
+    /// Puts away what a forward pass leaves behind.
+    fn keep(summary: Summary<Self>) -> Kept;
+    /// Takes it out again; `None` where it was put away in another format.
+    fn kept(kept: Kept) -> Option<Summary<Self>>;
+}
+
+macro_rules! number {
+    ($number:ty, $posterior:ident, $variant:ident) => {
+        impl Number for $number {
+            fn storage(tensor: &Primitive) -> &[Self] {
+                tensor.storage::<Self>()
+            }
+            fn posterior<'a>(
+                model: &'a dyn FactoredModel,
+                q: ArrayView4<'a, Self>,
+                k: ArrayView4<'a, Self>,
+            ) -> Result<Posterior<'a, Self>, Error> {
+                model.$posterior(q, k)
+            }
+            fn keep(summary: Summary<Self>) -> Kept {
+                Kept::$variant(summary.into())
+            }
+            fn kept(kept: Kept) -> Option<Summary<Self>> {
+                match kept {
+                    Kept::$variant(summary) => Some(std::sync::Arc::unwrap_or_clone(summary)),
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+number!(f32, posterior_f32, Single);
+number!(f64, posterior_f64, Double);
+
+/// Calls `$body` with `$number` standing for the format of a tensor.
+///
+/// The public functions refuse other formats before they come here.
+macro_rules! by_format {
+    ($dtype:expr, $number:ident => $body:expr) => {
+        match $dtype {
+            burn::tensor::DType::F64 => {
+                type $number = f64;
+                $body
+            }
+            burn::tensor::DType::F32 => {
+                type $number = f32;
+                $body
+            }
+            other => unreachable!("{other:?} was refused before"),
+        }
+    };
+}
+pub(super) use by_format;
+
+/// Refuses a number format that the operations do not run in.
+pub(super) fn check_format(name: &str, format: DType, expected: DType) -> Result<(), Error> {
+    if format == expected && matches!(format, DType::F32 | DType::F64) {
+        return Ok(());
+    }
+    let wanted = match expected {
+        DType::F64 => "F64, as the other tensors",
+        DType::F32 => "F32, as the other tensors",
+        _ => "F32 or F64",
+    };
+    Err(Error::value(format!("number format of {name}"), wanted, format!("{format:?}")))
+}
+
+/// A tensor as the engine reads it: the last axis contiguous. Copies only what is not so already.
+pub(super) fn readable<T: Number>(tensor: Primitive) -> Primitive {
+    match try_view::<T, ndarray::Ix4>(&tensor) {
+        Some(_) => tensor,
+        None => tensor.to_contiguous(),
+    }
+}
+
+/// A tensor that [`readable`] returned, as a view.
+pub(super) fn view<T: Number, D: Dimension>(tensor: &Primitive) -> ArrayView<'_, T, D> {
+    try_view(tensor).expect("`readable` has seen to the strides")
+}
+
+fn try_view<T: Number, D: Dimension>(tensor: &Primitive) -> Option<ArrayView<'_, T, D>> {
+    let layout = tensor.layout();
+    let axes = layout.num_dims();
+    let (mut shape, mut strides) = (D::zeros(axes), D::zeros(axes));
+    for axis in 0..axes {
+        shape[axis] = layout.shape()[axis];
+        // A flipped axis runs backwards.
+        strides[axis] = usize::try_from(layout.strides()[axis]).ok()?;
+    }
+    if layout.num_elements() == 0 {
+        return ArrayView::from_shape(shape, &[]).ok();
+    }
+    if axes > 0 && shape[axes - 1] > 1 && strides[axes - 1] != 1 {
+        return None;
+    }
+    let from = T::storage(tensor).get(layout.start_offset()..)?;
+    // Refuses strides of 0, which a broadcast leaves behind.
+    ArrayView::from_shape(shape.strides(strides), from).ok()
+}
+
+/// The numbers of a contiguous tensor.
+pub(super) fn numbers<T: Number>(tensor: &Primitive) -> &[T] {
+    let first = tensor.layout().start_offset();
+    &T::storage(tensor)[first..first + tensor.layout().num_elements()]
+}
+
+/// An array as a tensor, moved and not copied where it lies in row-major order.
+pub(super) fn tensor<T: Number, D: Dimension>(array: Array<T, D>) -> Primitive {
+    let shape = array.shape().to_vec();
+    let array = match array.is_standard_layout() {
+        true => array,
+        false => array.as_standard_layout().into_owned(),
+    };
+    let (values, offset) = array.into_raw_vec_and_offset();
+    debug_assert!(offset.is_none_or(|offset| offset == 0), "the engine's arrays start at 0");
+    vector(values, shape)
+}
+
+/// Numbers in row-major order as a tensor.
+pub(super) fn vector<T: Number>(
+    values: Vec<T>,
+    shape: impl Into<burn::tensor::Shape>,
+) -> Primitive {
+    Primitive::from_data(TensorData::new(values, shape))
+}

@@ -1,0 +1,142 @@
+//! Perceiver against PyTorch (tools/reference/perceiver.py).
+
+#[path = "common/recorded.rs"]
+mod recorded;
+
+use burn::module::Param;
+use burn::nn::Linear;
+use burn::tensor::{Device, Gradients, Tensor};
+use marginals::Error;
+use marginals_burn::norm::Norm;
+use marginals_burn::perceiver::{FeedForward, FeedForwardActivation, MultiHead, Sharing};
+use marginals_burn::{ModelError, Perceiver, PerceiverConfig};
+use recorded::Case;
+
+fn of<const D: usize>(weight: &Param<Tensor<D>>, gradients: &Gradients) -> Tensor<D> {
+    weight.val().grad(gradients).expect("every weight takes part")
+}
+
+fn check(name: &str, adjust: impl Fn(PerceiverConfig) -> PerceiverConfig) {
+    let case = Case::open("perceiver.safetensors", name);
+    let config = PerceiverConfig::of_checkpoint(&case.weights()).expect("sizes");
+    let module = adjust(config).load(&case.weights(), &case.device).expect("weights");
+    let x = case.tensor::<3>("inputs.x").require_grad();
+    let gradients = match &module.classify {
+        Some(_) => {
+            let output = module.classify(x.clone()).expect("forward");
+            case.close("output", output.clone());
+            (output * case.tensor("upstream")).sum().backward()
+        }
+        None => {
+            let output = module.forward(x.clone()).expect("forward");
+            case.close("output", output.clone());
+            (output * case.tensor("upstream")).sum().backward()
+        }
+    };
+    case.close("grad.x", x.grad(&gradients).expect("gradient of the inputs"));
+    compare(&case, &module, &gradients);
+    case.report();
+}
+
+fn compare(case: &Case, module: &Perceiver, gradients: &Gradients) {
+    let linear = |name: &str, linear: &Linear| {
+        case.close(&format!("grad.{name}.weight"), of(&linear.weight, gradients).transpose());
+        if let Some(bias) = &linear.bias {
+            case.close(&format!("grad.{name}.bias"), of(bias, gradients));
+        }
+    };
+    let norm = |name: &str, norm: &Norm| {
+        case.close(&format!("grad.{name}.weight"), of(&norm.gamma, gradients));
+        case.close(&format!("grad.{name}.bias"), of(&norm.beta, gradients));
+    };
+    let attention = |name: &str, attention: &MultiHead| {
+        norm(&format!("{name}.norm"), &attention.norm);
+        linear(&format!("{name}.fn.to_q"), &attention.to_q);
+        linear(&format!("{name}.fn.to_kv"), &attention.to_kv);
+        linear(&format!("{name}.fn.to_out"), &attention.to_out);
+    };
+    let network = |name: &str, network: &FeedForward| {
+        norm(&format!("{name}.norm"), &network.norm);
+        linear(&format!("{name}.fn.net.0"), &network.widen);
+        linear(&format!("{name}.fn.net.2"), &network.narrow);
+    };
+    case.close("grad.latents", of(&module.latents, gradients));
+    for (layer, block) in module.blocks.iter().enumerate() {
+        attention(&format!("layers.{layer}.cross_attn"), &block.cross);
+        norm(&format!("layers.{layer}.cross_attn.norm_context"), &block.norm_inputs);
+        network(&format!("layers.{layer}.cross_ff"), &block.cross_feed_forward);
+        for (index, own) in block.selves.iter().enumerate() {
+            attention(&format!("layers.{layer}.self_attns.{index}.0"), &own.attention);
+            network(&format!("layers.{layer}.self_attns.{index}.1"), &own.feed_forward);
+        }
+    }
+    if let Some(classify) = &module.classify {
+        norm("to_logits.1", &classify.norm);
+        linear("to_logits.2", &classify.linear);
+    }
+}
+
+#[test]
+fn agrees_with_pytorch_where_layers_share_weights() {
+    // Stored once: the depth is not in the file.
+    check("shared", |config| PerceiverConfig {
+        depth: 3,
+        latent_heads: 2,
+        latent_head_width: 4,
+        ..config
+    });
+}
+
+#[test]
+fn agrees_with_pytorch_where_layers_do_not() {
+    check("separate", |config| PerceiverConfig {
+        sharing: Sharing::Separate,
+        cross_heads: 2,
+        cross_head_width: 3,
+        latent_heads: 3,
+        latent_head_width: 3,
+        ..config
+    });
+}
+
+#[test]
+fn agrees_with_pytorch_without_gates() {
+    check("gelu", |config| {
+        assert_eq!(config.activation, FeedForwardActivation::Gelu);
+        assert_eq!(config.self_per_cross, 0);
+        config
+    });
+}
+
+#[test]
+fn bad_settings_are_named() {
+    let device = Device::flex();
+    let good = || PerceiverConfig::new(5, 4, 8, 2).with_latent_head_width(2);
+    for (config, name) in [
+        (PerceiverConfig::new(0, 4, 8, 2), "input_width"),
+        (PerceiverConfig::new(5, 0, 8, 2), "latents"),
+        (PerceiverConfig::new(5, 4, 0, 2), "latent_width"),
+        (PerceiverConfig::new(5, 4, 8, 0), "depth"),
+        (good().with_cross_heads(0), "cross_heads"),
+        (good().with_latent_heads(0), "latent_heads"),
+        (good().with_cross_head_width(0), "cross_head_width"),
+        (good().with_latent_head_width(0), "latent_head_width"),
+        (good().with_widening(0), "widening"),
+        (good().with_classes(Some(0)), "classes"),
+        (good().with_norm_epsilon(-1.0), "norm_epsilon"),
+    ] {
+        match config.init(&device) {
+            Err(Error::Value { argument, .. }) => assert_eq!(argument, name),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    let module = good().init(&device).unwrap();
+    let x = |width| Tensor::<3>::zeros([1, 6, width], &device);
+    assert_eq!(module.forward(x(5)).unwrap().dims(), [1, 4, 8]);
+    assert!(matches!(module.forward(x(4)), Err(Error::Shape { .. })));
+    assert!(matches!(module.classify(x(5)), Err(Error::NotAnswerable { .. })));
+    let case = Case::open("perceiver.safetensors", "gelu");
+    let config = PerceiverConfig::of_checkpoint(&case.weights()).unwrap();
+    let loaded = PerceiverConfig { depth: 2, ..config }.load(&case.weights(), &case.device);
+    assert!(matches!(loaded, Err(ModelError::Damaged { .. })));
+}

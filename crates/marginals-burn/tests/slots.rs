@@ -1,0 +1,170 @@
+//! Slot attention against PyTorch (tools/reference/slots.py), and against itself where two ways lead
+//! to one place.
+
+#[path = "common/recorded.rs"]
+mod recorded;
+
+use burn::module::Param;
+use burn::tensor::{Device, Distribution, Gradients, Tensor};
+use marginals::Error;
+use marginals_burn::{ModelError, SlotAttention, SlotAttentionConfig, SlotUpdate};
+use recorded::Case;
+
+/// The gradient of a weight.
+fn of<const D: usize>(weight: &Param<Tensor<D>>, gradients: &Gradients) -> Tensor<D> {
+    weight.val().grad(gradients).expect("every weight takes part")
+}
+
+fn check(name: &str, adjust: impl Fn(SlotAttentionConfig) -> SlotAttentionConfig) {
+    let case = Case::open("slots.safetensors", name);
+    let config = SlotAttentionConfig::of_checkpoint(&case.weights()).expect("widths");
+    let module = adjust(config).load(&case.weights(), &case.device).expect("weights");
+    let x = case.tensor::<3>("inputs.x").require_grad();
+    let noise = case.tensor::<3>("inputs.noise").require_grad();
+    let [.., width] = noise.dims();
+    let start = module.mu.val().reshape([1, 1, width])
+        + module.log_sigma.val().exp().reshape([1, 1, width]) * noise.clone();
+    let output = module.forward_from(x.clone(), start).expect("forward");
+    case.close("output", output.clone());
+    let gradients = (output * case.tensor("upstream")).sum().backward();
+    case.close("grad.x", x.grad(&gradients).expect("gradient of the inputs"));
+    case.close("grad.noise", noise.grad(&gradients).expect("gradient of the start"));
+    compare(&case, &module, &gradients);
+    case.report();
+}
+
+/// Every weight's gradient, in PyTorch's layout.
+fn compare(case: &Case, module: &SlotAttention, gradients: &Gradients) {
+    case.close("grad.slots_mu", of(&module.mu, gradients));
+    case.close("grad.slots_logsigma", of(&module.log_sigma, gradients));
+    let linear = |name: &str, linear: &burn::nn::Linear| {
+        case.close(&format!("grad.{name}.weight"), of(&linear.weight, gradients).transpose());
+        if let Some(bias) = &linear.bias {
+            case.close(&format!("grad.{name}.bias"), of(bias, gradients));
+        }
+    };
+    let norm = |name: &str, norm: &marginals_burn::norm::Norm| {
+        case.close(&format!("grad.{name}.weight"), of(&norm.gamma, gradients));
+        case.close(&format!("grad.{name}.bias"), of(&norm.beta, gradients));
+    };
+    linear("to_q", &module.competition.to_q);
+    linear("to_k", &module.competition.to_k);
+    linear("to_v", &module.competition.to_v);
+    if let Some(combine) = &module.competition.combine {
+        linear("combine_heads", combine);
+    }
+    norm("norm_input", &module.norm_inputs);
+    norm("norm_slots", &module.norm_slots);
+    if let Some(gated) = &module.gated {
+        for (half, map) in [("ih", &gated.gru.input), ("hh", &gated.gru.state)] {
+            let weight: Tensor<2> = of(&map.weight, gradients).squeeze_dim(0);
+            case.close(&format!("grad.gru.weight_{half}"), weight.transpose());
+            case.close(&format!("grad.gru.bias_{half}"), of(&map.bias, gradients));
+        }
+        norm("norm_pre_ff", &gated.norm);
+        linear("mlp.0", &gated.widen);
+        linear("mlp.2", &gated.narrow);
+    }
+}
+
+#[test]
+fn agrees_with_pytorch_as_in_the_paper() {
+    check("paper", |config| config);
+}
+
+#[test]
+fn agrees_with_pytorch_with_biases() {
+    check("bias", |config| config);
+}
+
+#[test]
+fn agrees_with_pytorch_with_heads() {
+    check("heads", |config| config.with_heads(2));
+}
+
+#[test]
+fn agrees_with_pytorch_where_inputs_are_projected() {
+    check("many-heads", |config| config.with_heads(4).with_head_width(Some(5)));
+}
+
+#[test]
+fn agrees_with_pytorch_without_gru_and_mlp() {
+    check("plain", |config| {
+        assert_eq!(config.update, SlotUpdate::Plain);
+        config.with_iterations(2)
+    });
+}
+
+#[test]
+fn agrees_with_pytorch_where_epsilon_is_felt() {
+    check("epsilon", |config| config.with_iterations(1).with_epsilon(0.05));
+}
+
+/// Slots start alike and are told apart by their noise alone, so their order means nothing; and any
+/// number of them may be asked for.
+#[test]
+fn slots_are_exchangeable_and_of_any_number() {
+    let device = Device::flex();
+    let module = SlotAttentionConfig::new(6, 8).with_slots(4).init(&device).unwrap();
+    let x = Tensor::<3>::random([2, 30, 6], Distribution::Normal(0.0, 1.0), &device);
+    let values = |t: Tensor<3>| -> Vec<f32> { t.into_data().try_into_vec().unwrap() };
+    let start = module.start(2, 4, 11).unwrap();
+    let forward = values(module.forward_from(x.clone(), start.clone()).unwrap().flip([1]));
+    let backward = values(module.forward_from(x.clone(), start.flip([1])).unwrap());
+    for (a, b) in forward.iter().zip(&backward) {
+        assert!((a - b).abs() < 1e-5, "{a} {b}");
+    }
+    assert_eq!(module.forward(x.clone(), 11).unwrap().dims(), [2, 4, 8]);
+    let many = module.start(2, 9, 11).unwrap();
+    assert_eq!(module.forward_from(x.clone(), many).unwrap().dims(), [2, 9, 8]);
+    let again = values(module.forward(x.clone(), 11).unwrap());
+    assert_eq!(values(module.forward(x.clone(), 11).unwrap()), again);
+    assert_ne!(values(module.forward(x, 12).unwrap()), again);
+}
+
+#[test]
+fn bad_settings_are_named() {
+    let device = Device::flex();
+    let good = || SlotAttentionConfig::new(6, 8);
+    for (config, name) in [
+        (good().with_slots(0), "slots"),
+        (good().with_iterations(0), "iterations"),
+        (good().with_heads(0), "heads"),
+        (good().with_heads(3), "heads"),
+        (good().with_head_width(Some(4)), "head_width"),
+        (good().with_hidden_width(Some(0)), "hidden_width"),
+        (good().with_epsilon(-1.0), "epsilon"),
+        (good().with_epsilon(f64::NAN), "epsilon"),
+        (good().with_norm_epsilon(0.0), "norm_epsilon"),
+        (SlotAttentionConfig::new(0, 8), "input_width"),
+        (SlotAttentionConfig::new(6, 0), "slot_width"),
+    ] {
+        match config.init(&device) {
+            Err(Error::Value { argument, .. }) => assert_eq!(argument, name),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    let module = good().init(&device).unwrap();
+    let x = Tensor::<3>::zeros([1, 5, 6], &device);
+    assert!(matches!(module.start(1, 0, 1), Err(Error::Value { .. })));
+    for start in [[1, 3, 7], [1, 0, 8], [2, 3, 8]] {
+        let start = Tensor::<3>::zeros(start, &device);
+        assert!(matches!(module.forward_from(x.clone(), start), Err(Error::Shape { .. })));
+    }
+    let narrow = Tensor::<3>::zeros([1, 5, 4], &device);
+    assert!(matches!(module.forward(narrow, 1), Err(Error::Shape { .. })));
+}
+
+#[test]
+fn checkpoints_that_do_not_fit_are_refused() {
+    let case = Case::open("slots.safetensors", "paper");
+    let config = SlotAttentionConfig::of_checkpoint(&case.weights()).unwrap();
+    let load = |config: SlotAttentionConfig| config.load(&case.weights(), &case.device);
+    assert!(matches!(load(config.clone().with_heads(0)), Err(ModelError::Configuration(_))));
+    assert!(matches!(
+        load(config.clone().with_hidden_width(Some(5))),
+        Err(ModelError::Damaged { .. })
+    ));
+    // A single-head checkpoint has nothing to combine heads with.
+    assert!(matches!(load(config.with_heads(2)), Err(ModelError::Damaged { .. })));
+}
