@@ -3,6 +3,7 @@
 mod expanding;
 mod hopfield;
 mod mixture;
+mod modules;
 mod posterior;
 pub mod questions;
 mod solution;
@@ -85,9 +86,12 @@ pub enum Error {
     /// A file that cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// Anything the library refuses.
+    /// A model file or questions that the library refuses.
     #[error(transparent)]
     Model(#[from] marginals::Error),
+    /// An input that the model says nothing about.
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
 }
 
 /// Runs the command.
@@ -96,10 +100,17 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         std::fs::read(path).map_err(|source| Error::Read { path: path.clone(), source })
     };
     let text = String::from_utf8_lossy(&read(&arguments.model)?).into_owned();
-    let model = match arguments.model.extension().is_some_and(|e| e == "json") {
+    let mut model = match arguments.model.extension().is_some_and(|e| e == "json") {
         true => ModelFile::from_json(&text)?,
         false => ModelFile::from_toml(&text)?,
     };
+    if let (ModelFile::Mechanism { mechanism }, Some(folder)) =
+        (&mut model, arguments.model.parent())
+        && let Some(Some(weights)) = mechanism.weights_mut()
+    {
+        // A path in the model file starts where the model file is.
+        *weights = folder.join(&*weights);
+    }
     let usual = match model {
         ModelFile::Posterior(_) => "mean",
         ModelFile::Mechanism { .. } => "",
@@ -141,20 +152,54 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     Ok(output::write_whole(&arguments.output, &answers)?)
 }
 
+/// Why a model file says nothing about an input.
+#[derive(Debug, Error)]
+pub enum AnswerError {
+    /// Anything the library refuses.
+    #[error(transparent)]
+    Model(#[from] marginals::Error),
+    /// Weights that cannot be used.
+    #[error(transparent)]
+    Weights(#[from] marginals_burn::ModelError),
+}
+
 /// What a model file says about the tensors of an input.
 pub fn answer<T: Real + Element<Real = T>>(
     model: &ModelFile,
     questions: &Questions,
     inputs: Inputs<T>,
     check: bool,
-) -> Result<Output<T>, marginals::Error> {
-    match model {
-        ModelFile::Posterior(model) => posterior::answer(model, questions, inputs, check),
-        ModelFile::Mechanism { mechanism } => match mechanism {
-            MechanismSpec::Hopfield(spec) => hopfield::answer(spec, questions, inputs),
-            MechanismSpec::Mixture(settings) => mixture::answer(settings, questions, inputs),
-            MechanismSpec::KMeans(settings) => mixture::k_means(settings, questions, inputs),
-            MechanismSpec::Expanding(spec) => expanding::answer(spec, questions, inputs),
-        },
+) -> Result<Output<T>, AnswerError> {
+    let mechanism = match model {
+        ModelFile::Posterior(model) => {
+            return Ok(posterior::answer(model, questions, inputs, check)?);
+        }
+        ModelFile::Mechanism { mechanism } => mechanism,
+    };
+    let alone = || match questions.names().next() {
+        None => Ok(()),
+        Some(question) => Err(marginals::Error::NotAnswerable {
+            question: question.into(),
+            why: "a module with learned weights is made of many posteriors".into(),
+            instead: "Ask nothing: its answers are given anyway.".into(),
+        }),
+    };
+    match mechanism {
+        MechanismSpec::Hopfield(spec) => Ok(hopfield::answer(spec, questions, inputs)?),
+        MechanismSpec::Mixture(settings) => Ok(mixture::answer(settings, questions, inputs)?),
+        MechanismSpec::KMeans(settings) => Ok(mixture::k_means(settings, questions, inputs)?),
+        MechanismSpec::Expanding(spec) => Ok(expanding::answer(spec, questions, inputs)?),
+        MechanismSpec::Slots(spec) => {
+            alone()?;
+            modules::slots(spec, inputs)
+        }
+        MechanismSpec::BlockSlots(spec) => {
+            alone()?;
+            modules::block_slots(spec, inputs)
+        }
+        MechanismSpec::Perceiver(spec) => {
+            alone()?;
+            modules::perceiver(spec, inputs)
+        }
     }
 }

@@ -295,6 +295,102 @@ fn expanding_is_differentiated() {
     check_gradients(mean_field, &inputs, "mean", &moved, &[]);
 }
 
+fn scattered() -> HashMap<String, Tensor> {
+    HashMap::from([
+        ("points".into(), (vec![1, 1, 8, 2], numbers(8.0, 16))),
+        ("means".into(), (vec![1, 1, 2, 2], vec![-0.5, 0.1, 0.4, -0.2])),
+        ("variances".into(), (vec![1, 1, 2, 2], vec![0.5, 0.4, 0.3, 0.6])),
+        ("weights".into(), (vec![1, 1, 2], vec![0.3, 0.7])),
+    ])
+}
+
+#[test]
+fn mixtures_are_expectation_maximisation() {
+    let steps = 4;
+    let model = format!(
+        "mechanism = {{ mixture = {{ components = 2, steps = {steps}, tolerance = 0.0 }} }}"
+    );
+    let folder = Folder::new(&model, &scattered());
+    folder.infer(&["--ask", "marginals"]).success();
+    let output = folder.output();
+
+    let x = matrix(&scattered()["points"], 2);
+    let (mut means, mut variances) =
+        (matrix(&scattered()["means"], 2), matrix(&scattered()["variances"], 2));
+    let mut weights = scattered()["weights"].1.clone();
+    let density = |k: usize, j: usize, m: &Array2<f64>, v: &Array2<f64>, w: &[f64]| -> f64 {
+        let normal = |d: usize| {
+            let squared = (x[[j, d]] - m[[k, d]]).powi(2) / v[[k, d]];
+            (-0.5 * squared).exp() / (std::f64::consts::TAU * v[[k, d]]).sqrt()
+        };
+        w[k] * normal(0) * normal(1)
+    };
+    let responsibilities = |m: &Array2<f64>, v: &Array2<f64>, w: &[f64]| {
+        let joint = Array2::from_shape_fn((2, 8), |(k, j)| density(k, j, m, v, w));
+        let evidence = joint.sum_axis(Axis(0));
+        (joint / &evidence, evidence)
+    };
+    for _ in 0..steps {
+        let (r, _) = responsibilities(&means, &variances, &weights);
+        let counts = r.sum_axis(Axis(1)).insert_axis(Axis(1));
+        means = r.dot(&x) / &counts;
+        variances = r.dot(&x.mapv(|x| x * x)) / &counts - means.mapv(|m| m * m);
+        weights = counts.iter().map(|n| n / 8.0).collect();
+    }
+    let (r, evidence) = responsibilities(&means, &variances, &weights);
+    close("means", &output["means"].1, means.as_slice().unwrap(), 1e-12);
+    close("variances", &output["variances"].1, variances.as_slice().unwrap(), 1e-12);
+    close("weights", &output["weights"].1, &weights, 1e-12);
+    close("marginals", &output["marginals"].1, r.as_slice().unwrap(), 1e-12);
+    let mean = evidence.mapv(f64::ln).sum() / 8.0;
+    close("log-likelihood", &output["log-likelihood"].1, &[mean], 1e-12);
+    close("free-energy", &output["free-energy"].1, &[-8.0 * mean], 1e-11);
+    close("mass", &output["mass"].1, r.sum_axis(Axis(1)).as_slice().unwrap(), 1e-12);
+    let trace = &output["trace.free-energy"].1;
+    assert!(trace.windows(2).all(|pair| pair[1] <= pair[0]), "{trace:?}");
+
+    let converged = "mechanism = { mixture = { components = 2, steps = 3000, tolerance = 0.0, \
+                     covariance = \"spherical\", variance-floor = 0.05 } }";
+    let mut spherical = scattered();
+    spherical.insert("variances".into(), (vec![1, 1, 2, 1], vec![0.5, 0.4]));
+    check_gradients(converged, &spherical, "means", &[("points", 1), ("points", 12)], &[]);
+}
+
+#[test]
+fn k_means_is_lloyds_algorithm() {
+    let mut inputs = scattered();
+    inputs.remove("variances");
+    inputs.remove("weights");
+    let folder = Folder::new("mechanism = { k-means = { components = 2 } }", &inputs);
+    folder.infer(&[]).success();
+    let output = folder.output();
+    let x = matrix(&inputs["points"], 2);
+    let mut means = matrix(&inputs["means"], 2);
+    let squared = |j: usize, centre: ndarray::ArrayView1<'_, f64>| -> f64 {
+        x.row(j).iter().zip(centre).map(|(x, c)| (x - c).powi(2)).sum()
+    };
+    let mut labels = vec![0; 8];
+    for _ in 0..50 {
+        for (j, label) in labels.iter_mut().enumerate() {
+            *label = usize::from(squared(j, means.row(1)) < squared(j, means.row(0)));
+        }
+        for k in 0..2 {
+            let own: Vec<usize> = (0..8).filter(|&j| labels[j] == k).collect();
+            means.row_mut(k).assign(&x.select(Axis(0), &own).mean_axis(Axis(0)).unwrap());
+        }
+    }
+    close("means", &output["means"].1, means.as_slice().unwrap(), 1e-14);
+    close(
+        "component",
+        &output["component"].1,
+        &labels.iter().map(|&k| k as f64).collect::<Vec<_>>(),
+        0.0,
+    );
+    let inertia: f64 = labels.iter().enumerate().map(|(j, &k)| squared(j, means.row(k))).sum();
+    close("free-energy", &output["free-energy"].1, &[inertia], 1e-13);
+    close("reason", &output["reason"].1, &[0.0], 0.0);
+}
+
 #[test]
 fn bad_input_names_the_argument_and_leaves_nothing() {
     let refuse = |model: &str, inputs: &HashMap<String, Tensor>, words: &[&str]| {

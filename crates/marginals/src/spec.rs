@@ -18,8 +18,8 @@ mod names;
 pub use build::{SpecModel, Tensors};
 pub use file::ModelFile;
 pub use mechanism::{
-    DifferentiationSpec, EngineSpec, ExpandingInference, ExpandingSpec, HopfieldSpec,
-    MechanismSpec, UpdateSpec,
+    BlockSlotsSpec, DifferentiationSpec, EngineSpec, ExpandingInference, ExpandingSpec,
+    HopfieldSpec, MechanismSpec, PerceiverSpec, SlotsSpec, UpdateSpec,
 };
 pub use names::{PARTS, Part};
 

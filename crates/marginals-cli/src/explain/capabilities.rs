@@ -14,9 +14,9 @@ use marginals::spec::{
 };
 use marginals::zoo::MECHANISMS;
 
-use crate::infer;
 use crate::infer::questions::{QUESTIONS, Questions};
 use crate::infer::tensors::{Inputs, Output};
+use crate::infer::{self, AnswerError};
 use instance::Instance;
 
 const INTRODUCTION: &str = "\
@@ -42,7 +42,7 @@ pub fn table() -> String {
 enum Cell {
     Differentiated,
     Answered,
-    Refused(Error),
+    Refused(AnswerError),
 }
 
 /// Errors told once, below the table that refers to them.
@@ -57,9 +57,12 @@ impl Notes {
             Cell::Refused(error) => {
                 // What is said of one question holds of all that are refused for the same reason.
                 let told = match error {
-                    Error::NotAnswerable { why, instead, .. } => format!("{why}. {instead}"),
+                    AnswerError::Model(Error::NotAnswerable { why, instead, .. }) => {
+                        format!("{why}. {instead}")
+                    }
                     other => other.to_string(),
                 };
+                let told = sentence(&told);
                 let index = self.0.iter().position(|note| *note == told).unwrap_or_else(|| {
                     self.0.push(told);
                     self.0.len() - 1
@@ -76,6 +79,12 @@ impl Notes {
             let _ = writeln!(text, "{separator}{}. {note}", index + 1);
         }
     }
+}
+
+/// The text with its first letter a capital.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
 fn row(text: &mut String, cells: impl IntoIterator<Item = String>) {
@@ -105,7 +114,7 @@ fn model_of(part: &Part) -> Result<ModelSpec, Error> {
     ))
 }
 
-fn ask(model: &ModelFile, question: &str, instance: &Instance) -> Result<Output<f64>, Error> {
+fn ask(model: &ModelFile, question: &str, instance: &Instance) -> Result<Output<f64>, AnswerError> {
     let questions = Questions::parse(question, 0)?;
     infer::answer(model, &questions, Inputs::of(instance.tensors()), false)
 }
@@ -137,7 +146,7 @@ fn questions(text: &mut String) {
     let mut notes = Notes::default();
     let told = |part: &Part, question: &str| match model_of(part) {
         Ok(model) => cell(&ModelFile::Posterior(model), question),
-        Err(error) => Cell::Refused(error),
+        Err(error) => Cell::Refused(error.into()),
     };
     for (question, _, _) in QUESTIONS {
         let cells = structures.iter().map(|part| notes.write(told(part, question)));
@@ -147,7 +156,7 @@ fn questions(text: &mut String) {
         let cells = structures.iter().map(|part| {
             notes.write(match model_of(part).and_then(|model| compare(&model)) {
                 Ok(()) => Cell::Answered,
-                Err(error) => Cell::Refused(error),
+                Err(error) => Cell::Refused(error.into()),
             })
         });
         row(text, std::iter::once((*name).to_owned()).chain(cells));
@@ -177,8 +186,9 @@ fn parts(text: &mut String) {
     for part in PARTS {
         let mut instance = Instance::default();
         instance.upstream("mean", &instance.mean_shape());
-        let output =
-            model_of(part).and_then(|model| ask(&ModelFile::Posterior(model), "mean", &instance));
+        let output = model_of(part)
+            .map_err(AnswerError::from)
+            .and_then(|model| ask(&ModelFile::Posterior(model), "mean", &instance));
         let (mean, learned) = match output {
             Ok(output) => {
                 let nodes = ["mean", "grad.q", "grad.k", "grad.v"];
@@ -243,7 +253,7 @@ fn main_cell(model: &ModelFile) -> Cell {
 }
 
 /// What mechanisms are asked for: the first of these that they answer.
-const MAIN_ANSWERS: &[&str] = &["state", "means", "mean"];
+const MAIN_ANSWERS: &[&str] = &["state", "means", "slots", "latents", "mean"];
 
 fn mechanisms(text: &mut String) {
     text.push_str("\n## Mechanisms × inference\n\n");
@@ -259,7 +269,7 @@ fn mechanisms(text: &mut String) {
         let file = match ModelFile::from_toml(mechanism.model) {
             Ok(file) => file,
             Err(error) => {
-                row(text, [mechanism.name.to_owned(), notes.write(Cell::Refused(error))]);
+                row(text, [mechanism.name.to_owned(), notes.write(Cell::Refused(error.into()))]);
                 continue;
             }
         };
@@ -282,7 +292,13 @@ fn mechanisms(text: &mut String) {
 }
 
 /// A model file, and the same under its other inference where it has one.
-fn inferences(file: ModelFile) -> Vec<(&'static str, ModelFile)> {
+fn inferences(mut file: ModelFile) -> Vec<(&'static str, ModelFile)> {
+    if let ModelFile::Mechanism { mechanism } = &mut file
+        && let Some(weights) = mechanism.weights_mut()
+    {
+        // Those of the instance.
+        *weights = None;
+    }
     let mut all = vec![("", file.clone())];
     if let ModelFile::Mechanism { mechanism: MechanismSpec::Expanding(mut spec) } = file {
         spec.inference = ExpandingInference::MeanField(EngineSpec::default());

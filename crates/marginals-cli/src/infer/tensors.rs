@@ -64,6 +64,16 @@ impl<T: Real> Inputs<T> {
         })
     }
 
+    /// Takes out every real tensor whose name starts with `prefix`, under the rest of its name.
+    pub fn drain(&mut self, prefix: &str) -> BTreeMap<String, ArrayD<T>> {
+        let real = std::mem::take(&mut self.named.real);
+        let (taken, kept): (Vec<_>, Vec<_>) =
+            real.into_iter().partition(|(name, _)| name.starts_with(prefix));
+        self.named.real = kept.into_iter().collect();
+        let rest = |(name, tensor): (String, ArrayD<T>)| (name[prefix.len()..].to_owned(), tensor);
+        taken.into_iter().map(rest).collect()
+    }
+
     /// Whether there is a real tensor of this name.
     pub fn holds(&self, name: &str) -> bool {
         self.named.real.contains_key(name)

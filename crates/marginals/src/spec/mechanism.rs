@@ -1,5 +1,7 @@
 //! Mechanisms with unknown nodes as data.
 
+use std::path::PathBuf;
+
 use marginals_kernels::Real;
 use serde::{Deserialize, Serialize};
 
@@ -32,9 +34,26 @@ pub enum MechanismSpec {
     /// [`expanding`](crate::zoo::expanding), of the tensors `q`, `k` and `v`, and `alpha` and
     /// `beta` [B, H, N] (any axis may be 1) where the file gives none.
     Expanding(ExpandingSpec),
+    /// `marginals_burn::slots`, of the tensors `inputs` [B, M, D] and, to start from, `start`
+    /// [B, N, S].
+    Slots(SlotsSpec),
+    /// `marginals_burn::block_slots`, of the same.
+    BlockSlots(BlockSlotsSpec),
+    /// `marginals_burn::perceiver`, of the tensor `inputs` [B, M, D].
+    Perceiver(PerceiverSpec),
 }
 
 impl MechanismSpec {
+    /// The file with weights, where the mechanism has any; `None` says they are in the input.
+    pub fn weights_mut(&mut self) -> Option<&mut Option<PathBuf>> {
+        match self {
+            Self::Slots(spec) => Some(&mut spec.weights),
+            Self::BlockSlots(spec) => Some(&mut spec.weights),
+            Self::Perceiver(spec) => Some(&mut spec.weights),
+            _ => None,
+        }
+    }
+
     /// The engine's settings, where the mechanism repeats an update.
     pub fn engine_mut(&mut self) -> Option<&mut EngineSpec> {
         match self {
@@ -43,7 +62,7 @@ impl MechanismSpec {
                 ExpandingInference::MeanField(engine) => Some(engine),
                 ExpandingInference::Exact => None,
             },
-            Self::Mixture(_) | Self::KMeans(_) => None,
+            _ => None,
         }
     }
 
@@ -51,7 +70,7 @@ impl MechanismSpec {
     pub fn update_mut(&mut self) -> Option<&mut UpdateSpec> {
         match self {
             Self::Hopfield(spec) => Some(&mut spec.update),
-            Self::Expanding(_) | Self::Mixture(_) | Self::KMeans(_) => None,
+            _ => None,
         }
     }
 }
@@ -121,6 +140,109 @@ pub enum ExpandingInference {
     Exact,
     /// q(φ) q(ρ) by coordinate ascent.
     MeanField(EngineSpec),
+}
+
+/// Settings of slot attention; widths are those of the weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SlotsSpec {
+    /// Weights in safetensors, beside the model file; without it they are the tensors `weights.*`
+    /// of the input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<PathBuf>,
+    /// Slots, where the input gives none to start from.
+    #[serde(default = "seven")]
+    pub slots: usize,
+    /// Refinements.
+    #[serde(default = "three")]
+    pub iterations: usize,
+    /// Heads, each with a competition of its own.
+    #[serde(default = "one")]
+    pub heads: usize,
+    /// Numbers per head; absent is the slot's width over the heads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_width: Option<usize>,
+    /// Added to the marginals before they are averaged with.
+    #[serde(default = "usual_epsilon")]
+    pub epsilon: f64,
+    /// ε of the layer normalisations.
+    #[serde(default = "usual_norm_epsilon")]
+    pub norm_epsilon: f64,
+    /// Seed of the start.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// Settings of block-slot attention; widths and prototypes are those of the weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct BlockSlotsSpec {
+    /// As of [`SlotsSpec`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<PathBuf>,
+    /// Blocks per slot; absent, as many as the weights have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<usize>,
+    /// Slots, where the input gives none to start from.
+    #[serde(default = "four")]
+    pub slots: usize,
+    /// Refinements.
+    #[serde(default = "three")]
+    pub iterations: usize,
+    /// Added to the marginals before they are averaged with.
+    #[serde(default = "usual_epsilon")]
+    pub epsilon: f64,
+    /// ε of the layer normalisations.
+    #[serde(default = "usual_norm_epsilon")]
+    pub norm_epsilon: f64,
+    /// Seed of the start.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// Settings of a Perceiver; sizes are those of the weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PerceiverSpec {
+    /// As of [`SlotsSpec`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<PathBuf>,
+    /// Layers, where more of them share the last weights than the file says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depth: Option<usize>,
+    /// Heads of the cross-attention.
+    #[serde(default = "one")]
+    pub cross_heads: usize,
+    /// Heads of the self-attention; absent, heads of 64 numbers where those fit, or one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latent_heads: Option<usize>,
+    /// ε of the layer normalisations.
+    #[serde(default = "usual_norm_epsilon")]
+    pub norm_epsilon: f64,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn three() -> usize {
+    3
+}
+
+fn four() -> usize {
+    4
+}
+
+fn seven() -> usize {
+    7
+}
+
+fn usual_epsilon() -> f64 {
+    1e-8
+}
+
+fn usual_norm_epsilon() -> f64 {
+    1e-5
 }
 
 /// What moves the unknown nodes.

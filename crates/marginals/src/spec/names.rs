@@ -206,6 +206,26 @@ const MECHANISMS: &[(&str, &[&str], bool)] = &[
         ],
         false,
     ),
+    (
+        "slots",
+        &[
+            "weights",
+            "slots",
+            "iterations",
+            "heads",
+            "head-width",
+            "epsilon",
+            "norm-epsilon",
+            "seed",
+        ],
+        false,
+    ),
+    (
+        "block-slots",
+        &["weights", "blocks", "slots", "iterations", "epsilon", "norm-epsilon", "seed"],
+        false,
+    ),
+    ("perceiver", &["weights", "depth", "cross-heads", "latent-heads", "norm-epsilon"], false),
     ("k-means", &["components", "seeding", "seed", "steps"], false),
     (
         "expanding",

@@ -40,7 +40,8 @@ pub struct Settings {
     /// Steps at most.
     #[serde(default = "many")]
     pub steps: usize,
-    /// It stops where the log-likelihood per point gained at most this, in nats.
+    /// It stops where the log-likelihood per point gained at most this, in nats. 0 takes all the
+    /// steps unless the parameters stand still, as an exact gradient asks for.
     #[serde(default = "little")]
     pub tolerance: f64,
     /// Steps that Anderson acceleration remembers; 0, the default, takes plain steps.
@@ -82,7 +83,7 @@ impl Settings {
         };
         FixedPoint {
             tolerance: 0.0,
-            energy_tolerance: Some(self.tolerance * points as f64),
+            energy_tolerance: (self.tolerance > 0.0).then_some(self.tolerance * points as f64),
             max_steps: self.steps,
             acceleration,
             ..FixedPoint::default()
