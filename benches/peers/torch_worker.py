@@ -170,6 +170,43 @@ def compiled_questions(t, settings):
     return forward(lambda: name_answers(ask(t["q"], t["k"], t["v"])))
 
 
+@work("slots")
+def slots(t, settings):
+    """Algorithm 1 of Locatello et al. 2020, with PyTorch's own modules where it has them."""
+    x, start, upstream = t["k"][0], t["q"][0], t["upstream"][0]
+    w = {name.removeprefix("weights."): v for name, v in t.items() if name.startswith("weights.")}
+    # They make the start, which is given here.
+    for name in ["slots_mu", "slots_logsigma"]:
+        del w[name]
+    leaves = {"x": x, "start": start, **w}
+    for leaf in leaves.values():
+        leaf.requires_grad_()
+    width = x.shape[-1]
+    gru = torch.nn.GRUCell(width, width)
+    for name in ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]:
+        # Registered as they are, so that the gradients are asked of the same tensors.
+        delattr(gru, name)
+        setattr(gru, name, w[f"gru.{name}"])
+
+    def norm(name, y):
+        return F.layer_norm(y, (width,), w[f"{name}.weight"], w[f"{name}.bias"])
+
+    def run():
+        state, inputs = start, norm("norm_input", x)
+        k, v = F.linear(inputs, w["to_k.weight"]), F.linear(inputs, w["to_v.weight"])
+        for _ in range(settings["iterations"]):
+            q = F.linear(norm("norm_slots", state), w["to_q.weight"])
+            attention = (q @ k.mT * width**-0.5).softmax(dim=-2) + 1e-8
+            updates = (attention / attention.sum(dim=-1, keepdim=True)) @ v
+            state = gru(updates[0], state[0])[None]
+            hidden = F.linear(norm("norm_pre_ff", state), w["mlp.0.weight"], w["mlp.0.bias"])
+            state = state + F.linear(F.relu(hidden), w["mlp.2.weight"], w["mlp.2.bias"])
+        gradients = torch.autograd.grad(state, list(leaves.values()), upstream)
+        return {"output": state, **{f"grad.{n}": g for n, g in zip(leaves, gradients)}}
+
+    return run
+
+
 class Worker:
     def __init__(self):
         self.slots = {}

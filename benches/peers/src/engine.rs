@@ -15,6 +15,7 @@ use rayon::ThreadPool;
 
 use crate::inputs::Inputs;
 use crate::side::{Answer, Side};
+use crate::slots;
 
 /// What our engine is asked to do. Every score is q·k / √D.
 #[derive(Clone, Copy, Debug)]
@@ -35,10 +36,13 @@ pub enum Task {
     BiasBackward,
     /// The mean over so many keys up to the query's own position.
     Window(usize),
+    /// A step of slot attention with so many iterations: the slots from a start, and the gradients of
+    /// inputs, start and weights.
+    Slots(usize),
 }
 
 /// Answers by name.
-type Answers = Vec<(String, Answer)>;
+pub type Answers = Vec<(String, Answer)>;
 
 /// Our engine at one task, on the threads of a pool.
 pub struct Engine<'a> {
@@ -58,6 +62,7 @@ impl<'a> Engine<'a> {
             Task::AlibiBackward => mean_backward(alibi(inputs), inputs),
             Task::BiasBackward => mean_backward(Bias::new(inputs.bias.view()), inputs),
             Task::Window(keys) => mean(Window { left: keys - 1, right: 0 }, inputs),
+            Task::Slots(iterations) => slots::step(iterations, inputs),
         };
         Self { pool, run }
     }

@@ -1,10 +1,11 @@
 //! The tensors both sides work on: drawn once, kept in a file that the other side reads.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use marginals_kernels::random::philox;
-use ndarray::{Array, Array1, Array4, Dimension, ShapeBuilder};
+use ndarray::{Array, Array1, Array4, ArrayD, Dimension, ShapeBuilder};
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 
@@ -24,6 +25,8 @@ pub struct Inputs {
     pub slopes: Array1<f32>,
     /// A learned bias per head, [1, H, N, M]; empty where the work has none.
     pub bias: Array4<f32>,
+    /// A module's weights by name; empty where the work has none.
+    pub weights: BTreeMap<&'static str, ArrayD<f32>>,
 }
 
 impl Inputs {
@@ -39,6 +42,18 @@ impl Inputs {
             // Press, Smith & Lewis, "Train short, test long" (ICLR 2022): 2^(−8h/H), h = 1..H.
             slopes: (1..=heads).map(|h| (-8.0 * h as f32 / heads as f32).exp2()).collect(),
             bias: normal((1, heads, queries, bias_keys), 5),
+            weights: BTreeMap::new(),
+        }
+    }
+
+    /// Adds weights of the given shapes: of about the size that PyTorch draws, around 1 where they
+    /// scale a normalisation.
+    pub fn draw_weights(&mut self, shapes: Vec<(&'static str, Vec<usize>)>) {
+        for (stream, (name, shape)) in (6..).zip(shapes) {
+            let inputs = shape.last().map_or(1.0, |&width| width as f32);
+            let around = f32::from(name.starts_with("norm") && name.ends_with("weight"));
+            let weight = normal(shape, stream).mapv(|x| around + x / inputs.sqrt());
+            self.weights.insert(name, weight);
         }
     }
 
@@ -62,6 +77,11 @@ impl Inputs {
             ("upstream", view(&self.upstream)?),
             ("alibi.slopes", view(&self.slopes)?),
         ];
+        let named: Vec<_> =
+            self.weights.iter().map(|(name, weight)| (format!("weights.{name}"), weight)).collect();
+        for (name, weight) in &named {
+            tensors.push((name.as_str(), view(weight)?));
+        }
         if !self.bias.is_empty() {
             tensors.push(("bias", view(&self.bias)?));
         }

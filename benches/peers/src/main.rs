@@ -7,6 +7,7 @@ mod machine;
 mod memory;
 mod report;
 mod side;
+mod slots;
 mod streaming;
 mod work;
 mod worker;
@@ -111,7 +112,10 @@ fn measure(arguments: &Arguments) -> Result<Results> {
     let (mut measurements, mut failures) = (Vec::new(), Vec::new());
     for case in CASES.iter().filter(|case| wanted(case.name)) {
         for size in case.sizes(arguments.quick) {
-            let inputs = Inputs::draw(size, matches!(case.task, Task::BiasBackward));
+            let mut inputs = Inputs::draw(size, matches!(case.task, Task::BiasBackward));
+            if let Task::Slots(_) = case.task {
+                inputs.draw_weights(slots::weights(size.dim));
+            }
             let shared = scratch.join("inputs.safetensors");
             inputs.write(&shared)?;
             for team in &teams {
@@ -174,6 +178,7 @@ impl Team {
                 Peer::Torch { work, .. } => {
                     let settings = match case.task {
                         Task::Window(keys) => json!({ "window": keys }),
+                        Task::Slots(iterations) => json!({ "iterations": iterations }),
                         _ => json!({}),
                     };
                     let prepared = self.worker.borrow_mut().prepare(work, shared, &settings);

@@ -69,7 +69,8 @@ impl Case {
     /// The sizes it is measured at.
     pub fn sizes(&self, quick: bool) -> impl Iterator<Item = Size> + use<> {
         let lengths = self.lengths[usize::from(quick)];
-        lengths.iter().map(|&(queries, keys)| Size { heads: 8, queries, keys, dim: 64 })
+        let heads = if matches!(self.task, Task::Slots(_)) { 1 } else { 8 };
+        lengths.iter().map(move |&(queries, keys)| Size { heads, queries, keys, dim: 64 })
     }
 }
 
@@ -82,6 +83,8 @@ const GRID: [&[(usize, usize)]; 2] =
     [&[(512, 512), (1024, 1024), (4096, 4096), (8192, 8192)], QUICK];
 /// Where both sides hold an N × N matrix per head and its gradient: 8192 would take 2 GB each.
 const DENSE_GRID: [&[(usize, usize)]; 2] = [&[(512, 512), (1024, 1024), (4096, 4096)], QUICK];
+/// Slots and inputs.
+const SLOTS: [&[(usize, usize)]; 2] = [&[(8, 4096)], &[(8, 1024)]];
 /// The keys a query sees in the window case.
 const WINDOW: usize = 256;
 
@@ -163,6 +166,20 @@ pub const CASES: &[Case] = &[
         task: Task::Mean,
         peers: &[Peer::StreamingRead, torch("SDPA", "sdpa")],
         lengths: [&[(1, 65_536)], &[(1, 8192)]],
+    },
+    Case {
+        name: "slots",
+        title: "slot attention, 3 iterations, forward + backward",
+        task: Task::Slots(3),
+        peers: &[torch("eager", "slots")],
+        lengths: SLOTS,
+    },
+    Case {
+        name: "slots-once",
+        title: "slot attention, 1 iteration, forward + backward",
+        task: Task::Slots(1),
+        peers: &[torch("eager", "slots")],
+        lengths: SLOTS,
     },
 ];
 
