@@ -369,7 +369,7 @@ fn k_means_is_lloyds_algorithm() {
     let squared = |j: usize, centre: ndarray::ArrayView1<'_, f64>| -> f64 {
         x.row(j).iter().zip(centre).map(|(x, c)| (x - c).powi(2)).sum()
     };
-    let mut labels = vec![0; 8];
+    let mut labels = [0; 8];
     for _ in 0..50 {
         for (j, label) in labels.iter_mut().enumerate() {
             *label = usize::from(squared(j, means.row(1)) < squared(j, means.row(0)));
