@@ -4,10 +4,16 @@
 #[path = "common/recorded.rs"]
 mod recorded;
 
+use std::path::Path;
+
 use burn::module::Param;
 use burn::tensor::{Device, Distribution, Gradients, Tensor};
 use marginals::Error;
+use marginals::infer::collapsed::{Exact, FixedPoint};
+use marginals::zoo::slots::PlainSlots;
+use marginals_burn::checkpoint::Checkpoint;
 use marginals_burn::{ModelError, SlotAttention, SlotAttentionConfig, SlotUpdate};
+use ndarray::Array3;
 use recorded::Case;
 
 /// The gradient of a weight.
@@ -98,6 +104,59 @@ fn agrees_with_pytorch_without_gru_and_mlp() {
 #[test]
 fn agrees_with_pytorch_where_epsilon_is_felt() {
     check("epsilon", |config| config.with_iterations(1).with_epsilon(0.05));
+}
+
+/// A checkpoint of identities: projections and normalisations that change nothing.
+struct Identity(usize);
+
+impl Checkpoint for Identity {
+    fn path(&self) -> &Path {
+        Path::new("identity")
+    }
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        match name {
+            "to_q.weight" | "to_k.weight" | "to_v.weight" => Some(vec![self.0, self.0]),
+            "slots_mu" | "slots_logsigma" => Some(vec![1, 1, self.0]),
+            _ if name.starts_with("norm_") => Some(vec![self.0]),
+            _ => None,
+        }
+    }
+    fn values(&self, name: &str) -> Result<Vec<f32>, ModelError> {
+        let entry = |index: usize| match name {
+            _ if name.starts_with("to_") => f32::from(index % (self.0 + 1) == 0),
+            _ => f32::from(name.ends_with("weight")),
+        };
+        let count = self.shape(name).map_or(0, |shape| shape.iter().product());
+        Ok((0..count).map(entry).collect())
+    }
+}
+
+/// Without GRU, MLP and weights the module takes the steps of the engine's model, whose free energy
+/// never rises.
+#[test]
+fn the_plain_update_is_the_weightless_model() {
+    let (width, keys, slots, iterations) = (8, 40, 3, 4);
+    let device = Device::flex();
+    let config = SlotAttentionConfig::of_checkpoint(&Identity(width)).unwrap();
+    let config = config.with_norm_epsilon(1e-12).with_iterations(iterations).with_epsilon(0.01);
+    assert_eq!(config.update, SlotUpdate::Plain);
+    let module = config.load(&Identity(width), &device).unwrap();
+    let x = Tensor::<3>::random([1, keys, width], Distribution::Normal(0.0, 1.0), &device);
+    let start = module.start(1, slots, 5).unwrap();
+    let found = module.forward_from(x.clone(), start.clone()).unwrap();
+    let wide = |t: Tensor<3>| -> Vec<f64> {
+        t.into_data().try_into_vec::<f32>().unwrap().into_iter().map(f64::from).collect()
+    };
+    let normalised = module.norm_inputs.forward(x).unwrap();
+    let x = Array3::from_shape_vec((1, keys, width), wide(normalised)).unwrap();
+    let model = PlainSlots::new(x.view(), slots, (width as f64).sqrt().recip(), 0.01).unwrap();
+    let engine = FixedPoint { tolerance: 0.0, max_steps: iterations, ..FixedPoint::default() };
+    let solution = engine.solve(&Exact(&model), &wide(start)).unwrap();
+    for (a, b) in wide(found).iter().zip(&solution.z) {
+        assert!((a - b).abs() < 1e-5, "{a} {b}");
+    }
+    let energies: Vec<f64> = solution.trace.iter().map(|t| t.free_energy.unwrap()).collect();
+    assert!(energies.windows(2).all(|pair| pair[1] < pair[0]), "{energies:?}");
 }
 
 /// Slots start alike and are told apart by their noise alone, so their order means nothing; and any

@@ -1,5 +1,7 @@
 //! The plain slot step: what it computes, that F never rises under it, and its gradients.
 
+#![allow(clippy::needless_range_loop, reason = "indices are the symbols of the equations")]
+
 use marginals::Error;
 use marginals::infer::collapsed::{
     Acceleration, Differentiation, Exact, FixedPoint, Latent, Maximise,

@@ -125,8 +125,8 @@ impl Attention {
     /// Burn's backward has no way to report an error: it panics where the model's potential or prior
     /// does not define its gradient. All those of `marginals` do.
     pub fn forward(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Result<Tensor<4>, Error> {
-        check_format("v", v.dtype(), q.dtype())?;
         self.check(&q, &k)?;
+        check_format("v", v.dtype(), q.dtype())?;
         let ([batch, heads, keys, _], found) = (k.dims(), v.dims());
         if found[..3] != [batch, heads, keys] {
             return Err(Error::shape(
