@@ -123,7 +123,7 @@ impl Checkpoint for Identity {
     }
     fn values(&self, name: &str) -> Result<Vec<f32>, ModelError> {
         let entry = |index: usize| match name {
-            _ if name.starts_with("to_") => f32::from(index % (self.0 + 1) == 0),
+            _ if name.starts_with("to_") => f32::from(index.is_multiple_of(self.0 + 1)),
             _ => f32::from(name.ends_with("weight")),
         };
         let count = self.shape(name).map_or(0, |shape| shape.iter().product());
