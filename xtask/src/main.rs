@@ -14,7 +14,8 @@ const USAGE: &str = "\
 usage: cargo xtask TASK
 
   test                     run every check: format, lints, docs, tests, doc tests
-  fetch MODEL              bring a pinned pretrained model into models/ (minilm, smollm2)
+  fetch NAME               bring a pinned model or data set into models/ (minilm, smollm2; mnist,
+                           digits)
   bench peers [--quick]    measure this engine and PyTorch in alternation
   bench peers --table      print README's table from the newest results
 ";

@@ -41,8 +41,7 @@ impl Rounds {
         }
         let fewest = match round {
             _ if quick => 3.0,
-            r if r < 5.0 => 7.0,
-            r if r < 10.0 => 5.0,
+            r if r < 4.0 => 7.0,
             _ => 3.0,
         };
         let rounds = if quick { fewest } else { (BUDGET / round).floor().clamp(fewest, 15.0) };

@@ -1,8 +1,10 @@
-//! The `marginals` command: posteriors of any tensors, and audits of trained transformers.
+//! The `marginals` command: posteriors of any tensors, audits of trained transformers, and
+//! what mechanisms are made of.
 //!
 //! Exit codes: 0 done, 2 anything that went wrong, with one paragraph on standard error.
 
 mod audit;
+mod explain;
 mod infer;
 mod output;
 
@@ -21,6 +23,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Audit(audit::Arguments),
+    Explain(explain::Arguments),
     /// Answer questions about the posterior of given tensors.
     Infer(infer::Arguments),
 }
@@ -28,6 +31,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Audit(arguments) => audit::run(&arguments).map_err(|e| e.to_string()),
+        Command::Explain(arguments) => explain::run(&arguments).map_err(|e| e.to_string()),
         Command::Infer(arguments) => infer::run(&arguments).map_err(|e| e.to_string()),
     };
     match result {

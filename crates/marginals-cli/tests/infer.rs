@@ -1,23 +1,17 @@
 //! `marginals infer` from the outside: files in, files out, against the test kit's dense formulas.
 
-use std::collections::HashMap;
-use std::path::Path;
+mod common;
 
-use assert_cmd::Command;
+use std::collections::HashMap;
+
+use common::files::{Folder, Tensor, numbers};
 use marginals_testkit::{Answers, Head, Structure, ValueKind, dense};
 use ndarray::Array2;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-
-type Tensor = (Vec<usize>, Vec<f64>);
+use safetensors::tensor::{Dtype, TensorView};
 
 const N: usize = 5;
 const M: usize = 7;
 const D: usize = 3;
-
-/// A fixed list of numbers in (−1, 1).
-fn numbers(seed: f64, count: usize) -> Vec<f64> {
-    (0..count).map(|i| ((i as f64 + 1.0) * 12.9898 + seed * 78.233).sin()).collect()
-}
 
 fn inputs() -> HashMap<String, Tensor> {
     HashMap::from([
@@ -26,60 +20,6 @@ fn inputs() -> HashMap<String, Tensor> {
         ("v".into(), (vec![1, 1, M, 2], numbers(3.0, M * 2))),
         ("bias".into(), (vec![N, M], numbers(4.0, N * M))),
     ])
-}
-
-fn save(path: &Path, tensors: &HashMap<String, Tensor>) {
-    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
-        .iter()
-        .map(|(name, (shape, values))| {
-            let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-            (name.clone(), shape.clone(), bytes)
-        })
-        .collect();
-    let views = bytes.iter().map(|(name, shape, bytes)| {
-        (name.as_str(), TensorView::new(Dtype::F64, shape.clone(), bytes).unwrap())
-    });
-    std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
-}
-
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new(model: &str, tensors: &HashMap<String, Tensor>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("model.toml"), model).unwrap();
-        save(&folder.path().join("in.safetensors"), tensors);
-        Self(folder)
-    }
-
-    fn infer(&self, extra: &[&str]) -> assert_cmd::assert::Assert {
-        let mut command = Command::cargo_bin("marginals").unwrap();
-        command.current_dir(self.0.path()).args(["infer", "--input", "in.safetensors"]);
-        for (flag, usual) in [("--model", "model.toml"), ("--output", "out.safetensors")] {
-            if !extra.contains(&flag) {
-                command.args([flag, usual]);
-            }
-        }
-        command.args(extra).assert()
-    }
-
-    fn output(&self) -> HashMap<String, (Vec<usize>, Vec<f64>)> {
-        let bytes = std::fs::read(self.0.path().join("out.safetensors")).unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        let number = |dtype, b: &[u8]| match dtype {
-            Dtype::F64 => f64::from_le_bytes(b.try_into().unwrap()),
-            Dtype::F32 => f32::from_le_bytes(b.try_into().unwrap()).into(),
-            Dtype::I64 => i64::from_le_bytes(b.try_into().unwrap()) as f64,
-            Dtype::U8 => b[0].into(),
-            other => panic!("unexpected type {other:?}"),
-        };
-        let read = |(name, t): (String, TensorView<'_>)| {
-            let size = t.dtype().bitsize() / 8;
-            let values = t.data().chunks_exact(size).map(|b| number(t.dtype(), b)).collect();
-            (name, (t.shape().to_vec(), values))
-        };
-        file.tensors().into_iter().map(read).collect()
-    }
 }
 
 fn dense_answers(structure: Structure) -> Answers {
@@ -118,7 +58,7 @@ fn every_answer_agrees_with_the_dense_formulas() {
         ("\"independent\"", Structure::Independent),
     ] {
         let folder = Folder::new(&format!("structure = {name}\n{REST}"), &inputs());
-        let questions = "mean,log-partition,log-evidence,entropy,kl,column-mass,expected-distance,\
+        let questions = "mean,log-partition,log-evidence,entropy,kl,column-mass,query-mass,expected-distance,\
                          value-variance,max-probability,map,top-k=2,samples=3,marginals";
         folder.infer(&["--ask", questions, "--seed", "9", "--threads", "2"]).success();
         let output = folder.output();
@@ -131,6 +71,7 @@ fn every_answer_agrees_with_the_dense_formulas() {
             ("entropy", expected.entropy.to_vec()),
             ("kl", expected.kl.to_vec()),
             ("column-mass", expected.column_mass.to_vec()),
+            ("query-mass", expected.marginals.sum_axis(ndarray::Axis(1)).to_vec()),
             ("expected-distance", expected.expected_distance.to_vec()),
             ("value-variance", expected.value_variance.iter().copied().collect()),
             ("max-probability", expected.max_probability().to_vec()),
@@ -221,15 +162,6 @@ fn half_precision_is_read_and_indices_name_graphs() {
 #[test]
 fn bad_input_is_told_in_one_paragraph_and_leaves_nothing_behind() {
     let model = "structure = \"each-query-picks-one\"\npotential = \"dot\"\n";
-    let refuse = |folder: &Folder, arguments: &[&str], words: &[&str]| {
-        let told = folder.infer(arguments).code(2);
-        let text = String::from_utf8_lossy(&told.get_output().stderr).into_owned();
-        for word in words {
-            assert!(text.contains(word), "`{word}` is not in: {text}");
-        }
-        assert!(!text.contains("panicked") && !text.trim().contains("\n\n"), "{text}");
-        assert!(!folder.0.path().join("out.safetensors").exists());
-    };
     let changed = |name: &str, tensor: Option<Tensor>| {
         let mut tensors = inputs();
         match tensor {
@@ -239,50 +171,50 @@ fn bad_input_is_told_in_one_paragraph_and_leaves_nothing_behind() {
         tensors
     };
     let folder = Folder::new(model, &inputs());
-    refuse(&folder, &["--ask", "entropi"], &["entropi", "did you mean `entropy`"]);
-    refuse(&folder, &["--ask", "top-k"], &["top-k=5"]);
-    refuse(&folder, &["--ask", "mean,mean"], &["each question once"]);
-    refuse(&folder, &["--model", "none.toml"], &["none.toml"]);
+    folder.refuse(&["--ask", "entropi"], &["entropi", "did you mean `entropy`"]);
+    folder.refuse(&["--ask", "top-k"], &["top-k=5"]);
+    folder.refuse(&["--ask", "mean,mean"], &["each question once"]);
+    folder.refuse(&["--model", "none.toml"], &["none.toml"]);
 
     let folder = Folder::new(&model.replace("dot", "dott"), &inputs());
-    refuse(&folder, &[], &["dott", "did you mean `dot`"]);
+    folder.refuse(&[], &["dott", "did you mean `dot`"]);
     let folder = Folder::new("structure = [", &inputs());
-    refuse(&folder, &[], &["TOML"]);
+    folder.refuse(&[], &["TOML"]);
     let folder = Folder::new(&format!("{model}prior = \"key-bias\"\n"), &inputs());
-    refuse(&folder, &[], &["key-bias", "It holds: bias"]);
+    folder.refuse(&[], &["key-bias", "It holds: bias"]);
     let folder =
         Folder::new(&format!("{model}prior = {{ geometric = {{ rho = 1.5 }} }}\n"), &inputs());
-    refuse(&folder, &[], &["geometric.rho", "[0, 1)", "1.5"]);
+    folder.refuse(&[], &["geometric.rho", "[0, 1)", "1.5"]);
     let folder = Folder::new(
         &format!("{model}prior = \"bias\"\n"),
         &changed("bias", Some((vec![2, 2], vec![0.0; 4]))),
     );
-    refuse(&folder, &[], &["bias", "[1, 1, 5, 7]"]);
+    folder.refuse(&[], &["bias", "[1, 1, 5, 7]"]);
 
     let folder = Folder::new(model, &changed("v", None));
-    refuse(&folder, &[], &["`v`", "values"]);
+    folder.refuse(&[], &["`v`", "values"]);
     let folder = Folder::new(model, &changed("k", Some((vec![1, 1, M, 4], vec![0.0; M * 4]))));
-    refuse(&folder, &[], &["`k`"]);
+    folder.refuse(&[], &["`k`"]);
     let folder = Folder::new(model, &changed("q", Some((vec![1, 3, 5, 1], vec![0.0; 15]))));
-    refuse(&folder, &[], &["`k`"]);
+    folder.refuse(&[], &["`k`"]);
     let folder = Folder::new(model, &changed("q", Some((vec![N, D], vec![0.0; N * D]))));
-    refuse(&folder, &[], &["`q`", "4 axes"]);
+    folder.refuse(&[], &["`q`", "4 axes"]);
     let folder = Folder::new(model, &changed("grad.man", Some((vec![1], vec![0.0]))));
-    refuse(&folder, &[], &["grad.man", "did you mean `grad.mean`"]);
+    folder.refuse(&[], &["grad.man", "did you mean `grad.mean`"]);
     let folder =
         Folder::new(model, &changed("grad.mean", Some((vec![1, 1, N, 3], vec![0.0; N * 3]))));
-    refuse(&folder, &[], &["grad.mean", "[1, 1, 5, 2]"]);
+    folder.refuse(&[], &["grad.mean", "[1, 1, 5, 2]"]);
     let nan = [vec![f64::NAN], vec![0.0; N * D - 1]].concat();
     let folder = Folder::new(model, &changed("q", Some((vec![1, 1, N, D], nan))));
-    refuse(&folder, &["--check"], &["`q`", "NaN", "[0, 0, 0, 0]"]);
+    folder.refuse(&["--check"], &["`q`", "NaN", "[0, 0, 0, 0]"]);
 
     let folder = Folder::new(model, &inputs());
     let path = folder.0.path().join("in.safetensors");
     let whole = std::fs::read(&path).unwrap();
     for hostile in [&whole[..whole.len() / 2], &whole[..4], b"", &[0xFF; 64]] {
         std::fs::write(&path, hostile).unwrap();
-        refuse(&folder, &[], &["in.safetensors", "safetensors file"]);
+        folder.refuse(&[], &["in.safetensors", "safetensors file"]);
     }
     std::fs::write(&path, &whole).unwrap();
-    refuse(&folder, &["--output", "no/such/folder/out.safetensors"], &["no/such/folder"]);
+    folder.refuse(&["--output", "no/such/folder/out.safetensors"], &["no/such/folder"]);
 }

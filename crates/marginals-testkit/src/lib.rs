@@ -26,6 +26,7 @@ pub mod chi_square;
 pub mod compare;
 pub mod dense;
 pub mod enumerate;
+pub mod expanding;
 pub mod finite_difference;
 pub mod generate;
 mod head;

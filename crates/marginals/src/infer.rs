@@ -2,3 +2,5 @@
 
 pub mod collapsed;
 pub mod exact;
+pub mod expanding;
+pub mod walk;

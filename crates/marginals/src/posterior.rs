@@ -4,6 +4,7 @@ mod column_mass;
 mod cross_entropy;
 mod entropy;
 mod expected_distance;
+mod expected_of;
 mod kl;
 mod log_evidence;
 mod log_partition;
@@ -29,6 +30,7 @@ mod value_variance;
 /// | [`ColumnMass`](question::ColumnMass) | Σ_i p_ij | \[B, H, M\] |
 /// | [`QueryMass`](question::QueryMass) | Σ_j p_ij | \[B, H, N\] |
 /// | [`ExpectedDistance`](question::ExpectedDistance) | E\|i − j\| | \[B, H, N\] |
+/// | [`ExpectedOf`](question::ExpectedOf) | E\[f_c(i, j)\] of given functions | \[B, H, N, C\] |
 /// | [`ValueVariance`](question::ValueVariance) | E\[v²\] − E\[v\]² | \[B, H, N, D_v\] |
 /// | [`MaxProbability`](question::MaxProbability) | max_j p_ij | \[B, H, F\] |
 /// | [`Map`](question::Map) | argmax_j p_ij | \[B, H, F\] |
@@ -44,6 +46,7 @@ pub mod question {
     pub use super::column_mass::ColumnMass;
     pub use super::entropy::Entropy;
     pub use super::expected_distance::ExpectedDistance;
+    pub use super::expected_of::{EdgeFunctions, ExpectedOf};
     pub use super::kl::Kl;
     pub use super::log_evidence::LogEvidence;
     pub use super::log_partition::LogPartition;
@@ -64,9 +67,7 @@ use std::ops::Range;
 use marginals_kernels::Real;
 use ndarray::{Array3, Array4, CowArray, Ix4};
 
-use crate::infer::exact::{
-    self, Gradients, Request, Scorer, Statistics, Summary, Upstream, Values,
-};
+use crate::infer::exact::{self, Gradients, Request, Scorer, Summary, Upstream, Values};
 use crate::model::structure::{Factorisation, Structure};
 use crate::potential::Potential;
 use crate::prior::Prior;
@@ -168,18 +169,7 @@ impl<'a, T: Real> Posterior<'a, T> {
     }
 
     pub(crate) fn run<'v>(&self, request: Request<'v, T>) -> Pass<'_, 'a, 'v, T> {
-        let statistics = exact::forward(self, &request, 0..self.shape.keys);
-        self.finish(request, statistics)
-    }
-
-    fn finish<'v>(
-        &self,
-        request: Request<'v, T>,
-        statistics: Statistics<T>,
-    ) -> Pass<'_, 'a, 'v, T> {
-        let seed = request.draws.map_or(0, |(_, seed)| seed);
-        let weights = request.expected_log_weight;
-        let summary = Summary::new(statistics, &self.factorisation, &self.shape, weights, seed);
+        let summary = exact::summarise(self, &request);
         Pass { posterior: self, request, summary }
     }
 
@@ -212,7 +202,13 @@ impl<'a, T: Real> Posterior<'a, T> {
         let mut request = Request::default();
         questions.request(self, &mut request)?;
         let statistics = partial.into_whole(self)?;
-        questions.take(&mut self.finish(request, statistics))
+        let (heads, factors) = (self.shape.heads, self.factor_count().max(1));
+        let row = |row| {
+            let head = row / factors;
+            ((head / heads, head % heads), row % factors)
+        };
+        let summary = Summary::new(statistics, self, &request, row);
+        questions.take(&mut Pass { posterior: self, request, summary })
     }
 }
 
@@ -251,11 +247,12 @@ impl<'v, T: Real> Pass<'_, '_, 'v, T> {
         let mut request = Request::default();
         if exact::needs(&mut request, upstream) && self.lacks(&request) {
             request.values = self.request.values.as_ref().map(|v| v.view().into());
+            request.functions = self.request.functions;
             let again = self.posterior.run(request);
             let summary = &again.summary;
-            return exact::backward(self.posterior, &again.request, summary, upstream, values);
+            return exact::backward_of(self.posterior, &again.request, summary, upstream, values);
         }
-        exact::backward(self.posterior, &self.request, &self.summary, upstream, values)
+        exact::backward_of(self.posterior, &self.request, &self.summary, upstream, values)
     }
 
     /// The same where the values are the keys themselves, as in slots and associative memories:
@@ -318,6 +315,18 @@ impl<'v, T: Real> Pass<'_, '_, 'v, T> {
                 return Err(Error::shape(
                     name,
                     format!("[{b}, {h}, {n}, {width}]"),
+                    gradient.shape(),
+                    "An upstream gradient has its answer's shape.",
+                ));
+            }
+        }
+        if let Some(gradient) = &upstream.expected_of {
+            let count = self.request.function_count();
+            self.require(count > 0, "grad.expected-of")?;
+            if gradient.dim() != (b, h, n, count) {
+                return Err(Error::shape(
+                    "grad.expected-of",
+                    format!("[{b}, {h}, {n}, {count}]"),
                     gradient.shape(),
                     "An upstream gradient has its answer's shape.",
                 ));

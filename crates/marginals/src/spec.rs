@@ -11,9 +11,17 @@
 //! part and given as tensors when the model is [built](ModelSpec::build).
 
 mod build;
+mod file;
+mod mechanism;
 mod names;
 
 pub use build::{SpecModel, Tensors};
+pub use file::ModelFile;
+pub use mechanism::{
+    BlockSlotsSpec, DifferentiationSpec, EngineSpec, ExpandingInference, ExpandingSpec,
+    HopfieldSpec, MechanismSpec, PerceiverSpec, SlotsSpec, UpdateSpec,
+};
+pub use names::{PARTS, Part};
 
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +86,33 @@ pub enum StructureSpec {
     EachKeyPicksOne,
     /// [`Independent`](crate::structure::Independent).
     Independent,
+    /// [`Walk`](crate::structure::Walk). Where the file gives no weights they are the tensor
+    /// `walk.weights` or `walk.log-weights`, and without one the same for every number of hops.
+    Walk {
+        /// The most hops; as many as the weights say where it is absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hops: Option<usize>,
+        /// Weights of 0, 1, … hops.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        weights: Option<HopWeights>,
+        /// The structure of one step.
+        #[serde(default = "one_pick")]
+        step: Box<StructureSpec>,
+    },
+}
+
+fn one_pick() -> Box<StructureSpec> {
+    Box::new(StructureSpec::EachQueryPicksOne)
+}
+
+/// Weights over the number of hops.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum HopWeights {
+    /// The same for every head.
+    One(Vec<f64>),
+    /// A list per head.
+    Each(Vec<Vec<f64>>),
 }
 
 fn softmax_plus_one() -> PerHead {
@@ -252,17 +287,12 @@ pub enum ValueSpec {
 impl ModelSpec {
     /// Reads a model written in TOML.
     pub fn from_toml(text: &str) -> Result<Self, Error> {
-        let spec = |message: String| Error::Spec { format: "TOML", message };
-        let value: toml::Value = toml::from_str(text).map_err(|e| spec(e.to_string()))?;
-        let value = serde_json::to_value(value).map_err(|e| spec(e.to_string()))?;
-        Self::from_value(value, "TOML")
+        Self::from_value(toml_value(text)?, "TOML")
     }
 
     /// Reads a model written in JSON.
     pub fn from_json(text: &str) -> Result<Self, Error> {
-        let value = serde_json::from_str(text)
-            .map_err(|e| Error::Spec { format: "JSON", message: e.to_string() })?;
-        Self::from_value(value, "JSON")
+        Self::from_value(json_value(text)?, "JSON")
     }
 
     fn from_value(mut value: serde_json::Value, format: &'static str) -> Result<Self, Error> {
@@ -272,14 +302,38 @@ impl ModelSpec {
 
     /// Writes the model as TOML.
     pub fn to_toml(&self) -> Result<String, Error> {
-        toml::to_string(self).map_err(|e| Error::Spec { format: "TOML", message: e.to_string() })
+        to_toml(self)
     }
 
     /// Writes the model as JSON.
     pub fn to_json(&self) -> Result<String, Error> {
-        serde_json::to_string_pretty(self)
-            .map_err(|e| Error::Spec { format: "JSON", message: e.to_string() })
+        to_json(self)
     }
+}
+
+fn in_toml(message: String) -> Error {
+    Error::Spec { format: "TOML", message }
+}
+
+fn in_json(message: String) -> Error {
+    Error::Spec { format: "JSON", message }
+}
+
+fn toml_value(text: &str) -> Result<serde_json::Value, Error> {
+    let value: toml::Value = toml::from_str(text).map_err(|e| in_toml(e.to_string()))?;
+    serde_json::to_value(value).map_err(|e| in_toml(e.to_string()))
+}
+
+fn json_value(text: &str) -> Result<serde_json::Value, Error> {
+    serde_json::from_str(text).map_err(|e| in_json(e.to_string()))
+}
+
+fn to_toml(data: &impl Serialize) -> Result<String, Error> {
+    toml::to_string(data).map_err(|e| in_toml(e.to_string()))
+}
+
+fn to_json(data: &impl Serialize) -> Result<String, Error> {
+    serde_json::to_string_pretty(data).map_err(|e| in_json(e.to_string()))
 }
 
 #[cfg(test)]

@@ -53,9 +53,94 @@ pub fn digamma(mut x: f64) -> f64 {
     x.ln() - 0.5 / x - tail - below
 }
 
+/// B_2k/x^(2k) summed: what the asymptotic series of ψ₀ has behind log x − 1/(2x), negated.
+fn digamma_tail(x: f64) -> f64 {
+    let square = 1.0 / (x * x);
+    square
+        * (1.0 / 12.0
+            + square
+                * (-1.0 / 120.0
+                    + square
+                        * (1.0 / 252.0
+                            + square
+                                * (-1.0 / 240.0
+                                    + square * (1.0 / 132.0 - square * 691.0 / 32_760.0)))))
+}
+
+/// ψ₀(x + s) − ψ₀(x) for x, s > 0, to full relative precision: at x in the millions the two differ
+/// by less than either's last digits.
+pub fn digamma_rise(mut x: f64, s: f64) -> f64 {
+    let mut sum = 0.0;
+    while x < 15.0 {
+        sum += s / (x * (x + s));
+        x += 1.0;
+    }
+    sum + (s / x).ln_1p() + 0.5 * s / (x * (x + s)) + digamma_tail(x) - digamma_tail(x + s)
+}
+
+/// ψ₁(x) = dψ₀(x)/dx for x > 0 (Abramowitz & Stegun 6.4.12, shifted up to x ≥ 15).
+pub fn trigamma(mut x: f64) -> f64 {
+    let mut sum = 0.0;
+    while x < 15.0 {
+        sum += 1.0 / (x * x);
+        x += 1.0;
+    }
+    sum + 1.0 / x + 0.5 / (x * x) + trigamma_tail(x)
+}
+
+/// What the asymptotic series of ψ₁ has behind 1/x + 1/(2x²).
+fn trigamma_tail(x: f64) -> f64 {
+    let square = 1.0 / (x * x);
+    square / x
+        * (1.0 / 6.0
+            + square
+                * (-1.0 / 30.0
+                    + square
+                        * (1.0 / 42.0
+                            + square
+                                * (-1.0 / 30.0 + square * (5.0 / 66.0 - square * 691.0 / 2730.0)))))
+}
+
+/// ψ₁(x) − ψ₁(x + s) for x, s > 0, to full relative precision.
+pub fn trigamma_fall(mut x: f64, s: f64) -> f64 {
+    let mut sum = 0.0;
+    while x < 15.0 {
+        let above = x + s;
+        sum += s * (x + above) / (x * x * above * above);
+        x += 1.0;
+    }
+    let above = x + s;
+    let first = s / (x * above);
+    let second = 0.5 * s * (x + above) / (x * x * above * above);
+    sum + first + second + trigamma_tail(x) - trigamma_tail(above)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Closed forms: ψ₀(x + n) − ψ₀(x) = Σ_k 1/(x + k), and likewise with squares for ψ₁;
+    /// ψ₁(1) = π²/6, ψ₁(½) = π²/2.
+    #[test]
+    fn rises_keep_their_digits_far_out() {
+        for x in [1e-3, 0.4, 1.0, 7.7, 14.9, 15.1, 300.0, 1e6, 1e9] {
+            for n in [1u32, 2, 5, 40] {
+                // Smallest terms first.
+                let terms =
+                    |f: fn(f64) -> f64| -> f64 { (0..n).rev().map(|k| f(x + f64::from(k))).sum() };
+                let (one, two) = (terms(|y| 1.0 / y), terms(|y| 1.0 / (y * y)));
+                let got = digamma_rise(x, f64::from(n));
+                assert!((got / one - 1.0).abs() < 4e-15, "{x} {n}: {got} {one}");
+                let got = trigamma_fall(x, f64::from(n));
+                assert!((got / two - 1.0).abs() < 8e-15, "{x} {n}: {got} {two}");
+            }
+            let step = trigamma(x) - trigamma(x + 0.3) - trigamma_fall(x, 0.3);
+            assert!(step.abs() < 4e-15 * trigamma(x), "{x}: {step}");
+        }
+        let square = std::f64::consts::PI.powi(2);
+        assert!((trigamma(1.0) - square / 6.0).abs() < 1e-15);
+        assert!((trigamma(0.5) - square / 2.0).abs() < 4e-15);
+    }
 
     /// Values to 17 digits from closed forms: factorials, √π, Euler's constant.
     #[test]

@@ -3,9 +3,26 @@
 //! Every mechanism describes itself as a [`Mechanism`]; [`MECHANISMS`] lists them all, and is what
 //! `marginals explain` and the capability table are made from. To add one, see CONTRIBUTING.md.
 
+pub mod alibi;
+pub mod attention_sink;
 pub mod block_slots;
+pub mod documents;
+pub mod expanding;
+pub mod graph_attention;
+pub mod hard_attention;
+pub mod hopfield;
+pub mod k_means;
+pub mod mixture;
+pub mod multihop;
+pub mod normalization_model;
 pub mod perceiver;
+pub mod relative_positions;
+pub mod rotary;
+pub mod sigmoid_attention;
+pub mod sliding_window;
 pub mod slots;
+pub mod softcap;
+pub mod softmax_attention;
 
 /// What a mechanism is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +49,35 @@ pub struct Mechanism {
     pub sources: &'static [&'static str],
     /// Where it lives: a path of this library or of `marginals_burn`.
     pub path: &'static str,
+    /// A model file that reaches it with `marginals infer`.
+    pub model: &'static str,
 }
 
 /// Every mechanism.
-pub const MECHANISMS: &[&Mechanism] =
-    &[&block_slots::MECHANISM, &perceiver::MECHANISM, &slots::MECHANISM];
+pub const MECHANISMS: &[&Mechanism] = &[
+    &softmax_attention::MECHANISM,
+    &alibi::MECHANISM,
+    &relative_positions::MECHANISM,
+    &sliding_window::MECHANISM,
+    &documents::MECHANISM,
+    &rotary::MECHANISM,
+    &softcap::MECHANISM,
+    &attention_sink::MECHANISM,
+    &attention_sink::SOFTMAX_PLUS_ONE,
+    &sigmoid_attention::MECHANISM,
+    &graph_attention::MECHANISM,
+    &graph_attention::MECHANISM_V2,
+    &hard_attention::MECHANISM,
+    &normalization_model::MECHANISM,
+    &multihop::MECHANISM,
+    &expanding::MECHANISM,
+    &hopfield::MECHANISM,
+    &mixture::MECHANISM,
+    &k_means::MECHANISM,
+    &slots::MECHANISM,
+    &block_slots::MECHANISM,
+    &perceiver::MECHANISM,
+];
 
 /// The mechanism called `name`.
 pub fn mechanism(name: &str) -> Result<&'static Mechanism, crate::Error> {

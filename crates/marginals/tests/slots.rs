@@ -55,14 +55,14 @@ fn by_definition(case: &Case, z: &[f64]) -> (Vec<f64>, Vec<f64>) {
             case.beta * slots[i].iter().zip(x).map(|(a, b)| a * b).sum::<f64>()
         };
         let mut energy = 0.0;
-        let mut weight = vec![vec![0.0; keys]; case.slots];
+        let mut weight = vec![Vec::with_capacity(keys); case.slots];
         for j in 0..keys {
             let scores: Vec<f64> = (0..case.slots).map(|i| theta(i, j)).collect();
             let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let sum: f64 = scores.iter().map(|t| (t - max).exp()).sum();
             energy -= max + sum.ln();
-            for (i, t) in scores.iter().enumerate() {
-                weight[i][j] = (t - max).exp() / sum + case.epsilon;
+            for (weight, t) in weight.iter_mut().zip(&scores) {
+                weight.push((t - max).exp() / sum + case.epsilon);
                 energy -= case.epsilon * t;
             }
         }

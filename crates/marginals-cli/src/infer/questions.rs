@@ -2,7 +2,8 @@
 
 use marginals::question::{
     AnyQuestion, Asked, ColumnMass, Draws, Entropy, ExpectedDistance, Kl, LogEvidence,
-    LogPartition, Map, Marginals, MaxProbability, Mean, Question, Samples, TopK, ValueVariance,
+    LogPartition, Map, Marginals, MaxProbability, Mean, QueryMass, Question, Samples, TopK,
+    ValueVariance,
 };
 use marginals::{Element, Error, Pass, Posterior, Real};
 use ndarray::Array4;
@@ -18,6 +19,7 @@ enum Name {
     Entropy,
     Kl,
     ColumnMass,
+    QueryMass,
     ExpectedDistance,
     ValueVariance,
     MaxProbability,
@@ -25,23 +27,53 @@ enum Name {
     TopK(usize),
     Samples(usize),
     Marginals,
+    Hops,
+    Paths,
 }
 
-const NAMES: &[&str] = &[
-    "mean",
-    "log-partition",
-    "log-evidence",
-    "entropy",
-    "kl",
-    "column-mass",
-    "expected-distance",
-    "value-variance",
-    "max-probability",
-    "map",
-    "top-k",
-    "samples",
-    "marginals",
+/// Every question, with its definition and the shape of its answer. F counts the factors: queries,
+/// or keys where keys choose.
+pub const QUESTIONS: &[(&str, &str, &str)] = &[
+    ("mean", "E[v]", "[B, H, N, D_v]"),
+    ("log-partition", "log Z(θ)", "[B, H, F]"),
+    ("log-evidence", "log Z(θ) − log Z(log w) = log Σ_φ π(φ) ψ(φ)", "[B, H, F]"),
+    ("entropy", "−E[log p]", "[B, H, F]"),
+    ("kl", "KL(posterior ‖ prior)", "[B, H, F]"),
+    ("column-mass", "Σ_i p_ij", "[B, H, M]"),
+    ("query-mass", "Σ_j p_ij", "[B, H, N]"),
+    ("expected-distance", "E|i − j|", "[B, H, N]"),
+    ("value-variance", "E[v²] − E[v]²", "[B, H, N, D_v]"),
+    ("max-probability", "max_j p_ij", "[B, H, F]"),
+    ("map", "argmax_j p_ij, −1 for no edge", "[B, H, F]"),
+    ("top-k", "the k best edges and their probabilities, asked as top-k=K", "[B, H, F, K], twice"),
+    ("samples", "S exact draws, asked as samples=S", "[S, B, H, F]; sets of edges [S, B, H, N, M]"),
+    ("marginals", "p_ij = P(φ_ij = 1)", "[B, H, N, M]"),
+    ("hops", "P(h | the walk arrives), of walks", "[B, H, N, hops + 1]"),
+    ("paths", "log p of the paths in the tensor `paths` [paths, nodes], of walks", "[B, H, paths]"),
 ];
+
+impl Name {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::LogPartition => "log-partition",
+            Self::LogEvidence => "log-evidence",
+            Self::Entropy => "entropy",
+            Self::Kl => "kl",
+            Self::ColumnMass => "column-mass",
+            Self::QueryMass => "query-mass",
+            Self::ExpectedDistance => "expected-distance",
+            Self::ValueVariance => "value-variance",
+            Self::MaxProbability => "max-probability",
+            Self::Map => "map",
+            Self::TopK(_) => "top-k",
+            Self::Samples(_) => "samples",
+            Self::Marginals => "marginals",
+            Self::Hops => "hops",
+            Self::Paths => "paths",
+        }
+    }
+}
 
 /// The questions of one command.
 #[derive(Debug)]
@@ -67,6 +99,11 @@ impl Questions {
             }
         }
         Ok(Self { names, seed })
+    }
+
+    /// The questions' names.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.names.iter().map(|name| name.text())
     }
 
     /// Whether a question averages values.
@@ -110,10 +147,18 @@ impl Questions {
                 Name::Entropy => asked.push(&Entropy),
                 Name::Kl => asked.push(&Kl),
                 Name::ColumnMass => asked.push(&ColumnMass),
+                Name::QueryMass => asked.push(&QueryMass),
                 Name::ExpectedDistance => asked.push(&ExpectedDistance),
                 Name::MaxProbability => asked.push(&MaxProbability),
                 Name::Map => asked.push(&Map),
                 Name::Marginals => asked.push(&Marginals),
+                Name::Hops | Name::Paths => {
+                    return Err(Error::NotAnswerable {
+                        question: name.text().into(),
+                        why: "the structure of this model takes no hops".into(),
+                        instead: "Ask it of the structure `walk`.".into(),
+                    });
+                }
             }
         }
         if values {
@@ -132,6 +177,7 @@ impl Questions {
                 Name::Entropy => real(&pass, Entropy, "entropy", output)?,
                 Name::Kl => real(&pass, Kl, "kl", output)?,
                 Name::ColumnMass => real(&pass, ColumnMass, "column-mass", output)?,
+                Name::QueryMass => real(&pass, QueryMass, "query-mass", output)?,
                 Name::ExpectedDistance => {
                     real(&pass, ExpectedDistance, "expected-distance", output)?
                 }
@@ -151,6 +197,8 @@ impl Questions {
                 Name::Marginals => {
                     output.real("marginals", pass.answer(&Marginals)?.into_dyn());
                 }
+                // Refused above.
+                Name::Hops | Name::Paths => {}
             }
         }
         Ok(pass)
@@ -196,6 +244,7 @@ fn parse(text: &str) -> Result<Name, Error> {
         "entropy" => plain(Name::Entropy),
         "kl" => plain(Name::Kl),
         "column-mass" => plain(Name::ColumnMass),
+        "query-mass" => plain(Name::QueryMass),
         "expected-distance" => plain(Name::ExpectedDistance),
         "value-variance" => plain(Name::ValueVariance),
         "max-probability" => plain(Name::MaxProbability),
@@ -203,6 +252,11 @@ fn parse(text: &str) -> Result<Name, Error> {
         "top-k" => Ok(Name::TopK(count()?)),
         "samples" => Ok(Name::Samples(count()?)),
         "marginals" => plain(Name::Marginals),
-        _ => Err(Error::unknown("question", name, NAMES)),
+        "hops" => plain(Name::Hops),
+        "paths" => plain(Name::Paths),
+        _ => {
+            let known: Vec<&str> = QUESTIONS.iter().map(|(name, _, _)| *name).collect();
+            Err(Error::unknown("question", name, &known))
+        }
     }
 }

@@ -1,14 +1,13 @@
 //! Tensors in and out of safetensors files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use half::{bf16, f16};
+use marginals::infer::exact::Gradients;
 use marginals::spec::Tensors;
 use marginals::{Error, Real};
 use ndarray::{Array, ArrayD, Dimension, IxDyn};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-
-use super::UPSTREAM_NAMES;
 
 /// The tensors of an input file, in the computing type.
 pub struct Inputs<T> {
@@ -43,9 +42,9 @@ impl<T: Real> Inputs<T> {
         Ok(Self { named })
     }
 
-    /// Whether there is a real tensor of this name.
-    pub fn holds(&self, name: &str) -> bool {
-        self.named.real.contains_key(name)
+    /// Tensors that are there already.
+    pub fn of(named: Tensors<T>) -> Self {
+        Self { named }
     }
 
     /// Takes a real tensor out.
@@ -65,12 +64,39 @@ impl<T: Real> Inputs<T> {
         })
     }
 
-    /// Refuses a `grad.` tensor that no question answers to: a misspelt one would be lost.
-    pub fn refuse_unread_gradients(&self) -> Result<(), Error> {
+    /// Takes out every real tensor whose name starts with `prefix`, under the rest of its name.
+    pub fn drain(&mut self, prefix: &str) -> BTreeMap<String, ArrayD<T>> {
+        let real = std::mem::take(&mut self.named.real);
+        let (taken, kept): (Vec<_>, Vec<_>) =
+            real.into_iter().partition(|(name, _)| name.starts_with(prefix));
+        self.named.real = kept.into_iter().collect();
+        let rest = |(name, tensor): (String, ArrayD<T>)| (name[prefix.len()..].to_owned(), tensor);
+        taken.into_iter().map(rest).collect()
+    }
+
+    /// Whether there is a real tensor of this name.
+    pub fn holds(&self, name: &str) -> bool {
+        self.named.real.contains_key(name)
+    }
+
+    /// Takes a real tensor out, where it is there.
+    pub fn optional<D: Dimension>(
+        &mut self,
+        name: &str,
+        why: &str,
+    ) -> Result<Option<Array<T, D>>, Error> {
+        match self.holds(name) {
+            true => self.take(name, why).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Refuses a `grad.` tensor that is none of `read`: a misspelt one would be lost.
+    pub fn refuse_unread_gradients(&self, read: &[&str]) -> Result<(), Error> {
         let names = self.named.real.keys().chain(self.named.integer.keys());
         match names.into_iter().find(|name| name.starts_with("grad.")) {
             None => Ok(()),
-            Some(name) => Err(Error::unknown("upstream gradient", name, UPSTREAM_NAMES)),
+            Some(name) => Err(Error::unknown("upstream gradient", name, read)),
         }
     }
 
@@ -116,11 +142,17 @@ pub struct Output<T> {
     real: BTreeMap<String, ArrayD<T>>,
     integer: BTreeMap<String, ArrayD<i64>>,
     bytes: BTreeMap<String, ArrayD<u8>>,
+    descriptions: BTreeMap<String, String>,
 }
 
 impl<T> Default for Output<T> {
     fn default() -> Self {
-        Self { real: BTreeMap::new(), integer: BTreeMap::new(), bytes: BTreeMap::new() }
+        Self {
+            real: BTreeMap::new(),
+            integer: BTreeMap::new(),
+            bytes: BTreeMap::new(),
+            descriptions: BTreeMap::new(),
+        }
     }
 }
 
@@ -138,6 +170,33 @@ impl<T: Real> Output<T> {
     /// Adds flags.
     pub fn bytes(&mut self, name: &str, tensor: ArrayD<u8>) {
         self.bytes.insert(name.into(), tensor);
+    }
+
+    /// Adds gradients with respect to everything, as `grad.*`.
+    pub fn gradients(&mut self, gradients: Gradients<T>) {
+        self.real("grad.q", gradients.q.into_dyn());
+        self.real("grad.k", gradients.k.into_dyn());
+        if let Some(v) = gradients.v {
+            self.real("grad.v", v.into_dyn());
+        }
+        for parameter in gradients.parameters {
+            self.real(&format!("grad.{}", parameter.name), parameter.gradient);
+        }
+    }
+
+    /// Says what the numbers under a name mean, in the file's metadata.
+    pub fn describe(&mut self, name: &str, meaning: &str) {
+        self.descriptions.insert(name.into(), meaning.into());
+    }
+
+    /// The numbers under a name.
+    pub fn get(&self, name: &str) -> Option<&ArrayD<T>> {
+        self.real.get(name)
+    }
+
+    /// The names of all numbers, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.real.keys().map(String::as_str)
     }
 
     /// The file's content.
@@ -168,6 +227,13 @@ impl<T: Real> Output<T> {
             })
             .collect();
         let views = views.map_err(|e| e.to_string())?;
-        safetensors::serialize(views, None).map_err(|e| e.to_string())
+        // One entry, so that the same answers are the same bytes: several would come in any order.
+        let meanings: Vec<String> =
+            self.descriptions.iter().map(|(name, meaning)| format!("{name}: {meaning}")).collect();
+        let metadata = match meanings.is_empty() {
+            true => None,
+            false => Some(HashMap::from([("meanings".to_owned(), meanings.join("; "))])),
+        };
+        safetensors::serialize(views, metadata).map_err(|e| e.to_string())
     }
 }

@@ -4,10 +4,14 @@
 //! library. A [`Model`] and [`Inputs`] give a [`Head`] per batch entry and head; its parameters can be
 //! listed and moved, so that any answer can be differentiated in any of them.
 
+mod hopfield;
+mod mixture;
 mod potential;
 mod prior;
 mod rotary;
 
+pub use hopfield::Memory;
+pub use mixture::Mixture;
 pub use potential::Potential;
 pub use prior::{Prior, alibi_slopes, log_beta_geometric, relative_bucket};
 pub use rotary::{Layout, Rotary};

@@ -13,9 +13,11 @@ mod backward;
 mod by_key;
 mod by_query;
 mod cross_entropy;
+mod edge;
 mod forward;
 mod heads;
 mod request;
+mod run;
 mod scorer;
 mod second_pass;
 mod statistics;
@@ -31,9 +33,13 @@ pub use request::Request;
 pub use statistics::{Candidate, Factors, Statistics, Totals};
 pub use summary::Summary;
 
-pub(crate) use backward::{Values, backward, needs};
+pub(crate) use backward::{
+    QUERY_BLOCK as BACKWARD_QUERIES, Values, backward, backward_of, needs, number_repeats,
+};
 pub(crate) use cross_entropy::cross_entropy;
-pub(crate) use forward::forward;
+pub(crate) use edge::log_probability;
+pub(crate) use forward::{forward, summarise};
+pub(crate) use run::Run;
 pub(crate) use scorer::Scorer;
 pub(crate) use second_pass::{column_mass, draw_sets, marginals};
 
@@ -48,10 +54,10 @@ const STRIDE: usize = KEY_BLOCK + 16;
 const STRIP: usize = 24;
 /// Key blocks start at multiples of this, counted from the first key of a pass, so that they are
 /// whole panels on every instruction set.
-const ALIGN: usize = 64;
+pub(crate) const ALIGN: usize = 64;
 /// Tasks wanted before the keys are split too. A constant, so that the cut does not depend on the
 /// number of threads.
-const TASKS: usize = 16;
+pub(crate) const TASKS: usize = 16;
 
 /// `range` in blocks of at most `size`, starting at `first` plus a multiple of [`ALIGN`].
 fn blocks(

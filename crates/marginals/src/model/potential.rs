@@ -13,6 +13,7 @@ mod dot;
 mod features;
 mod from_function;
 mod gaussian;
+mod gaussian_density;
 mod rotary;
 
 pub use additive::{Additive, AdditiveKind};
@@ -22,6 +23,7 @@ pub(crate) use features::lanes;
 pub use features::{FeatureGradient, Features};
 pub use from_function::FromFunction;
 pub use gaussian::Gaussian;
+pub use gaussian_density::GaussianDensity;
 pub use rotary::{Rotary, RotaryPairs};
 
 use marginals_kernels::{Real, Tile, TileMut};
@@ -79,6 +81,12 @@ pub trait Potential<T: Real>: Send + Sync {
     /// keys are then packed for [`Features::products`] and the rows are not kept.
     fn is_product(&self) -> bool {
         false
+    }
+
+    /// An upper bound of log ψ in `head` over all queries and keys of at most these lengths, where
+    /// one is known in closed form: what lets a window be certified without looking outside it.
+    fn greatest(&self, _head: usize, _query_length: f64, _key_length: f64) -> Option<f64> {
+        None
     }
 
     /// Whether [`backward`](Potential::backward) reads the values of log ψ.
@@ -164,6 +172,9 @@ impl<T: Real, P: Potential<T> + ?Sized> Potential<T> for Box<P> {
     }
     fn is_product(&self) -> bool {
         (**self).is_product()
+    }
+    fn greatest(&self, head: usize, query_length: f64, key_length: f64) -> Option<f64> {
+        (**self).greatest(head, query_length, key_length)
     }
     fn reads_log_potential(&self) -> bool {
         (**self).reads_log_potential()

@@ -1,8 +1,9 @@
 //! Structures: which sets of edges are possible.
 //!
 //! A structure Φ is a set of edge sets φ; the posterior is p(φ | x) = exp(Σ_ij φ_ij θ_ij) / Z(θ)
-//! over it. The structures here are **factored**: Φ is a product of small independent choices, one
-//! per query, per key or per edge, so that one streaming pass answers every question.
+//! over it. Those that implement [`Structure`] are **factored**: Φ is a product of small independent
+//! choices, one per query, per key or per edge, so that one streaming pass answers every question.
+//! [`Walk`] is **coupled**: its picks depend on each other, and it wraps a factored model.
 //!
 //! To add one, see CONTRIBUTING.md.
 
@@ -10,11 +11,13 @@ mod each_key_picks_one;
 mod each_query_picks_at_most_one;
 mod each_query_picks_one;
 mod independent;
+mod walk;
 
 pub use each_key_picks_one::EachKeyPicksOne;
 pub use each_query_picks_at_most_one::EachQueryPicksAtMostOne;
 pub use each_query_picks_one::EachQueryPicksOne;
 pub use independent::Independent;
+pub use walk::Walk;
 
 use crate::{Error, Parameter, Shape};
 

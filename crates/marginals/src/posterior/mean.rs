@@ -5,7 +5,8 @@ use super::{Pass, Posterior, Question};
 use crate::infer::exact::Request;
 use crate::{Element, Error, Value};
 
-/// E\[v\] of every query, [B, H, N, D_v]: what attention outputs. Holds the values v [B, Hk, M, D_v].
+/// E\[v\] of every query, [B, H, N, D_v]: what attention outputs. Holds the values v [B, Hk, M, D_v],
+/// or [B, H, M, D_v] where query heads that share keys average values of their own.
 ///
 /// Σ_j p_ij v_j for [`Value::Gather`]; that over Σ_j p_ij for [`Value::Average`]. 0 for a query
 /// without mass. Cost: one product of the posterior and the values.
@@ -44,7 +45,7 @@ fn average<T: Real>(gathered: Vec<T>, pass: &Pass<'_, '_, '_, T>) -> Array4<T> {
     mean
 }
 
-/// Div/// Divides every row by its mass; rows without mass are 0.
+/// Divides every row by its mass; rows without mass are 0.
 pub(super) fn divide_by_mass<T: Real>(rows: &mut Array4<T>, mass: &[T]) {
     for (mut row, &m) in rows.rows_mut().into_iter().zip(mass) {
         row.mapv_inplace(|x| if m == T::zero() { m } else { x / m });

@@ -7,7 +7,8 @@ use crate::infer::exact::Request;
 use crate::model::structure::Factorisation;
 use crate::{Element, Error, Value};
 
-/// E\[v²\] − E\[v\]² of every query and coordinate, [B, H, N, D_v]. Holds the values v [B, Hk, M, D_v].
+/// E\[v²\] − E\[v\]² of every query and coordinate, [B, H, N, D_v]. Holds the values v [B, Hk, M, D_v],
+/// or [B, H, M, D_v].
 ///
 /// How far single draws scatter about the mean: the mean of S draws has variance this / S. Where a
 /// query may have several edges, which are then independent, Σ_j p_ij (1 − p_ij) v_j². An average

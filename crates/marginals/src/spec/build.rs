@@ -6,7 +6,7 @@ use marginals_kernels::Real;
 use ndarray::{Array2, ArrayD, ArrayView4, Dimension, Ix2, Ix3, IxDyn};
 
 use super::{
-    AdditiveKindSpec, AlibiSpec, ModelSpec, PotentialSpec, PrecisionSpec, PriorSpec,
+    AdditiveKindSpec, AlibiSpec, HopWeights, ModelSpec, PotentialSpec, PrecisionSpec, PriorSpec,
     RotaryPairsSpec, StructureSpec, ValueSpec,
 };
 use crate::potential::{Additive, Cosine, Dot, Gaussian, Potential, Rotary, RotaryPairs};
@@ -15,7 +15,7 @@ use crate::prior::{
     KeyBias, Laplace, Prior, Product, RelativeBuckets, Segments, Uniform, Window,
 };
 use crate::structure::{
-    EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, Independent, Structure,
+    EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, Independent, Structure, Walk,
 };
 use crate::{Error, Model, Value};
 
@@ -100,24 +100,84 @@ impl ModelSpec {
         width: usize,
         tensors: &'a Tensors<T>,
     ) -> Result<SpecModel<'a, T>, Error> {
-        let structure: Box<dyn Structure> = match &self.structure {
-            StructureSpec::EachQueryPicksOne => Box::new(EachQueryPicksOne),
-            StructureSpec::EachQueryPicksAtMostOne { null } => {
-                Box::new(EachQueryPicksAtMostOne::per_head(&null.values()))
-            }
-            StructureSpec::EachKeyPicksOne => Box::new(EachKeyPicksOne),
-            StructureSpec::Independent => Box::new(Independent),
-        };
-        let priors: Result<Vec<_>, Error> =
-            self.prior.iter().map(|prior| prior.build(heads, tensors)).collect();
+        let structure = self.structure.build()?;
+        let prior = build_prior(&self.prior, heads, tensors)?;
         let value = match self.value {
             ValueSpec::Gather => Value::Gather,
             ValueSpec::Average => Value::Average,
         };
         let potential = self.potential.build(width, tensors)?;
-        Ok(Model::new(structure, Product(priors?), potential)
+        Ok(Model::new(structure, prior, potential)
             .with_value(value)
             .with_query_offset(self.query_offset))
+    }
+
+    /// The walk, where that is the structure; [`build`](Self::build) then makes the model of one
+    /// step.
+    pub fn walk<T: Real>(&self, tensors: &Tensors<T>) -> Result<Option<Walk>, Error> {
+        let StructureSpec::Walk { hops, weights, .. } = &self.structure else { return Ok(None) };
+        let why = "weights of the structure `walk`";
+        let walk = match weights {
+            Some(HopWeights::One(list)) => Walk::new(list)?,
+            Some(HopWeights::Each(rows)) => Walk::per_head(matrix("walk.weights", rows)?)?,
+            None if tensors.real.contains_key("walk.log-weights") => {
+                let log_weights = tensors.small::<Ix2>("walk.log-weights", why)?;
+                Walk::from_log_weights_per_head(log_weights)?
+            }
+            None if tensors.real.contains_key("walk.weights") => {
+                Walk::per_head(tensors.small::<Ix2>("walk.weights", why)?)?
+            }
+            None => match hops {
+                Some(hops) => Walk::uniform(*hops)?,
+                None => return Err(Error::value("walk.hops", "a number, or weights", "neither")),
+            },
+        };
+        match hops {
+            Some(hops) if *hops != walk.hops() => Err(Error::value(
+                "walk.weights",
+                format!("{} of them: for 0, 1, … {hops} hops", hops + 1),
+                walk.hops() + 1,
+            )),
+            _ => Ok(Some(walk)),
+        }
+    }
+}
+
+impl StructureSpec {
+    /// The structure; of one step, for a walk.
+    fn build(&self) -> Result<Box<dyn Structure>, Error> {
+        Ok(match self {
+            Self::EachQueryPicksOne => Box::new(EachQueryPicksOne),
+            Self::EachQueryPicksAtMostOne { null } => {
+                Box::new(EachQueryPicksAtMostOne::per_head(&null.values()))
+            }
+            Self::EachKeyPicksOne => Box::new(EachKeyPicksOne),
+            Self::Independent => Box::new(Independent),
+            Self::Walk { step, .. } if matches!(**step, Self::Walk { .. }) => {
+                return Err(Error::value("walk.step", "a structure of one step", "a walk"));
+            }
+            Self::Walk { step, .. } => step.build()?,
+        })
+    }
+}
+
+/// The product of priors.
+pub(super) fn build_prior<'a, T: Real>(
+    priors: &[PriorSpec],
+    heads: usize,
+    tensors: &'a Tensors<T>,
+) -> Result<Product<'a, T>, Error> {
+    let priors: Result<Vec<_>, Error> =
+        priors.iter().map(|prior| prior.build(heads, tensors)).collect();
+    Ok(Product(priors?))
+}
+
+/// Rows of numbers as a matrix.
+fn matrix(name: &str, rows: &[Vec<f64>]) -> Result<Array2<f64>, Error> {
+    let columns = rows.first().map_or(0, Vec::len);
+    match Array2::from_shape_vec((rows.len(), columns), rows.concat()) {
+        Ok(matrix) if rows.iter().all(|row| row.len() == columns) => Ok(matrix),
+        _ => Err(Error::value(name, "rows of equal length", "ragged rows")),
     }
 }
 
@@ -203,7 +263,8 @@ fn four_axes<'a, T>(name: &str, tensor: &'a ArrayD<T>) -> Result<ArrayView4<'a, 
 }
 
 impl PotentialSpec {
-    fn build<T: Real>(
+    /// The potential, for nodes of `width` numbers.
+    pub fn build<T: Real>(
         &self,
         width: usize,
         tensors: &Tensors<T>,
@@ -223,20 +284,7 @@ impl PotentialSpec {
             Self::Gaussian { precision } => Box::new(match precision {
                 PrecisionSpec::Scalar(precision) => Gaussian::new(*precision),
                 PrecisionSpec::Matrix(rows) => {
-                    let columns = rows.first().map_or(0, Vec::len);
-                    let precision = Array2::from_shape_vec((rows.len(), columns), rows.concat());
-                    match precision {
-                        Ok(precision) if rows.iter().all(|row| row.len() == columns) => {
-                            Gaussian::with_precision(precision)
-                        }
-                        _ => {
-                            return Err(Error::value(
-                                "gaussian.precision",
-                                "rows of equal length",
-                                "ragged rows",
-                            ));
-                        }
-                    }
+                    Gaussian::with_precision(matrix("gaussian.precision", rows)?)
                 }
             }),
             Self::Additive { kind, slope } => Box::new(additive(*kind, *slope, tensors)?),

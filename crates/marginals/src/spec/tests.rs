@@ -89,3 +89,74 @@ fn what_is_missing_or_of_the_wrong_kind_is_told() {
     let missing = spec.build::<f32>(1, 4, &Tensors::default()).err();
     assert!(matches!(missing, Some(Error::MissingTensor { name, .. }) if name == "bias"));
 }
+
+#[test]
+fn every_part_has_an_example_that_reads() {
+    let structure = "structure = \"independent\"\n";
+    let potential = "potential = \"dot\"\n";
+    for part in PARTS {
+        let entry = match part.kind {
+            "prior" => format!("prior = [{}]\n", part.example),
+            kind => format!("{kind} = {}\n", part.example),
+        };
+        let rest = match part.kind {
+            "structure" => potential.to_owned(),
+            "potential" => structure.to_owned(),
+            _ => format!("{structure}{potential}"),
+        };
+        let spec = ModelSpec::from_toml(&format!("{entry}{rest}"));
+        let spec = spec.unwrap_or_else(|e| panic!("{}: {e}", part.name));
+        assert!(spec.to_toml().unwrap().contains(part.name), "{}", part.name);
+    }
+}
+
+#[test]
+fn mechanisms_survive_toml_and_json() {
+    for text in [
+        "mechanism = { hopfield = { beta = [8.0, 2.0], steps = 3, tolerance = 0.0, memory = 4, \
+         energy-tolerance = 1e-9, differentiation = \"one-step\", prior = \"causal\", \
+         update = { backtracking = { step = 0.5 } } } }",
+        "mechanism = { hopfield = { beta = 1.0 } }",
+        "mechanism = { expanding = {} }",
+        "mechanism = { expanding = { alpha = 2.0, beta = [1.0, 3.0], lost = 1e-3, first-keys = 8, \
+         query-offset = -2, potential = { cosine = { scale = 3.0 } }, \
+         inference = { mean-field = { steps = 9, differentiation = \"unrolled\" } } } }",
+        "mechanism = { expanding = { inference = \"mean-field\" } }",
+        "mechanism = { mixture = { components = 3, covariance = \"spherical\", seeding = \"points\" } }",
+        "mechanism = { k-means = { components = 3, seed = 7 } }",
+        "mechanism = { slots = { weights = \"w.safetensors\", slots = 5, heads = 2, head-width = 3 } }",
+        "mechanism = { block-slots = { blocks = 4, epsilon = 0.0, seed = 3 } }",
+        "mechanism = { perceiver = { latent-heads = 2 } }",
+        "mechanism = \"slots\"",
+        "structure = { walk = { hops = 1, weights = [[1.0, 2.0], [0.0, 1.0]], \
+         step = { each-query-picks-at-most-one = {} } } }\npotential = \"dot\"",
+    ] {
+        let file = ModelFile::from_toml(text).unwrap_or_else(|e| panic!("{text}: {e}"));
+        assert_eq!(ModelFile::from_toml(&file.to_toml().unwrap()).unwrap(), file, "{text}");
+        assert_eq!(ModelFile::from_json(&file.to_json().unwrap()).unwrap(), file, "{text}");
+    }
+    let short = ModelFile::from_toml("mechanism = \"expanding\"").unwrap();
+    assert_eq!(short, ModelFile::from_toml("mechanism = { expanding = {} }").unwrap());
+}
+
+/// Unknown settings are refused by the data itself too, where names were not checked before.
+#[test]
+fn mechanisms_deny_unknown_fields() {
+    for text in [
+        r#"{ "hopfield": { "beta": 1.0, "step": 3 } }"#,
+        r#"{ "expanding": { "alhpa": 1.0 } }"#,
+        r#"{ "expanding": { "inference": { "mean-field": { "stps": 1 } } } }"#,
+        r#"{ "mixture": { "components": 2, "colour": 1 } }"#,
+    ] {
+        assert!(serde_json::from_str::<MechanismSpec>(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn every_mechanism_is_reached_by_its_model_file() {
+    for mechanism in crate::zoo::MECHANISMS {
+        let file = ModelFile::from_toml(mechanism.model);
+        let file = file.unwrap_or_else(|e| panic!("{}: {e}", mechanism.name));
+        assert_eq!(ModelFile::from_toml(&file.to_toml().unwrap()).unwrap(), file);
+    }
+}

@@ -24,4 +24,9 @@ pub const MECHANISM: Mechanism = Mechanism {
         "Locatello et al. 2020, arXiv 2006.15055, Algorithm 1",
     ],
     path: "marginals_burn::block_slots::BlockSlotAttention",
+    model: "\
+# the input holds inputs [B, M, D] and, to start from, start [B, N, S]; without weights in a file
+# it holds them too, as weights.NAME
+mechanism = { block-slots = { weights = \"block-slots.safetensors\", slots = 4, iterations = 3 } }
+",
 };

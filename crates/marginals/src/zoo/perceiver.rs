@@ -19,4 +19,8 @@ pub const MECHANISM: Mechanism = Mechanism {
     ],
     sources: &["Jaegle et al. 2021, Perceiver, arXiv 2103.03206, §3"],
     path: "marginals_burn::perceiver::Perceiver",
+    model: "\
+# the input holds inputs [B, M, D]; without weights in a file it holds them too, as weights.NAME
+mechanism = { perceiver = { weights = \"perceiver.safetensors\" } }
+",
 };

@@ -60,6 +60,11 @@ pub const MECHANISM: Mechanism = Mechanism {
         "Locatello et al. 2020, Object-Centric Learning with Slot Attention, arXiv 2006.15055, Algorithm 1",
     ],
     path: "marginals_burn::slots::SlotAttention; plain: marginals::zoo::slots::PlainSlots",
+    model: "\
+# the input holds inputs [B, M, D] and, to start from, start [B, N, S]; without weights in a file
+# it holds them too, as weights.NAME
+mechanism = { slots = { weights = \"slots.safetensors\", slots = 7, iterations = 3 } }
+",
 };
 
 /// The slots of some inputs, as a latent model: z is B problems of `slots` × D numbers, the slots s.

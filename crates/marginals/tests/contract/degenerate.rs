@@ -125,6 +125,7 @@ fn impossible_rows_and_columns_have_no_gradient() {
                 column_mass: Some(keys.view()),
                 expected_distance: Some(queries.view()),
                 query_mass: Some(queries.view()),
+                expected_of: None,
             })
             .expect("gradients");
         let name = structure.name();

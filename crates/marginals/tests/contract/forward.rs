@@ -96,8 +96,8 @@ fn check(recipe: &Recipe, case: &Case, expected: &Expected) -> Result<(), String
         expected.check(&name("marginals"), marginals.iter().copied(), |a| &a.marginals)?;
         // The marginals have just been checked.
         let held = marginals.sum_axis(ndarray::Axis(3));
-        let apart = |m: &f64, h: &f64| (m - h).abs().partial_cmp(&(1e-10 * h.max(1.0)));
-        if mass.iter().zip(&held).any(|(m, h)| apart(m, h).is_none_or(|order| order.is_gt())) {
+        let agrees = |(m, h): (&f64, &f64)| (m - h).abs() <= 1e-10 * h.max(1.0);
+        if !mass.iter().zip(&held).all(agrees) {
             return Err(format!(
                 "{}: {mass:?}, but the marginals sum to {held:?}",
                 name("query mass")

@@ -102,6 +102,7 @@ impl Loss {
             column_mass: self.column.as_ref().map(|g| g.view()),
             expected_distance: self.distance.as_ref().map(|g| g.view()),
             query_mass: self.mass.as_ref().map(|g| g.view()),
+            expected_of: None,
         }
     }
 }

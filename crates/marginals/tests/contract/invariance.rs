@@ -54,6 +54,7 @@ fn answers_and_gradients<T: Element<Real = T> + Real>(
         column_mass: Some(column.view()),
         expected_distance: Some(distance.view()),
         query_mass: Some(distance.view()),
+        expected_of: None,
     })?;
     let bits = |x: Vec<T>| x.iter().map(|x| format!("{x:?} ")).collect::<String>();
     let gradients = [q.into_iter().collect(), k.into_iter().collect()]

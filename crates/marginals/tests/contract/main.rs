@@ -16,3 +16,4 @@ mod partials;
 mod precision;
 mod runner;
 mod samples;
+mod values_per_head;

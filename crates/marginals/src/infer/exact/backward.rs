@@ -12,15 +12,13 @@
 //! and KL also depend on the log-weights directly, through the prior's own marginals π_ij.
 
 mod coefficients;
+mod in_order;
 mod tiles;
 
 use std::ops::Range;
 
-use marginals_kernels::Real;
-use ndarray::{
-    Array2, Array4, ArrayView2, ArrayView3, ArrayView4, ArrayViewMut2, ArrayViewMut4, Axis, s,
-};
-use rayon::prelude::*;
+use marginals_kernels::{Aligned, Real};
+use ndarray::{Array4, ArrayView2, ArrayView3, ArrayView4, ArrayViewMut4, Axis, s};
 
 use super::request::Request;
 use super::summary::{Normalisers, Summary};
@@ -28,11 +26,14 @@ use super::{TASKS, split};
 use crate::gradient::{Accumulator, Layout, ParameterGradient};
 use crate::model::structure::Factorisation;
 use crate::potential::{Features, Place};
+use crate::question::EdgeFunctions;
 use crate::{Error, Parameter, Posterior, tensor};
 
 use coefficients::Coefficients;
 pub(crate) use coefficients::needs;
+use in_order::InOrder;
 use tiles::HeadBackward;
+pub(crate) use tiles::QUERY_BLOCK;
 
 /// Keys below which a range of them is not worth splitting.
 const FEWEST_KEYS: usize = 1024;
@@ -56,6 +57,8 @@ pub struct Upstream<'a, T> {
     pub column_mass: Option<ArrayView3<'a, T>>,
     /// Of the expected distance, [B, H, N].
     pub expected_distance: Option<ArrayView3<'a, T>>,
+    /// Of the expectations of edge functions, [B, H, N, C].
+    pub expected_of: Option<ArrayView4<'a, T>>,
     /// Of the query mass, [B, H, N].
     pub query_mass: Option<ArrayView3<'a, T>>,
 }
@@ -71,6 +74,7 @@ impl<T> Default for Upstream<'_, T> {
             kl: None,
             column_mass: None,
             expected_distance: None,
+            expected_of: None,
             query_mass: None,
         }
     }
@@ -112,22 +116,38 @@ struct Task<'a, 'p, T: Real> {
     prior_log_partition: &'a [T],
     values: Option<ArrayView4<'a, T>>,
     of_values: Values,
-    coefficients: Coefficients<T>,
+    functions: Option<&'a dyn EdgeFunctions<T>>,
+    coefficients: Coefficients<'a, T>,
     prior_parameters: Vec<Parameter>,
     potential_parameters: Vec<Parameter>,
 }
 
-/// What one task returns.
-struct Part<T> {
-    /// Query gradients of the heads it worked on.
-    q: Vec<((usize, usize), Array2<T>)>,
+/// The regions of the gradients that one task owns, counted from batch entry and head `first`.
+struct Own<'a, T> {
+    k: ArrayViewMut4<'a, T>,
+    v: Option<ArrayViewMut4<'a, T>>,
+    prior: Vec<Accumulator<'a, T>>,
+}
+
+/// Sums over what one task did, to be added up in the order of the tasks.
+struct Sums {
     prior: Vec<Vec<f64>>,
     potential: Vec<Vec<f64>>,
 }
 
+/// The backward pass with a gradient of the values' own; see [`backward_of`].
+pub(crate) fn backward<T: Real>(
+    posterior: &Posterior<'_, T>,
+    request: &Request<'_, T>,
+    summary: &Summary<T>,
+    upstream: &Upstream<'_, T>,
+) -> Result<Gradients<T>, Error> {
+    backward_of(posterior, request, summary, upstream, Values::Apart)
+}
+
 /// The backward pass. `summary` must hold what the upstream gradients need (see
 /// [`needs`]).
-pub(crate) fn backward<T: Real>(
+pub(crate) fn backward_of<T: Real>(
     posterior: &Posterior<'_, T>,
     request: &Request<'_, T>,
     summary: &Summary<T>,
@@ -141,6 +161,7 @@ pub(crate) fn backward<T: Real>(
         prior_log_partition: &summary.prior_log_partition,
         values: request.values.as_ref().map(|v| v.view()),
         of_values,
+        functions: request.functions,
         coefficients: Coefficients::new(posterior, summary, upstream, request.value_width()),
         prior_parameters: posterior.prior.parameters(),
         potential_parameters: posterior.potential.parameters(),
@@ -159,70 +180,90 @@ pub(crate) fn backward<T: Real>(
         true => vec![key_heads],
         false => key_heads.into_iter().map(|place| vec![place]).collect(),
     };
-    // A dense parameter shared along the keys cannot be cut by keys.
-    let uncut = task.prior_parameters.iter().filter(dense).any(|p| p.shape[3] == 1);
-    let parts = match uncut {
-        true => 1,
-        false => TASKS.div_ceil(groups.len().max(1)).min(shape.keys.div_ceil(FEWEST_KEYS)).max(1),
-    };
+    let parts = TASKS.div_ceil(groups.len().max(1)).min(shape.keys.div_ceil(FEWEST_KEYS)).max(1);
     let chunks = split(0..shape.keys, parts);
 
     let mut dense_gradients: Vec<Array4<T>> = task
         .prior_parameters
         .iter()
         .filter(dense)
-        .map(|p| Array4::zeros((p.shape[0], p.shape[1], p.shape[2], p.shape[3])))
+        // What is shared along the keys is summed by each range of keys on its own first.
+        .map(|p| {
+            (
+                p.shape[0],
+                p.shape[1],
+                p.shape[2],
+                if p.shape[3] == 1 { chunks.len() } else { p.shape[3] },
+            )
+        })
+        .map(Array4::zeros)
         .collect();
-    let heads = if shared { None } else { Some(shape.group()) };
-    let mut accumulators =
-        regions(&task.prior_parameters, &mut dense_gradients, &groups, &chunks, heads);
+    let heads = |own: usize| if shared { None } else { Some(own) };
+    let query_heads = heads(shape.group());
+    let lengths: Vec<usize> = chunks.iter().map(Range::len).collect();
+    let mut dq = Array4::zeros(posterior.q.raw_dim());
     let mut dk = Array4::zeros(posterior.k.raw_dim());
-    let values = task.values.filter(|_| of_values == Values::Apart);
-    let mut dv = Array4::zeros(values.map_or((0, 0, 0, 0), |v| v.dim()));
-    let outputs = rows_of_tasks(&mut dk, &groups, &chunks)
-        .into_iter()
-        .zip(rows_of_tasks(&mut dv, &groups, &chunks));
+    let apart = task.values.filter(|_| of_values == Values::Apart);
+    let mut dv = apart.map(|v| Array4::zeros(v.raw_dim()));
+    // Ranges of keys each give a part of the queries' gradient.
+    let q: Vec<_> = by_group(dq.view_mut(), query_heads)
+        .map(|group| InOrder::new(group, chunks.len()))
+        .collect();
+    let mut k = by_keys(dk.view_mut(), heads(1), &lengths);
+    let sets = task.values.map_or(1, |v| v.dim().1 / shape.key_heads.max(1));
+    let mut v = dv.as_mut().map(|dv| by_keys(dv.view_mut(), heads(sets), &lengths));
+    let prior =
+        regions(&task.prior_parameters, &mut dense_gradients, &groups, &chunks, query_heads);
+    let own = prior.into_iter().map(|prior| Own {
+        k: k.next().expect("one region per task"),
+        v: v.as_mut().map(|v| v.next().expect("one region per task")),
+        prior,
+    });
     let tasks: Vec<_> = groups
         .iter()
-        .flat_map(|group| chunks.iter().map(move |keys| (group, keys.clone())))
-        .zip(&mut accumulators)
-        .zip(outputs)
+        .zip(&q)
+        .flat_map(|group| chunks.iter().enumerate().map(move |chunk| (group, chunk)))
+        .zip(own)
         .collect();
-    let results: Result<Vec<Part<T>>, Error> = tasks
-        .into_par_iter()
-        .with_max_len(1)
-        .map(|(((group, keys), prior), into)| task.run(group, keys, prior, into))
-        .collect();
-    let results = results?;
-    drop(accumulators);
-    let q = Array4::zeros(posterior.q.raw_dim());
-    let v = values.map(|_| dv);
-    let gradients = Gradients { q, k: dk, v, parameters: Vec::new() };
-    Ok(task.collect(gradients, results, dense_gradients, summary))
-}
-
-/// Cuts a gradient [B, Hk, M, width] into the rows that tasks own, task by task: by groups of key
-/// heads, then by ranges of keys. A task has one run of rows per key head of its group.
-fn rows_of_tasks<'a, T>(
-    gradient: &'a mut Array4<T>,
-    groups: &[Vec<(usize, usize)>],
-    chunks: &[Range<usize>],
-) -> Vec<Vec<&'a mut [T]>> {
-    let width = gradient.dim().3;
-    let mut rest = gradient.as_slice_mut().expect("just made in row-major order");
-    let mut tasks: Vec<Vec<&mut [T]>> =
-        (0..groups.len() * chunks.len()).map(|_| Vec::new()).collect();
-    for (index, group) in groups.iter().enumerate() {
-        for _ in group {
-            for (chunk, keys) in chunks.iter().enumerate() {
-                let rows = (keys.len() * width).min(rest.len());
-                let (own, after) = rest.split_at_mut(rows);
-                tasks[index * chunks.len() + chunk].push(own);
-                rest = after;
-            }
+    let sums = in_order::run(tasks, |(((group, q), (part, keys)), own)| {
+        in_order::add_part(q, part, |dq| task.run(group, keys.clone(), dq, own))
+    })?;
+    drop(q);
+    for (gradient, parameter) in
+        dense_gradients.iter_mut().zip(task.prior_parameters.iter().filter(dense))
+    {
+        if parameter.shape[3] == 1 {
+            *gradient = gradient.sum_axis(Axis(3)).insert_axis(Axis(3));
         }
     }
-    tasks
+    let mut gradients = Gradients { q: dq, k: dk, v: dv, parameters: Vec::new() };
+    task.collect_parameters(sums, dense_gradients, summary, &mut gradients.parameters);
+    Ok(gradients)
+}
+
+/// Cuts a view over [B, heads, …] into groups of `heads` heads (`None`: one group of all).
+fn by_group<T>(
+    view: ArrayViewMut4<'_, T>,
+    heads: Option<usize>,
+) -> impl Iterator<Item = ArrayViewMut4<'_, T>> {
+    let (batch, all) = (view.dim().0, view.dim().1);
+    let (batch, heads) = match heads {
+        None => (vec![batch], vec![all]),
+        Some(heads) => (vec![1; batch], vec![heads; all.div_ceil(heads)]),
+    };
+    cut(view, Axis(0), &batch).into_iter().flat_map(move |entry| cut(entry, Axis(1), &heads))
+}
+
+/// Cuts a view over [B, heads, M, …] into groups of heads, and those into ranges of keys.
+fn by_keys<'a, T>(
+    view: ArrayViewMut4<'a, T>,
+    heads: Option<usize>,
+    lengths: &[usize],
+) -> std::vec::IntoIter<ArrayViewMut4<'a, T>> {
+    by_group(view, heads)
+        .flat_map(|group| cut(group, Axis(2), lengths))
+        .collect::<Vec<_>>()
+        .into_iter()
 }
 
 /// Cuts the score-shaped gradients into the regions that tasks own, task by task: by groups of
@@ -245,20 +286,9 @@ fn regions<'a, T: Real>(
             continue;
         }
         let gradient = dense.next().expect("one gradient per score-shaped parameter").view_mut();
-        let by_group = match heads {
-            None => vec![gradient],
-            Some(heads) => {
-                let batch = vec![1; gradient.dim().0];
-                let groups_of_heads = vec![heads; gradient.dim().1.div_ceil(heads)];
-                cut(gradient, Axis(0), &batch)
-                    .into_iter()
-                    .flat_map(|entry| cut(entry, Axis(1), &groups_of_heads))
-                    .collect()
-            }
-        };
         let uncut = parameter.shape[3] == 1;
-        let by_task = by_group.into_iter().flat_map(|group| match uncut {
-            true => vec![group],
+        let by_task = by_group(gradient, heads).flat_map(|group| match uncut {
+            true => cut(group, Axis(3), &vec![1; chunks.len()]),
             false => cut(group, Axis(3), &lengths),
         });
         for (index, (list, region)) in all.iter_mut().zip(by_task).enumerate() {
@@ -296,15 +326,19 @@ impl<T: Real> Task<'_, '_, T> {
         &self,
         group: &[(usize, usize)],
         keys: Range<usize>,
-        prior: &mut [Accumulator<'_, T>],
-        (dk, dv): (Vec<&mut [T]>, Vec<&mut [T]>),
-    ) -> Result<Part<T>, Error> {
+        mut dq: ArrayViewMut4<'_, T>,
+        own: Own<'_, T>,
+    ) -> Result<Sums, Error> {
         let posterior = self.posterior;
         let shape = &posterior.shape;
+        let Own { k: dk, v: dv, mut prior } = own;
+        let sets = self.values.map_or(1, |v| v.dim().1 / shape.key_heads.max(1));
+        let mut dv = dv.map(|dv| by_group(dv, Some(1)));
+        let own_features = posterior.potential.keys_are_features();
         let mut potential: Vec<Vec<f64>> =
             self.potential_parameters.iter().map(|p| vec![0.0; p.len()]).collect();
-        let mut q = Vec::new();
-        for (&(batch, key_head), (dk, dv)) in group.iter().zip(dk.into_iter().zip(dv)) {
+        let first = group[0];
+        for (&(batch, key_head), dk) in group.iter().zip(by_group(dk, Some(1))) {
             let place = Place { shape, batch, head: key_head, first: keys.start };
             let raw = tensor::contiguous(posterior.k.slice(s![batch, key_head, keys.clone(), ..]));
             let features = posterior.potential.key_features(place, raw.view());
@@ -312,49 +346,53 @@ impl<T: Real> Task<'_, '_, T> {
             if posterior.potential.is_product() {
                 features = features.packed_across().packed_along();
             }
-            let values = self.values.map(|v| v.slice_move(s![batch, key_head, keys.clone(), ..]));
             // Keys that are their own features have their gradient added up where it belongs.
-            let own = posterior.potential.keys_are_features();
-            let mut of_features =
-                vec![T::zero(); if own { 0 } else { keys.len() * features.depth() }];
-            let (of_keys, made) = match own {
-                true => (dk, None),
+            let size = if own_features { 0 } else { keys.len() * features.depth() };
+            let mut of_features = Aligned::zeros(size);
+            let (into, made) = match own_features {
+                true => (dk.into_slice().expect("a gradient of contiguous rows"), None),
                 false => (&mut of_features[..], Some(dk)),
             };
-            let into = (of_keys, dv);
-            let mut head = HeadBackward::new(self, features, values, keys.clone(), into);
-            for own in 0..shape.group() {
-                let place = (batch, key_head * shape.group() + own);
-                q.push((place, head.add_queries(place, prior, &mut potential)?));
+            let b = batch - first.0;
+            let mut head = HeadBackward::new(self, features, keys.clone(), into);
+            // One set of values for every query head of the key head, or one for each.
+            for set in key_head * sets..(key_head + 1) * sets {
+                let values = self.values.map(|v| v.slice_move(s![batch, set, keys.clone(), ..]));
+                head.use_values(values, dv.as_mut().and_then(Iterator::next));
+                let served = shape.group() / sets;
+                for query_head in set * served..(set + 1) * served {
+                    let own = query_head - first.1 * shape.group();
+                    let into = dq.slice_mut(s![b, own, .., ..]);
+                    head.add_queries((batch, query_head), into, &mut prior, &mut potential)?;
+                }
+                head.finish_values();
             }
-            let depth = head.finish();
-            let Some(dk) = made else { continue };
+            let depth = head.features.depth();
+            drop(head);
+            let Some(mut dk) = made else { continue };
             let gradient = ArrayView2::from_shape((keys.len(), depth), &of_features)
                 .expect("one gradient per feature");
-            let into = ArrayViewMut2::from_shape(raw.raw_dim(), dk).expect("one row per key");
             let place = Place { shape, batch, head: key_head, first: keys.start };
-            let view = raw.view();
-            let potentials = &mut potential;
-            posterior.potential.key_features_backward(place, view, gradient, into, potentials);
+            let into = dk.slice_mut(s![0, 0, .., ..]);
+            let raw = raw.view();
+            let parameters = &mut potential;
+            posterior.potential.key_features_backward(place, raw, gradient, into, parameters);
         }
-        let prior = prior
-            .iter()
-            .map(|accumulator| match accumulator {
-                Accumulator::Small(sum) => sum.clone(),
-                Accumulator::Scores { .. } => Vec::new(),
-            })
-            .collect();
-        Ok(Part { q, prior, potential })
+        let small = |accumulator| match accumulator {
+            Accumulator::Small(sum) => sum,
+            Accumulator::Scores { .. } => Vec::new(),
+        };
+        Ok(Sums { prior: prior.into_iter().map(small).collect(), potential })
     }
 
-    /// Puts the parts together, always in the same order.
-    fn collect(
+    /// Adds up the gradients of the parameters, always in the same order.
+    fn collect_parameters(
         &self,
-        mut gradients: Gradients<T>,
-        parts: Vec<Part<T>>,
+        sums: Vec<Sums>,
         dense: Vec<Array4<T>>,
         summary: &Summary<T>,
-    ) -> Gradients<T> {
+        into: &mut Vec<ParameterGradient<T>>,
+    ) {
         let posterior = self.posterior;
         let zeros = |list: &[Parameter]| -> Vec<Vec<f64>> {
             list.iter().map(|p| vec![0.0; p.len()]).collect()
@@ -366,11 +404,7 @@ impl<T: Real> Task<'_, '_, T> {
                 sum.iter_mut().zip(part).for_each(|(sum, &g)| *sum += g);
             }
         };
-        for part in parts {
-            for ((b, h), dq) in part.q {
-                let mut into = gradients.q.slice_mut(s![b, h, .., ..]);
-                into += &dq;
-            }
+        for part in sums {
             add(&mut prior, &part.prior);
             add(&mut potential, &part.potential);
         }
@@ -380,11 +414,11 @@ impl<T: Real> Task<'_, '_, T> {
             (&posterior.factorisation, null.as_slice())
         {
             let sum = self.coefficients.null_gradient(&posterior.shape, summary, values);
-            gradients.parameters.push(ParameterGradient::from_small(parameter, &sum));
+            into.push(ParameterGradient::from_small(parameter, &sum));
         }
         let mut dense = dense.into_iter();
         for (parameter, sum) in self.prior_parameters.iter().zip(&prior) {
-            gradients.parameters.push(match parameter.layout {
+            into.push(match parameter.layout {
                 Layout::Small => ParameterGradient::from_small(parameter, sum),
                 Layout::Scores => ParameterGradient {
                     name: parameter.name.clone(),
@@ -393,15 +427,14 @@ impl<T: Real> Task<'_, '_, T> {
             });
         }
         for (parameter, sum) in self.potential_parameters.iter().zip(&potential) {
-            gradients.parameters.push(ParameterGradient::from_small(parameter, sum));
+            into.push(ParameterGradient::from_small(parameter, sum));
         }
-        number_repeats(&mut gradients.parameters);
-        gradients
+        number_repeats(into);
     }
 }
 
 /// Tells parameters of the same name apart: the second `geometric.rho` becomes `geometric.rho.2`.
-fn number_repeats<T>(parameters: &mut [ParameterGradient<T>]) {
+pub(crate) fn number_repeats<T>(parameters: &mut [ParameterGradient<T>]) {
     for i in (1..parameters.len()).rev() {
         let earlier = parameters[..i].iter().filter(|p| p.name == parameters[i].name).count();
         if earlier > 0 {

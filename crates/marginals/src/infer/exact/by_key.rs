@@ -231,11 +231,11 @@ impl<T: Real> Scratch<T> {
         let run = block.keys.start - head_keys.keys.start..block.keys.end - head_keys.keys.start;
         let width = task.kept.value_width;
         let span = queries.start * width..queries.end * width;
-        if let (true, Some(values)) = (task.kept.mean, &head_keys.values) {
+        if let (true, Some(values)) = (task.kept.mean, head_keys.values(block.head)) {
             let into = TileMut::new(&mut totals.mean[span.clone()], n, width, width);
             values.accumulate_apart(scores.as_tile(), run.clone(), into, &mut self.part);
         }
-        if let (true, Some(squares)) = (task.kept.second, &head_keys.squares) {
+        if let (true, Some(squares)) = (task.kept.second, head_keys.squares(block.head)) {
             // The edges of one query belong to different keys and vary one by one: Σ p (1 − p) v².
             for r in 0..n {
                 scores.row_mut(r).iter_mut().for_each(|p| *p *= T::one() - *p);

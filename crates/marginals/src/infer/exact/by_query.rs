@@ -39,7 +39,10 @@ pub(super) fn statistics<T: Real>(
         keys,
         query_offset: task.shape.query_offset,
     };
-    let mut scratch = Scratch::new(task.reads_weights, task.kept.weights || task.kept.distance);
+    let mut scratch = Scratch::new(
+        task.reads_weights,
+        task.kept.weights || task.kept.distance || task.kept.functions > 0,
+    );
     let strip_rows = InstructionSet::detect().strip_rows();
     let live = task.scorer.prior.live_keys(&block(queries.clone(), head_keys.keys.clone()));
     for keys in blocks(live, head_keys.keys.start, KEY_BLOCK) {
@@ -162,17 +165,28 @@ impl<T: Real> Scratch<T> {
             fill_distance(strip, distance.reborrow());
             dot_rows(set, posterior, distance.as_tile(), &mut totals.distance[rows.clone()]);
         }
+        if let Some(functions) = task.functions {
+            let count = functions.count();
+            for index in 0..count {
+                let mut values = TileMut::new(&mut self.other, n, m, STRIDE);
+                functions.fill(index, strip, values.reborrow());
+                let mut sums = [T::zero(); STRIP];
+                dot_rows(set, posterior, values.as_tile(), &mut sums[..n]);
+                let own = totals.functions[rows.start * count..].iter_mut().skip(index);
+                own.step_by(count).zip(&sums[..n]).for_each(|(total, &sum)| *total += sum);
+            }
+        }
         let run = strip.keys.start - head_keys.keys.start..strip.keys.end - head_keys.keys.start;
         let width = task.kept.value_width;
         let span = rows.start * width..rows.end * width;
-        if let (true, Some(values)) = (task.kept.mean, &head_keys.values) {
+        if let (true, Some(values)) = (task.kept.mean, head_keys.values(strip.head)) {
             let into = TileMut::new(&mut totals.mean[span.clone()], n, width, width);
             match independent {
                 true => values.accumulate_apart(posterior, run.clone(), into, &mut self.part),
                 false => values.accumulate(posterior, run.clone(), into),
             }
         }
-        if let (true, Some(squares)) = (task.kept.second, &head_keys.squares) {
+        if let (true, Some(squares)) = (task.kept.second, head_keys.squares(strip.head)) {
             if independent {
                 // Edges vary one by one: Σ p (1 − p) v².
                 for r in 0..n {
@@ -210,6 +224,11 @@ fn rescale_totals<T: Real>(
     }
     if task.kept.distance {
         scale_rows(set, TileMut::new(&mut totals.distance[rows.clone()], n, 1, 1), rescale);
+    }
+    if task.kept.functions > 0 {
+        let count = task.kept.functions;
+        let own = &mut totals.functions[rows.start * count..rows.end * count];
+        scale_rows(set, TileMut::new(own, n, count, count), rescale);
     }
     if task.kept.log_weight {
         scale_rows(set, TileMut::new(&mut factors.log_weight[rows], n, 1, 1), rescale);
@@ -256,8 +275,13 @@ fn fold_weights<T: Real>(
         (None, false) => {
             for (max, sum) in max.iter_mut().zip(sum) {
                 let new = max.max(T::zero());
-                let before = if *sum == T::zero() { T::zero() } else { *sum * (*max - new).exp() };
-                *sum = before + T::of(columns as f64) * (T::zero() - new).exp();
+                // Nearly always the maximum is 0 already, and needs no exponentials.
+                let before = match *sum == T::zero() || *max == new {
+                    true => *sum,
+                    false => *sum * (*max - new).exp(),
+                };
+                let each = if new == T::zero() { T::one() } else { (T::zero() - new).exp() };
+                *sum = before + T::of(columns as f64) * each;
                 *max = new;
             }
         }

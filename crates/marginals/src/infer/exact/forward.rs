@@ -6,11 +6,14 @@ use marginals_kernels::{Draw, Real};
 use ndarray::ArrayView4;
 use rayon::prelude::*;
 
+use super::heads::HeadKeys;
 use super::request::Request;
 use super::scorer::Scorer;
 use super::statistics::{Kept, Statistics};
+use super::summary::Summary;
 use super::{QUERY_BLOCK, TASKS, by_key, by_query, heads, split};
 use crate::model::structure::Factorisation;
+use crate::question::EdgeFunctions;
 use crate::{Posterior, Shape};
 
 /// Keys below which a range of them is not worth splitting.
@@ -24,12 +27,44 @@ pub(super) struct Task<'a, T> {
     pub kept: Kept,
     /// Whether log-weights are looked at apart from the scores.
     pub reads_weights: bool,
+    /// Functions of edges that are averaged.
+    pub functions: Option<&'a dyn EdgeFunctions<T>>,
     /// Seed of the draws.
     pub seed: u64,
     pub q: ArrayView4<'a, T>,
 }
 
-impl<T> Task<'_, T> {
+impl<'a, T: Real> Task<'a, T> {
+    /// What a pass over `posterior` finds out for `request`.
+    pub fn new<'r: 'a>(posterior: &'a Posterior<'_, T>, request: &'a Request<'r, T>) -> Self {
+        let mask = posterior.prior.is_mask();
+        let per_query = matches!(posterior.factorisation, Factorisation::PerQuery { .. });
+        let per_edge = matches!(posterior.factorisation, Factorisation::PerEdge);
+        Self {
+            shape: &posterior.shape,
+            factorisation: &posterior.factorisation,
+            scorer: posterior.scorer(),
+            reads_weights: request.reads_weights(mask),
+            kept: Kept {
+                score: request.entropy,
+                log_weight: request.expected_log_weight && !mask,
+                weights: request.prior_log_partition,
+                best: request.best,
+                top: request.top,
+                draws: request.draws.filter(|_| !per_edge).map_or(0, |(count, _)| count),
+                mass: !per_query,
+                mean: request.mean,
+                second: request.second_moment,
+                distance: request.distance,
+                functions: request.function_count(),
+                value_width: request.value_width(),
+            },
+            functions: request.functions,
+            seed: request.draws.map_or(0, |(_, seed)| seed),
+            q: posterior.q.view(),
+        }
+    }
+
     /// The noise of one draw.
     pub fn draw(&self, batch: usize, head: usize, query: usize, sample: usize) -> Draw {
         draw(self.seed, (batch, head), query, sample)
@@ -50,37 +85,44 @@ pub(super) fn draw(seed: u64, (batch, head): (usize, usize), query: usize, sampl
 /// The index under which the null edge draws its noise; no key reaches it.
 pub(super) const NULL_KEY: usize = u32::MAX as usize;
 
-/// Statistics of every factor and query over a range of keys, batch-major, then by head.
+/// Statistics of every factor and query over a range of keys.
 pub(crate) fn forward<T: Real>(
     posterior: &Posterior<'_, T>,
     request: &Request<'_, T>,
     keys: Range<usize>,
 ) -> Statistics<T> {
+    Statistics::concatenate(by_run(posterior, request, keys, |statistics, _| statistics))
+}
+
+/// Runs a forward pass over all keys and normalises what it leaves behind, each run of queries
+/// where it was made.
+pub(crate) fn summarise<T: Real>(
+    posterior: &Posterior<'_, T>,
+    request: &Request<'_, T>,
+) -> Summary<T> {
+    let keys = 0..posterior.shape.keys;
+    let finish = |statistics, (place, first)| {
+        let row = |row| (place, first + row);
+        Summary::new(statistics, posterior, request, row)
+    };
+    Summary::concatenate(by_run(posterior, request, keys, finish))
+}
+
+/// A batch entry and head, and the first factor there.
+type First = ((usize, usize), usize);
+
+/// Calls `finish` with the statistics of every run of factors, and returns what it makes of them:
+/// batch-major, then by head, then by factor.
+fn by_run<T: Real, R: Send>(
+    posterior: &Posterior<'_, T>,
+    request: &Request<'_, T>,
+    keys: Range<usize>,
+    finish: impl Fn(Statistics<T>, First) -> R + Sync,
+) -> Vec<R> {
     let shape = &posterior.shape;
-    let mask = posterior.prior.is_mask();
     let per_query = matches!(posterior.factorisation, Factorisation::PerQuery { .. });
     let per_edge = matches!(posterior.factorisation, Factorisation::PerEdge);
-    let task = Task {
-        shape,
-        factorisation: &posterior.factorisation,
-        scorer: posterior.scorer(),
-        reads_weights: request.reads_weights(mask),
-        kept: Kept {
-            score: request.entropy,
-            log_weight: request.expected_log_weight && !mask,
-            weights: request.prior_log_partition,
-            best: request.best,
-            top: request.top,
-            draws: request.draws.filter(|_| !per_edge).map_or(0, |(count, _)| count),
-            mass: !per_query,
-            mean: request.mean,
-            second: request.second_moment,
-            distance: request.distance,
-            value_width: request.value_width(),
-        },
-        seed: request.draws.map_or(0, |(_, seed)| seed),
-        q: posterior.q.view(),
-    };
+    let task = Task::new(posterior, request);
     let k = posterior.k.view();
     let values = request.values.as_ref().map(|v| v.view());
     let squares = request.second_moment;
@@ -111,7 +153,7 @@ pub(crate) fn forward<T: Real>(
             }
             first
         });
-        return Statistics::concatenate(by_place.collect());
+        return by_place.zip(&places).map(|(whole, &place)| finish(whole, (place, 0))).collect();
     }
 
     let blocks: Vec<Range<usize>> = (0..shape.queries)
@@ -127,27 +169,32 @@ pub(crate) fn forward<T: Real>(
         1 => 1,
         parts => parts.min(keys.len().div_ceil(FEWEST_KEYS)).max(1),
     };
-    let run = |keys: Range<usize>| -> Vec<Statistics<T>> {
-        let prepared = prepare(keys);
-        tasks
-            .par_iter()
-            .with_max_len(1)
-            .map(|(place, block)| {
-                by_query::statistics(&task, &prepared[key_head(*place)], *place, block.clone())
-            })
-            .collect()
+    let run = |prepared: &[HeadKeys<'_, T>], (place, block): &((usize, usize), Range<usize>)| {
+        by_query::statistics(&task, &prepared[key_head(*place)], *place, block.clone())
     };
-    let mut runs: Vec<Vec<Statistics<T>>> = split(keys, parts).into_par_iter().map(run).collect();
-    let mut merged = runs.remove(0);
-    for (index, statistics) in merged.iter_mut().enumerate() {
+    // One task at a time to whoever is free: a core that other programs slow down gets fewer.
+    if parts == 1 {
+        let prepared = prepare(keys);
+        let whole = |cut: &(_, Range<usize>)| finish(run(&prepared, cut), (cut.0, cut.1.start));
+        return tasks.par_iter().with_max_len(1).map(whole).collect();
+    }
+    let over = |keys: Range<usize>| -> Vec<Statistics<T>> {
+        let prepared = prepare(keys);
+        tasks.par_iter().with_max_len(1).map(|cut| run(&prepared, cut)).collect()
+    };
+    let mut runs: Vec<Vec<Statistics<T>>> = split(keys, parts).into_par_iter().map(over).collect();
+    let merged = runs.remove(0);
+    let merge = |(index, mut statistics): (usize, Statistics<T>)| {
         for other in &runs {
             match per_query {
                 true => statistics.merge_choices(&other[index]),
                 false => statistics.merge_edges(&other[index]),
             }
         }
-    }
-    Statistics::concatenate(merged)
+        let (place, block) = &tasks[index];
+        finish(statistics, (*place, block.start))
+    };
+    merged.into_iter().enumerate().map(merge).collect()
 }
 
 /// A list in consecutive runs of `length`.

@@ -15,19 +15,31 @@ use crate::{Shape, tensor};
 const FEW_QUERIES: usize = 4;
 
 /// Keys and values of one batch entry and key head, over one range of keys.
-pub(super) struct HeadKeys<'a, T> {
+pub(crate) struct HeadKeys<'a, T> {
     /// The range.
     pub keys: Range<usize>,
     /// Features of its keys.
     pub features: Features<'a, T>,
-    /// Its values, when the request averages them.
-    pub values: Option<Values<'a, T>>,
+    /// Its values, when the request averages them: one set, or one per query head served.
+    values: Vec<Values<'a, T>>,
     /// Their squares, when it wants second moments.
-    pub squares: Option<Values<'a, T>>,
+    squares: Vec<Values<'a, T>>,
+}
+
+impl<'a, T> HeadKeys<'a, T> {
+    /// The values that query head `head` averages.
+    pub fn values(&self, head: usize) -> Option<&Values<'a, T>> {
+        self.values.get(head % self.values.len().max(1))
+    }
+
+    /// Their squares.
+    pub fn squares(&self, head: usize) -> Option<&Values<'a, T>> {
+        self.squares.get(head % self.squares.len().max(1))
+    }
 }
 
 /// The values of a range of keys, ready to be averaged.
-pub(super) enum Values<'a, T> {
+pub(crate) enum Values<'a, T> {
     /// For many queries.
     Packed(Panels<T>),
     /// For few.
@@ -87,32 +99,56 @@ pub(super) fn prepare<'a, T: Real>(
     squares: bool,
     keys: Range<usize>,
 ) -> Vec<HeadKeys<'a, T>> {
-    let packed = shape.queries * shape.group() > FEW_QUERIES;
     (0..shape.batch * shape.key_heads)
         .into_par_iter()
         .map(|index| {
-            let (batch, head) = (index / shape.key_heads, index % shape.key_heads);
-            let place = Place { shape, batch, head, first: keys.start };
-            let rows = tensor::contiguous(k.slice(s![batch, head, keys.clone(), ..]));
-            let features = match rows.is_view() {
-                true => potential.key_features(place, k.slice(s![batch, head, keys.clone(), ..])),
-                false => potential.key_features(place, rows.view()).into_owned().into(),
-            };
-            let mut features = Features::new(features, keys.start);
-            if potential.is_product() && packed {
-                features = features.packed_across().without_rows();
-            }
-            let own = values.map(|v| v.slice(s![batch, head, keys.clone(), ..]));
-            HeadKeys {
-                keys: keys.clone(),
-                features,
-                values: own.map(|v| Values::new(tensor::contiguous(v), packed)),
-                squares: own.filter(|_| squares).map(|v| {
-                    let mut squares = tensor::contiguous(v).into_owned();
-                    squares.mapv_inplace(|x| x * x);
-                    Values::new(squares.into(), packed)
-                }),
-            }
+            let place = (index / shape.key_heads, index % shape.key_heads);
+            HeadKeys::new(shape, potential, k, values, squares, keys.clone(), place)
         })
         .collect()
+}
+
+impl<'a, T: Real> HeadKeys<'a, T> {
+    /// Prepares `keys` of one batch entry and key head, and reads no other.
+    pub fn new(
+        shape: &Shape,
+        potential: &dyn Potential<T>,
+        k: &'a ArrayView4<'a, T>,
+        values: Option<&'a ArrayView4<'a, T>>,
+        squares: bool,
+        keys: Range<usize>,
+        (batch, head): (usize, usize),
+    ) -> Self {
+        let packed = shape.queries * shape.group() > FEW_QUERIES;
+        let place = Place { shape, batch, head, first: keys.start };
+        let rows = tensor::contiguous(k.slice(s![batch, head, keys.clone(), ..]));
+        let features = match rows.is_view() {
+            true => potential.key_features(place, k.slice(s![batch, head, keys.clone(), ..])),
+            false => potential.key_features(place, rows.view()).into_owned().into(),
+        };
+        let mut features = Features::new(features, keys.start);
+        if potential.is_product() && packed {
+            features = features.packed_across().without_rows();
+        }
+        // Query heads are grouped by key head, so those that share one have values in a run.
+        let own = || {
+            values.into_iter().flat_map(|v| {
+                let sets = v.dim().1 / shape.key_heads;
+                let keys = keys.clone();
+                (head * sets..(head + 1) * sets)
+                    .map(move |set| tensor::contiguous(v.slice(s![batch, set, keys.clone(), ..])))
+            })
+        };
+        let square = |v: CowArray<'a, T, Ix2>| {
+            let mut squares = v.into_owned();
+            squares.mapv_inplace(|x| x * x);
+            Values::new(squares.into(), packed)
+        };
+        HeadKeys {
+            features,
+            values: own().map(|v| Values::new(v, packed)).collect(),
+            squares: if squares { own().map(square).collect() } else { Vec::new() },
+            keys: keys.clone(),
+        }
+    }
 }

@@ -1,15 +1,16 @@
 use marginals_kernels::Real;
 use ndarray::{ArrayView4, CowArray, Ix4};
 
+use crate::question::EdgeFunctions;
 use crate::{Element, Error, Shape};
 
 /// What a forward pass must find out: the union of what the questions asked need.
 #[derive(Debug)]
 pub struct Request<'a, T> {
-    /// The values v [B, Hk, M, D_v], when a question averages them.
+    /// The values v [B, Hk or H, M, D_v], when a question averages them.
     pub(crate) values: Option<CowArray<'a, T, Ix4>>,
     /// Where the caller keeps them, to recognise the same values given twice.
-    source: Option<(usize, Vec<usize>)>,
+    pub(crate) source: Option<(usize, Vec<usize>)>,
     /// E\[v\].
     pub mean: bool,
     /// Whether more than one question reads E\[v\], so that none may move it out.
@@ -24,6 +25,8 @@ pub struct Request<'a, T> {
     pub prior_log_partition: bool,
     /// E|i − j|.
     pub distance: bool,
+    /// Expectations of functions of an edge's place.
+    pub(crate) functions: Option<&'a dyn EdgeFunctions<T>>,
     /// The best edge.
     pub best: bool,
     /// How many of the best edges.
@@ -44,6 +47,7 @@ impl<T> Default for Request<'_, T> {
             expected_log_weight: false,
             prior_log_partition: false,
             distance: false,
+            functions: None,
             best: false,
             top: 0,
             draws: None,
@@ -52,6 +56,11 @@ impl<T> Default for Request<'_, T> {
 }
 
 impl<'a, T: Real> Request<'a, T> {
+    /// The mean of values whose sizes are known to be right.
+    pub(crate) fn mean_of(values: ArrayView4<'a, T>) -> Self {
+        Self { values: Some(values.into()), mean: true, ..Self::default() }
+    }
+
     /// Declares the values; questions of one pass must agree on them.
     pub fn use_values<E: Element<Real = T>>(
         &mut self,
@@ -59,7 +68,8 @@ impl<'a, T: Real> Request<'a, T> {
         shape: &Shape,
     ) -> Result<(), Error> {
         let (batch, heads, keys, _) = v.dim();
-        if (batch, heads, keys) != (shape.batch, shape.key_heads, shape.keys) {
+        let shared = heads == shape.key_heads || heads == shape.heads;
+        if (batch, keys) != (shape.batch, shape.keys) || !shared {
             return Err(Error::shape(
                 "v",
                 format!(
@@ -67,7 +77,8 @@ impl<'a, T: Real> Request<'a, T> {
                     shape.batch, shape.key_heads, shape.keys
                 ),
                 v.shape(),
-                "Values belong to keys: batch, key heads and keys are those of k.",
+                "Values belong to keys: batch and keys are those of k, and there is one head of \
+                 them per key head, or one per query head.",
             ));
         }
         let source = (
@@ -93,6 +104,11 @@ impl<'a, T: Real> Request<'a, T> {
     /// Whether log-weights are looked at apart from the scores.
     pub(crate) fn reads_weights(&self, prior_is_mask: bool) -> bool {
         self.prior_log_partition || (self.expected_log_weight && !prior_is_mask)
+    }
+
+    /// Number of edge functions averaged.
+    pub(crate) fn function_count(&self) -> usize {
+        self.functions.map_or(0, |functions| functions.count())
     }
 
     /// Numbers per value, 0 when no question reads values.

@@ -69,6 +69,9 @@ pub struct Totals<T> {
     pub second: Vec<T>,
     /// Σ_j p_ij |i − j|.
     pub distance: Vec<T>,
+    /// Σ_j p_ij f_c(i, j) of each edge function, the functions of a query side by side.
+    #[serde(default = "Vec::new")]
+    pub functions: Vec<T>,
 }
 
 /// What a pass over a range of keys leaves behind for one run of queries of one head.
@@ -93,6 +96,7 @@ pub(crate) struct Kept {
     pub mean: bool,
     pub second: bool,
     pub distance: bool,
+    pub functions: usize,
     pub value_width: usize,
 }
 
@@ -226,6 +230,7 @@ impl<T: Real> Totals<T> {
             mean: zeros(kept.mean, rows * kept.value_width),
             second: zeros(kept.second, rows * kept.value_width),
             distance: zeros(kept.distance, rows),
+            functions: vec![T::zero(); rows * kept.functions],
         }
     }
 
@@ -234,6 +239,7 @@ impl<T: Real> Totals<T> {
         reserve(&mut self.mean, times);
         reserve(&mut self.second, times);
         reserve(&mut self.distance, times);
+        reserve(&mut self.functions, times);
     }
 
     pub(crate) fn append(&mut self, other: Self) {
@@ -241,6 +247,7 @@ impl<T: Real> Totals<T> {
         self.mean.extend(other.mean);
         self.second.extend(other.second);
         self.distance.extend(other.distance);
+        self.functions.extend(other.functions);
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
@@ -248,6 +255,7 @@ impl<T: Real> Totals<T> {
         add(&mut self.mean, &other.mean);
         add(&mut self.second, &other.second);
         add(&mut self.distance, &other.distance);
+        add(&mut self.functions, &other.functions);
     }
 
     /// Weighted sum, row by row.
@@ -266,6 +274,7 @@ impl<T: Real> Totals<T> {
         blend(&mut self.mean, &other.mean);
         blend(&mut self.second, &other.second);
         blend(&mut self.distance, &other.distance);
+        blend(&mut self.functions, &other.functions);
     }
 }
 

@@ -3,16 +3,18 @@
 use std::ops::Range;
 
 use marginals_kernels::{LogPartition, Real};
+use rayon::prelude::*;
 
 use super::by_query::softplus;
 use super::forward::{NULL_KEY, draw};
+use super::request::Request;
 use super::statistics::{Candidate, Statistics, insert};
-use crate::Shape;
+use crate::Posterior;
 use crate::model::structure::Factorisation;
 
 /// Normalised answers, flat: factor quantities over [B, H, factors], query quantities over
 /// [B, H, N]. Vectors of what was not asked for are empty.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Summary<T> {
     /// log Z.
     pub log_partition: Vec<T>,
@@ -38,6 +40,8 @@ pub struct Summary<T> {
     pub second: Vec<T>,
     /// Σ_j p_ij |i − j|.
     pub distance: Vec<T>,
+    /// Σ_j p_ij f_c(i, j), the functions of a query side by side.
+    pub functions: Vec<T>,
 }
 
 /// log Z of every factor as max + log_sum; see [`LogPartition`]. Empty for independent edges, which
@@ -80,24 +84,63 @@ fn not_positive<T: Real>(x: T) -> T {
     if x > T::zero() { T::zero() } else { x }
 }
 
+/// Lists one after the other, copied by every thread: the values of all queries are as large as
+/// the answer.
+fn join_rows<'p, T: Real>(parts: impl Iterator<Item = &'p [T]> + Clone) -> Vec<T> {
+    let mut all = vec![T::zero(); parts.clone().map(<[T]>::len).sum()];
+    let mut rest = all.as_mut_slice();
+    let mut pairs = Vec::new();
+    for part in parts {
+        let (own, after) = rest.split_at_mut(part.len());
+        pairs.push((own, part));
+        rest = after;
+    }
+    pairs.into_par_iter().for_each(|(own, part)| own.copy_from_slice(part));
+    all
+}
+
 impl<T: Real> Summary<T> {
-    /// Normalises statistics over all keys; `seed` is that of the draws.
+    /// Normalises statistics over all keys; `row` says to which batch entry and head, and to which
+    /// factor there, each of their factors belongs.
     pub(crate) fn new(
         statistics: Statistics<T>,
-        factorisation: &Factorisation,
-        shape: &Shape,
-        asked_weight: bool,
-        seed: u64,
+        posterior: &Posterior<'_, T>,
+        request: &Request<'_, T>,
+        row: impl Fn(usize) -> ((usize, usize), usize),
     ) -> Self {
-        match factorisation {
+        match &posterior.factorisation {
             Factorisation::PerEdge => Self::of_edges(statistics),
-            Factorisation::PerKey => {
-                Self::of_choices(statistics, |_| None, shape, asked_weight, seed)
-            }
+            Factorisation::PerKey => Self::of_choices(statistics, |_| None, request, row),
             Factorisation::PerQuery { null } => {
                 let null = |head| null.as_ref().map(|n| crate::model::of_head(n, head));
-                Self::of_choices(statistics, null, shape, asked_weight, seed)
+                Self::of_choices(statistics, null, request, row)
             }
+        }
+    }
+
+    /// The summary of runs of factors that follow one another.
+    pub(crate) fn concatenate(parts: Vec<Self>) -> Self {
+        fn join<'p, P, R: Clone + 'p>(parts: &'p [P], field: impl Fn(&'p P) -> &'p [R]) -> Vec<R> {
+            parts.iter().map(field).collect::<Vec<_>>().concat()
+        }
+        let parts = parts.as_slice();
+        Self {
+            log_partition: join(parts, |s| &s.log_partition),
+            normalisers: Normalisers {
+                max: join(parts, |s| &s.normalisers.max),
+                log_sum: join(parts, |s| &s.normalisers.log_sum),
+            },
+            entropy: join(parts, |s| &s.entropy),
+            expected_log_weight: join(parts, |s| &s.expected_log_weight),
+            prior_log_partition: join(parts, |s| &s.prior_log_partition),
+            best: join(parts, |s| &s.best),
+            top: join(parts, |s| &s.top),
+            draws: join(parts, |s| &s.draws),
+            mass: join(parts, |s| &s.mass),
+            mean: join_rows(parts.iter().map(|s| s.mean.as_slice())),
+            second: join_rows(parts.iter().map(|s| s.second.as_slice())),
+            distance: join(parts, |s| &s.distance),
+            functions: join(parts, |s| &s.functions),
         }
     }
 
@@ -120,25 +163,21 @@ impl<T: Real> Summary<T> {
             mean: totals.mean,
             second: totals.second,
             distance: totals.distance,
+            functions: totals.functions,
         }
     }
 
     fn of_choices(
         statistics: Statistics<T>,
         null: impl Fn(usize) -> Option<f64>,
-        shape: &Shape,
-        asked_weight: bool,
-        seed: u64,
+        request: &Request<'_, T>,
+        place: impl Fn(usize) -> ((usize, usize), usize),
     ) -> Self {
         let Statistics { mut factors, mut totals } = statistics;
         let count = factors.max.len();
-        let per_head = count / (shape.batch * shape.heads).max(1);
-        let place = |row: usize| {
-            let at = row / per_head.max(1);
-            (at / shape.heads, at % shape.heads, row % per_head.max(1))
-        };
+        let seed = request.draws.map_or(0, |(_, seed)| seed);
         let has_null = null(0).is_some();
-        if has_null && asked_weight && factors.log_weight.is_empty() {
+        if has_null && request.expected_log_weight && factors.log_weight.is_empty() {
             factors.log_weight = vec![T::zero(); count];
         }
         // Queries' totals are relative to their own factor unless keys choose.
@@ -148,13 +187,14 @@ impl<T: Real> Summary<T> {
         }
         let width = |totals: &Vec<T>| totals.len() / count.max(1);
         let (mean_width, second_width) = (width(&totals.mean), width(&totals.second));
+        let function_count = width(&totals.functions);
         let (top, draws) = (factors.top.len() / count.max(1), factors.draws.len() / count.max(1));
         let mut log_partition = Vec::with_capacity(count);
         let mut normalisers = Normalisers::with_capacity(count);
 
         for row in 0..count {
-            let (batch, head, index) = place(row);
-            let null = null(head).map_or(T::neg_infinity(), T::of);
+            let (place, index) = place(row);
+            let null = null(place.1).map_or(T::neg_infinity(), T::of);
             let (max, sum) = (factors.max[row], factors.sum[row]);
             let highest = max.max(null);
             // Nothing to bring to the new maximum where nothing was seen.
@@ -175,7 +215,7 @@ impl<T: Real> Summary<T> {
                 let null_term =
                     if absent == T::zero() { T::zero() } else { absent * (null - highest) };
                 let moment = keep * shifted + null_term;
-                *score = if dead { T::zero() } else { not_negative(total.ln() - moment / total) };
+                *score = if dead { T::zero() } else { not_negative(log_sum - moment / total) };
             }
             if let Some(weight) = factors.log_weight.get_mut(row) {
                 let null_term = if absent == T::zero() { T::zero() } else { absent * null };
@@ -184,7 +224,10 @@ impl<T: Real> Summary<T> {
             if !factors.weight_max.is_empty() {
                 let (max, sum) = (factors.weight_max[row], factors.weight_sum[row]);
                 let highest = max.max(null);
-                let kept = if sum == T::zero() { T::zero() } else { sum * (max - highest).exp() };
+                let kept = match sum == T::zero() || max == highest {
+                    true => sum,
+                    false => sum * (max - highest).exp(),
+                };
                 let absent =
                     if null == T::neg_infinity() { T::zero() } else { (null - highest).exp() };
                 let total = kept + absent;
@@ -210,7 +253,7 @@ impl<T: Real> Summary<T> {
             list.iter_mut().for_each(|c| *c = probability(*c));
             if has_null && null > T::neg_infinity() && draws > 0 {
                 for (sample, best) in factors.draws[row * draws..][..draws].iter_mut().enumerate() {
-                    let noise = draw(seed, (batch, head), index, sample).noise(NULL_KEY);
+                    let noise = draw(seed, place, index, sample).noise(NULL_KEY);
                     let nothing = Candidate { score: null.f64() + noise, index: -1 };
                     if nothing.beats(best) {
                         *best = nothing;
@@ -220,9 +263,11 @@ impl<T: Real> Summary<T> {
             if relative_totals {
                 let factor = if dead { T::zero() } else { keep / total };
                 totals.mass[row] = if dead { T::zero() } else { sum * factor };
-                for (list, width) in
-                    [(&mut totals.mean, mean_width), (&mut totals.second, second_width)]
-                {
+                for (list, width) in [
+                    (&mut totals.mean, mean_width),
+                    (&mut totals.second, second_width),
+                    (&mut totals.functions, function_count),
+                ] {
                     list[row * width..][..width].iter_mut().for_each(|x| *x *= factor);
                 }
                 if let Some(distance) = totals.distance.get_mut(row) {
@@ -243,6 +288,7 @@ impl<T: Real> Summary<T> {
             mean: totals.mean,
             second: totals.second,
             distance: totals.distance,
+            functions: totals.functions,
         }
     }
 

@@ -94,6 +94,9 @@ impl<T: Real> Potential<T> for Cosine {
     fn is_product(&self) -> bool {
         true
     }
+    fn greatest(&self, head: usize, _query_length: f64, _key_length: f64) -> Option<f64> {
+        Some(model::of_head(&self.scale, head).abs())
+    }
     fn parameters(&self) -> Vec<Parameter> {
         vec![Parameter::new("cosine.scale", &[self.scale.len()])]
     }

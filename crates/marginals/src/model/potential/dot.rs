@@ -72,6 +72,13 @@ impl<T: Real> Potential<T> for Dot {
     fn is_product(&self) -> bool {
         true
     }
+    /// Cauchy-Schwarz: |q·k| ≤ |q| |k|, and the softcap rises with its argument.
+    fn greatest(&self, head: usize, query_length: f64, key_length: f64) -> Option<f64> {
+        let product = model::of_head(&self.scale, head).abs() * query_length * key_length;
+        // 0 · ∞: a query (or scale) of 0 scores 0 with any key.
+        let product = if product.is_nan() { 0.0 } else { product };
+        Some(self.softcap.map_or(product, |cap| cap * (product / cap).tanh()))
+    }
     fn keys_are_features(&self) -> bool {
         true
     }

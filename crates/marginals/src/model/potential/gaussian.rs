@@ -54,6 +54,9 @@ impl<T: Real> Potential<T> for Gaussian {
             Some(x) => Err(Error::value("gaussian.precision", "finite numbers ≥ 0", x)),
         }
     }
+    fn greatest(&self, _head: usize, _query_length: f64, _key_length: f64) -> Option<f64> {
+        Some(0.0)
+    }
     fn log_potential(
         &self,
         block: &Block,

@@ -97,6 +97,10 @@ impl<T: Real, P: Potential<T>> Potential<T> for Rotary<P> {
     fn is_product(&self) -> bool {
         self.inner.is_product()
     }
+    /// Turning changes no length.
+    fn greatest(&self, head: usize, query_length: f64, key_length: f64) -> Option<f64> {
+        self.inner.greatest(head, query_length, key_length)
+    }
     fn reads_log_potential(&self) -> bool {
         self.inner.reads_log_potential()
     }

@@ -1,7 +1,10 @@
 //! Upstream gradients turned into what the tiles multiply by.
 
-use marginals_kernels::Real;
-use ndarray::{ArrayView3, ArrayView4};
+use std::borrow::Cow;
+
+use marginals_kernels::{InstructionSet, Real, Tile, dot_rows};
+use ndarray::{ArrayView, Dimension};
+use rayon::prelude::*;
 
 use super::super::request::Request;
 use super::super::second_pass;
@@ -29,12 +32,13 @@ pub(crate) fn needs<T: Real>(request: &mut Request<'_, T>, upstream: &Upstream<'
         upstream.kl.is_some() || upstream.log_evidence.is_some(),
     );
     want(&mut request.distance, upstream.expected_distance.is_some());
+    missing |= upstream.expected_of.is_some() && request.functions.is_none();
     missing
 }
 
 /// What tiles multiply by, flat; factor coefficients over [B, H, factors], query coefficients over
 /// [B, H, N] and [B, H, N, D_v].
-pub(super) struct Coefficients<T> {
+pub(super) struct Coefficients<'a, T: Clone> {
     /// On log p in f: −entropy's + KL's. By factor; empty when neither was asked.
     pub log_p: Vec<T>,
     /// On the log-partition and the log-evidence together: what multiplies p itself. By factor.
@@ -44,11 +48,13 @@ pub(super) struct Coefficients<T> {
     /// What multiplies the prior's own marginals π: KL's − evidence's. By factor; empty likewise.
     pub prior: Vec<T>,
     /// On v. By query and coordinate; empty when no value was asked.
-    pub mean: Vec<T>,
+    pub mean: Cow<'a, [T]>,
     /// On v². The same; empty when no variance was asked.
-    pub second: Vec<T>,
+    pub second: Cow<'a, [T]>,
     /// On |i − j|. By query; empty when not asked.
     pub distance: Vec<T>,
+    /// On the edge functions. By query and function; empty when not asked.
+    pub functions: Vec<T>,
     /// On p itself: the query mass's own, and what comes through the mass that an average is divided
     /// by. By query; empty when there is neither.
     pub mass: Vec<T>,
@@ -61,22 +67,13 @@ pub(super) struct Coefficients<T> {
     expected: Vec<T>,
 }
 
-fn flat3<T: Real>(array: Option<ArrayView3<'_, T>>) -> Vec<T> {
-    array
-        .map(|a| match a.to_slice() {
-            Some(slice) => slice.to_vec(),
-            None => a.iter().copied().collect(),
-        })
-        .unwrap_or_default()
-}
-
-fn flat4<T: Real>(array: Option<ArrayView4<'_, T>>) -> Vec<T> {
-    array
-        .map(|a| match a.to_slice() {
-            Some(slice) => slice.to_vec(),
-            None => a.iter().copied().collect(),
-        })
-        .unwrap_or_default()
+/// The entries in order; those of an answer's size are borrowed where they lie so.
+fn flat<T: Real, D: Dimension>(array: Option<ArrayView<'_, T, D>>) -> Cow<'_, [T]> {
+    let Some(array) = array else { return Cow::Borrowed(&[]) };
+    match array.to_slice() {
+        Some(slice) => Cow::Borrowed(slice),
+        None => Cow::Owned(array.iter().copied().collect()),
+    }
 }
 
 /// Entry of a vector that is empty when its question was not asked.
@@ -84,11 +81,24 @@ fn at<T: Real>(values: &[T], index: usize) -> T {
     values.get(index).copied().unwrap_or(T::zero())
 }
 
-impl<T: Real> Coefficients<T> {
+/// `sums[i] += Σ_c weights[i, c] · values[i, c]`, by every thread.
+fn add_dots<T: Real>(weights: &[T], values: &[T], width: usize, sums: &mut [T]) {
+    const ROWS: usize = 512;
+    let set = InstructionSet::detect();
+    let size = ROWS * width.max(1);
+    let rows = weights.par_chunks(size).zip(values.par_chunks(size));
+    sums.par_chunks_mut(ROWS).zip(rows).for_each(|(sums, (weights, values))| {
+        let tile = |data| Tile::new(data, sums.len(), width, width);
+        let (weights, values) = (tile(weights), tile(values));
+        dot_rows(set, weights, values, sums);
+    });
+}
+
+impl<'a, T: Real> Coefficients<'a, T> {
     pub fn new(
         posterior: &Posterior<'_, T>,
         summary: &Summary<T>,
-        upstream: &Upstream<'_, T>,
+        upstream: &Upstream<'a, T>,
         width: usize,
     ) -> Self {
         let shape = &posterior.shape;
@@ -96,9 +106,10 @@ impl<T: Real> Coefficients<T> {
         let queries = shape.batch * shape.heads * shape.queries;
         let choosing = matches!(posterior.factorisation, Factorisation::PerQuery { .. });
 
-        let (entropy, kl) = (flat3(upstream.entropy), flat3(upstream.kl));
-        let evidence = flat3(upstream.log_evidence);
-        let log_partition = flat3(upstream.log_partition);
+        let entropy = flat(upstream.entropy);
+        let kl = flat(upstream.kl).into_owned();
+        let evidence = flat(upstream.log_evidence);
+        let log_partition = flat(upstream.log_partition);
         let over = |n: usize, asked: bool, f: &dyn Fn(usize) -> T| -> Vec<T> {
             if asked { (0..n).map(f).collect() } else { Vec::new() }
         };
@@ -109,11 +120,12 @@ impl<T: Real> Coefficients<T> {
             over(factors, asked(&kl) || asked(&evidence), &|r| at(&kl, r) - at(&evidence, r));
 
         // An average is a gathered sum over the mass: g/m on the sum, and the rest on the mass.
-        let mut mean = flat4(upstream.mean);
-        let mut second = flat4(upstream.value_variance);
-        let mut mass = flat3(upstream.query_mass);
+        let mut mean = flat(upstream.mean);
+        let mut second = flat(upstream.value_variance);
+        let mut mass = flat(upstream.query_mass).into_owned();
         if posterior.value == Value::Average && (asked(&mean) || asked(&second)) {
             mass.resize(queries, T::zero());
+            let (mean, second) = (mean.to_mut(), second.to_mut());
             for (i, through) in mass.iter_mut().enumerate() {
                 let m = summary.mass[i];
                 if m == T::zero() {
@@ -140,13 +152,16 @@ impl<T: Real> Coefficients<T> {
         }
         // Var = E[v²] − E[v]² where a query has one edge: the second term is linear in p too.
         if choosing && asked(&second) {
+            let mean = mean.to_mut();
             mean.resize(queries * width, T::zero());
             for (c, g) in mean.iter_mut().enumerate() {
                 *g -= (second[c] + second[c]) * summary.mean[c];
             }
         }
-        let distance = flat3(upstream.expected_distance);
-        let column = flat3(upstream.column_mass);
+        let distance = flat(upstream.expected_distance).into_owned();
+        let functions = flat(upstream.expected_of).into_owned();
+        let count = functions.len() / queries.max(1);
+        let column = flat(upstream.column_mass).into_owned();
 
         let mut expected = Vec::new();
         let mut centre = Vec::new();
@@ -155,13 +170,17 @@ impl<T: Real> Coefficients<T> {
                 Some(weights) => second_pass::expected_over_keys(posterior, summary, weights),
                 None => vec![T::zero(); queries],
             };
+            for (weights, values) in [(&mean, &summary.mean), (&second, &summary.second)] {
+                if asked(weights) {
+                    add_dots(weights, values, width, &mut expected);
+                }
+            }
             for (i, expected) in expected.iter_mut().enumerate() {
                 let mut sum = *expected;
-                for c in i * width..(i + 1) * width {
-                    sum += at(&mean, c) * at(&summary.mean, c);
-                    sum += at(&second, c) * at(&summary.second, c);
-                }
                 sum += at(&distance, i) * at(&summary.distance, i);
+                for c in i * count..(i + 1) * count {
+                    sum += at(&functions, c) * at(&summary.functions, c);
+                }
                 sum += at(&mass, i) * at(&summary.mass, i);
                 // E[log p] = −entropy.
                 sum -= at(&log_p, i) * at(&summary.entropy, i);
@@ -170,7 +189,20 @@ impl<T: Real> Coefficients<T> {
             }
             centre = over(queries, true, &|i| expected[i] - partition[i] - at(&mass, i));
         }
-        Self { log_p, partition, kl, prior, mean, second, distance, mass, column, centre, expected }
+        Self {
+            log_p,
+            partition,
+            kl,
+            prior,
+            mean,
+            second,
+            distance,
+            functions,
+            mass,
+            column,
+            centre,
+            expected,
+        }
     }
 
     /// Gradient of the null log-weight: that of an edge whose log-potential is 0.

@@ -6,7 +6,7 @@ use marginals_kernels::{
     Aligned, InstructionSet, Panels, Real, Store, Strided, TileMut, dot_columns, exp_columns, gemm,
     softmax_backward,
 };
-use ndarray::{Array2, ArrayView2, CowArray, Ix2, s};
+use ndarray::{ArrayView2, ArrayViewMut2, ArrayViewMut4, CowArray, Ix2, s};
 
 use super::super::by_query::fill_distance;
 use super::super::{blocks, narrowed};
@@ -18,7 +18,7 @@ use crate::prior::Coverage;
 use crate::{Block, Error, tensor};
 
 /// Queries and keys per tile: several tiles are alive at once and share the second-level cache.
-const QUERY_BLOCK: usize = 96;
+pub(crate) const QUERY_BLOCK: usize = 96;
 /// See [`QUERY_BLOCK`].
 const KEY_BLOCK: usize = 256;
 /// Elements from one row of a tile to the next; see the forward pass's.
@@ -32,10 +32,10 @@ pub(super) struct HeadBackward<'a, 't, 'p, T: Real> {
     keys: Range<usize>,
     /// Gradient of the key features, row after row.
     dk: &'a mut [T],
-    /// Σ p · (coefficient of v), row after row.
-    dv: &'a mut [T],
     /// Σ p · (coefficient of v²), row after row.
-    d_square: Vec<T>,
+    d_square: Aligned<T>,
+    /// Gradient of one head's query features, row after row.
+    dq: Aligned<T>,
     scores: Aligned<T>,
     quantity: Aligned<T>,
     weights: Aligned<T>,
@@ -47,39 +47,15 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
     pub fn new(
         task: &'a Task<'t, 'p, T>,
         features: Features<'a, T>,
-        values: Option<ArrayView2<'a, T>>,
         keys: Range<usize>,
-        (dk, dv): (&'a mut [T], &'a mut [T]),
+        dk: &'a mut [T],
     ) -> Self {
-        let set = InstructionSet::detect();
-        let coefficients = &task.coefficients;
-        let used = !coefficients.mean.is_empty() || !coefficients.second.is_empty();
-        let across = |rows: ArrayView2<'_, T>| {
-            let (count, width) = rows.dim();
-            let data = rows.as_slice().expect("rows are made contiguous");
-            Panels::pack(set, data, width, 1, count, width)
-        };
-        let values = values.filter(|_| used).map(|v| {
-            let rows = match v.is_standard_layout() {
-                true => v.into(),
-                false => v.as_standard_layout().into_owned().into(),
-            };
-            let rows: CowArray<'a, T, Ix2> = rows;
-            let squares =
-                (!coefficients.second.is_empty()).then(|| across(rows.mapv(|x| x * x).view()));
-            let across = (task.of_values == Destination::Apart).then(|| across(rows.view()));
-            Values { across, squares, rows }
-        });
-        let width = values.as_ref().map_or(0, |v| v.rows.ncols());
         let tile = |wanted: bool| Aligned::zeros(if wanted { QUERY_BLOCK * STRIDE } else { 0 });
         let reads_weights = task.reads_weights();
         Self {
             dk,
-            dv,
-            d_square: vec![
-                T::zero();
-                if coefficients.second.is_empty() { 0 } else { keys.len() * width }
-            ],
+            d_square: Aligned::zeros(0),
+            dq: Aligned::zeros(0),
             scores: tile(true),
             quantity: tile(true),
             weights: tile(reads_weights),
@@ -87,28 +63,55 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             other: tile(true),
             task,
             features,
-            values,
+            values: None,
             keys,
         }
     }
 
-    /// Completes the gradient of the values. Returns the number of features.
-    pub fn finish(self) -> usize {
-        if let (Some(Values { rows, .. }), false) = (&self.values, self.d_square.is_empty()) {
-            for ((g, &s), &x) in self.dv.iter_mut().zip(&self.d_square).zip(rows) {
-                *g += (s + s) * x;
-            }
-        }
-        self.features.depth()
+    /// Takes up the values that the query heads added next average, and where their gradient goes.
+    pub fn use_values(
+        &mut self,
+        values: Option<ArrayView2<'a, T>>,
+        gradient: Option<ArrayViewMut4<'a, T>>,
+    ) {
+        let set = InstructionSet::detect();
+        let coefficients = &self.task.coefficients;
+        let squared = !coefficients.second.is_empty();
+        let used = !coefficients.mean.is_empty() || squared;
+        let across = |rows: ArrayView2<'_, T>| {
+            let (count, width) = rows.dim();
+            let data = rows.to_slice().expect("contiguous rows");
+            Panels::pack(set, data, width, 1, count, width)
+        };
+        let apart = self.task.of_values == Destination::Apart;
+        self.values = values.filter(|_| used).map(|rows| {
+            let rows = tensor::contiguous(rows);
+            let squares = squared.then(|| across(rows.mapv(|x| x * x).view()));
+            let across = apart.then(|| across(rows.view()));
+            let contiguous = "a gradient of contiguous rows";
+            let gradient = gradient.map(|gradient| gradient.into_slice().expect(contiguous));
+            Values { across, squares, rows, gradient }
+        });
+        let size = self.values.as_ref().filter(|_| squared).map_or(0, |v| v.rows.len());
+        self.d_square.resize(size);
+        self.d_square.fill(T::zero());
     }
 
-    /// Adds what the queries of one head contribute; returns the gradient of those queries.
+    /// Ends the gradient of the values taken up last: v² has slope 2 v.
+    pub fn finish_values(&mut self) {
+        let Some(Values { rows, gradient: Some(gradient), .. }) = &mut self.values else { return };
+        let pairs = gradient.iter_mut().zip(&*self.d_square).zip(&*rows);
+        pairs.for_each(|((g, &s), &x)| *g += (s + s) * x);
+    }
+
+    /// Adds what the queries of one head contribute, and writes the gradient of those queries.
     pub fn add_queries(
         &mut self,
         (batch, head): (usize, usize),
+        into: ArrayViewMut2<'_, T>,
         prior: &mut [Accumulator<'_, T>],
         potential: &mut [Vec<f64>],
-    ) -> Result<Array2<T>, Error> {
+    ) -> Result<(), Error> {
         let posterior = self.task.posterior;
         let shape = &posterior.shape;
         let set = InstructionSet::detect();
@@ -120,18 +123,20 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         }
         let row = (batch * shape.heads + head) * shape.queries;
         let width = self.values.as_ref().map_or(0, |v| v.rows.ncols());
-        let along = |list: &[T]| {
+        let task = self.task;
+        let along = |list: &'a [T]| {
             let own = list.get(row * width..(row + shape.queries) * width);
             own.filter(|own| !own.is_empty())
-                .map(|own| (own.to_vec(), Panels::pack(set, own, shape.queries, width, width, 1)))
+                .map(|own| (own, Panels::pack(set, own, shape.queries, width, width, 1)))
         };
         let upstream = Rows {
             first: row,
             width,
-            mean: along(&self.task.coefficients.mean),
-            second: along(&self.task.coefficients.second),
+            mean: along(&task.coefficients.mean),
+            second: along(&task.coefficients.second),
         };
-        let mut dq = vec![T::zero(); shape.queries * q.depth()];
+        self.dq.resize(shape.queries * q.depth());
+        self.dq.fill(T::zero());
         let all = Block {
             batch,
             head,
@@ -167,24 +172,24 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                     }
                 }
                 self.differentiate(&block, &upstream, &centre);
-                self.scatter(&block, &q, &upstream, &mut dq, prior, potential)?;
+                self.scatter(&block, &q, &upstream, prior, potential)?;
             }
         }
-        let gradient = ArrayView2::from_shape((shape.queries, q.depth()), &dq)
+        let gradient = ArrayView2::from_shape((shape.queries, q.depth()), &self.dq)
             .expect("one gradient per feature");
-        let mut into = Array2::zeros(raw.raw_dim());
-        posterior.potential.query_features_backward(
-            place,
-            raw.view(),
-            gradient,
-            into.view_mut(),
-            potential,
-        );
-        Ok(into)
+        let raw = raw.view();
+        posterior.potential.query_features_backward(place, raw, gradient, into, potential);
+        Ok(())
     }
 
     /// Makes θ (in `scores`) and f less its terms in log p (in `quantity`) over one block.
-    fn fill(&mut self, block: &Block, coverage: Coverage, q: &Features<'_, T>, upstream: &Rows<T>) {
+    fn fill(
+        &mut self,
+        block: &Block,
+        coverage: Coverage,
+        q: &Features<'_, T>,
+        upstream: &Rows<'_, T>,
+    ) {
         let set = InstructionSet::detect();
         let (n, m) = (block.queries.len(), block.keys.len());
         let coefficients = &self.task.coefficients;
@@ -238,6 +243,18 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 let g = coefficients.distance[upstream.first + i];
                 let pairs = f.row_mut(r).iter_mut().zip(distance.row(r));
                 pairs.for_each(|(f, &d)| *f += g * d);
+            }
+        }
+        if let (Some(functions), false) = (self.task.functions, coefficients.functions.is_empty()) {
+            let count = functions.count();
+            for index in 0..count {
+                let mut values = TileMut::new(&mut self.other, n, m, STRIDE);
+                functions.fill(index, block, values.reborrow());
+                for (r, i) in block.queries.clone().enumerate() {
+                    let g = coefficients.functions[(upstream.first + i) * count + index];
+                    let pairs = f.row_mut(r).iter_mut().zip(values.row(r));
+                    pairs.for_each(|(f, &x)| *f += g * x);
+                }
             }
         }
         // Elsewhere the centre already holds it.
@@ -301,7 +318,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         &mut self,
         live: &[(Block, Coverage)],
         q: &Features<'_, T>,
-        upstream: &Rows<T>,
+        upstream: &Rows<'_, T>,
         keys: &Range<usize>,
     ) -> Vec<T> {
         if !self.task.per_key() {
@@ -369,7 +386,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
     }
 
     /// Turns `scores` into ∂L/∂θ and `quantity` into p.
-    fn differentiate(&mut self, block: &Block, upstream: &Rows<T>, centre: &[T]) {
+    fn differentiate(&mut self, block: &Block, upstream: &Rows<'_, T>, centre: &[T]) {
         let (n, m) = (block.queries.len(), block.keys.len());
         let coefficients = &self.task.coefficients;
         if self.task.per_query() {
@@ -420,8 +437,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         &mut self,
         block: &Block,
         q: &Features<'_, T>,
-        upstream: &Rows<T>,
-        dq: &mut [T],
+        upstream: &Rows<'_, T>,
         prior: &mut [Accumulator<'_, T>],
         potential: &mut [Vec<f64>],
     ) -> Result<(), Error> {
@@ -434,10 +450,10 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         if !prior.is_empty() {
             self.scatter_prior(block, prior);
         }
-        if let Some((_, panels)) = &upstream.mean {
-            let into = match self.task.of_values {
-                Destination::Apart => &mut self.dv[span.clone()],
-                Destination::Keys => &mut self.dk[span.clone()],
+        if let (Some((_, panels)), Some(values)) = (&upstream.mean, &mut self.values) {
+            let into = match &mut values.gradient {
+                Some(gradient) => &mut gradient[span.clone()],
+                None => &mut self.dk[span.clone()],
             };
             let into = TileMut::new(into, m, width, width);
             let p = transposed(&self.quantity);
@@ -451,7 +467,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             let p = transposed(&self.quantity);
             gemm(set, Store::Add, p, panels, block.queries.clone(), 0..width, into);
         }
-        let depth = self.features.depth();
+        let (of_query, of_key) = (q.depth(), self.features.depth());
         let values = (!self.log_potential.is_empty())
             .then(|| TileMut::new(&mut self.log_potential, n, m, STRIDE));
         self.task.posterior.potential.backward(
@@ -461,8 +477,8 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             values.as_ref().map(TileMut::as_tile),
             TileMut::new(&mut self.scores, n, m, STRIDE),
             &mut FeatureGradient {
-                q: &mut dq[block.queries.start * depth..block.queries.end * depth],
-                k: &mut self.dk[run.start * depth..run.end * depth],
+                q: &mut self.dq[block.queries.start * of_query..block.queries.end * of_query],
+                k: &mut self.dk[run.start * of_key..run.end * of_key],
                 parameters: potential,
             },
         )
@@ -507,21 +523,24 @@ fn transposed<T>(data: &[T]) -> Strided<'_, T> {
 }
 
 /// Values of a run of keys: themselves, and with their squares packed across, for f.
-struct Values<'a, T> {
+struct Values<'a, T: Real> {
     rows: CowArray<'a, T, Ix2>,
     /// Absent where they are the keys.
     across: Option<Panels<T>>,
     squares: Option<Panels<T>>,
+    /// Σ p · (coefficient of v), row after row: their gradient, but for the squares' part. Absent
+    /// where they are the keys: it is added to theirs.
+    gradient: Option<&'a mut [T]>,
 }
 
 /// Upstream rows of one head's queries, plain and packed along the queries.
-struct Rows<T> {
+struct Rows<'c, T> {
     /// Flat index of the head's first query.
     first: usize,
     /// Numbers per value.
     width: usize,
-    mean: Option<(Vec<T>, Panels<T>)>,
-    second: Option<(Vec<T>, Panels<T>)>,
+    mean: Option<(&'c [T], Panels<T>)>,
+    second: Option<(&'c [T], Panels<T>)>,
 }
 
 impl<T: Real> Task<'_, '_, T> {

@@ -1,0 +1,142 @@
+//! `marginals explain`: what a mechanism is made of, and what the engine can answer.
+
+mod capabilities;
+mod page;
+
+use clap::Args;
+use marginals::spec::{PARTS, Part};
+use marginals::zoo::{MECHANISMS, Mechanism};
+use thiserror::Error;
+
+use crate::infer::questions::QUESTIONS;
+use crate::output::{self, PrintError};
+use page::Page;
+
+/// Say what a mechanism is made of: structure, prior, potential, value, inference and update
+///
+/// With its equations, sources and the model file that reaches it with `marginals infer`. Parts of
+/// the model language and questions are explained too.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// A mechanism, a part or a question; without it, all their names
+    name: Option<String>,
+    /// Print what the engine can answer and differentiate, in Markdown
+    #[arg(long, conflicts_with = "name")]
+    table: bool,
+}
+
+/// What can go wrong.
+#[derive(Debug, Error)]
+pub enum ExplainError {
+    /// A name nothing answers to.
+    #[error(transparent)]
+    Name(#[from] marginals::Error),
+    /// Standard output.
+    #[error(transparent)]
+    Print(#[from] PrintError),
+}
+
+/// Runs the command.
+pub fn run(arguments: &Arguments) -> Result<(), ExplainError> {
+    if arguments.table {
+        return Ok(output::print(&capabilities::table())?);
+    }
+    let mut page = Page::for_standard_output();
+    match arguments.name.as_deref() {
+        None => list(&mut page),
+        Some(name) => explain(&mut page, name)?,
+    }
+    Ok(output::print(&page.into_text())?)
+}
+
+/// Kinds of parts, as headings.
+const KINDS: &[(&str, &str)] =
+    &[("structure", "structures"), ("prior", "priors"), ("potential", "potentials")];
+
+fn list(page: &mut Page) {
+    let names = MECHANISMS.iter().map(|m| m.name).chain(PARTS.iter().map(|p| p.name));
+    let width = names.map(str::len).max().unwrap_or(0);
+    page.title("mechanisms", "marginals explain NAME says what each is made of");
+    for mechanism in MECHANISMS {
+        page.field(mechanism.name, width, mechanism.title);
+    }
+    for (kind, heading) in KINDS {
+        page.heading(heading);
+        for part in PARTS.iter().filter(|part| part.kind == *kind) {
+            page.field(part.name, width, part.meaning);
+        }
+    }
+    page.heading("questions");
+    for (name, meaning, _) in QUESTIONS {
+        page.field(name, width, meaning);
+    }
+}
+
+fn explain(page: &mut Page, name: &str) -> Result<(), marginals::Error> {
+    if let Some(mechanism) = MECHANISMS.iter().find(|mechanism| mechanism.name == name) {
+        explain_mechanism(page, mechanism);
+        return Ok(());
+    }
+    if let Some(part) = PARTS.iter().find(|part| part.name == name) {
+        explain_part(page, part);
+        return Ok(());
+    }
+    if let Some((name, meaning, shape)) = QUESTIONS.iter().find(|question| question.0 == name) {
+        page.title(name, "a question");
+        page.heading("definition");
+        page.item(meaning);
+        page.field("shape", 5, shape);
+        page.heading("asked by");
+        page.verbatim(&format!("marginals infer … --ask {name}"));
+        return Ok(());
+    }
+    let mechanisms = MECHANISMS.iter().map(|mechanism| mechanism.name);
+    let parts = PARTS.iter().map(|part| part.name);
+    let questions = QUESTIONS.iter().map(|question| question.0);
+    let known: Vec<&str> = mechanisms.chain(parts).chain(questions).collect();
+    Err(marginals::Error::unknown("mechanism, part or question", name, &known))
+}
+
+fn explain_mechanism(page: &mut Page, mechanism: &Mechanism) {
+    page.title(mechanism.name, mechanism.title);
+    page.heading("made of");
+    for (label, text) in [
+        ("structure", mechanism.structure),
+        ("prior", mechanism.prior),
+        ("potential", mechanism.potential),
+        ("value", mechanism.value),
+        ("inference", mechanism.inference),
+        ("update", mechanism.update.unwrap_or("none: no node is latent")),
+    ] {
+        page.field(label, "structure".len(), text);
+    }
+    page.heading("equations");
+    for equation in mechanism.equations {
+        page.item(equation);
+    }
+    page.heading("sources");
+    for source in mechanism.sources {
+        page.item(source);
+    }
+    page.heading("in the library");
+    page.item(mechanism.path);
+    page.heading("model file, for `marginals infer --model FILE`");
+    page.verbatim(mechanism.model);
+}
+
+fn explain_part(page: &mut Page, part: &Part) {
+    page.title(part.name, &format!("a {}", part.kind));
+    page.heading("definition");
+    page.item(part.meaning);
+    if !part.settings.is_empty() {
+        page.field("settings", "settings".len(), &part.settings.join(", "));
+    }
+    if !part.tensors.is_empty() {
+        page.field("tensors", "settings".len(), &part.tensors.join("; "));
+    }
+    page.heading("in a model file");
+    page.verbatim(&match part.kind {
+        "prior" => format!("prior = [{}]", part.example),
+        kind => format!("{kind} = {}", part.example),
+    });
+}

@@ -1,0 +1,152 @@
+//! The small instance that capabilities are tried on.
+
+use marginals::spec::{ModelSpec, Tensors};
+use marginals::{Error, Posterior};
+use ndarray::{ArrayD, Ix4, IxDyn};
+
+const HEADS: usize = 2;
+const NODES: usize = 4;
+const WIDTH: usize = 2;
+
+/// Tensors under every name a part may read.
+pub struct Instance(Tensors<f64>);
+
+/// Weights of the smallest slot attention (without GRU), block-slot attention and Perceiver: two
+/// numbers per node, one block, one look without self-attention.
+const WEIGHTS: &[(&str, &[usize])] = &[
+    ("slots_mu", &[1, 1, 2]),
+    ("slots_logsigma", &[1, 1, 2]),
+    ("norm_input.weight", &[2]),
+    ("norm_input.bias", &[2]),
+    ("norm_slots.weight", &[2]),
+    ("norm_slots.bias", &[2]),
+    ("to_q.weight", &[2, 2]),
+    ("to_k.weight", &[2, 2]),
+    ("to_v.weight", &[2, 2]),
+    ("slot_mu", &[1, 1, 2]),
+    ("slot_log_sigma", &[1, 1, 2]),
+    ("norm_inputs.weight", &[2]),
+    ("norm_inputs.bias", &[2]),
+    ("project_q.weight", &[2, 2]),
+    ("project_k.weight", &[2, 2]),
+    ("project_v.weight", &[2, 2]),
+    ("gru.gru.weight_ih", &[6, 2]),
+    ("gru.gru.weight_hh", &[6, 2]),
+    ("gru.gru.bias_ih", &[6]),
+    ("gru.gru.bias_hh", &[6]),
+    ("mlp.0.w", &[1, 2, 2]),
+    ("mlp.0.b", &[1, 2]),
+    ("mlp.2.w", &[1, 2, 2]),
+    ("mlp.2.b", &[1, 2]),
+    ("prototype_memory.mem_params", &[1, 2, 1, 2]),
+    ("prototype_memory.mem_proj.0.weight", &[8, 2]),
+    ("prototype_memory.mem_proj.0.bias", &[8]),
+    ("prototype_memory.mem_proj.2.weight", &[8, 8]),
+    ("prototype_memory.mem_proj.2.bias", &[8]),
+    ("prototype_memory.mem_proj.4.weight", &[8, 8]),
+    ("prototype_memory.mem_proj.4.bias", &[8]),
+    ("prototype_memory.mem_proj.6.weight", &[2, 8]),
+    ("prototype_memory.mem_proj.6.bias", &[2]),
+    ("latents", &[2, 2]),
+    ("layers.0.cross_attn.norm.weight", &[2]),
+    ("layers.0.cross_attn.norm.bias", &[2]),
+    ("layers.0.cross_attn.norm_context.weight", &[2]),
+    ("layers.0.cross_attn.norm_context.bias", &[2]),
+    ("layers.0.cross_attn.fn.to_q.weight", &[2, 2]),
+    ("layers.0.cross_attn.fn.to_kv.weight", &[4, 2]),
+    ("layers.0.cross_attn.fn.to_out.weight", &[2, 2]),
+    ("layers.0.cross_attn.fn.to_out.bias", &[2]),
+    ("layers.0.cross_ff.norm.weight", &[2]),
+    ("layers.0.cross_ff.norm.bias", &[2]),
+    ("layers.0.cross_ff.fn.net.0.weight", &[16, 2]),
+    ("layers.0.cross_ff.fn.net.0.bias", &[16]),
+    ("layers.0.cross_ff.fn.net.2.weight", &[2, 8]),
+    ("layers.0.cross_ff.fn.net.2.bias", &[2]),
+];
+
+/// Fixed numbers in (−1, 1).
+fn numbers(shape: &[usize]) -> ArrayD<f64> {
+    let number = |i: usize| ((i as f64 + 1.0) * 12.9898 + shape.len() as f64).sin();
+    let count: usize = shape.iter().product();
+    ArrayD::from_shape_vec(IxDyn(shape), (0..count).map(number).collect()).expect("its size")
+}
+
+fn whole(shape: &[usize], numbers: &[i64]) -> ArrayD<i64> {
+    ArrayD::from_shape_vec(IxDyn(shape), numbers.to_vec()).expect("its size")
+}
+
+impl Default for Instance {
+    fn default() -> Self {
+        let mut tensors = Tensors::default();
+        let shapes: [(&str, &[usize]); 14] = [
+            ("q", &[1, HEADS, NODES, WIDTH]),
+            ("k", &[1, HEADS, NODES, WIDTH]),
+            ("v", &[1, HEADS, NODES, WIDTH]),
+            ("states", &[1, HEADS, NODES, WIDTH]),
+            ("inputs", &[1, NODES, WIDTH]),
+            ("points", &[1, HEADS, NODES, WIDTH]),
+            ("patterns", &[1, HEADS, NODES, WIDTH]),
+            ("bias", &[1, HEADS, NODES, NODES]),
+            ("key-bias", &[1, HEADS, NODES]),
+            ("relative-bias", &[32, HEADS]),
+            ("additive.a", &[HEADS, WIDTH]),
+            ("additive.a-key", &[HEADS, WIDTH]),
+            ("additive.query", &[HEADS, WIDTH, WIDTH]),
+            ("additive.key", &[HEADS, WIDTH, WIDTH]),
+        ];
+        for (name, shape) in shapes {
+            tensors.real.insert(name.to_owned(), numbers(shape));
+        }
+        for (name, shape) in WEIGHTS {
+            tensors.real.insert(format!("weights.{name}"), numbers(shape));
+        }
+        // A ring in which every node is its own neighbour.
+        for (name, numbers) in [
+            ("adjacency.indptr", &[0, 2, 4, 6, 8][..]),
+            ("adjacency.indices", &[0, 1, 1, 2, 2, 3, 3, 0]),
+        ] {
+            tensors.integer.insert(name.to_owned(), whole(&[numbers.len()], numbers));
+        }
+        // A path of one hop, and one of none.
+        tensors.integer.insert("paths".to_owned(), whole(&[2, 2], &[0, 1, 2, -1]));
+        for name in ["segments.q", "segments.k"] {
+            tensors.integer.insert(name.to_owned(), whole(&[1, NODES], &[0, 0, 1, 1]));
+        }
+        Self(tensors)
+    }
+}
+
+impl Instance {
+    /// Everything an input file would hold.
+    pub fn tensors(&self) -> Tensors<f64> {
+        self.0.clone()
+    }
+
+    /// Asks for the gradients of an answer of this shape.
+    pub fn upstream(&mut self, question: &str, shape: &[usize]) {
+        self.0.real.insert(format!("grad.{question}"), ArrayD::ones(IxDyn(shape)));
+    }
+
+    /// Shape of the mean.
+    pub fn mean_shape(&self) -> [usize; 4] {
+        [1, HEADS, NODES, WIDTH]
+    }
+}
+
+/// Tries something on the posterior of a model.
+pub fn with_posterior(
+    model: &ModelSpec,
+    try_on: impl Fn(&Posterior<'_, f64>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let tensors = Instance::default().0;
+    if model.walk(&tensors)?.is_some() {
+        return Err(Error::NotAnswerable {
+            question: "walk".into(),
+            why: "walks are not compared with each other".into(),
+            instead: "Compare the posteriors of one step.".into(),
+        });
+    }
+    let model = model.build::<f64>(HEADS, WIDTH, &tensors)?;
+    let four = |name: &str| tensors.real[name].view().into_dimensionality::<Ix4>().expect("4 axes");
+    try_on(&model.posterior(four("q"), four("k"))?)
+}

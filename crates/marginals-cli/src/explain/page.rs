@@ -1,0 +1,118 @@
+//! Text laid out for a terminal or a pipe.
+
+use std::io::{self, IsTerminal};
+
+/// Columns of text that is not read at a terminal.
+const PLAIN_WIDTH: usize = 80;
+/// Wider lines are hard to read.
+const WIDEST: usize = 100;
+
+/// Text that grows line by line.
+pub struct Page {
+    text: String,
+    width: usize,
+    coloured: bool,
+}
+
+impl Page {
+    /// A page as wide as the terminal, or plain where standard output is none.
+    pub fn for_standard_output() -> Self {
+        let terminal = io::stdout().is_terminal();
+        let width = match terminal {
+            true => usize::from(console::Term::stdout().size().1),
+            false => PLAIN_WIDTH,
+        };
+        Self::new(width, terminal && std::env::var_os("NO_COLOR").is_none())
+    }
+
+    fn new(width: usize, coloured: bool) -> Self {
+        Self { text: String::new(), width: width.min(WIDEST), coloured }
+    }
+
+    /// The text.
+    pub fn into_text(self) -> String {
+        self.text
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        match self.coloured {
+            true => format!("\x1b[{code}m{text}\x1b[0m"),
+            false => text.to_owned(),
+        }
+    }
+
+    /// A name and what it stands for.
+    pub fn title(&mut self, name: &str, meaning: &str) {
+        self.text += &format!("{}  {meaning}\n", self.paint("1", name));
+    }
+
+    /// What follows belongs together.
+    pub fn heading(&mut self, text: &str) {
+        self.text += &format!("\n{}\n", self.paint("2", text));
+    }
+
+    /// A label and its text, whose further lines stand below the first.
+    pub fn field(&mut self, label: &str, width: usize, text: &str) {
+        let padding = " ".repeat(width.saturating_sub(label.chars().count()));
+        let label = format!("  {}{padding}  ", self.paint("2", label));
+        self.hang(&label, width + 4, text);
+    }
+
+    /// A paragraph of a list.
+    pub fn item(&mut self, text: &str) {
+        self.hang("  ", 4, text);
+    }
+
+    /// Lines that stay as they are.
+    pub fn verbatim(&mut self, text: &str) {
+        for line in text.lines() {
+            self.text += &format!("  {line}\n");
+        }
+    }
+
+    /// `first` and `text`, broken at spaces, further lines `indent` columns in.
+    fn hang(&mut self, first: &str, indent: usize, text: &str) {
+        // The first line may start at another column, and hold codes that take no room.
+        let mut column = if first.trim().is_empty() { first.len() } else { indent };
+        self.text += first;
+        let start = self.text.len();
+        for word in text.split_whitespace() {
+            let length = word.chars().count();
+            if self.text.len() > start {
+                if column + 1 + length > self.width && column > indent {
+                    self.text += &format!("\n{}", " ".repeat(indent));
+                    column = indent;
+                } else {
+                    self.text.push(' ');
+                    column += 1;
+                }
+            }
+            self.text += word;
+            column += length;
+        }
+        self.text.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Page;
+
+    #[test]
+    fn lines_keep_to_the_width_and_hang_below_their_label() {
+        let mut page = Page::new(30, false);
+        page.field("prior", 7, "causal × alibi: geometric in the distance, one rate per head");
+        let text = page.into_text();
+        assert_eq!(text.lines().next(), Some("  prior    causal × alibi:"));
+        for line in text.lines() {
+            assert!(line.chars().count() <= 30, "{line}");
+        }
+        for line in text.lines().skip(1) {
+            assert!(line.starts_with(&" ".repeat(11)), "{line}");
+        }
+        // A word longer than the line stands alone.
+        let mut page = Page::new(10, true);
+        page.item("a very-long-single-word b");
+        assert_eq!(page.into_text(), "  a\n    very-long-single-word\n    b\n");
+    }
+}

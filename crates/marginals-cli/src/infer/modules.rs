@@ -1,0 +1,274 @@
+//! Mechanisms with learned weights: slot attention, block-slot attention, Perceiver.
+//!
+//! They run in f32, whatever the input is in.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use marginals::spec::{BlockSlotsSpec, PerceiverSpec, SlotsSpec};
+use marginals::{Error, Real};
+use marginals_burn::checkpoint::Checkpoint;
+use marginals_burn::checkpoint::safetensors::SafetensorsFile;
+use marginals_burn::{BlockSlotAttentionConfig, ModelError, PerceiverConfig, SlotAttentionConfig};
+use ndarray::{Array3, ArrayD, Ix2, Ix3, IxDyn};
+
+use super::AnswerError;
+use super::tensors::{Inputs, Output};
+
+const INPUTS: &str = "what the slots or latents look at, [B, M, D]";
+const UPSTREAM: &str = "an upstream gradient";
+
+/// Weights among the tensors of the input, as `weights.NAME`.
+struct InputWeights {
+    tensors: BTreeMap<String, ArrayD<f32>>,
+}
+
+impl Checkpoint for InputWeights {
+    fn path(&self) -> &Path {
+        Path::new("weights.* of the input")
+    }
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.tensors.get(name).map(|tensor| tensor.shape().to_vec())
+    }
+    fn values(&self, name: &str) -> Result<Vec<f32>, ModelError> {
+        let tensor = self.tensors.get(name).ok_or_else(|| ModelError::Damaged {
+            path: self.path().to_path_buf(),
+            reason: format!("the tensor `{name}` is missing"),
+        })?;
+        Ok(tensor.iter().copied().collect())
+    }
+}
+
+/// The weights: of a file, or of the input.
+fn weights<T: Real>(
+    file: Option<&PathBuf>,
+    inputs: &mut Inputs<T>,
+) -> Result<Box<dyn Checkpoint>, ModelError> {
+    Ok(match file {
+        Some(path) => Box::new(SafetensorsFile::open(path)?),
+        None => {
+            let tensors = inputs.drain("weights.");
+            let tensors = tensors.into_iter().map(|(name, x)| (name, x.mapv(|x| x.f64() as f32)));
+            Box::new(InputWeights { tensors: tensors.collect() })
+        }
+    })
+}
+
+/// Runs slot attention.
+pub fn slots<T: Real>(spec: &SlotsSpec, mut inputs: Inputs<T>) -> Result<Output<T>, AnswerError> {
+    let weights = weights(spec.weights.as_ref(), &mut inputs)?;
+    let config = SlotAttentionConfig {
+        slots: spec.slots,
+        iterations: spec.iterations,
+        heads: spec.heads,
+        head_width: spec.head_width,
+        epsilon: spec.epsilon,
+        norm_epsilon: spec.norm_epsilon,
+        ..SlotAttentionConfig::of_checkpoint(&*weights)?
+    };
+    let run = Run::take(&mut inputs, config.input_width, &["grad.slots"])?;
+    let module = config.load(&*weights, &run.device)?;
+    let start = match &run.start {
+        Some(start) => start.clone(),
+        None => drawn(module.start(run.x.dim().0, spec.slots, spec.seed)?),
+    };
+    run.refine(&start, |x, start| module.forward_from(x, start))
+}
+
+/// Runs block-slot attention.
+pub fn block_slots<T: Real>(
+    spec: &BlockSlotsSpec,
+    mut inputs: Inputs<T>,
+) -> Result<Output<T>, AnswerError> {
+    let weights = weights(spec.weights.as_ref(), &mut inputs)?;
+    let found = BlockSlotAttentionConfig::of_checkpoint(&*weights)?;
+    let config = BlockSlotAttentionConfig {
+        blocks: spec.blocks.unwrap_or(found.blocks),
+        slots: spec.slots,
+        iterations: spec.iterations,
+        epsilon: spec.epsilon,
+        norm_epsilon: spec.norm_epsilon,
+        ..found
+    };
+    let run = Run::take(&mut inputs, config.input_width, &["grad.slots"])?;
+    let module = config.load(&*weights, &run.device)?;
+    let start = match &run.start {
+        Some(start) => start.clone(),
+        None => drawn(module.start(run.x.dim().0, spec.slots, spec.seed)?),
+    };
+    run.refine(&start, |x, start| module.forward_from(x, start))
+}
+
+/// Runs a Perceiver.
+pub fn perceiver<T: Real>(
+    spec: &PerceiverSpec,
+    mut inputs: Inputs<T>,
+) -> Result<Output<T>, AnswerError> {
+    let weights = weights(spec.weights.as_ref(), &mut inputs)?;
+    let mut config = PerceiverConfig::of_checkpoint(&*weights)?;
+    config.norm_epsilon = spec.norm_epsilon;
+    config.depth = spec.depth.unwrap_or(config.depth);
+    let inner = config.cross_heads * config.cross_head_width;
+    (config.cross_heads, config.cross_head_width) = heads("cross-heads", spec.cross_heads, inner)?;
+    if let Some(count) = spec.latent_heads {
+        let inner = config.latent_heads * config.latent_head_width;
+        (config.latent_heads, config.latent_head_width) = heads("latent-heads", count, inner)?;
+    }
+    let run = Run::take(&mut inputs, config.input_width, &["grad.latents", "grad.logits"])?;
+    let module = config.load(&*weights, &run.device)?;
+    let x = run.tensor(&run.x);
+    let mut output = Output::default();
+    let latents = module.forward(x.clone())?;
+    output.real("latents", array(latents.clone()));
+    let mut losses = Vec::new();
+    if let Some(upstream) = &run.upstream {
+        losses.push(weighed(&run, "grad.latents", latents, upstream.clone().into_dyn())?);
+    }
+    if module.classify.is_some() {
+        let logits = module.classify(x.clone())?;
+        output.real("logits", array(logits.clone()));
+        if let Some(upstream) = &run.of_logits {
+            losses.push(weighed(&run, "grad.logits", logits, upstream.clone().into_dyn())?);
+        }
+    } else if run.of_logits.is_some() {
+        return Err(Error::NotAnswerable {
+            question: "grad.logits".into(),
+            why: "the weights have no classes".into(),
+            instead: "Give `grad.latents`, or weights with `to_logits`.".into(),
+        }
+        .into());
+    }
+    if let Some(loss) = losses.into_iter().reduce(|sum, loss| sum + loss) {
+        let gradients = loss.backward();
+        output.real("grad.inputs", gradient(&x, &gradients));
+    }
+    Ok(output)
+}
+
+/// A number of heads that `inner` numbers fall into, and the width of each.
+fn heads(name: &str, count: usize, inner: usize) -> Result<(usize, usize), Error> {
+    match count {
+        0 => Err(Error::value(name, "at least 1", 0)),
+        count if inner % count != 0 => {
+            Err(Error::value(name, format!("a divisor of the inner width {inner}"), count))
+        }
+        count => Ok((count, inner / count)),
+    }
+}
+
+/// What a module is run on.
+struct Run<T> {
+    x: Array3<T>,
+    start: Option<Array3<T>>,
+    /// Of slots or latents.
+    upstream: Option<Array3<T>>,
+    of_logits: Option<ndarray::Array2<T>>,
+    /// With derivatives, where an upstream gradient asks for them.
+    device: Device,
+}
+
+impl<T: Real> Run<T> {
+    /// Takes the tensors of a run out of the input: `inputs` of `width` numbers, and the upstream
+    /// gradients named by `read`.
+    fn take(inputs: &mut Inputs<T>, width: usize, read: &[&str]) -> Result<Self, Error> {
+        let x: Array3<T> = inputs.take("inputs", INPUTS)?;
+        if x.dim().2 != width {
+            let advice = "The weights were learned for inputs of that width.";
+            return Err(Error::shape("inputs", format!("[B, M, {width}]"), x.shape(), advice));
+        }
+        let start = inputs.optional::<Ix3>("start", "where the slots start, [B, N, S]")?;
+        let upstream = inputs.optional::<Ix3>(read[0], UPSTREAM)?;
+        let of_logits = match read.get(1) {
+            Some(name) => inputs.optional::<Ix2>(name, UPSTREAM)?,
+            None => None,
+        };
+        inputs.refuse_unread_gradients(read)?;
+        for (name, tensor) in [("inputs", Some(&x)), ("start", start.as_ref())] {
+            let nan = tensor.and_then(|t| t.indexed_iter().find(|(_, x)| x.is_nan()));
+            if let Some(((b, i, c), _)) = nan {
+                let position = vec![b, i, c];
+                return Err(Error::NotANumber { tensor: name.into(), position });
+            }
+        }
+        let device = match upstream.is_some() || of_logits.is_some() {
+            true => Device::flex().autodiff(),
+            false => Device::flex(),
+        };
+        Ok(Self { x, start, upstream, of_logits, device })
+    }
+
+    /// A tensor that derivatives are taken in, where any are.
+    fn tensor(&self, array: &Array3<T>) -> Tensor<3> {
+        let tensor = as_tensor(&self.device, array.iter(), array.shape());
+        match self.upstream.is_some() || self.of_logits.is_some() {
+            true => tensor.require_grad(),
+            false => tensor,
+        }
+    }
+
+    /// Refines slots from `start`.
+    fn refine(
+        &self,
+        start: &Array3<T>,
+        forward: impl Fn(Tensor<3>, Tensor<3>) -> Result<Tensor<3>, Error>,
+    ) -> Result<Output<T>, AnswerError> {
+        let (x, start) = (self.tensor(&self.x), self.tensor(start));
+        let slots = forward(x.clone(), start.clone())?;
+        let mut output = Output::default();
+        output.real("start", array(start.clone()));
+        output.real("slots", array(slots.clone()));
+        if let Some(upstream) = &self.upstream {
+            let loss = weighed(self, "grad.slots", slots, upstream.clone().into_dyn())?;
+            let gradients = loss.backward();
+            output.real("grad.inputs", gradient(&x, &gradients));
+            output.real("grad.start", gradient(&start, &gradients));
+        }
+        Ok(output)
+    }
+}
+
+fn as_tensor<'a, T: Real, const D: usize>(
+    device: &Device,
+    numbers: impl Iterator<Item = &'a T>,
+    shape: &[usize],
+) -> Tensor<D> {
+    let numbers: Vec<f32> = numbers.map(|x| x.f64() as f32).collect();
+    Tensor::from_data(TensorData::new(numbers, shape.to_vec()), device)
+}
+
+fn array<T: Real, const D: usize>(tensor: Tensor<D>) -> ArrayD<T> {
+    let shape = IxDyn(&tensor.dims());
+    let numbers: Vec<f32> = tensor.into_data().try_into_vec().expect("modules hold f32");
+    let numbers = numbers.into_iter().map(|x| T::of(x.into())).collect();
+    ArrayD::from_shape_vec(shape, numbers).expect("as many numbers as the shape says")
+}
+
+/// A drawn start as an array: a node like the others, whatever weights it was drawn by.
+fn drawn<T: Real>(start: Tensor<3>) -> Array3<T> {
+    array(start).into_dimensionality().expect("three axes")
+}
+
+/// Σ answer · upstream.
+fn weighed<T: Real, const D: usize>(
+    run: &Run<T>,
+    name: &str,
+    answer: Tensor<D>,
+    upstream: ArrayD<T>,
+) -> Result<Tensor<1>, Error> {
+    if upstream.shape() != answer.dims() {
+        let expected = format!("{:?}", answer.dims());
+        let advice = "An upstream gradient has its answer's shape.";
+        return Err(Error::shape(name, expected, upstream.shape(), advice));
+    }
+    let upstream: Tensor<D> = as_tensor(&run.device, upstream.iter(), upstream.shape());
+    Ok((answer * upstream).sum())
+}
+
+/// The gradient in `leaf`; 0 where it played no part.
+fn gradient<T: Real>(leaf: &Tensor<3>, gradients: &burn::tensor::Gradients) -> ArrayD<T> {
+    match leaf.grad(gradients) {
+        Some(gradient) => array(gradient),
+        None => ArrayD::zeros(IxDyn(&leaf.dims())),
+    }
+}

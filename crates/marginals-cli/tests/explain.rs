@@ -1,0 +1,74 @@
+//! `marginals explain`, and the capability table that the documentation holds.
+
+mod common;
+
+use std::process::{Command, Output};
+
+use common::workspace;
+
+fn explain(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_marginals"));
+    command.arg("explain").args(arguments).output().expect("the command starts")
+}
+
+fn text(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout.clone()).expect("the text is UTF-8");
+    assert!(!text.contains('\x1b'), "no colours in a pipe");
+    text
+}
+
+#[test]
+fn every_name_on_the_list_is_explained() {
+    let list = text(&explain(&[]));
+    let names: Vec<&str> = list
+        .lines()
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    for expected in ["alibi", "hopfield", "multihop", "each-key-picks-one", "causal", "dot", "kl"] {
+        assert!(names.contains(&expected), "{expected} is not in:\n{list}");
+    }
+    for name in names {
+        let page = text(&explain(&[name]));
+        assert!(page.starts_with(name), "{page}");
+        assert!(page.contains("definition") || page.contains("equations"), "{page}");
+    }
+}
+
+#[test]
+fn a_mechanism_is_told_whole() {
+    let page = text(&explain(&["gatv2"]));
+    let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    for words in [
+        "structure each-query-picks-one",
+        "prior adjacency",
+        "a·LeakyReLU(W_q h_i + W_k h_j)",
+        "arXiv 2105.14491, eq. 7",
+        "marginals::zoo::graph_attention::gat_v2",
+        "potential = { additive = { kind = \"gatv2\", slope = 0.2 } }",
+    ] {
+        assert!(page.contains(words), "`{words}` is not in:\n{page}");
+    }
+}
+
+#[test]
+fn unknown_names_are_told_with_the_nearest() {
+    let refused = explain(&["hopfeild"]);
+    assert_eq!(refused.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(told.contains("`hopfeild`") && told.contains("did you mean `hopfield`"), "{told}");
+    assert_eq!(explain(&["alibi", "--table"]).status.code(), Some(2));
+}
+
+#[test]
+fn the_documented_table_is_what_the_engine_answers() {
+    let path = workspace().join("docs/capabilities.md");
+    let documented = std::fs::read_to_string(&path).unwrap_or_default();
+    let table = text(&explain(&["--table"]));
+    assert!(
+        table == documented,
+        "docs/capabilities.md is stale; write it again with\n\
+         cargo run --release -- explain --table > docs/capabilities.md"
+    );
+}

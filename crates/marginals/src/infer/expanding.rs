@@ -1,0 +1,230 @@
+//! Expanding attention: how far to look is inferred too.
+//!
+//! Let d_ij be how far key j lies behind query i (0, 1, 2 …; keys ahead are impossible). Given ρ_i
+//! the weight of an edge is geometric, and ρ_i is unknown:
+//!
+//! ```text
+//! w(d | ρ_i) = ρ_i (1 − ρ_i)^d,        ρ_i ~ Beta(α, β)
+//! ```
+//!
+//! (Singh & Buckley, arXiv 2304.04556, expanding attention). Two inferences:
+//!
+//! - **exact**: ρ is summed out, w(d) = B(α + 1, β + d)/B(α, β), and the posterior of ρ is the
+//!   mixture Σ_j p_ij Beta(α + 1, β + d_ij);
+//! - **mean field**: q(φ) q(ρ) with q(ρ) = Beta(α + 1, β′), by coordinate ascent
+//!
+//! ```text
+//! q(φ_ij = 1) ∝ ψ_ij e^{−λ d_ij},   λ = −E[log(1 − ρ)] = ψ₀(α + 1 + β′) − ψ₀(β′)
+//! β′ ← β + E_q[d]
+//! ELBO(β′) = log Σ_j ψ_ij e^{−λ d_ij} + log B(α + 1, β′) − log B(α, β) + (β′ − β) λ,
+//! ```
+//!
+//! where the bound is that of the best q(φ) given q(ρ): every expectation of ρ is in it. Its slope is
+//! λ′(β′) (β′ − β − E_q\[d\]), so it stands still exactly where the steps do, and never falls on the
+//! way.
+//!
+//! # The growing window
+//! Keys are read from near to far in ranges that double, for a block of queries at a time, until
+//! the mass that the rest can have is below a tolerance; each range's statistics
+//! merge into those of the ranges before. The answers are those of the posterior truncated to
+//! the window. A block of 96 queries shares its first key. The bound on what was lost (module
+//! `certificate`) needs a bound on log-potentials, [`Potential::greatest`]; a potential
+//! without one can only be read to the beginning (tolerance 0).
+//!
+//! For the mean field the mass beyond the window depends on β′, which the missing keys would have
+//! changed. Let g(β′) = β + E_q\[d\] with every key and g_W with the window's. Both rise with β′ (a
+//! larger β′ is a smaller rate, which favours distance), and g ≥ g_W, since the missing keys
+//! are farther than all in the window. What they add to E_q\[d\] is at most
+//!
+//! ```text
+//! ε(β′) = U(λ)/Z_W(λ) · (mean distance of the tail − E_W[d]).
+//! ```
+//!
+//! If g_W(b) + ε(b) ≤ b at some b above the β′ found, then g maps the interval between them into
+//! itself: coordinate ascent on all keys, from β′ or from the prior, stays below b for ever and has a
+//! fixed point there. The lost mass rises with β′ too, so its bound at b covers every iterate of the
+//! untruncated ascent, the last one included. That b is looked for, checked by a pass, and if there
+//! is none the window grows.
+
+mod backward;
+mod certificate;
+mod exact;
+mod frontier;
+mod mean_field;
+mod rho;
+mod weights;
+mod windows;
+
+use marginals_kernels::Real;
+use ndarray::{CowArray, Ix4};
+use rayon::prelude::*;
+
+use super::exact::{Request, Statistics, Summary, TASKS};
+use crate::model::structure::EachQueryPicksOne;
+use crate::potential::Potential;
+use crate::prior::{Prior, Uniform};
+use crate::{Error, Posterior, Shape, Value};
+
+pub use certificate::KeyNorms;
+pub use mean_field::MeanField;
+pub use weights::Concentrations;
+pub use windows::{ExpandingPrior, Windows};
+
+pub use backward::{ExpandingGradients, ExpandingUpstream};
+pub(crate) use backward::{backward_exact, backward_mean_field};
+pub(crate) use certificate::NormBounds;
+pub(crate) use mean_field::elbo;
+pub(crate) use rho::{beta_density, log_density};
+
+use super::collapsed::{FixedPoint, Reason};
+use exact::grow_exact;
+use mean_field::grow_mean_field;
+use weights::{BetaGeometricWeights, Rates};
+
+/// What every run of queries shares.
+pub(crate) struct Problem<'a, T: Real> {
+    pub shape: Shape,
+    pub concentrations: Concentrations,
+    pub potential: &'a dyn Potential<T>,
+    pub q: CowArray<'a, T, Ix4>,
+    pub k: CowArray<'a, T, Ix4>,
+    pub v: Option<CowArray<'a, T, Ix4>>,
+    pub norms: NormBounds,
+    pub tolerance: f64,
+    /// Keys that a window starts with.
+    pub first_keys: usize,
+}
+
+impl<T: Real> std::fmt::Debug for Problem<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (shape, potential) = (&self.shape, self.potential.name());
+        write!(f, "expanding attention with potential {potential} over {shape:?}")
+    }
+}
+
+impl<'a, T: Real> Problem<'a, T> {
+    /// The posterior over edges under `prior`.
+    pub fn posterior<'s>(&'s self, prior: &'s dyn Prior<T>) -> Posterior<'s, T> {
+        let (q, k) = (self.q.view().into(), self.k.view().into());
+        Posterior::new(self.shape, &EachQueryPicksOne, prior, self.potential, Value::Gather, q, k)
+    }
+
+    /// A request that averages the values, where there are any.
+    pub fn mean_request(&self) -> Request<'_, T> {
+        let values = self.v.as_ref().map(|v| v.view().into());
+        Request { values, mean: self.v.is_some(), distance: true, ..Request::default() }
+    }
+
+    /// Flat index of a query over [B, H, N].
+    pub fn flat(&self, (batch, head): (usize, usize), query: usize) -> usize {
+        (batch * self.shape.heads + head) * self.shape.queries + query
+    }
+
+    /// Normalises the statistics of runs that follow one another.
+    pub fn summarise(&self, runs: Vec<Statistics<T>>) -> Summary<T> {
+        let queries = self.shape.queries.max(1);
+        let heads = self.shape.heads;
+        let row = |row| {
+            let head = row / queries;
+            ((head / heads, head % heads), row % queries)
+        };
+        // What statistics hold does not depend on the prior, and they say what was asked.
+        let posterior = self.posterior(&Uniform);
+        Summary::new(Statistics::concatenate(runs), &posterior, &Request::default(), row)
+    }
+
+    /// Number of (batch, head, query).
+    pub fn count(&self) -> usize {
+        self.shape.batch * self.shape.heads * self.shape.queries
+    }
+}
+
+/// What became of one run of queries.
+pub(crate) struct Outcome<T> {
+    /// First key of the window.
+    pub start: usize,
+    /// Times the window grew.
+    pub growths: usize,
+    /// Statistics of the final window.
+    pub statistics: Statistics<T>,
+    /// Bound on the lost mass, by query.
+    pub lost: Vec<f64>,
+    /// Steps of coordinate ascent, and why they ended, by query; empty where there are none.
+    pub steps: Vec<(usize, Reason)>,
+    /// β′ by query; empty where there is none.
+    pub concentration: Vec<f64>,
+}
+
+/// What became of all of them, flat over [B, H, N].
+#[derive(Debug)]
+pub(crate) struct Expansion<T> {
+    pub windows: Windows,
+    pub growths: Vec<usize>,
+    pub lost: Vec<f64>,
+    pub steps: Vec<(usize, Reason)>,
+    pub concentration: Vec<f64>,
+    pub summary: Summary<T>,
+}
+
+/// Runs every block of queries to its certified window. `ascent` is how the mean field is found;
+/// `None` asks for exact inference.
+///
+/// How work is cut depends on sizes alone, so answers are the same at any number of threads.
+pub(crate) fn expand<T: Real>(
+    problem: &Problem<'_, T>,
+    ascent: Option<&FixedPoint>,
+) -> Result<Expansion<T>, Error> {
+    let shape = &problem.shape;
+    let runs = windows::runs(shape);
+    let tasks: Vec<_> = (0..shape.batch)
+        .flat_map(|b| (0..shape.heads).map(move |h| (b, h)))
+        .flat_map(|place| runs.iter().map(move |run| (place, run.clone())))
+        .collect();
+    let parts = TASKS.div_ceil(tasks.len().max(1));
+    let causal = Windows::causal(*shape);
+    let weights = BetaGeometricWeights::new(&problem.concentrations, shape);
+    let outcomes: Result<Vec<Outcome<T>>, Error> = tasks
+        .par_iter()
+        .with_max_len(1)
+        .map(|(place, queries)| match ascent {
+            None => Ok(grow_exact(problem, &causal, &weights, *place, queries.clone(), parts)),
+            Some(ascent) => {
+                grow_mean_field(problem, &causal, ascent, *place, queries.clone(), parts)
+            }
+        })
+        .collect();
+    let mut windows = causal.clone();
+    let mut all = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for ((place, queries), outcome) in tasks.iter().zip(outcomes?) {
+        // A block's queries before the first key share it with those behind, which come last.
+        windows.set_start(*place, queries.start, outcome.start);
+        all.0.extend(queries.clone().map(|_| outcome.growths));
+        all.1.extend(outcome.lost);
+        all.2.extend(outcome.steps);
+        all.3.extend(outcome.concentration);
+        all.4.push(outcome.statistics);
+    }
+    let (growths, lost, steps, concentration, statistics) = all;
+    let summary = problem.summarise(statistics);
+    Ok(Expansion { windows, growths, lost, steps, concentration, summary })
+}
+
+/// Calls `f` with the prior of what was found.
+pub(crate) fn with_prior<T: Real, R>(
+    problem: &Problem<'_, T>,
+    expansion: &Expansion<T>,
+    f: impl FnOnce(ExpandingPrior<'_, T>) -> R,
+) -> R {
+    let windows = &expansion.windows;
+    if expansion.concentration.is_empty() {
+        let weights = BetaGeometricWeights::new(&problem.concentrations, &problem.shape);
+        return f(ExpandingPrior { windows, weights: &weights });
+    }
+    let causal = Windows::causal(problem.shape);
+    let model = MeanField::new(problem, &causal, windows);
+    let mut z = vec![0.0; model.places().count()];
+    model.places().for_each(|(at, flat)| z[at] = expansion.concentration[flat].ln());
+    let rates = model.all_rates(&z).into();
+    let weights = Rates { values: rates, first: 0, shape: problem.shape };
+    f(ExpandingPrior { windows, weights: &weights })
+}

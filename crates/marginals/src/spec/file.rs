@@ -1,0 +1,62 @@
+//! Model files: one posterior, or a mechanism with unknown nodes.
+
+use serde::Serialize;
+
+use super::{MechanismSpec, ModelSpec, names};
+use crate::Error;
+
+/// What a model file may hold.
+///
+/// ```
+/// use marginals::spec::ModelFile;
+/// let file = ModelFile::from_toml("mechanism = { hopfield = { beta = 8.0, steps = 3 } }")?;
+/// assert!(matches!(file, ModelFile::Mechanism { .. }));
+/// let file = ModelFile::from_toml("structure = \"independent\"\npotential = \"dot\"")?;
+/// assert!(matches!(file, ModelFile::Posterior(_)));
+/// # Ok::<(), marginals::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum ModelFile {
+    /// A mechanism.
+    Mechanism {
+        /// Which.
+        mechanism: MechanismSpec,
+    },
+    /// Structure, prior, potential and value.
+    Posterior(ModelSpec),
+}
+
+impl ModelFile {
+    /// Reads a file written in TOML.
+    pub fn from_toml(text: &str) -> Result<Self, Error> {
+        Self::from_value(super::toml_value(text)?, "TOML")
+    }
+
+    /// Reads a file written in JSON.
+    pub fn from_json(text: &str) -> Result<Self, Error> {
+        Self::from_value(super::json_value(text)?, "JSON")
+    }
+
+    fn from_value(mut value: serde_json::Value, format: &'static str) -> Result<Self, Error> {
+        let Some(mechanism) = value.get_mut("mechanism") else {
+            return Ok(Self::Posterior(ModelSpec::from_value(value, format)?));
+        };
+        names::check_mechanism(mechanism)?;
+        let mechanism = mechanism.take();
+        names::check_alone(&value)?;
+        let mechanism = serde_json::from_value(mechanism)
+            .map_err(|e| Error::Spec { format, message: e.to_string() })?;
+        Ok(Self::Mechanism { mechanism })
+    }
+
+    /// Writes the file as TOML.
+    pub fn to_toml(&self) -> Result<String, Error> {
+        super::to_toml(self)
+    }
+
+    /// Writes the file as JSON.
+    pub fn to_json(&self) -> Result<String, Error> {
+        super::to_json(self)
+    }
+}

@@ -1,0 +1,218 @@
+//! Line charts and small images as SVG, readable on light and dark backgrounds.
+
+use std::fmt::Write;
+
+/// One line of a chart.
+pub struct Line {
+    pub name: String,
+    /// (x, y, half the height of the error bar).
+    pub points: Vec<(f64, f64, f64)>,
+    /// Index of its colour.
+    pub colour: usize,
+    pub style: Style,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Style {
+    Solid,
+    Dashed,
+    /// Circles alone.
+    Marks,
+}
+
+/// A chart.
+pub struct Chart {
+    pub title: String,
+    pub x: Axis,
+    pub y: Axis,
+    pub lines: Vec<Line>,
+}
+
+pub struct Axis {
+    pub name: String,
+    pub logarithmic: bool,
+    pub from: f64,
+    pub to: f64,
+    pub ticks: Vec<f64>,
+}
+
+impl Axis {
+    /// Share of the way along.
+    fn place(&self, x: f64) -> f64 {
+        let scale = |x: f64| if self.logarithmic { x.ln() } else { x };
+        (scale(x) - scale(self.from)) / (scale(self.to) - scale(self.from))
+    }
+}
+
+/// Colours that hold on both backgrounds (after Okabe & Ito, lightness evened out).
+const COLOURS: [&str; 7] =
+    ["#2f7fc1", "#d9682b", "#1f9d74", "#b65fa6", "#a98600", "#4f9fd0", "#7f7f7f"];
+
+const WIDTH: f64 = 430.0;
+const HEIGHT: f64 = 300.0;
+const LEFT: f64 = 58.0;
+const RIGHT: f64 = 14.0;
+const TOP: f64 = 34.0;
+const BOTTOM: f64 = 46.0;
+
+/// Charts beside and below each other, `columns` to a row, and then rows of grey images.
+pub fn draw(charts: &[Chart], columns: usize, images: &[Vec<Vec<f64>>]) -> String {
+    let rows = charts.len().div_ceil(columns);
+    let side = 66.0;
+    let legend = 30.0;
+    let bottom = if images.is_empty() { 0.0 } else { 8.0 + side * images.len() as f64 };
+    let (width, height) = (WIDTH * columns as f64, HEIGHT * rows as f64 + legend + bottom);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
+         font-family=\"system-ui, sans-serif\" font-size=\"12\">\n<style>\n\
+         .ink {{ fill: #222; }} .line {{ stroke: #222; }} .faint {{ stroke: #d8d8d8; }}\n\
+         .page {{ fill: #fff; }}\n\
+         @media (prefers-color-scheme: dark) {{ .ink {{ fill: #e4e4e4; }} .line {{ stroke: #e4e4e4; }}\n\
+         .faint {{ stroke: #3c3c3c; }} .page {{ fill: #16181c; }} }}\n</style>\n\
+         <rect class=\"page\" width=\"{width}\" height=\"{height}\"/>\n"
+    );
+    for (index, chart) in charts.iter().enumerate() {
+        let (x, y) = ((index % columns) as f64 * WIDTH, (index / columns) as f64 * HEIGHT);
+        let _ = writeln!(svg, "<g transform=\"translate({x} {y})\">");
+        chart.draw(&mut svg);
+        svg.push_str("</g>\n");
+    }
+    // One legend for all: the lines of every chart are the same.
+    let mut x = LEFT;
+    let y = HEIGHT * rows as f64 + 14.0;
+    let lines = charts.first().map_or(&[][..], |chart| &chart.lines);
+    for line in lines.iter().filter(|line| !line.name.is_empty()) {
+        let colour = COLOURS[line.colour % COLOURS.len()];
+        let _ = match line.style {
+            Style::Marks => {
+                writeln!(
+                    svg,
+                    "<circle cx=\"{}\" cy=\"{y}\" r=\"3.5\" fill=\"none\" stroke=\"{colour}\"/>",
+                    x + 11.0
+                )
+            }
+            style => writeln!(
+                svg,
+                "<path d=\"M{x} {y}h22\" stroke=\"{colour}\" stroke-width=\"2\"{}/>",
+                dashes(style)
+            ),
+        };
+        let _ = writeln!(
+            svg,
+            "<text class=\"ink\" x=\"{}\" y=\"{}\">{}</text>",
+            x + 27.0,
+            y + 4.0,
+            line.name
+        );
+        x += 42.0 + 6.6 * line.name.chars().count() as f64;
+    }
+    for (row, images) in images.iter().enumerate() {
+        for (column, image) in images.iter().enumerate() {
+            let left = LEFT + column as f64 * side;
+            let top = HEIGHT * rows as f64 + legend + row as f64 * side;
+            pixels(&mut svg, image, (left, top), side - 6.0);
+        }
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+fn dashes(style: Style) -> &'static str {
+    if style == Style::Dashed { " stroke-dasharray=\"5 4\"" } else { "" }
+}
+
+fn pixels(svg: &mut String, image: &[f64], (left, top): (f64, f64), size: f64) {
+    let side = (image.len() as f64).sqrt() as usize;
+    let cell = size / side as f64;
+    let largest = image.iter().fold(1e-12, |a: f64, &x| a.max(x));
+    let least = image.iter().fold(0.0, |a: f64, &x| a.min(x));
+    for (index, value) in image.iter().enumerate() {
+        let grey = (255.0 * (value - least) / (largest - least)) as u8;
+        let (x, y) = ((index % side) as f64 * cell, (index / side) as f64 * cell);
+        let _ = writeln!(
+            svg,
+            "<rect x=\"{:.2}\" y=\"{:.2}\" width=\"{cell:.2}\" height=\"{cell:.2}\" fill=\"rgb({grey},{grey},{grey})\"/>",
+            left + x,
+            top + y
+        );
+    }
+}
+
+impl Chart {
+    fn draw(&self, svg: &mut String) {
+        let x = |value: f64| LEFT + self.x.place(value) * (WIDTH - LEFT - RIGHT);
+        let y = |value: f64| HEIGHT - BOTTOM - self.y.place(value) * (HEIGHT - TOP - BOTTOM);
+        let _ = writeln!(
+            svg,
+            "<text class=\"ink\" x=\"{LEFT}\" y=\"20\" font-weight=\"600\">{}</text>",
+            self.title
+        );
+        for &tick in &self.y.ticks {
+            let _ = writeln!(
+                svg,
+                "<path class=\"faint\" d=\"M{LEFT} {:.1}H{}\"/><text class=\"ink\" x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{tick}</text>",
+                y(tick),
+                WIDTH - RIGHT,
+                LEFT - 6.0,
+                y(tick) + 4.0
+            );
+        }
+        for &tick in &self.x.ticks {
+            let _ = writeln!(
+                svg,
+                "<text class=\"ink\" x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{tick}</text>",
+                x(tick),
+                HEIGHT - BOTTOM + 17.0
+            );
+        }
+        let _ = writeln!(
+            svg,
+            "<path class=\"line\" fill=\"none\" d=\"M{LEFT} {TOP}V{}H{}\"/>",
+            HEIGHT - BOTTOM,
+            WIDTH - RIGHT
+        );
+        let _ = writeln!(
+            svg,
+            "<text class=\"ink\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>\
+             <text class=\"ink\" transform=\"translate(14 {}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
+            (LEFT + WIDTH - RIGHT) / 2.0,
+            HEIGHT - 10.0,
+            self.x.name,
+            (TOP + HEIGHT - BOTTOM) / 2.0,
+            self.y.name
+        );
+        for line in &self.lines {
+            let colour = COLOURS[line.colour % COLOURS.len()];
+            if line.style == Style::Marks {
+                for &(at, value, _) in &line.points {
+                    let _ = writeln!(
+                        svg,
+                        "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3.5\" fill=\"none\" stroke=\"{colour}\"/>",
+                        x(at),
+                        y(value)
+                    );
+                }
+                continue;
+            }
+            let path: Vec<String> =
+                line.points.iter().map(|&(at, v, _)| format!("{:.1} {:.1}", x(at), y(v))).collect();
+            let _ = writeln!(
+                svg,
+                "<path fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"{} d=\"M{}\"/>",
+                dashes(line.style),
+                path.join("L")
+            );
+            // Bars end where the chart does.
+            let within = |value: f64| value.clamp(self.y.from, self.y.to);
+            for &(at, v, error) in line.points.iter().filter(|p| p.2 > 0.0) {
+                let _ = writeln!(
+                    svg,
+                    "<path stroke=\"{colour}\" d=\"M{:.1} {:.1}V{:.1}\"/>",
+                    x(at),
+                    y(within(v - error)),
+                    y(within(v + error))
+                );
+            }
+        }
+    }
+}
