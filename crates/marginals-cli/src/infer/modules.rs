@@ -150,7 +150,7 @@ pub fn perceiver<T: Real>(
 fn heads(name: &str, count: usize, inner: usize) -> Result<(usize, usize), Error> {
     match count {
         0 => Err(Error::value(name, "at least 1", 0)),
-        count if inner % count != 0 => {
+        count if !inner.is_multiple_of(count) => {
             Err(Error::value(name, format!("a divisor of the inner width {inner}"), count))
         }
         count => Ok((count, inner / count)),
