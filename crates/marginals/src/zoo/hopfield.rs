@@ -64,7 +64,7 @@ mechanism = { hopfield = { beta = 8.0, steps = 100, tolerance = 1e-6 } }
 /// The memories and states of a modern Hopfield network: a [`Latent`] model whose problems are
 /// every (batch, head, state), z being the states [B, H, N, D] flat.
 ///
-/// Inputs by name: `patterns` [B, Hk, M, D], `beta` [1] or [H], and the parameters of the prior.
+/// Inputs by name: `patterns` [B, Hk, M, D], `beta` 1 or H numbers, and the parameters of the prior.
 ///
 /// Every evaluation is one streaming pass in O(B H N D) memory beside the patterns. F adds up
 /// terms of size β M², and is only good to their rounding. A state that may have no pattern at all
