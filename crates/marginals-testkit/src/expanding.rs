@@ -26,9 +26,9 @@ pub struct Exact {
     pub marginals: Vec<f64>,
     /// log Σ_j w_j ψ_j, in nats.
     pub log_evidence: f64,
-    /// E[ρ].
+    /// E\[ρ\].
     pub rho_mean: f64,
-    /// Var[ρ].
+    /// Var\[ρ\].
     pub rho_variance: f64,
 }
 
@@ -148,7 +148,7 @@ pub struct MeanField {
     pub after: f64,
     /// q(φ = j), the best one given q(ρ).
     pub marginals: Vec<f64>,
-    /// E_q[d].
+    /// E_q\[d\].
     pub distance: f64,
 }
 
