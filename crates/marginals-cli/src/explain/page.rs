@@ -79,7 +79,7 @@ impl Page {
         for word in text.split_whitespace() {
             let length = word.chars().count();
             if self.text.len() > start {
-                if column + 1 + length > self.width && column > indent {
+                if column + 1 + length > self.width {
                     self.text += &format!("\n{}", " ".repeat(indent));
                     column = indent;
                 } else {
