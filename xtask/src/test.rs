@@ -25,11 +25,12 @@ pub fn run(arguments: &[String]) -> Result<(), Failure> {
 /// The checks and the commands that make them.
 ///
 /// Tests run optimised: they enumerate, differentiate numerically and run pretrained models, and
-/// what is built for them also serves `cargo run --release`. The kernels run once more with debug
+/// what is built for them also serves `cargo run --release`. Lints and docs are made under the same
+/// profile, so that macros and build scripts are compiled once. The kernels run once more with debug
 /// assertions and overflow checks, which catch a wrong index where it happens.
 fn checks() -> Vec<(&'static str, Command)> {
-    let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
-    let mut docs = step::cargo(["doc", "--workspace", "--no-deps"]);
+    let lints = ["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    let mut docs = step::cargo(["doc", "--release", "--workspace", "--no-deps"]);
     docs.env("RUSTDOCFLAGS", "-D warnings");
     let mut tests = step::cargo(["test", "--release", "--workspace"]);
     tests.args(["--lib", "--bins", "--tests", "--examples"]);

@@ -15,6 +15,7 @@ pub mod block_slots;
 pub mod checkpoint;
 mod error;
 pub mod llama;
+pub mod modules;
 pub mod norm;
 pub mod ops;
 pub mod perceiver;
@@ -26,6 +27,10 @@ pub mod tokens;
 pub use attention::{Attend, Layer, PosteriorMean, Visible};
 pub use block_slots::{BlockSlotAttention, BlockSlotAttentionConfig};
 pub use error::ModelError;
+pub use modules::{
+    Attention, AttentionConfig, ByteLm, ByteLmConfig, Expanding, ExpandingConfig, Multihop,
+    MultihopConfig, Positions, TransformerBlock, TransformerBlockConfig,
+};
 pub use perceiver::{Perceiver, PerceiverConfig};
 pub use pretrained::{Pretrained, Transformer};
 pub use slots::{SlotAttention, SlotAttentionConfig, SlotUpdate};

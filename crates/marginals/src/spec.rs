@@ -14,6 +14,7 @@ mod build;
 mod file;
 mod mechanism;
 mod names;
+mod numbers;
 
 pub use build::{SpecModel, Tensors};
 pub use file::ModelFile;
@@ -22,6 +23,7 @@ pub use mechanism::{
     HopfieldSpec, MechanismSpec, PerceiverSpec, SlotsSpec, UpdateSpec,
 };
 pub use names::{PARTS, Part};
+pub use numbers::{Domain, Numbers};
 
 use serde::{Deserialize, Serialize};
 

@@ -131,13 +131,7 @@ pub(super) fn numbers<T: Number>(tensor: &Primitive) -> &[T] {
 /// An array as a tensor, moved and not copied where it lies in row-major order.
 pub(super) fn tensor<T: Number, D: Dimension>(array: Array<T, D>) -> Primitive {
     let shape = array.shape().to_vec();
-    let array = match array.is_standard_layout() {
-        true => array,
-        false => array.as_standard_layout().into_owned(),
-    };
-    let (values, offset) = array.into_raw_vec_and_offset();
-    debug_assert!(offset.is_none_or(|offset| offset == 0), "the engine's arrays start at 0");
-    vector(values, shape)
+    vector(flat(array), shape)
 }
 
 /// Numbers in row-major order as a tensor.
@@ -146,4 +140,18 @@ pub(super) fn vector<T: Number>(
     shape: impl Into<burn::tensor::Shape>,
 ) -> Primitive {
     Primitive::from_data(TensorData::new(values, shape))
+}
+
+/// Numbers in a row as a tensor.
+pub(super) fn row<T: Number>(values: Vec<T>) -> Primitive {
+    let length = values.len();
+    vector(values, [length])
+}
+
+/// An array's entries in row-major order, moved out where that is how they lie.
+pub(super) fn flat<T: Clone, D: Dimension>(array: Array<T, D>) -> Vec<T> {
+    match array.is_standard_layout() {
+        true => array.into_raw_vec_and_offset().0,
+        false => array.iter().cloned().collect(),
+    }
 }

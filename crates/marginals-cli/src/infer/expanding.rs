@@ -96,7 +96,7 @@ pub fn answer<T: Real + Element<Real = T>>(
 fn concentration<T: Real>(
     name: &str,
     given: &Option<PerHead>,
-    named: &mut Tensors<T>,
+    named: &mut Tensors<'static, T>,
 ) -> Result<Array3<f64>, Error> {
     if let Some(given) = given {
         let list = given.values();

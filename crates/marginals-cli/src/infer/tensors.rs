@@ -6,12 +6,12 @@ use half::{bf16, f16};
 use marginals::infer::exact::Gradients;
 use marginals::spec::Tensors;
 use marginals::{Error, Real};
-use ndarray::{Array, ArrayD, Dimension, IxDyn};
+use ndarray::{Array, ArrayD, CowArray, Dimension, IxDyn};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 /// The tensors of an input file, in the computing type.
-pub struct Inputs<T> {
-    named: Tensors<T>,
+pub struct Inputs<T: 'static> {
+    named: Tensors<'static, T>,
 }
 
 impl<T: Real> Inputs<T> {
@@ -24,7 +24,7 @@ impl<T: Real> Inputs<T> {
             match decode(&tensor) {
                 Some(Decoded::Real(values)) => {
                     let array = ArrayD::from_shape_vec(shape, values).map_err(misfit)?;
-                    named.real.insert(name, array);
+                    named.real.insert(name, array.into());
                 }
                 Some(Decoded::Whole(values)) => {
                     let array = ArrayD::from_shape_vec(shape, values).map_err(misfit)?;
@@ -43,7 +43,7 @@ impl<T: Real> Inputs<T> {
     }
 
     /// Tensors that are there already.
-    pub fn of(named: Tensors<T>) -> Self {
+    pub fn of(named: Tensors<'static, T>) -> Self {
         Self { named }
     }
 
@@ -58,7 +58,7 @@ impl<T: Real> Inputs<T> {
             });
         };
         let shape = tensor.shape().to_vec();
-        tensor.into_dimensionality().map_err(|_| {
+        tensor.into_owned().into_dimensionality().map_err(|_| {
             let axes = D::NDIM.unwrap_or_default();
             Error::shape(name, format!("{axes} axes: {why}"), &shape, "Reshape the tensor.")
         })
@@ -70,7 +70,9 @@ impl<T: Real> Inputs<T> {
         let (taken, kept): (Vec<_>, Vec<_>) =
             real.into_iter().partition(|(name, _)| name.starts_with(prefix));
         self.named.real = kept.into_iter().collect();
-        let rest = |(name, tensor): (String, ArrayD<T>)| (name[prefix.len()..].to_owned(), tensor);
+        let rest = |(name, tensor): (String, CowArray<'_, T, IxDyn>)| {
+            (name[prefix.len()..].to_owned(), tensor.into_owned())
+        };
         taken.into_iter().map(rest).collect()
     }
 
@@ -101,7 +103,7 @@ impl<T: Real> Inputs<T> {
     }
 
     /// The tensors not taken out, for the model to name.
-    pub fn into_named(self) -> Tensors<T> {
+    pub fn into_named(self) -> Tensors<'static, T> {
         self.named
     }
 }

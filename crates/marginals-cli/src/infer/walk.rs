@@ -60,7 +60,7 @@ pub fn answer<T: Real + Element<Real = T>>(
     questions: &Questions,
     nodes: &Nodes<T>,
     upstream: &UpstreamTensors<T>,
-    named: &Tensors<T>,
+    named: &Tensors<'_, T>,
 ) -> Result<Output<T>, Error> {
     let model = spec.build::<T>(nodes.q.dim().1, nodes.q.dim().3, named)?;
     let posterior = walk.posterior(&model, nodes.q.view(), nodes.k.view())?;
@@ -98,7 +98,7 @@ pub fn answer<T: Real + Element<Real = T>>(
 /// log p of the rows of the tensor `paths`, whose nodes end at the first −1.
 fn paths<T: Real>(
     posterior: &WalkPosterior<'_, T>,
-    named: &Tensors<T>,
+    named: &Tensors<'_, T>,
 ) -> Result<ndarray::Array3<T>, Error> {
     let Some(rows) = named.integer.get("paths").filter(|paths| paths.ndim() == 2) else {
         return Err(Error::MissingTensor {

@@ -155,15 +155,15 @@ pub(crate) struct Outcome<T> {
     pub concentration: Vec<f64>,
 }
 
-/// What became of all of them, flat over [B, H, N].
-#[derive(Debug)]
-pub(crate) struct Expansion<T> {
-    pub windows: Windows,
-    pub growths: Vec<usize>,
-    pub lost: Vec<f64>,
-    pub steps: Vec<(usize, Reason)>,
-    pub concentration: Vec<f64>,
-    pub summary: Summary<T>,
+/// What became of all of them, flat over [B, H, N]: owned, for a backward in another place.
+#[derive(Clone, Debug)]
+pub struct Expansion<T> {
+    pub(crate) windows: Windows,
+    pub(crate) growths: Vec<usize>,
+    pub(crate) lost: Vec<f64>,
+    pub(crate) steps: Vec<(usize, Reason)>,
+    pub(crate) concentration: Vec<f64>,
+    pub(crate) summary: Summary<T>,
 }
 
 /// Runs every block of queries to its certified window. `ascent` is how the mean field is found;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use marginals_kernels::Real;
-use ndarray::{Array2, ArrayD, ArrayView4, Dimension, Ix2, Ix3, IxDyn};
+use ndarray::{Array2, ArrayD, ArrayView4, CowArray, Dimension, Ix2, Ix3, IxDyn};
 
+use super::numbers::Given;
 use super::{
-    AdditiveKindSpec, AlibiSpec, HopWeights, ModelSpec, PotentialSpec, PrecisionSpec, PriorSpec,
-    RotaryPairsSpec, StructureSpec, ValueSpec,
+    AdditiveKindSpec, HopWeights, ModelSpec, PotentialSpec, PriorSpec, RotaryPairsSpec,
+    StructureSpec, ValueSpec,
 };
 use crate::potential::{Additive, Cosine, Dot, Gaussian, Potential, Rotary, RotaryPairs};
 use crate::prior::{
@@ -21,14 +22,14 @@ use crate::{Error, Model, Value};
 
 /// Tensors a model names, by name.
 #[derive(Clone, Debug)]
-pub struct Tensors<T> {
-    /// Real ones.
-    pub real: BTreeMap<String, ArrayD<T>>,
+pub struct Tensors<'t, T> {
+    /// Real ones, owned or borrowed.
+    pub real: BTreeMap<String, CowArray<'t, T, IxDyn>>,
     /// Whole-numbered ones.
     pub integer: BTreeMap<String, ArrayD<i64>>,
 }
 
-impl<T> Default for Tensors<T> {
+impl<T> Default for Tensors<'_, T> {
     fn default() -> Self {
         Self { real: BTreeMap::new(), integer: BTreeMap::new() }
     }
@@ -37,7 +38,7 @@ impl<T> Default for Tensors<T> {
 /// A model built from data.
 pub type SpecModel<'a, T> = Model<Box<dyn Structure>, Product<'a, T>, Box<dyn Potential<T>>>;
 
-impl<T: Real> Tensors<T> {
+impl<T: Real> Tensors<'_, T> {
     fn names(&self) -> Vec<String> {
         self.real.keys().chain(self.integer.keys()).cloned().collect()
     }
@@ -46,7 +47,7 @@ impl<T: Real> Tensors<T> {
         Error::MissingTensor { name: name.into(), why: why.into(), present: self.names() }
     }
 
-    fn get(&self, name: &str, why: &str) -> Result<&ArrayD<T>, Error> {
+    fn get(&self, name: &str, why: &str) -> Result<&CowArray<'_, T, IxDyn>, Error> {
         self.real.get(name).ok_or_else(|| self.missing(name, why))
     }
 
@@ -91,22 +92,24 @@ fn with_axes<R: Clone>(name: &str, tensor: ArrayD<R>, axes: usize) -> Result<Arr
 }
 
 impl ModelSpec {
-    /// Builds the model for `heads` query heads of `width` numbers, with the tensors it names.
+    /// Builds the model for `heads` query heads of `width` numbers, with the tensors it names. A tensor
+    /// called as one of its [numbers](ModelSpec::numbers) takes that one's place.
     ///
     /// Dense tensors are borrowed from `tensors`.
     pub fn build<'a, T: Real>(
         &self,
         heads: usize,
         width: usize,
-        tensors: &'a Tensors<T>,
+        tensors: &'a Tensors<'_, T>,
     ) -> Result<SpecModel<'a, T>, Error> {
-        let structure = self.structure.build()?;
-        let prior = build_prior(&self.prior, heads, tensors)?;
+        let mut given = self.given(heads, width, tensors)?;
+        let structure = self.structure.build(&mut given)?;
+        let prior = build_prior(&self.prior, &mut given, heads, tensors)?;
         let value = match self.value {
             ValueSpec::Gather => Value::Gather,
             ValueSpec::Average => Value::Average,
         };
-        let potential = self.potential.build(width, tensors)?;
+        let potential = self.potential.build_given(&mut given, tensors)?;
         Ok(Model::new(structure, prior, potential)
             .with_value(value)
             .with_query_offset(self.query_offset))
@@ -114,7 +117,7 @@ impl ModelSpec {
 
     /// The walk, where that is the structure; [`build`](Self::build) then makes the model of one
     /// step.
-    pub fn walk<T: Real>(&self, tensors: &Tensors<T>) -> Result<Option<Walk>, Error> {
+    pub fn walk<T: Real>(&self, tensors: &Tensors<'_, T>) -> Result<Option<Walk>, Error> {
         let StructureSpec::Walk { hops, weights, .. } = &self.structure else { return Ok(None) };
         let why = "weights of the structure `walk`";
         let walk = match weights {
@@ -145,18 +148,18 @@ impl ModelSpec {
 
 impl StructureSpec {
     /// The structure; of one step, for a walk.
-    fn build(&self) -> Result<Box<dyn Structure>, Error> {
+    fn build(&self, given: &mut Given) -> Result<Box<dyn Structure>, Error> {
         Ok(match self {
             Self::EachQueryPicksOne => Box::new(EachQueryPicksOne),
-            Self::EachQueryPicksAtMostOne { null } => {
-                Box::new(EachQueryPicksAtMostOne::per_head(&null.values()))
+            Self::EachQueryPicksAtMostOne { .. } => {
+                Box::new(EachQueryPicksAtMostOne::per_head(&given.list()))
             }
             Self::EachKeyPicksOne => Box::new(EachKeyPicksOne),
             Self::Independent => Box::new(Independent),
             Self::Walk { step, .. } if matches!(**step, Self::Walk { .. }) => {
                 return Err(Error::value("walk.step", "a structure of one step", "a walk"));
             }
-            Self::Walk { step, .. } => step.build()?,
+            Self::Walk { step, .. } => step.build(given)?,
         })
     }
 }
@@ -164,16 +167,17 @@ impl StructureSpec {
 /// The product of priors.
 pub(super) fn build_prior<'a, T: Real>(
     priors: &[PriorSpec],
+    given: &mut Given,
     heads: usize,
-    tensors: &'a Tensors<T>,
+    tensors: &'a Tensors<'_, T>,
 ) -> Result<Product<'a, T>, Error> {
     let priors: Result<Vec<_>, Error> =
-        priors.iter().map(|prior| prior.build(heads, tensors)).collect();
+        priors.iter().map(|prior| prior.build(given, heads, tensors)).collect();
     Ok(Product(priors?))
 }
 
 /// Rows of numbers as a matrix.
-fn matrix(name: &str, rows: &[Vec<f64>]) -> Result<Array2<f64>, Error> {
+pub(super) fn matrix(name: &str, rows: &[Vec<f64>]) -> Result<Array2<f64>, Error> {
     let columns = rows.first().map_or(0, Vec::len);
     match Array2::from_shape_vec((rows.len(), columns), rows.concat()) {
         Ok(matrix) if rows.iter().all(|row| row.len() == columns) => Ok(matrix),
@@ -184,8 +188,9 @@ fn matrix(name: &str, rows: &[Vec<f64>]) -> Result<Array2<f64>, Error> {
 impl PriorSpec {
     fn build<'a, T: Real>(
         &self,
+        given: &mut Given,
         heads: usize,
-        tensors: &'a Tensors<T>,
+        tensors: &'a Tensors<'_, T>,
     ) -> Result<Box<dyn Prior<T> + 'a>, Error> {
         Ok(match self {
             Self::Uniform => Box::new(Uniform),
@@ -212,12 +217,11 @@ impl PriorSpec {
                 let tensor = tensors.get("bias", "log-weights, for the prior `bias`")?;
                 Box::new(Bias::new(four_axes("bias", tensor)?))
             }
-            Self::Geometric { rho } => Box::new(Geometric::per_head(&rho.values())),
-            Self::Alibi(AlibiSpec::Standard) => Box::new(Alibi::standard(heads)),
-            Self::Alibi(AlibiSpec::Slopes(slopes)) => Box::new(Alibi::new(slopes)),
-            Self::Laplace { scale } => Box::new(Laplace::per_head(&scale.values())),
-            Self::GeneralizedGaussian { scale, shape } => {
-                Box::new(GeneralizedGaussian::per_head(&scale.values(), &shape.values()))
+            Self::Geometric { .. } => Box::new(Geometric::per_head(&given.list())),
+            Self::Alibi(_) => Box::new(Alibi::new(&given.list())),
+            Self::Laplace { .. } => Box::new(Laplace::per_head(&given.list())),
+            Self::GeneralizedGaussian { .. } => {
+                Box::new(GeneralizedGaussian::per_head(&given.list(), &given.list()))
             }
             Self::RelativeBuckets { buckets, max_distance, bidirectional } => {
                 let why = "log-weights by bucket and head, for the prior `relative-buckets`";
@@ -235,18 +239,21 @@ impl PriorSpec {
             }
             Self::KeyBias => {
                 let tensor = tensors.get("key-bias", "log-weights by key, for `key-bias`")?;
-                let tensor = with_axes("key-bias", tensor.clone(), 3)?;
+                let tensor = with_axes("key-bias", tensor.to_owned(), 3)?;
                 Box::new(KeyBias::new(tensor.into_dimensionality::<Ix3>().expect("three axes")))
             }
-            Self::BetaGeometric { alpha, beta } => {
-                Box::new(BetaGeometric::per_head(&alpha.values(), &beta.values()))
+            Self::BetaGeometric { .. } => {
+                Box::new(BetaGeometric::per_head(&given.list(), &given.list()))
             }
         })
     }
 }
 
 /// A view with leading axes of length 1 added up to four.
-fn four_axes<'a, T>(name: &str, tensor: &'a ArrayD<T>) -> Result<ArrayView4<'a, T>, Error> {
+fn four_axes<'a, T>(
+    name: &str,
+    tensor: &'a CowArray<'_, T, IxDyn>,
+) -> Result<ArrayView4<'a, T>, Error> {
     if tensor.ndim() > 4 {
         return Err(Error::shape(
             name,
@@ -267,33 +274,38 @@ impl PotentialSpec {
     pub fn build<T: Real>(
         &self,
         width: usize,
-        tensors: &Tensors<T>,
+        tensors: &Tensors<'_, T>,
+    ) -> Result<Box<dyn Potential<T>>, Error> {
+        self.build_given(&mut Given::replaced(self.numbers(width)?, tensors), tensors)
+    }
+
+    fn build_given<T: Real>(
+        &self,
+        given: &mut Given,
+        tensors: &Tensors<'_, T>,
     ) -> Result<Box<dyn Potential<T>>, Error> {
         Ok(match self {
-            Self::Dot { scale, softcap } => {
-                let dot = match scale {
-                    Some(scale) => Dot::per_head(&scale.values()),
-                    None => Dot::scaled(width.max(1)),
-                };
+            Self::Dot { softcap, .. } => {
+                let dot = Dot::per_head(&given.list());
                 Box::new(match softcap {
                     Some(cap) => dot.with_softcap(*cap),
                     None => dot,
                 })
             }
-            Self::Cosine { scale } => Box::new(Cosine::per_head(&scale.values())),
-            Self::Gaussian { precision } => Box::new(match precision {
-                PrecisionSpec::Scalar(precision) => Gaussian::new(*precision),
-                PrecisionSpec::Matrix(rows) => {
-                    Gaussian::with_precision(matrix("gaussian.precision", rows)?)
-                }
-            }),
+            Self::Cosine { .. } => Box::new(Cosine::per_head(&given.list())),
+            Self::Gaussian { .. } => {
+                let (name, precision) = given.array();
+                let precision = with_axes(&name, precision, 2)?;
+                let precision = precision.into_dimensionality().expect("two axes");
+                Box::new(Gaussian::with_precision(precision))
+            }
             Self::Additive { kind, slope } => Box::new(additive(*kind, *slope, tensors)?),
             Self::Rotary { base, pairs, potential } => {
                 let pairs = match pairs {
                     RotaryPairsSpec::Halves => RotaryPairs::Halves,
                     RotaryPairsSpec::Neighbours => RotaryPairs::Neighbours,
                 };
-                Box::new(Rotary::new(potential.build(width, tensors)?, *base, pairs))
+                Box::new(Rotary::new(potential.build_given(given, tensors)?, *base, pairs))
             }
         })
     }
@@ -305,7 +317,7 @@ const USUAL_SLOPE: f64 = 0.2;
 fn additive<T: Real>(
     kind: AdditiveKindSpec,
     slope: Option<f64>,
-    tensors: &Tensors<T>,
+    tensors: &Tensors<'_, T>,
 ) -> Result<Additive, Error> {
     let why = "weights of the potential `additive`";
     let a = tensors.small::<Ix2>("additive.a", why)?;

@@ -6,6 +6,7 @@ use marginals_kernels::Real;
 use serde::{Deserialize, Serialize};
 
 use super::build::build_prior;
+use super::numbers::Given;
 use super::{PerHead, PotentialSpec, PriorSpec, Tensors};
 use crate::Error;
 use crate::infer::collapsed::{
@@ -325,9 +326,10 @@ impl HopfieldSpec {
     pub fn build_prior<'a, T: Real>(
         &self,
         heads: usize,
-        tensors: &'a Tensors<T>,
+        tensors: &'a Tensors<'_, T>,
     ) -> Result<Product<'a, T>, Error> {
-        build_prior(&self.prior, heads, tensors)
+        let numbers = self.prior.iter().flat_map(|prior| prior.numbers(heads)).collect();
+        build_prior(&self.prior, &mut Given::replaced(numbers, tensors), heads, tensors)
     }
 }
 

@@ -8,13 +8,12 @@ use ndarray::{Array3, Array4, ArrayView4};
 use super::Mechanism;
 use crate::infer::collapsed::{Differentiation, FixedPoint, Reason};
 use crate::infer::expanding::{
-    self, Concentrations, ExpandingPrior, Expansion, KeyNorms, MeanField, NormBounds, Problem,
-    Windows,
+    self, Concentrations, ExpandingPrior, KeyNorms, MeanField, NormBounds, Problem, Windows,
 };
 use crate::potential::Potential;
 use crate::{Element, Error, Shape};
 
-pub use crate::infer::expanding::{ExpandingGradients, ExpandingUpstream};
+pub use crate::infer::expanding::{ExpandingGradients, ExpandingUpstream, Expansion};
 
 /// Expanding attention, described.
 pub const MECHANISM: Mechanism = Mechanism {
@@ -199,6 +198,45 @@ impl Expanding {
         k: ArrayView4<'a, E>,
         v: ArrayView4<'a, E>,
     ) -> Result<Expanded<'a, E::Real>, Error> {
+        let problem = self.problem(potential, q, k, v)?;
+        let engine = match &self.inference {
+            Inference::Exact => None,
+            Inference::MeanField(engine) => Some(engine),
+        };
+        let expansion = expanding::expand(&problem, engine)?;
+        Ok(Expanded::new(problem, expansion, self.inference.clone()))
+    }
+
+    /// Gradients from what [`Expanded::into_expansion`] kept of an [`attend`](Self::attend) of the same
+    /// tensors, as [`Expanded::backward`]: for a backward in another place than the forward, such as a
+    /// framework's tape.
+    pub fn backward<'a, E: Element>(
+        &self,
+        potential: &'a dyn Potential<E::Real>,
+        [q, k, v]: [ArrayView4<'a, E>; 3],
+        expansion: &Expansion<E::Real>,
+        upstream: &ExpandingUpstream<'_, E::Real>,
+    ) -> Result<ExpandingGradients<E::Real>, Error> {
+        let problem = self.problem(potential, q, k, v)?;
+        let (found, wanted) = (expansion.lost.len(), problem.count());
+        if found != wanted {
+            return Err(Error::shape(
+                "expansion",
+                format!("{wanted} queries"),
+                &[found],
+                "Go on with the tensors that the expansion was made of.",
+            ));
+        }
+        gradients(&problem, expansion, &self.inference, upstream)
+    }
+
+    fn problem<'a, E: Element>(
+        &self,
+        potential: &'a dyn Potential<E::Real>,
+        q: ArrayView4<'a, E>,
+        k: ArrayView4<'a, E>,
+        v: ArrayView4<'a, E>,
+    ) -> Result<Problem<'a, E::Real>, Error> {
         let shape = Shape::of(&q, &k, self.query_offset)?;
         self.check(potential, &shape)?;
         let (batch, heads, keys, _) = v.dim();
@@ -219,7 +257,7 @@ impl Expanding {
         if self.tolerance == 0.0 {
             NormBounds::new(self.key_norms_given(), &shape, &k.view())?;
         }
-        let problem = Problem {
+        Ok(Problem {
             shape,
             concentrations: self.concentrations.clone(),
             potential,
@@ -229,13 +267,7 @@ impl Expanding {
             v: Some(v),
             tolerance: self.tolerance,
             first_keys: self.first_keys,
-        };
-        let engine = match &self.inference {
-            Inference::Exact => None,
-            Inference::MeanField(engine) => Some(engine),
-        };
-        let expansion = expanding::expand(&problem, engine)?;
-        Ok(Expanded::new(problem, expansion, self.inference.clone()))
+        })
     }
 
     /// The caller's word on key lengths, to be checked even where it is not needed.
@@ -359,6 +391,11 @@ impl<'a, T: Real> Expanded<'a, T> {
         }
     }
 
+    /// What [`Expanding::backward`] needs of this, without what was borrowed.
+    pub fn into_expansion(self) -> Expansion<T> {
+        self.expansion
+    }
+
     /// Which keys each query was given.
     pub fn windows(&self) -> &Windows {
         &self.expansion.windows
@@ -406,28 +443,40 @@ impl<'a, T: Real> Expanded<'a, T> {
         &self,
         upstream: &ExpandingUpstream<'_, T>,
     ) -> Result<ExpandingGradients<T>, Error> {
-        let shape = &self.problem.shape;
-        let by_query = [shape.batch, shape.heads, shape.queries];
-        let shapes = [
-            ("grad.mean", upstream.mean.as_ref().map(|g| g.shape()), self.mean.shape()),
-            ("grad.log-evidence", upstream.log_evidence.as_ref().map(|g| g.shape()), &by_query),
-            ("grad.rho", upstream.rho.as_ref().map(|g| g.shape()), &by_query),
-        ];
-        for (name, found, expected) in shapes {
-            if let Some(found) = found.filter(|&found| found != expected) {
-                return Err(Error::shape(
-                    name,
-                    format!("{expected:?}"),
-                    found,
-                    "An upstream gradient has its answer's shape.",
-                ));
-            }
+        gradients(&self.problem, &self.expansion, &self.inference, upstream)
+    }
+}
+
+/// Gradients at the windows that were found.
+fn gradients<T: Real>(
+    problem: &Problem<'_, T>,
+    expansion: &Expansion<T>,
+    inference: &Inference,
+    upstream: &ExpandingUpstream<'_, T>,
+) -> Result<ExpandingGradients<T>, Error> {
+    let shape = &problem.shape;
+    let by_query = [shape.batch, shape.heads, shape.queries];
+    let width = problem.v.as_ref().map_or(0, |v| v.dim().3);
+    let mean = [shape.batch, shape.heads, shape.queries, width];
+    let shapes = [
+        ("grad.mean", upstream.mean.as_ref().map(|g| g.shape()), &mean[..]),
+        ("grad.log-evidence", upstream.log_evidence.as_ref().map(|g| g.shape()), &by_query),
+        ("grad.rho", upstream.rho.as_ref().map(|g| g.shape()), &by_query),
+    ];
+    for (name, found, expected) in shapes {
+        if let Some(found) = found.filter(|&found| found != expected) {
+            return Err(Error::shape(
+                name,
+                format!("{expected:?}"),
+                found,
+                "An upstream gradient has its answer's shape.",
+            ));
         }
-        match &self.inference {
-            Inference::Exact => expanding::backward_exact(&self.problem, &self.expansion, upstream),
-            Inference::MeanField(engine) => {
-                expanding::backward_mean_field(&self.problem, &self.expansion, engine, upstream)
-            }
+    }
+    match inference {
+        Inference::Exact => expanding::backward_exact(problem, expansion, upstream),
+        Inference::MeanField(engine) => {
+            expanding::backward_mean_field(problem, expansion, engine, upstream)
         }
     }
 }

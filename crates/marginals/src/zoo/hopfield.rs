@@ -310,14 +310,10 @@ impl<T: Real + Element<Real = T>, P: Prior<T>> Latent<T> for Hopfield<'_, T, P> 
     fn inputs(&self) -> InputGradients<T> {
         let own = [("patterns", self.patterns.shape()), ("beta", &[self.beta.len()])];
         let parameters = self.model.prior.parameters();
-        let mut prior: Vec<ParameterGradient<T>> = Vec::new();
-        for parameter in &parameters {
-            let name = parameter.name.clone();
-            prior.push(ParameterGradient { name, gradient: ndarray::ArrayD::default(vec![0]) });
-        }
-        number_repeats(&mut prior);
-        let of_prior = prior.iter().zip(&parameters);
-        let of_prior = of_prior.map(|(named, p)| (named.name.as_str(), p.shape.as_slice()));
+        let mut names: Vec<String> = parameters.iter().map(|p| p.name.clone()).collect();
+        number_repeats(names.iter_mut().collect());
+        let of_prior = names.iter().zip(&parameters);
+        let of_prior = of_prior.map(|(name, p)| (name.as_str(), p.shape.as_slice()));
         InputGradients::zeros(own.into_iter().chain(of_prior))
     }
     fn free_energy(&self, z: &[T]) -> Result<Vec<T>, Error> {

@@ -9,7 +9,7 @@ const NODES: usize = 4;
 const WIDTH: usize = 2;
 
 /// Tensors under every name a part may read.
-pub struct Instance(Tensors<f64>);
+pub struct Instance(Tensors<'static, f64>);
 
 /// Weights of the smallest slot attention (without GRU), block-slot attention and Perceiver: two
 /// numbers per node, one block, one look without self-attention.
@@ -95,10 +95,10 @@ impl Default for Instance {
             ("additive.key", &[HEADS, WIDTH, WIDTH]),
         ];
         for (name, shape) in shapes {
-            tensors.real.insert(name.to_owned(), numbers(shape));
+            tensors.real.insert(name.to_owned(), numbers(shape).into());
         }
         for (name, shape) in WEIGHTS {
-            tensors.real.insert(format!("weights.{name}"), numbers(shape));
+            tensors.real.insert(format!("weights.{name}"), numbers(shape).into());
         }
         // A ring in which every node is its own neighbour.
         for (name, numbers) in [
@@ -118,13 +118,13 @@ impl Default for Instance {
 
 impl Instance {
     /// Everything an input file would hold.
-    pub fn tensors(&self) -> Tensors<f64> {
+    pub fn tensors(&self) -> Tensors<'static, f64> {
         self.0.clone()
     }
 
     /// Asks for the gradients of an answer of this shape.
     pub fn upstream(&mut self, question: &str, shape: &[usize]) {
-        self.0.real.insert(format!("grad.{question}"), ArrayD::ones(IxDyn(shape)));
+        self.0.real.insert(format!("grad.{question}"), ArrayD::ones(IxDyn(shape)).into());
     }
 
     /// Shape of the mean.

@@ -429,16 +429,16 @@ impl<T: Real> Task<'_, '_, T> {
         for (parameter, sum) in self.potential_parameters.iter().zip(&potential) {
             into.push(ParameterGradient::from_small(parameter, sum));
         }
-        number_repeats(into);
+        number_repeats(into.iter_mut().map(|p| &mut p.name).collect());
     }
 }
 
 /// Tells parameters of the same name apart: the second `geometric.rho` becomes `geometric.rho.2`.
-pub(crate) fn number_repeats<T>(parameters: &mut [ParameterGradient<T>]) {
-    for i in (1..parameters.len()).rev() {
-        let earlier = parameters[..i].iter().filter(|p| p.name == parameters[i].name).count();
+pub(crate) fn number_repeats(mut names: Vec<&mut String>) {
+    for i in (1..names.len()).rev() {
+        let earlier = names[..i].iter().filter(|name| **name == names[i]).count();
         if earlier > 0 {
-            parameters[i].name = format!("{}.{}", parameters[i].name, earlier + 1);
+            *names[i] = format!("{}.{}", names[i], earlier + 1);
         }
     }
 }

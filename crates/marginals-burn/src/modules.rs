@@ -1,0 +1,15 @@
+//! Layers whose attention is any model: `Config → init → forward`.
+
+mod attention;
+mod block;
+mod byte_lm;
+mod expanding;
+mod learned;
+mod multihop;
+
+pub use attention::{Attention, AttentionConfig};
+pub use block::{TransformerBlock, TransformerBlockConfig};
+pub use byte_lm::{ByteLm, ByteLmConfig, Positions};
+pub use expanding::{Expanding, ExpandingConfig};
+pub use learned::Learned;
+pub use multihop::{Multihop, MultihopConfig};

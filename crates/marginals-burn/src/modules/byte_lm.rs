@@ -1,0 +1,182 @@
+//! A language model over bytes whose attention is any model.
+
+use burn::config::Config;
+use burn::module::{Initializer, Module, Param};
+use burn::nn::{Embedding, EmbeddingConfig};
+use burn::tensor::{Device, Int, Tensor, activation};
+use marginals::Error;
+use serde::{Deserialize, Serialize};
+
+use super::{AttentionConfig, TransformerBlock, TransformerBlockConfig};
+use crate::norm::Norm;
+use crate::ops::{Answers, Question};
+use crate::slots::at_least_one;
+
+/// Bytes there are.
+pub(crate) const VOCABULARY: usize = 256;
+
+/// How a byte knows where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Positions {
+    /// By the model's prior and potential alone.
+    None,
+    /// By a learned vector for each position, added to the byte's.
+    Learned,
+}
+
+/// Configuration of [`ByteLm`].
+#[derive(Config, Debug)]
+pub struct ByteLmConfig {
+    /// Layers.
+    pub layers: usize,
+    /// A layer, its attention's model causal.
+    pub block: TransformerBlockConfig,
+    /// Longest text trained on; with learned positions, the longest there can be.
+    pub context: usize,
+    /// How a byte knows where it stands.
+    #[config(default = "Positions::None")]
+    pub positions: Positions,
+}
+
+/// A decoder over bytes:
+///
+/// ```text
+/// x_i = E[byte i] (+ P[i]),   x ← block(x) for each layer,   log p(byte i + 1) = log_softmax(E LayerNorm(x_i))
+/// ```
+///
+/// The embedding E is also the head.
+#[derive(Module, Debug)]
+pub struct ByteLm {
+    /// E, `[256, width]`.
+    pub bytes: Embedding,
+    /// P, `[context, width]`, where positions are learned.
+    pub positions: Option<Param<Tensor<2>>>,
+    /// The layers.
+    pub blocks: Vec<TransformerBlock>,
+    /// LayerNorm before the head.
+    pub norm: Norm,
+    context: usize,
+}
+
+impl ByteLmConfig {
+    /// A module with fresh weights.
+    ///
+    /// # Errors
+    /// [`Error`], naming the setting that makes no module.
+    pub fn init(&self, device: &Device) -> Result<ByteLm, Error> {
+        at_least_one("layers", self.layers)?;
+        at_least_one("context", self.context)?;
+        let width = self.block.attention.width;
+        // Of this size the first predictions are nearly uniform.
+        let normal = Initializer::Normal { mean: 0.0, std: 0.02 };
+        let mut blocks = Vec::with_capacity(self.layers);
+        for _ in 0..self.layers {
+            let mut block = self.block.init(device)?;
+            // What the residual stream adds up keeps its size whatever the depth
+            // (Radford et al. 2019, §2.3).
+            let shrink = 1.0 / (2.0 * self.layers as f64).sqrt();
+            for linear in [&mut block.attention.output, &mut block.narrow] {
+                let weight = linear.weight.val() * shrink;
+                linear.weight = Param::from_tensor(weight.detach());
+            }
+            blocks.push(block);
+        }
+        Ok(ByteLm {
+            bytes: EmbeddingConfig::new(VOCABULARY, width)
+                .with_initializer(normal.clone())
+                .init(device),
+            positions: match self.positions {
+                Positions::None => None,
+                Positions::Learned => Some(normal.init([self.context, width], device)),
+            },
+            blocks,
+            norm: Norm::new(width, self.block.norm_epsilon, device),
+            context: self.context,
+        })
+    }
+
+    /// The same attention's configuration, for what runs the layers one by one.
+    pub fn attention(&self) -> &AttentionConfig {
+        &self.block.attention
+    }
+}
+
+impl ByteLm {
+    /// Scores of the byte after each.
+    ///
+    /// # Shapes
+    /// - bytes: `[B, N]`, numbers below 256
+    /// - output: `[B, N, 256]`, log-probabilities up to a constant of the row
+    ///
+    /// # Errors
+    /// [`Error`], where the text is longer than the learned positions, or as
+    /// [`TransformerBlock::forward`].
+    pub fn forward(&self, bytes: Tensor<2, Int>) -> Result<Tensor<3>, Error> {
+        self.ask(bytes, &[]).map(|(scores, _)| scores)
+    }
+
+    /// The same, and what the posterior of every layer knows.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn ask(
+        &self,
+        bytes: Tensor<2, Int>,
+        questions: &[Question],
+    ) -> Result<(Tensor<3>, Vec<Answers>), Error> {
+        let mut x = self.embed(bytes)?;
+        let mut answers = Vec::with_capacity(self.blocks.len());
+        for block in &self.blocks {
+            let (next, found) = block.ask(x, questions)?;
+            x = next;
+            answers.push(found);
+        }
+        Ok((self.scores(x)?, answers))
+    }
+
+    /// The nodes before the first layer.
+    pub(crate) fn embed(&self, bytes: Tensor<2, Int>) -> Result<Tensor<3>, Error> {
+        let [_, length] = bytes.dims();
+        let x = self.bytes.forward(bytes);
+        let Some(positions) = &self.positions else { return Ok(x) };
+        if length > self.context {
+            return Err(Error::shape(
+                "bytes",
+                format!("at most {} bytes, one for each learned position", self.context),
+                &[length],
+                "Cut the text, or use a model whose positions are in its prior.",
+            ));
+        }
+        Ok(x + positions.val().narrow(0, 0, length).unsqueeze_dim(0))
+    }
+
+    /// The head.
+    pub(crate) fn scores(&self, x: Tensor<3>) -> Result<Tensor<3>, Error> {
+        let head = self.bytes.weight.val().transpose().unsqueeze_dim(0);
+        Ok(self.norm.forward(x)?.matmul(head))
+    }
+
+    /// −log p of each target in nats, averaged: what training lowers. Over log 2 it is bits per byte.
+    ///
+    /// # Shapes
+    /// - bytes, targets: `[B, N]`; the target of a byte is the one after it
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn loss(&self, bytes: Tensor<2, Int>, targets: Tensor<2, Int>) -> Result<Tensor<1>, Error> {
+        Ok(cross_entropy(self.forward(bytes)?, targets))
+    }
+
+    /// The longest text trained on.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+}
+
+/// −log p of each target in nats, averaged.
+pub(crate) fn cross_entropy(scores: Tensor<3>, targets: Tensor<2, Int>) -> Tensor<1> {
+    let [batch, length, width] = scores.dims();
+    let log_p = activation::log_softmax(scores.reshape([batch * length, width]), 1);
+    -log_p.gather(1, targets.reshape([batch * length, 1])).mean()
+}

@@ -1,0 +1,135 @@
+//! Parameters of a model that are learned with the rest of a network.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor, TensorData, activation};
+use marginals::Error;
+use marginals::spec::{AdditiveKindSpec, Domain, ModelSpec, Numbers, PotentialSpec, PriorSpec};
+
+use crate::ops::Parameters;
+
+/// Parameters of a model's parts in coordinates without bounds, which is where an optimiser moves:
+/// x itself for a real number, log x for a positive one, log(x / (1 − x)) for one in (0, 1).
+///
+/// Learned are the numbers of the model file that were asked for, one for each head (a single number
+/// is where all of them start), and the tensors that the model names and that have no other source:
+/// the table of relative buckets (starts at 0) and the weights of an additive potential.
+#[derive(Module, Debug)]
+pub struct Learned {
+    /// The coordinates.
+    pub free: Vec<Param<Tensor<1>>>,
+    #[module(skip)]
+    places: Vec<LearnedPlace>,
+}
+
+/// What one learned parameter is.
+#[derive(Clone, Debug)]
+struct LearnedPlace {
+    name: String,
+    shape: Vec<usize>,
+    domain: Domain,
+}
+
+impl Learned {
+    /// The parameters called `names` of a model with `heads` query heads and `key_heads` key heads of
+    /// `width` numbers.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where a name is none of the model's numbers, or its number lies on the edge of
+    /// its range, which an optimiser cannot leave.
+    pub fn of(
+        spec: &ModelSpec,
+        names: &[String],
+        [heads, key_heads, width]: [usize; 3],
+        device: &Device,
+    ) -> Result<Self, Error> {
+        let numbers = spec.numbers(heads, width)?;
+        let mut learned = Self { free: Vec::new(), places: Vec::new() };
+        for name in names {
+            let Some(number) = numbers.iter().find(|number| number.name == *name) else {
+                let known: Vec<&str> = numbers.iter().map(|n| n.name.as_str()).collect();
+                return Err(Error::unknown("parameter to learn", name, &known));
+            };
+            learned.add_number(number, heads, device)?;
+        }
+        for prior in &spec.prior {
+            if let PriorSpec::RelativeBuckets { buckets, .. } = prior {
+                let table = Tensor::zeros([buckets * heads], device);
+                learned.add("relative-bias", vec![*buckets, heads], Domain::Real, table);
+            }
+        }
+        if let Some(kind) = additive(&spec.potential) {
+            let vector = |heads: usize| (vec![heads, width], 1.0 / (width as f64).sqrt());
+            let map = |heads: usize| (vec![heads, width, width], 1.0 / (width as f64).sqrt());
+            let mut weights = vec![("additive.a", vector(heads))];
+            if kind == AdditiveKindSpec::Gat {
+                weights.push(("additive.a-key", vector(key_heads)));
+            }
+            weights.extend([("additive.query", map(heads)), ("additive.key", map(key_heads))]);
+            for (name, (shape, bound)) in weights {
+                let count: usize = shape.iter().product();
+                let spread = burn::tensor::Distribution::Uniform(-bound, bound);
+                learned.add(name, shape, Domain::Real, Tensor::random([count], spread, device));
+            }
+        }
+        Ok(learned)
+    }
+
+    fn add(&mut self, name: &str, shape: Vec<usize>, domain: Domain, free: Tensor<1>) {
+        self.free.push(Param::from_tensor(free));
+        self.places.push(LearnedPlace { name: name.to_owned(), shape, domain });
+    }
+
+    fn add_number(&mut self, number: &Numbers, heads: usize, device: &Device) -> Result<(), Error> {
+        let mut values: Vec<f64> = number.values.iter().copied().collect();
+        let mut shape = number.values.shape().to_vec();
+        if shape == [1] {
+            values = vec![values[0]; heads];
+            shape = vec![heads];
+        }
+        let free = values.iter().map(|&x| match number.domain {
+            Domain::Real => x,
+            Domain::Positive => x.ln(),
+            Domain::UnitInterval => (x / (1.0 - x)).ln(),
+        });
+        let free: Vec<f32> = free.map(|x| x as f32).collect();
+        if let Some(at) = free.iter().position(|x| !x.is_finite()) {
+            return Err(Error::value(
+                number.name.clone(),
+                "a number inside its range, where it can be learned from",
+                values[at],
+            ));
+        }
+        let count = free.len();
+        let free = Tensor::from_data(TensorData::new(free, [count]), device);
+        self.add(&number.name, shape, number.domain, free);
+        Ok(())
+    }
+
+    /// The parameters themselves, as the posterior takes them.
+    pub fn parameters(&self) -> Parameters {
+        let learned = self.free.iter().zip(&self.places);
+        learned.fold(Parameters::none(), |parameters, (free, place)| {
+            let free = free.val();
+            let values = match place.domain {
+                Domain::Real => free,
+                Domain::Positive => free.exp(),
+                Domain::UnitInterval => activation::sigmoid(free),
+            };
+            parameters.with_shape(&place.name, values, place.shape.clone())
+        })
+    }
+
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.places.iter().map(|place| place.name.as_str())
+    }
+}
+
+/// The additive potential, if that is what compares the nodes.
+fn additive(potential: &PotentialSpec) -> Option<AdditiveKindSpec> {
+    match potential {
+        PotentialSpec::Additive { kind, .. } => Some(*kind),
+        PotentialSpec::Rotary { potential, .. } => additive(potential),
+        _ => None,
+    }
+}

@@ -1,0 +1,177 @@
+//! Log-weights of priors as dense tensors.
+
+use burn::tensor::{Int, Tensor, TensorData};
+use marginals::Error;
+use marginals::prior::{Directions, RelativeBuckets};
+use marginals::spec::PriorSpec;
+use ndarray::Array2;
+
+use super::Parts;
+
+/// A prior: log w where it is finite, and where w is not 0.
+pub(super) struct Weights {
+    /// Broadcasts to `[B, H, N, M]`; finite.
+    pub log: Tensor<4>,
+    /// 1 where the edge is possible, 0 where not.
+    pub allowed: Tensor<4>,
+}
+
+/// The product of priors.
+pub(super) fn log_weights(parts: &mut Parts<'_>, priors: &[PriorSpec]) -> Result<Weights, Error> {
+    let mut product =
+        Weights { log: parts.by_edge(|_, _| 0.0), allowed: parts.by_edge(|_, _| 1.0) };
+    for prior in priors {
+        let Weights { log, allowed } = one(parts, prior)?;
+        product.log = product.log + log;
+        product.allowed = product.allowed * allowed;
+    }
+    Ok(product)
+}
+
+fn one(parts: &mut Parts<'_>, prior: &PriorSpec) -> Result<Weights, Error> {
+    let mask = |parts: &Parts<'_>, possible: &dyn Fn(usize, usize) -> bool| Weights {
+        log: parts.by_edge(|_, _| 0.0),
+        allowed: parts.by_edge(|i, j| f64::from(u8::from(possible(i, j)))),
+    };
+    let everywhere = |parts: &Parts<'_>, log| Weights { log, allowed: parts.by_edge(|_, _| 1.0) };
+    Ok(match prior {
+        PriorSpec::Uniform => mask(parts, &|_, _| true),
+        PriorSpec::Causal => mask(parts, &|i, j| j as i64 <= parts.position(i)),
+        PriorSpec::Window { left, right } => mask(parts, &|i, j| {
+            let behind = parts.position(i) - j as i64;
+            behind <= *left as i64 && -behind <= *right as i64
+        }),
+        PriorSpec::Segments => segments(parts)?,
+        PriorSpec::Adjacency => adjacency(parts)?,
+        PriorSpec::Bias => dense(parts.tensor("bias")?),
+        PriorSpec::KeyBias => {
+            let bias: Tensor<3> = parts.tensor("key-bias")?;
+            dense(bias.unsqueeze_dim(2))
+        }
+        PriorSpec::Geometric { .. } => {
+            let rate = (-parts.per_head()).log1p();
+            everywhere(parts, parts.distances() * rate)
+        }
+        PriorSpec::Alibi(_) => {
+            let slopes = parts.per_head();
+            everywhere(parts, -(parts.distances() * slopes))
+        }
+        PriorSpec::Laplace { .. } => {
+            let scale = parts.per_head();
+            everywhere(parts, -(parts.distances() / scale))
+        }
+        PriorSpec::GeneralizedGaussian { .. } => {
+            let (scale, shape) = (parts.per_head(), parts.per_head());
+            // At distance 0 the log-weight is 0 whatever the parameters.
+            let here = parts.distances().equal_elem(0.0);
+            let ratio = parts.distances().mask_fill(here, 1.0) / scale;
+            let away = parts.distances().greater_elem(0.0).float().cast(parts.format);
+            everywhere(parts, -((ratio.log() * shape).exp() * away))
+        }
+        PriorSpec::BetaGeometric { .. } => {
+            let (alpha, beta) = (parts.per_head(), parts.per_head());
+            everywhere(parts, beta_geometric(parts, alpha, beta))
+        }
+        PriorSpec::RelativeBuckets { buckets, max_distance, bidirectional } => {
+            let table: Tensor<2> = parts.tensor("relative-bias")?;
+            let directions = if *bidirectional { Directions::Both } else { Directions::Behind };
+            // Which bucket a distance falls in is arithmetic on whole numbers.
+            let places =
+                RelativeBuckets::new(Array2::zeros((*buckets, 1)), *max_distance, directions);
+            let (queries, keys) = (parts.queries, parts.keys);
+            let bucket = |i, j| places.bucket(parts.position(i) - j as i64) as i64;
+            let indices = (0..queries).flat_map(|i| (0..keys).map(move |j| (i, j)));
+            let indices: Vec<i64> = indices.map(|(i, j)| bucket(i, j)).collect();
+            let heads = table.dims()[1];
+            let rows = table.select(0, whole(parts, indices));
+            let log = rows.transpose().reshape([1, heads, queries, keys]);
+            everywhere(parts, log)
+        }
+    })
+}
+
+fn whole(parts: &Parts<'_>, indices: Vec<i64>) -> Tensor<1, Int> {
+    let length = indices.len();
+    Tensor::from_data(TensorData::new(indices, [length]), &parts.device)
+}
+
+/// Given log-weights, −∞ among them.
+fn dense(log: Tensor<4>) -> Weights {
+    let impossible = log.clone().equal_elem(f64::NEG_INFINITY);
+    let format = log.dtype();
+    Weights {
+        allowed: impossible.clone().bool_not().float().cast(format),
+        log: log.mask_fill(impossible, 0.0),
+    }
+}
+
+/// log B(α + 1, β + d) − log B(α, β) = log α − log(α + β + d) + Σ_{t < d} log((β + t)/(α + β + t)).
+fn beta_geometric(parts: &Parts<'_>, alpha: Tensor<4>, beta: Tensor<4>) -> Tensor<4> {
+    let farthest = (0..parts.queries)
+        .flat_map(|i| [0, parts.keys as i64 - 1].map(|j| (parts.position(i) - j).unsigned_abs()))
+        .max()
+        .unwrap_or(0) as usize;
+    let steps = (0..=farthest).map(|t| t as f64).collect();
+    let steps: Tensor<4> = parts.constant(steps, [1, 1, 1, farthest + 1]);
+    let both = alpha.clone() + beta.clone();
+    let ratio = (beta + steps.clone()).log() - (both.clone() + steps.clone()).log();
+    // What comes before d, not d itself.
+    let before = ratio.clone().cumsum(3) - ratio;
+    let table = before + alpha.log() - (both + steps).log();
+    let heads = table.dims()[1];
+    let distance = |i: usize, j: usize| (parts.position(i) - j as i64).abs();
+    let edges = (0..parts.queries).flat_map(|i| (0..parts.keys).map(move |j| (i, j)));
+    let indices: Vec<i64> = edges.map(|(i, j)| distance(i, j)).collect();
+    let by_edge = table.select(3, whole(parts, indices));
+    by_edge.reshape([1, heads, parts.queries, parts.keys])
+}
+
+/// A whole-numbered tensor the model names.
+fn integers<'a>(parts: &'a Parts<'_>, name: &str) -> Result<&'a ndarray::ArrayD<i64>, Error> {
+    parts.posterior.integer.get(name).ok_or_else(|| Error::MissingTensor {
+        name: name.into(),
+        why: "the model names it".into(),
+        present: parts.posterior.integer.keys().cloned().collect(),
+    })
+}
+
+fn segments(parts: &Parts<'_>) -> Result<Weights, Error> {
+    let rows = |name| -> Result<Tensor<2>, Error> {
+        let tensor = integers(parts, name)?;
+        let length = *tensor.shape().last().unwrap_or(&0);
+        let batch = tensor.len() / length.max(1);
+        Ok(parts.constant(tensor.iter().map(|&x| x as f64).collect(), [batch, length]))
+    };
+    let (queries, keys) = (rows("segments.q")?, rows("segments.k")?);
+    let (of_queries, of_keys) = (queries.dims()[0], keys.dims()[0]);
+    let batch = of_queries.max(of_keys);
+    let queries = queries.reshape([of_queries, 1, parts.queries, 1]);
+    let keys = keys.reshape([of_keys, 1, 1, parts.keys]);
+    let shape = [batch, 1, parts.queries, parts.keys];
+    let same = queries.expand(shape).equal(keys.expand(shape));
+    Ok(Weights { log: parts.by_edge(|_, _| 0.0), allowed: same.float().cast(parts.format) })
+}
+
+fn adjacency(parts: &Parts<'_>) -> Result<Weights, Error> {
+    let indptr = integers(parts, "adjacency.indptr")?;
+    let indices = integers(parts, "adjacency.indices")?;
+    let (indptr, indices): (Vec<i64>, Vec<i64>) =
+        (indptr.iter().copied().collect(), indices.iter().copied().collect());
+    let keys = parts.keys;
+    // The edge that stands at each place, counted from 1; 0 is none.
+    let mut edge = vec![0i64; parts.queries * keys];
+    for i in 0..parts.queries {
+        for e in indptr[i]..indptr[i + 1] {
+            edge[i * keys + indices[e as usize] as usize] = e + 1;
+        }
+    }
+    let allowed = parts.by_edge(|i, j| f64::from(u8::from(edge[i * keys + j] > 0)));
+    let Some(weights) = parts.parameters.get("adjacency.log-weights") else {
+        return Ok(Weights { log: parts.by_edge(|_, _| 0.0), allowed });
+    };
+    let none: Tensor<1> = parts.constant(vec![0.0], [1]);
+    let padded = Tensor::cat(vec![none, weights.flat.clone()], 0);
+    let log = padded.select(0, whole(parts, edge)).reshape([1, 1, parts.queries, keys]);
+    let given = dense(log);
+    Ok(Weights { log: given.log, allowed: allowed * given.allowed })
+}
