@@ -5,7 +5,7 @@ safetensors 0.8 (the answers do not depend on the versions beyond rounding):
 
     python tools/reference/mixture.py
 
-It rewrites crates/marginals/tests/data/mixture.safetensors. Per case of a mixture the file holds the
+It rewrites crates/marginals/tests/all/data/mixture.safetensors. Per case of a mixture the file holds the
 `points` [N,D], the start `means.0` [K,D], `variances.0` [K,1] or [K,D], `weights.0` [K], what
 GaussianMixture has after T iterations from it (`means.T`, `variances.T`, `weights.T`) and its
 `log-density.T` of every point [N] there, for some T. Per case of k-means: `points`, the start `centres.0`, what
@@ -23,7 +23,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-OUTPUT = Path("crates/marginals/tests/data/mixture.safetensors")
+OUTPUT = Path("crates/marginals/tests/all/data/mixture.safetensors")
 ITERATIONS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 50]
 DENSITIES = [0, 1, 10, 50]
 

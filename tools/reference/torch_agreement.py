@@ -5,7 +5,7 @@ safetensors 0.8 (the answers do not depend on the versions beyond rounding):
 
     python tools/reference/torch_agreement.py
 
-It rewrites crates/marginals/tests/data/torch_agreement.safetensors. Per case the file holds the
+It rewrites crates/marginals/tests/all/data/torch_agreement.safetensors. Per case the file holds the
 inputs `q` [B,H,N,D], `k` [B,Hk,M,D], `v` [B,Hk,M,Dv] (and `bias` where the model has one), PyTorch's
 `mean`, `log-partition` and `entropy`, the fixed upstream weights `upstream.*` of a linear functional
 of the three, and that functional's gradients `grad.q`, `grad.k`, `grad.v` (and `grad.bias`).
@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-OUTPUT = Path("crates/marginals/tests/data/torch_agreement.safetensors")
+OUTPUT = Path("crates/marginals/tests/all/data/torch_agreement.safetensors")
 
 
 def alibi_slopes(heads: int) -> torch.Tensor:

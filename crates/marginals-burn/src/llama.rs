@@ -11,6 +11,8 @@ use burn::module::{Module, Param};
 use burn::nn::{Embedding, Linear, RmsNorm};
 use burn::tensor::{Device, Tensor, activation};
 
+use marginals::spec::Tensors;
+
 pub use config::LlamaConfig;
 pub use rotary::Pairing;
 use rotary::Rotary;
@@ -212,14 +214,15 @@ impl LlamaLayer {
         let values = into_values(self.value.forward(normal));
         rotary.turn(&mut queries, nodes);
         rotary.turn(&mut keys, nodes);
+        let scale = (config.head_width as f32).sqrt().recip();
         let context = attend
             .attend(&Layer {
                 index,
                 queries: split_heads(&queries, nodes, config.heads),
                 keys: split_heads(&keys, nodes, config.key_heads),
                 values: split_heads(&values, nodes, config.key_heads),
-                visible: Visible::Before,
-                scale: (config.head_width as f32).sqrt().recip(),
+                model: &Visible::Before.model(scale),
+                tensors: &Tensors::default(),
             })
             .map_err(|reason| ModelError::Attention { layer: index, reason })?;
         let hidden = hidden + self.attended.forward(merge_heads(&context, &device));

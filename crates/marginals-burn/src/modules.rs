@@ -9,6 +9,7 @@ mod multihop;
 
 pub use attention::{Attention, AttentionConfig};
 pub use block::{TransformerBlock, TransformerBlockConfig};
+pub(crate) use byte_lm::cross_entropy;
 pub use byte_lm::{ByteLm, ByteLmConfig, Positions};
 pub use expanding::{Expanding, ExpandingConfig};
 pub use learned::Learned;

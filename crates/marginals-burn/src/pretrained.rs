@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::attention::{Attend, Visible};
 use crate::bert::{Bert, BertConfig};
+use crate::byte_lm::{FAMILY as BYTE_LM, TrainedByteLm};
 use crate::checkpoint::gguf::GgufFile;
 use crate::checkpoint::safetensors::SafetensorsFile;
 use crate::error::ModelError;
@@ -21,6 +22,8 @@ pub enum Transformer {
     Bert(Bert),
     /// A causal decoder.
     Llama(Llama),
+    /// A causal decoder over bytes, its attention any model.
+    ByteLm(TrainedByteLm),
 }
 
 /// A trained transformer and the tokenizer it was trained with.
@@ -63,6 +66,18 @@ impl Pretrained {
         Ok(Pretrained { name, transformer, tokenizer })
     }
 
+    /// A language model over bytes from the contents of its two files; `name` is for messages.
+    ///
+    /// # Errors
+    /// [`ModelError`], as [`Self::open`].
+    pub fn byte_lm(name: &str, config: &str, weights: Vec<u8>) -> Result<Self, ModelError> {
+        let path = Path::new(name);
+        let weights = SafetensorsFile::from_bytes(path, weights)?;
+        let lm = TrainedByteLm::load(path, config, &weights, &Device::flex())?;
+        let (transformer, tokenizer) = (Transformer::ByteLm(lm), TextTokenizer::bytes());
+        Ok(Pretrained { name: name.to_owned(), transformer, tokenizer })
+    }
+
     /// Runs the model for its attention alone.
     ///
     /// # Errors
@@ -71,6 +86,7 @@ impl Pretrained {
         match &self.transformer {
             Transformer::Bert(bert) => bert.forward(tokens, attend).map(drop),
             Transformer::Llama(llama) => llama.forward(tokens, attend).map(drop),
+            Transformer::ByteLm(lm) => lm.run(tokens, attend).map(drop),
         }
     }
 }
@@ -81,6 +97,7 @@ impl Transformer {
         match self {
             Transformer::Bert(_) => "bert",
             Transformer::Llama(_) => "llama",
+            Transformer::ByteLm(_) => BYTE_LM,
         }
     }
 
@@ -89,6 +106,7 @@ impl Transformer {
         match self {
             Transformer::Bert(bert) => bert.config().num_hidden_layers,
             Transformer::Llama(llama) => llama.config().layers,
+            Transformer::ByteLm(lm) => lm.config().layers,
         }
     }
 
@@ -97,6 +115,7 @@ impl Transformer {
         match self {
             Transformer::Bert(bert) => bert.config().num_attention_heads,
             Transformer::Llama(llama) => llama.config().heads,
+            Transformer::ByteLm(lm) => lm.config().block.attention.heads,
         }
     }
 
@@ -105,6 +124,10 @@ impl Transformer {
         match self {
             Transformer::Bert(bert) => bert.config().num_attention_heads,
             Transformer::Llama(llama) => llama.config().key_heads,
+            Transformer::ByteLm(lm) => {
+                let attention = &lm.config().block.attention;
+                attention.key_heads.unwrap_or(attention.heads)
+            }
         }
     }
 
@@ -113,6 +136,7 @@ impl Transformer {
         match self {
             Transformer::Bert(bert) => bert.config().max_position_embeddings,
             Transformer::Llama(llama) => llama.config().context,
+            Transformer::ByteLm(lm) => lm.context(),
         }
     }
 
@@ -120,7 +144,7 @@ impl Transformer {
     pub fn visible(&self) -> Visible {
         match self {
             Transformer::Bert(_) => Visible::All,
-            Transformer::Llama(_) => Visible::Before,
+            Transformer::Llama(_) | Transformer::ByteLm(_) => Visible::Before,
         }
     }
 }
@@ -142,8 +166,14 @@ fn open_gguf(path: &Path, device: &Device) -> Result<(Transformer, TextTokenizer
 }
 
 fn open_folder(path: &Path, device: &Device) -> Result<(Transformer, TextTokenizer), ModelError> {
+    let config_path = path.join("config.json");
+    let config = fs::read_to_string(&config_path).map_err(ModelError::read(&config_path))?;
+    let damaged = |reason: String| ModelError::Damaged { path: config_path.clone(), reason };
+    let family: Family =
+        serde_json::from_str(&config).map_err(|error| damaged(error.to_string()))?;
+    let in_bytes = family.model_type.as_deref() == Some(BYTE_LM);
     for file in ["model.safetensors", "tokenizer.json"] {
-        if !path.join(file).exists() {
+        if !path.join(file).exists() && !(in_bytes && file == "tokenizer.json") {
             let hint = match path.join("model.safetensors.index.json").exists() {
                 true => "; its weights are in several files, which must be merged into one",
                 false => "",
@@ -157,11 +187,6 @@ fn open_folder(path: &Path, device: &Device) -> Result<(Transformer, TextTokeniz
             });
         }
     }
-    let config_path = path.join("config.json");
-    let config = fs::read_to_string(&config_path).map_err(ModelError::read(&config_path))?;
-    let damaged = |reason: String| ModelError::Damaged { path: config_path.clone(), reason };
-    let family: Family =
-        serde_json::from_str(&config).map_err(|error| damaged(error.to_string()))?;
     let weights = || SafetensorsFile::open(&path.join("model.safetensors"));
     let transformer = match family.model_type.as_deref() {
         Some("bert") => {
@@ -176,11 +201,15 @@ fn open_folder(path: &Path, device: &Device) -> Result<(Transformer, TextTokeniz
             let config = LlamaConfig::from_json(&config).map_err(damaged)?;
             Transformer::Llama(Llama::load(config, &weights()?, device)?)
         }
+        Some(BYTE_LM) => {
+            let lm = TrainedByteLm::load(&config_path, &config, &weights()?, device)?;
+            return Ok((Transformer::ByteLm(lm), TextTokenizer::bytes()));
+        }
         other => {
             return Err(ModelError::Unsupported {
                 path: config_path,
                 reason: format!(
-                    "its `model_type` is `{}`; `bert` and `llama` are read",
+                    "its `model_type` is `{}`; `bert`, `llama` and `byte-lm` are read",
                     other.unwrap_or("(not given)")
                 ),
             });

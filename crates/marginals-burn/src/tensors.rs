@@ -80,3 +80,8 @@ pub(crate) fn merge_heads(heads: &Array4<f32>, device: &Device) -> Tensor<2> {
     let rows: Vec<f32> = heads.view().permuted_axes([0, 2, 1, 3]).iter().copied().collect();
     Tensor::from_data(TensorData::new(rows, [nodes, count * dim]), device)
 }
+
+/// The values of heads `[1, H, N, D]` as the engine takes them.
+pub(crate) fn heads_view(values: &[f32], shape: [usize; 4]) -> ArrayView4<'_, f32> {
+    ArrayView4::from_shape(shape, values).expect("as many values as the tensor had")
+}

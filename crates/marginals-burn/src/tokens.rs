@@ -54,8 +54,15 @@ impl Tokens {
 /// A model's own tokenizer.
 #[derive(Clone, Debug)]
 pub struct TextTokenizer {
-    inner: Tokenizer,
+    inner: Inner,
     path: PathBuf,
+}
+
+#[derive(Clone, Debug)]
+enum Inner {
+    Library(Box<Tokenizer>),
+    /// Every byte is a token.
+    Bytes,
 }
 
 impl TextTokenizer {
@@ -81,7 +88,12 @@ impl TextTokenizer {
             path: path.to_path_buf(),
             reason: error.to_string(),
         })?;
-        Ok(TextTokenizer { inner, path: path.to_path_buf() })
+        Ok(TextTokenizer { inner: Inner::Library(inner.into()), path: path.to_path_buf() })
+    }
+
+    /// Every byte of a text is a token.
+    pub fn bytes() -> Self {
+        TextTokenizer { inner: Inner::Bytes, path: PathBuf::new() }
     }
 
     /// Tokenises `text` with the model's special tokens, keeping at most `limit` tokens.
@@ -96,9 +108,12 @@ impl TextTokenizer {
             path: self.path.clone(),
             reason: format!("it does not accept the text ({error})"),
         };
-        let mut encoding = self.inner.encode(text, false).map_err(failed)?;
-        let added = self
-            .inner
+        let inner = match &self.inner {
+            Inner::Library(inner) => inner,
+            Inner::Bytes => return in_bytes(text, limit),
+        };
+        let mut encoding = inner.encode(text, false).map_err(failed)?;
+        let added = inner
             .get_post_processor()
             .map_or(0, |processor| tokenizers::PostProcessor::added_tokens(processor, false));
         let of = encoding.len() + added;
@@ -106,7 +121,7 @@ impl TextTokenizer {
             encoding.truncate(limit.saturating_sub(added), 0, TruncationDirection::Right);
             encoding.take_overflowing();
         }
-        let encoding = self.inner.post_process(encoding, None, true).map_err(failed)?;
+        let encoding = inner.post_process(encoding, None, true).map_err(failed)?;
         if encoding.is_empty() {
             return Err(ModelError::TextEmpty);
         }
@@ -118,4 +133,25 @@ impl TextTokenizer {
             of,
         })
     }
+}
+
+/// A token for every byte, written as what it is, or as its number where that is no character.
+fn in_bytes(text: &str, limit: Option<usize>) -> Result<Tokens, ModelError> {
+    let of = text.len();
+    let bytes = &text.as_bytes()[..of.min(limit.unwrap_or(of))];
+    if bytes.is_empty() {
+        return Err(ModelError::TextEmpty);
+    }
+    let piece = |&byte: &u8| match byte {
+        b'\n' => "\\n".to_owned(),
+        b' '..=b'~' => char::from(byte).to_string(),
+        other => format!("\\x{other:02X}"),
+    };
+    Ok(Tokens {
+        ids: bytes.iter().copied().map(u32::from).collect(),
+        type_ids: vec![0; bytes.len()],
+        spans: (0..bytes.len()).map(|at| at..at + 1).collect(),
+        pieces: bytes.iter().map(piece).collect(),
+        of,
+    })
 }

@@ -1,6 +1,7 @@
 //! Learnable parameters of a model and where their gradients are collected.
 
-use marginals_kernels::{Real, Tile};
+use crate::Real;
+use marginals_kernels::Tile;
 use ndarray::{ArrayD, ArrayViewMut4, IxDyn};
 
 use crate::Block;

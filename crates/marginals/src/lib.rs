@@ -16,6 +16,7 @@
 //! quantities are in nats. Work is spread over rayon's current thread pool, and the results do not
 //! depend on the number of threads.
 
+mod compiled;
 mod error;
 mod gradient;
 pub mod infer;
@@ -26,9 +27,10 @@ pub mod special;
 mod tensor;
 pub mod zoo;
 
+pub use compiled::Real;
 pub use error::Error;
 pub use gradient::{Accumulator, Layout, Parameter, ParameterGradient};
-pub use marginals_kernels::{Real, Tile, TileMut};
+pub use marginals_kernels::{Tile, TileMut};
 pub use model::{Model, Value, potential, prior, structure};
 pub use posterior::{Pass, Posterior, question};
 pub use tensor::{Block, Element, Shape, refuse_nan};

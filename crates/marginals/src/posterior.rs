@@ -64,14 +64,13 @@ pub mod question {
 
 use std::ops::Range;
 
-use marginals_kernels::Real;
 use ndarray::{Array3, Array4, CowArray, Ix4};
 
 use crate::infer::exact::{self, Gradients, Request, Scorer, Summary, Upstream, Values};
 use crate::model::structure::{Factorisation, Structure};
 use crate::potential::Potential;
 use crate::prior::Prior;
-use crate::{Error, Shape, Value, tensor};
+use crate::{Error, Real, Shape, Value, tensor};
 use partial::Partial;
 
 /// The posterior over edges of one model and one set of queries and keys. Nothing is computed
@@ -169,7 +168,7 @@ impl<'a, T: Real> Posterior<'a, T> {
     }
 
     pub(crate) fn run<'v>(&self, request: Request<'v, T>) -> Pass<'_, 'a, 'v, T> {
-        let summary = exact::summarise(self, &request);
+        let summary = T::summarise(self, &request);
         Pass { posterior: self, request, summary }
     }
 
@@ -189,7 +188,7 @@ impl<'a, T: Real> Posterior<'a, T> {
         }
         let mut request = Request::default();
         questions.request(self, &mut request)?;
-        let statistics = exact::forward(self, &request, keys.clone());
+        let statistics = T::forward(self, &request, keys.clone());
         Ok(Partial::new(statistics, keys, self))
     }
 
@@ -250,9 +249,9 @@ impl<'v, T: Real> Pass<'_, '_, 'v, T> {
             request.functions = self.request.functions;
             let again = self.posterior.run(request);
             let summary = &again.summary;
-            return exact::backward_of(self.posterior, &again.request, summary, upstream, values);
+            return T::backward(self.posterior, &again.request, summary, upstream, values);
         }
-        exact::backward_of(self.posterior, &self.request, &self.summary, upstream, values)
+        T::backward(self.posterior, &self.request, &self.summary, upstream, values)
     }
 
     /// The same where the values are the keys themselves, as in slots and associative memories:

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use crate::Real;
 use half::{bf16, f16};
-use marginals_kernels::Real;
 use ndarray::{ArrayView2, ArrayView4, CowArray, Ix2, Ix4};
 
 use crate::Error;

@@ -26,7 +26,14 @@ impl SafetensorsFile {
     /// [`ModelError::Read`], or [`ModelError::Damaged`] when the header is not consistent with
     /// the file.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let bytes = fs::read(path).map_err(ModelError::read(path))?;
+        Self::from_bytes(path, fs::read(path).map_err(ModelError::read(path))?)
+    }
+
+    /// Checks bytes that are there already; `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, ModelError> {
         SafeTensors::deserialize(&bytes).map_err(|error| damaged(path, &error))?;
         Ok(SafetensorsFile { path: path.to_path_buf(), bytes })
     }

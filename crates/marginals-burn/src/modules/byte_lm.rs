@@ -5,9 +5,10 @@ use burn::module::{Initializer, Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{Device, Int, Tensor, activation};
 use marginals::Error;
+use marginals::spec::{PriorSpec, StructureSpec};
 use serde::{Deserialize, Serialize};
 
-use super::{AttentionConfig, TransformerBlock, TransformerBlockConfig};
+use super::{TransformerBlock, TransformerBlockConfig};
 use crate::norm::Norm;
 use crate::ops::{Answers, Question};
 use crate::slots::at_least_one;
@@ -96,9 +97,25 @@ impl ByteLmConfig {
         })
     }
 
-    /// The same attention's configuration, for what runs the layers one by one.
-    pub fn attention(&self) -> &AttentionConfig {
-        &self.block.attention
+    /// Refuses a model that lets bytes see those after them: it would learn to copy.
+    ///
+    /// # Errors
+    /// [`Error::Value`].
+    pub fn causal(&self) -> Result<(), Error> {
+        let model = &self.block.attention.model;
+        let behind = |prior: &PriorSpec| {
+            matches!(prior, PriorSpec::Causal | PriorSpec::Window { right: 0, .. })
+        };
+        let by_query = !matches!(model.structure, StructureSpec::EachKeyPicksOne);
+        match by_query && model.query_offset <= 0 && model.prior.iter().any(behind) {
+            true => Ok(()),
+            false => Err(Error::value(
+                "model.attention",
+                "a structure in which queries pick and a prior with `causal`, or a window with \
+                 right = 0",
+                "one that lets bytes see those after them",
+            )),
+        }
     }
 }
 
@@ -165,7 +182,7 @@ impl ByteLm {
     /// # Errors
     /// As [`Self::forward`].
     pub fn loss(&self, bytes: Tensor<2, Int>, targets: Tensor<2, Int>) -> Result<Tensor<1>, Error> {
-        Ok(cross_entropy(self.forward(bytes)?, targets))
+        Ok(cross_entropy(self.forward(bytes)?, targets).mean())
     }
 
     /// The longest text trained on.
@@ -174,9 +191,10 @@ impl ByteLm {
     }
 }
 
-/// −log p of each target in nats, averaged.
+/// −log p of each target in nats, `[B · N]`.
 pub(crate) fn cross_entropy(scores: Tensor<3>, targets: Tensor<2, Int>) -> Tensor<1> {
     let [batch, length, width] = scores.dims();
     let log_p = activation::log_softmax(scores.reshape([batch * length, width]), 1);
-    -log_p.gather(1, targets.reshape([batch * length, 1])).mean()
+    let own = log_p.gather(1, targets.reshape([batch * length, 1]));
+    -own.reshape([batch * length])
 }

@@ -6,6 +6,7 @@ use marginals::Error;
 use marginals::spec::{AdditiveKindSpec, Domain, ModelSpec, Numbers, PotentialSpec, PriorSpec};
 
 use crate::ops::Parameters;
+use crate::tensors::into_values;
 
 /// Parameters of a model's parts in coordinates without bounds, which is where an optimiser moves:
 /// x itself for a real number, log x for a positive one, log(x / (1 − x)) for one in (0, 1).
@@ -105,18 +106,29 @@ impl Learned {
         Ok(())
     }
 
-    /// The parameters themselves, as the posterior takes them.
-    pub fn parameters(&self) -> Parameters {
-        let learned = self.free.iter().zip(&self.places);
-        learned.fold(Parameters::none(), |parameters, (free, place)| {
+    fn each(&self) -> impl Iterator<Item = (&LearnedPlace, Tensor<1>)> {
+        self.places.iter().zip(&self.free).map(|(place, free)| {
             let free = free.val();
             let values = match place.domain {
                 Domain::Real => free,
                 Domain::Positive => free.exp(),
                 Domain::UnitInterval => activation::sigmoid(free),
             };
+            (place, values)
+        })
+    }
+
+    /// The parameters themselves, as the posterior takes them.
+    pub fn parameters(&self) -> Parameters {
+        self.each().fold(Parameters::none(), |parameters, (place, values)| {
             parameters.with_shape(&place.name, values, place.shape.clone())
         })
+    }
+
+    /// Their names, values and shapes.
+    pub fn values(&self) -> impl Iterator<Item = (String, Vec<f32>, Vec<usize>)> {
+        self.each()
+            .map(|(place, values)| (place.name.clone(), into_values(values), place.shape.clone()))
     }
 
     /// Their names.

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use marginals::question::{
-    ColumnMass, Entropy, ExpectedDistance, Kl, LogEvidence, LogPartition, Map, MaxProbability,
-    Mean, TopK, ValueVariance,
+    ColumnMass, EdgeFunctions, Entropy, ExpectedDistance, ExpectedOf, Kl, LogEvidence, Map,
+    MaxProbability, Mean, TopK, ValueVariance,
 };
+use marginals::{Block, TileMut};
 use marginals_burn::{Attend, Layer, Visible};
 use ndarray::{Array3, Array4, ArrayView1};
 use rayon::prelude::*;
@@ -32,8 +33,8 @@ pub struct HeadMeasures {
     pub entropy: f64,
     /// exp of the mean entropy: the effective number of keys of a typical query.
     pub effective_keys: f64,
-    /// Mean KL(posterior ‖ prior), what the content adds. The prior is uniform over n_i keys, so
-    /// it is log n_i − H_i.
+    /// Mean KL(posterior ‖ prior), what the content adds. Where the prior is uniform over n_i keys it
+    /// is log n_i − H_i.
     pub kl: f64,
     /// Mean log-evidence, log Σ_j π_j ψ(q_i, k_j).
     pub log_evidence: f64,
@@ -102,27 +103,33 @@ impl<'progress> Collector<'progress> {
 impl Attend for Collector<'_> {
     fn attend(&mut self, layer: &Layer<'_>) -> Result<Array4<f32>, String> {
         let told = |error: marginals::Error| error.to_string();
-        let (mean, variance, entropy, kl, log_evidence, log_partition, max, map, columns, distance) =
-            layer
-                .ask((
-                    Mean(layer.values),
-                    ValueVariance(layer.values),
-                    Entropy,
-                    Kl,
-                    LogEvidence,
-                    LogPartition,
-                    MaxProbability,
-                    Map,
-                    ColumnMass,
-                    ExpectedDistance,
-                ))
-                .map_err(told)?;
+        let (mean, variance, entropy, kl, log_evidence, near, max, map, columns, distance) = layer
+            .ask((
+                Mean(layer.values),
+                ValueVariance(layer.values),
+                Entropy,
+                Kl,
+                LogEvidence,
+                ExpectedOf(&NearEdges),
+                MaxProbability,
+                Map,
+                ColumnMass,
+                ExpectedDistance,
+            ))
+            .map_err(told)?;
         let heads = layer.queries.dim().1;
         let measures = (0..heads)
             .into_par_iter()
             .map(|head| {
                 let row = |answer: &Array3<f32>| mean_of(answer.slice(ndarray::s![0, head, ..]));
-                let edges = NearEdges::of(layer, head, &log_partition);
+                let near = |index: usize| {
+                    near.slice(ndarray::s![0, head, .., index])
+                        .iter()
+                        .copied()
+                        .map(f64::from)
+                        .sum::<f64>()
+                };
+                let nodes = layer.queries.dim().2;
                 let hard = Hardness::of(layer, head, &mean, &variance, &map);
                 let spread = Spread::of(layer, head, &entropy);
                 let (heaviest_key, heaviest_key_mass, first_token_mass) =
@@ -138,8 +145,8 @@ impl Attend for Collector<'_> {
                     heaviest_key,
                     heaviest_key_mass,
                     expected_distance: row(&distance),
-                    previous_token_mass: edges.previous,
-                    neighbour_mass: edges.neighbours,
+                    previous_token_mass: near(0) / (nodes.max(2) - 1) as f64,
+                    neighbour_mass: near(1) / nodes as f64,
                     map_gap: hard.map_gap,
                     value_variance: hard.value_variance,
                     samples_for_one_percent: hard.samples,
@@ -187,7 +194,7 @@ fn columns_of(mass: ArrayView1<'_, f32>) -> (usize, f64, f64) {
 }
 
 fn visible_keys(layer: &Layer<'_>, query: usize) -> Range<usize> {
-    match layer.visible {
+    match layer.visible() {
         Visible::All => 0..layer.keys.dim().2,
         Visible::Before => 0..query + 1,
     }
@@ -197,41 +204,23 @@ fn key_head(layer: &Layer<'_>, head: usize) -> usize {
     head / (layer.queries.dim().1 / layer.keys.dim().1)
 }
 
-/// Mass on edges near the diagonal.
-///
-/// One edge needs only its own score and the row's log-partition, p = exp(θ_ij − log Z_i), so a
-/// band of the matrix costs its own width and no pass.
-struct NearEdges {
-    previous: f64,
-    neighbours: f64,
-}
+/// Which edges lie near the diagonal: to the key just before, and within [`NEIGHBOURHOOD`].
+#[derive(Debug)]
+struct NearEdges;
 
-impl NearEdges {
-    fn of(layer: &Layer<'_>, head: usize, log_partition: &Array3<f32>) -> Self {
-        let nodes = layer.queries.dim().2;
-        let key_head = key_head(layer, head);
-        let (mut previous, mut neighbours) = (0.0, 0.0);
-        for query in 0..nodes {
-            let visible = visible_keys(layer, query);
-            let near =
-                query.saturating_sub(NEIGHBOURHOOD)..(query + NEIGHBOURHOOD + 1).min(visible.end);
-            for key in near {
-                let q = layer.queries.slice(ndarray::s![0, head, query, ..]);
-                let k = layer.keys.slice(ndarray::s![0, key_head, key, ..]);
-                let product: f64 =
-                    q.iter().zip(k).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum();
-                let score = product * f64::from(layer.scale);
-                let probability =
-                    (score - f64::from(log_partition[[0, head, query]])).exp().min(1.0);
-                neighbours += probability;
-                if key + 1 == query {
-                    previous += probability;
-                }
+impl EdgeFunctions<f32> for NearEdges {
+    fn count(&self) -> usize {
+        2
+    }
+    fn fill(&self, index: usize, block: &Block, mut values: TileMut<'_, f32>) {
+        for (row, query) in block.queries.clone().enumerate() {
+            let near = match index {
+                0 => query.saturating_sub(1)..query,
+                _ => query.saturating_sub(NEIGHBOURHOOD)..query + NEIGHBOURHOOD + 1,
+            };
+            for (value, key) in values.row_mut(row).iter_mut().zip(block.keys.clone()) {
+                *value = f32::from(u8::from(near.contains(&key)));
             }
-        }
-        NearEdges {
-            previous: previous / (nodes.max(2) - 1) as f64,
-            neighbours: neighbours / nodes as f64,
         }
     }
 }

@@ -30,10 +30,9 @@ mod learned;
 #[cfg(test)]
 mod tests;
 
-use marginals_kernels::Real;
 use ndarray::{ArrayD, IxDyn};
 
-use crate::{Error, ParameterGradient};
+use crate::{Error, ParameterGradient, Real};
 
 pub use descent::{Backtracking, Descent};
 pub use differentiation::{AdjointReport, Differentiation, SolutionGradient};

@@ -23,7 +23,7 @@ mod second_pass;
 mod statistics;
 mod summary;
 
-use marginals_kernels::Real;
+use crate::Real;
 
 use crate::Block;
 use crate::prior::Prior;
@@ -34,14 +34,20 @@ pub use statistics::{Candidate, Factors, Statistics, Totals};
 pub use summary::Summary;
 
 pub(crate) use backward::{
-    QUERY_BLOCK as BACKWARD_QUERIES, Values, backward, backward_of, needs, number_repeats,
+    QUERY_BLOCK as BACKWARD_QUERIES, Values, backward, needs, number_repeats,
 };
 pub(crate) use cross_entropy::cross_entropy;
 pub(crate) use edge::log_probability;
-pub(crate) use forward::{forward, summarise};
 pub(crate) use run::Run;
 pub(crate) use scorer::Scorer;
-pub(crate) use second_pass::{column_mass, draw_sets, marginals};
+
+/// The passes for any number format. They are called through [`crate::Real`], so that they are
+/// compiled here.
+pub(crate) mod generic {
+    pub(crate) use super::backward::backward_of;
+    pub(crate) use super::forward::{forward, summarise};
+    pub(crate) use super::second_pass::{column_mass, draw_sets, marginals};
+}
 
 /// Queries that share a pass over the keys: their features and accumulators stay in cache.
 const QUERY_BLOCK: usize = 192;

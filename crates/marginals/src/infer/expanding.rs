@@ -55,7 +55,6 @@ mod rho;
 mod weights;
 mod windows;
 
-use marginals_kernels::Real;
 use ndarray::{CowArray, Ix4};
 use rayon::prelude::*;
 
@@ -63,7 +62,7 @@ use super::exact::{Request, Statistics, Summary, TASKS};
 use crate::model::structure::EachQueryPicksOne;
 use crate::potential::Potential;
 use crate::prior::{Prior, Uniform};
-use crate::{Error, Posterior, Shape, Value};
+use crate::{Error, Posterior, Real, Shape, Value};
 
 pub use certificate::KeyNorms;
 pub use mean_field::MeanField;

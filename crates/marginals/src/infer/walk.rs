@@ -42,13 +42,12 @@ mod question;
 
 use std::sync::OnceLock;
 
-use marginals_kernels::Real;
 use ndarray::{Array3, Array4, ArrayView4};
 
 use super::exact::{Request, Summary};
 use crate::posterior::question::{Entropy, Mean};
 use crate::structure::Walk;
-use crate::{Element, Error, Posterior, Shape};
+use crate::{Element, Error, Posterior, Real, Shape};
 
 pub use event::Event;
 pub use horner::WalkPass;

@@ -26,10 +26,10 @@ pub use gaussian::Gaussian;
 pub use gaussian_density::GaussianDensity;
 pub use rotary::{Rotary, RotaryPairs};
 
-use marginals_kernels::{Real, Tile, TileMut};
+use marginals_kernels::{Tile, TileMut};
 use ndarray::{ArrayView2, ArrayViewMut2, CowArray, Ix2};
 
-use crate::{Block, Error, Parameter, Shape};
+use crate::{Block, Error, Parameter, Real, Shape};
 
 /// Which rows are being turned into features.
 #[derive(Clone, Copy, Debug)]

@@ -41,9 +41,9 @@ pub use window::Window;
 
 use std::ops::Range;
 
-use marginals_kernels::{Real, Tile, TileMut};
+use marginals_kernels::{Tile, TileMut};
 
-use crate::{Accumulator, Block, Error, Parameter, Shape};
+use crate::{Accumulator, Block, Error, Parameter, Real, Shape};
 
 /// What a prior says about a whole block of edges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

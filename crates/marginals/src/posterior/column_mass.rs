@@ -1,9 +1,9 @@
-use marginals_kernels::Real;
+use crate::Real;
 use ndarray::Array3;
 
 use super::{Pass, Posterior, Question};
 use crate::Error;
-use crate::infer::exact::{self, Request};
+use crate::infer::exact::Request;
 
 /// Σ_i p_ij of every key, [B, H, M]: how much attention it receives.
 ///
@@ -22,7 +22,7 @@ impl<'v, T: Real> Question<'v, T> for ColumnMass {
     }
     fn answer(&self, pass: &Pass<'_, '_, 'v, T>) -> Result<Array3<T>, Error> {
         let shape = pass.posterior.shape();
-        let mass = exact::column_mass(pass.posterior, &pass.summary);
+        let mass = T::column_mass(pass.posterior, &pass.summary);
         let dimensions = (shape.batch, shape.heads, shape.keys);
         Ok(Array3::from_shape_vec(dimensions, mass).expect("one mass per key"))
     }

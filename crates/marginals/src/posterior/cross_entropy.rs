@@ -1,9 +1,8 @@
-use marginals_kernels::Real;
 use ndarray::Array3;
 
 use super::{Posterior, question::Entropy};
 use crate::infer::exact::{self, Request};
-use crate::{Error, Shape};
+use crate::{Error, Real, Shape};
 
 impl<T: Real> Posterior<'_, T> {
     /// −E_p[log q] of every factor, in nats, [B, H, F], this posterior being p and `other` q.

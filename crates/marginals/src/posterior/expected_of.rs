@@ -1,12 +1,12 @@
 use std::fmt::Debug;
 
-use marginals_kernels::{Real, TileMut};
+use marginals_kernels::TileMut;
 use ndarray::Array4;
 
 use super::{Pass, Posterior, Question};
 use crate::infer::exact::Request;
 use crate::model::structure::Factorisation;
-use crate::{Block, Error};
+use crate::{Block, Error, Real};
 
 /// Functions f_c(i, j) of an edge's place, by the block: what [`ExpectedOf`] averages.
 pub trait EdgeFunctions<T>: Debug + Sync {

@@ -1,4 +1,4 @@
-use marginals_kernels::Real;
+use crate::Real;
 use ndarray::Array3;
 
 use super::{Pass, Posterior, Question};

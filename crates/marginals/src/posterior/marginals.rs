@@ -1,9 +1,9 @@
-use marginals_kernels::Real;
+use crate::Real;
 use ndarray::Array4;
 
 use super::{Pass, Posterior, Question};
 use crate::Error;
-use crate::infer::exact::{self, Request};
+use crate::infer::exact::Request;
 
 /// p_ij = P(φ_ij = 1 | x), [B, H, N, M]: the whole matrix, for those who want it.
 ///
@@ -22,7 +22,7 @@ impl<'v, T: Real> Question<'v, T> for Marginals {
     }
     fn answer(&self, pass: &Pass<'_, '_, 'v, T>) -> Result<Array4<T>, Error> {
         let shape = pass.posterior.shape();
-        let all = exact::marginals(pass.posterior, &pass.summary);
+        let all = T::marginals(pass.posterior, &pass.summary);
         let dimensions = (shape.batch, shape.heads, shape.queries, shape.keys);
         Ok(Array4::from_shape_vec(dimensions, all).expect("one marginal per edge"))
     }

@@ -1,9 +1,8 @@
-use marginals_kernels::Real;
 use ndarray::{Array4, ArrayView4};
 
 use super::{Pass, Posterior, Question};
 use crate::infer::exact::Request;
-use crate::{Element, Error, Value};
+use crate::{Element, Error, Real, Value};
 
 /// E\[v\] of every query, [B, H, N, D_v]: what attention outputs. Holds the values v [B, Hk, M, D_v],
 /// or [B, H, M, D_v] where query heads that share keys average values of their own.

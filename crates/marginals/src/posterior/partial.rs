@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use marginals_kernels::Real;
+use crate::Real;
 use serde::{Deserialize, Serialize};
 
 use super::Posterior;

@@ -1,9 +1,9 @@
-use marginals_kernels::Real;
+use crate::Real;
 use ndarray::{Array4, Array5};
 
 use super::{Pass, Posterior, Question};
 use crate::Error;
-use crate::infer::exact::{self, Request};
+use crate::infer::exact::Request;
 use crate::model::structure::Factorisation;
 
 /// Exact, independent draws from the posterior.
@@ -74,7 +74,7 @@ impl<'v, T: Real> Question<'v, T> for Samples {
         let shape = pass.posterior.shape();
         let (b, h, factors) = (shape.batch, shape.heads, pass.posterior.factor_count());
         if pass.posterior.factorisation == Factorisation::PerEdge {
-            let bits = exact::draw_sets(pass.posterior, &pass.summary, self.count, self.seed);
+            let bits = T::draw_sets(pass.posterior, &pass.summary, self.count, self.seed);
             let dimensions = (self.count, b, h, shape.queries, shape.keys);
             return Ok(Draws::Sets(
                 Array5::from_shape_vec(dimensions, bits).expect("one bit per edge and draw"),

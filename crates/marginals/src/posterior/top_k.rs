@@ -1,4 +1,4 @@
-use marginals_kernels::Real;
+use crate::Real;
 use ndarray::Array4;
 
 use super::{Pass, Posterior, Question};

@@ -1,11 +1,10 @@
-use marginals_kernels::Real;
 use ndarray::{Array4, ArrayView4};
 
 use super::mean::divide_by_mass;
 use super::{Pass, Posterior, Question};
 use crate::infer::exact::Request;
 use crate::model::structure::Factorisation;
-use crate::{Element, Error, Value};
+use crate::{Element, Error, Real, Value};
 
 /// E\[v²\] − E\[v\]² of every query and coordinate, [B, H, N, D_v]. Holds the values v [B, Hk, M, D_v],
 /// or [B, H, M, D_v].

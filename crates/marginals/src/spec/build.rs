@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use marginals_kernels::Real;
 use ndarray::{Array2, ArrayD, ArrayView4, CowArray, Dimension, Ix2, Ix3, IxDyn};
 
 use super::numbers::Given;
@@ -18,7 +17,7 @@ use crate::prior::{
 use crate::structure::{
     EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, Independent, Structure, Walk,
 };
-use crate::{Error, Model, Value};
+use crate::{Error, Model, Real, Value};
 
 /// Tensors a model names, by name.
 #[derive(Clone, Debug)]
@@ -97,6 +96,15 @@ impl ModelSpec {
     ///
     /// Dense tensors are borrowed from `tensors`.
     pub fn build<'a, T: Real>(
+        &self,
+        heads: usize,
+        width: usize,
+        tensors: &'a Tensors<'_, T>,
+    ) -> Result<SpecModel<'a, T>, Error> {
+        T::build(self, heads, width, tensors)
+    }
+
+    pub(crate) fn build_generic<'a, T: Real>(
         &self,
         heads: usize,
         width: usize,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use marginals_kernels::Real;
+use crate::Real;
 use serde::{Deserialize, Serialize};
 
 use super::build::build_prior;

@@ -1,6 +1,5 @@
 //! The numbers of a model file that gradients come for, and the tensors that may stand in for them.
 
-use marginals_kernels::Real;
 use ndarray::{ArrayD, IxDyn};
 
 use super::build::{Tensors, matrix};
@@ -8,7 +7,7 @@ use super::{
     AlibiSpec, ModelSpec, PerHead, PotentialSpec, PrecisionSpec, PriorSpec, StructureSpec,
 };
 use crate::prior::Alibi;
-use crate::{Error, infer};
+use crate::{Error, Real, infer};
 
 /// Where a number may lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

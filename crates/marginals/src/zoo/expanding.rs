@@ -2,16 +2,16 @@
 //!
 //! The theory and the certificate are in [`infer::expanding`](crate::infer::expanding).
 
-use marginals_kernels::Real;
 use ndarray::{Array3, Array4, ArrayView4};
 
 use super::Mechanism;
+use crate::compiled::Engine;
 use crate::infer::collapsed::{Differentiation, FixedPoint, Reason};
 use crate::infer::expanding::{
     self, Concentrations, ExpandingPrior, KeyNorms, MeanField, NormBounds, Problem, Windows,
 };
 use crate::potential::Potential;
-use crate::{Element, Error, Shape};
+use crate::{Element, Error, Real, Shape};
 
 pub use crate::infer::expanding::{ExpandingGradients, ExpandingUpstream, Expansion};
 
@@ -58,6 +58,14 @@ pub enum Inference {
 }
 
 impl Inference {
+    /// How the mean field is found; none under exact inference.
+    fn ascent(&self) -> Option<&FixedPoint> {
+        match self {
+            Self::Exact => None,
+            Self::MeanField(engine) => Some(engine),
+        }
+    }
+
     /// The mean field with the usual engine.
     pub fn mean_field() -> Self {
         Self::MeanField(FixedPoint::default())
@@ -199,11 +207,7 @@ impl Expanding {
         v: ArrayView4<'a, E>,
     ) -> Result<Expanded<'a, E::Real>, Error> {
         let problem = self.problem(potential, q, k, v)?;
-        let engine = match &self.inference {
-            Inference::Exact => None,
-            Inference::MeanField(engine) => Some(engine),
-        };
-        let expansion = expanding::expand(&problem, engine)?;
+        let expansion = <E::Real as Engine>::expand(&problem, self.inference.ascent())?;
         Ok(Expanded::new(problem, expansion, self.inference.clone()))
     }
 
@@ -473,10 +477,5 @@ fn gradients<T: Real>(
             ));
         }
     }
-    match inference {
-        Inference::Exact => expanding::backward_exact(problem, expansion, upstream),
-        Inference::MeanField(engine) => {
-            expanding::backward_mean_field(problem, expansion, engine, upstream)
-        }
-    }
+    T::expanding_backward(problem, expansion, inference.ascent(), upstream)
 }

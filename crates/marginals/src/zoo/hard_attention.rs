@@ -1,6 +1,6 @@
 //! Hard attention: the value of one edge in place of the mean over all.
 
-use marginals_kernels::Real;
+use crate::Real;
 use ndarray::{Array4, ArrayView3, ArrayView4, Zip};
 
 use super::Mechanism;

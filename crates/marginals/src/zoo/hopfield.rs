@@ -19,7 +19,6 @@ mod retrieval;
 mod separation;
 mod settings;
 
-use marginals_kernels::Real;
 use ndarray::{Array3, Array4, ArrayView4, Axis};
 
 use super::Mechanism;
@@ -29,7 +28,9 @@ use crate::potential::Dot;
 use crate::prior::{Coverage, Prior, Uniform};
 use crate::question::{LogPartition, Mean};
 use crate::structure::EachQueryPicksOne;
-use crate::{Block, Element, Error, Model, ParameterGradient, Posterior, Shape, model, refuse_nan};
+use crate::{
+    Block, Element, Error, Model, ParameterGradient, Posterior, Real, Shape, model, refuse_nan,
+};
 
 pub use retrieval::{RETRIEVED, Retrieval, Settled};
 pub use separation::Separation;

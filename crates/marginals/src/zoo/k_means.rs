@@ -11,7 +11,6 @@
 
 mod seeding;
 
-use marginals_kernels::Real;
 use ndarray::{Array3, Array4, ArrayView4, s};
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +20,7 @@ use crate::potential::Gaussian;
 use crate::prior::Uniform;
 use crate::question::Map;
 use crate::structure::EachKeyPicksOne;
-use crate::{Element, Error, Model, refuse_nan};
+use crate::{Element, Error, Model, Real, refuse_nan};
 
 pub use seeding::{Seeding, centres};
 

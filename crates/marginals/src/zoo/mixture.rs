@@ -21,12 +21,11 @@ mod parameters;
 mod settings;
 mod step;
 
-use marginals_kernels::Real;
 use ndarray::{Array3, Array4, ArrayView4, Axis, concatenate, s};
 
 use super::{Mechanism, k_means};
 use crate::question::{LogPartition, Question};
-use crate::{Element, Error};
+use crate::{Element, Error, Real};
 
 pub use parameters::Parameters;
 pub use settings::{Fit, Settings};

@@ -1,6 +1,5 @@
 //! The normalisation model of attention: divisive normalisation in visual cortex.
 
-use marginals_kernels::Real;
 use ndarray::{Array2, Array3, Array4, ArrayView2, Axis, Zip};
 
 use super::Mechanism;
@@ -8,7 +7,7 @@ use crate::potential::Dot;
 use crate::prior::{Combine, GeneralizedGaussian, KeyBias};
 use crate::question::LogPartition;
 use crate::structure::EachQueryPicksAtMostOne;
-use crate::{Element, Error, Model};
+use crate::{Element, Error, Model, Real};
 
 /// What it is.
 pub const MECHANISM: Mechanism = Mechanism {

@@ -1,6 +1,6 @@
 //! Sigmoid attention: every edge decides for itself.
 
-use marginals_kernels::Real;
+use crate::Real;
 use ndarray::Array4;
 
 use super::Mechanism;

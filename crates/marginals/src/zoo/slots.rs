@@ -25,7 +25,7 @@
 //! learned projections W_qᵀ W_k ≠ W_v, a GRU and an MLP nothing is guaranteed either; that one lives
 //! in `marginals_burn::slots`.
 
-use marginals_kernels::{InstructionSet, Real};
+use marginals_kernels::InstructionSet;
 use ndarray::{Array3, Array4, ArrayView1, ArrayView2, ArrayView3, ArrayView4, Axis, s};
 
 use super::Mechanism;
@@ -35,7 +35,7 @@ use crate::potential::Dot;
 use crate::prior::Uniform;
 use crate::question::{LogPartition, Mean, QueryMass};
 use crate::structure::EachKeyPicksOne;
-use crate::{Element, Error, Model, Value};
+use crate::{Element, Error, Model, Real, Value};
 
 /// Slot attention.
 pub const MECHANISM: Mechanism = Mechanism {

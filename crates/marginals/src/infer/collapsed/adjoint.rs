@@ -1,6 +1,6 @@
 //! The linear system behind implicit gradients.
 
-use marginals_kernels::Real;
+use crate::Real;
 
 use super::{Evaluation, Guarantee, InputGradients, Update};
 use crate::Error;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use marginals_kernels::Real;
+use crate::Real;
 
 /// Directions whose part that the others do not explain is below this share of themselves say
 /// nothing but rounding.

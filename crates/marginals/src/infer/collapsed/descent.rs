@@ -1,6 +1,6 @@
 //! Gradient steps.
 
-use marginals_kernels::Real;
+use crate::Real;
 
 use super::{Differentiable, Evaluation, Guarantee, InputGradients, Update};
 use crate::Error;

@@ -1,6 +1,6 @@
 //! How a fixed point is differentiated.
 
-use marginals_kernels::Real;
+use crate::Real;
 
 use super::adjoint::Adjoint;
 use super::fixed_point::check_tolerance;

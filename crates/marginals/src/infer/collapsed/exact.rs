@@ -1,6 +1,6 @@
 //! The closed-form step.
 
-use marginals_kernels::Real;
+use crate::Real;
 
 use super::{Evaluation, Guarantee, InputGradients, Maximise, Update};
 use crate::Error;

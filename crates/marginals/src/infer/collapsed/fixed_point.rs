@@ -1,6 +1,6 @@
 //! Repeating an update until z stands still.
 
-use marginals_kernels::Real;
+use crate::Real;
 
 use super::anderson::Anderson;
 use super::{Differentiation, Evaluation, Update, largest};

@@ -1,6 +1,6 @@
 //! A step that the caller brings.
 
-use marginals_kernels::Real;
+use crate::Real;
 
 use super::{Evaluation, Guarantee, InputGradients, Update};
 use crate::Error;

@@ -17,7 +17,7 @@ mod tiles;
 
 use std::ops::Range;
 
-use marginals_kernels::{Aligned, Real};
+use marginals_kernels::Aligned;
 use ndarray::{Array4, ArrayView2, ArrayView3, ArrayView4, ArrayViewMut4, Axis, s};
 
 use super::request::Request;
@@ -27,7 +27,7 @@ use crate::gradient::{Accumulator, Layout, ParameterGradient};
 use crate::model::structure::Factorisation;
 use crate::potential::{Features, Place};
 use crate::question::EdgeFunctions;
-use crate::{Error, Parameter, Posterior, tensor};
+use crate::{Error, Parameter, Posterior, Real, tensor};
 
 use coefficients::Coefficients;
 pub(crate) use coefficients::needs;
@@ -142,7 +142,7 @@ pub(crate) fn backward<T: Real>(
     summary: &Summary<T>,
     upstream: &Upstream<'_, T>,
 ) -> Result<Gradients<T>, Error> {
-    backward_of(posterior, request, summary, upstream, Values::Apart)
+    T::backward(posterior, request, summary, upstream, Values::Apart)
 }
 
 /// The backward pass. `summary` must hold what the upstream gradients need (see

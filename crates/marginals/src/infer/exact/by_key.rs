@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
+use crate::Real;
 use marginals_kernels::{
-    Aligned, InstructionSet, LogPartition, OnlineColumns, Real, TileMut, dot_columns, dot_rows,
+    Aligned, InstructionSet, LogPartition, OnlineColumns, TileMut, dot_columns, dot_rows,
     exp_columns, online_columns,
 };
 use ndarray::s;

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
+use crate::Real;
 use marginals_kernels::{
-    Aligned, InstructionSet, OnlineRows, Real, Tile, TileMut, Winner, dot_rows, gumbel_argmax,
+    Aligned, InstructionSet, OnlineRows, Tile, TileMut, Winner, dot_rows, gumbel_argmax,
     logistic_rows, online_rows, scale_rows,
 };
 use ndarray::s;

@@ -1,6 +1,7 @@
 //! Cross-entropy between two posteriors of one structure.
 
-use marginals_kernels::{Aligned, Real, TileMut};
+use crate::Real;
+use marginals_kernels::{Aligned, TileMut};
 use ndarray::s;
 
 use super::summary::Summary;

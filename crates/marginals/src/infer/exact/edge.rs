@@ -1,12 +1,12 @@
 //! Single edges, without their tile.
 
-use marginals_kernels::{Real, TileMut};
+use marginals_kernels::TileMut;
 use ndarray::s;
 
 use super::summary::Summary;
 use crate::potential::{Features, Place};
 use crate::prior::Coverage;
-use crate::{Block, Posterior};
+use crate::{Block, Posterior, Real};
 
 /// log p_ij of one edge of a structure where queries choose, its normaliser known. Never above 0,
 /// and −∞ where the edge is impossible. Cost: O(D).

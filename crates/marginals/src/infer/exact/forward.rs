@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use marginals_kernels::{Draw, Real};
+use marginals_kernels::Draw;
 use ndarray::ArrayView4;
 use rayon::prelude::*;
 
@@ -14,7 +14,7 @@ use super::summary::Summary;
 use super::{QUERY_BLOCK, TASKS, by_key, by_query, heads, split};
 use crate::model::structure::Factorisation;
 use crate::question::EdgeFunctions;
-use crate::{Posterior, Shape};
+use crate::{Posterior, Real, Shape};
 
 /// Keys below which a range of them is not worth splitting.
 const FEWEST_KEYS: usize = 2048;

@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use marginals_kernels::{
-    InstructionSet, Panels, Real, Store, Strided, Tile, TileMut, accumulate_unpacked, gemm,
+    InstructionSet, Panels, Store, Strided, Tile, TileMut, accumulate_unpacked, gemm,
 };
 use ndarray::{ArrayView4, CowArray, Ix2, s};
 use rayon::prelude::*;
 
 use crate::potential::{Features, Place, Potential};
-use crate::{Shape, tensor};
+use crate::{Real, Shape, tensor};
 
 /// Up to this many query rows, packing the keys would cost more than it saves.
 const FEW_QUERIES: usize = 4;

@@ -1,8 +1,7 @@
-use marginals_kernels::Real;
 use ndarray::{ArrayView4, CowArray, Ix4};
 
 use crate::question::EdgeFunctions;
-use crate::{Element, Error, Shape};
+use crate::{Element, Error, Real, Shape};
 
 /// What a forward pass must find out: the union of what the questions asked need.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use marginals_kernels::Real;
+use crate::Real;
 use ndarray::ArrayView4;
 use rayon::prelude::*;
 

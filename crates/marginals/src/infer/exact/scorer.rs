@@ -1,6 +1,7 @@
 //! Making one tile of scores.
 
-use marginals_kernels::{Real, TileMut};
+use crate::Real;
+use marginals_kernels::TileMut;
 
 use crate::Block;
 use crate::potential::{Features, Potential};

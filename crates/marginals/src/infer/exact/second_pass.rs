@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use marginals_kernels::{
-    Aligned, InstructionSet, Real, TileMut, dot_rows, exp_columns, exp_rows, logistic_rows,
+    Aligned, InstructionSet, TileMut, dot_rows, exp_columns, exp_rows, logistic_rows,
 };
 use ndarray::s;
 use rayon::prelude::*;
@@ -15,7 +15,7 @@ use super::{KEY_BLOCK, QUERY_BLOCK, STRIDE, TASKS, blocks, split};
 use crate::model::structure::Factorisation;
 use crate::potential::{Features, Place};
 use crate::prior::Coverage;
-use crate::{Block, Posterior};
+use crate::{Block, Posterior, Real};
 
 /// Calls `f` with every tile of the posterior of one head that may be other than 0.
 pub(super) fn visit<T: Real>(

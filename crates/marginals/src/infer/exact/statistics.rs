@@ -1,6 +1,6 @@
 //! What one pass over some keys leaves behind, and how two of them merge.
 
-use marginals_kernels::Real;
+use crate::Real;
 use serde::{Deserialize, Serialize};
 
 /// A scored choice: an edge named by its key (or its query, where keys choose); −1 is none.

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use marginals_kernels::{LogPartition, Real};
+use crate::Real;
+use marginals_kernels::LogPartition;
 use rayon::prelude::*;
 
 use super::by_query::softplus;

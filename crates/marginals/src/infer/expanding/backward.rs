@@ -1,6 +1,5 @@
 //! Gradients of both inferences, at the windows that were found.
 
-use marginals_kernels::Real;
 use ndarray::{Array3, Array4, ArrayView3, ArrayView4};
 
 use super::mean_field::MeanField;
@@ -11,7 +10,7 @@ use super::{Expansion, Problem};
 use crate::infer::collapsed::{AdjointReport, Exact, FixedPoint};
 use crate::infer::exact::{self, Request, Run, Summary, TASKS, Upstream};
 use crate::special::{digamma_rise, trigamma, trigamma_fall};
-use crate::{Error, ParameterGradient};
+use crate::{Error, ParameterGradient, Real};
 use rayon::prelude::*;
 
 /// Gradients of a loss in the answers of expanding attention, each of its answer's shape.

@@ -16,13 +16,12 @@
 //!
 //! each less the same from t + 1 on.
 
-use marginals_kernels::Real;
 use ndarray::{ArrayView4, Axis, s};
 use rayon::prelude::*;
 
 use crate::infer::exact::ALIGN;
 use crate::special::ln_beta;
-use crate::{Error, Shape};
+use crate::{Error, Real, Shape};
 
 /// What is known of the lengths of keys, from which Cauchy-Schwarz bounds scores unseen.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use marginals_kernels::Real;
+use crate::Real;
 use ndarray::s;
 
 use super::Problem;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
-use marginals_kernels::{InstructionSet, Real, TileMut};
+use marginals_kernels::{InstructionSet, TileMut};
 use ndarray::Array3;
 use rayon::prelude::*;
 
@@ -18,7 +18,7 @@ use crate::infer::collapsed::{
 use crate::infer::exact::{self, Request, Run, Statistics, Summary, TASKS, Upstream};
 use crate::question::EdgeFunctions;
 use crate::special::{digamma_rise, ln_beta, trigamma, trigamma_fall};
-use crate::{Block, Error};
+use crate::{Block, Error, Real};
 
 /// The mean field of expanding attention as a model for the fixed-point engine.
 ///

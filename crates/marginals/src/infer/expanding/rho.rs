@@ -1,6 +1,7 @@
 //! The posterior of ρ.
 
-use marginals_kernels::{InstructionSet, Real, TileMut};
+use crate::Real;
+use marginals_kernels::{InstructionSet, TileMut};
 use rayon::prelude::*;
 
 use super::weights::{Concentrations, Rates};

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
-use marginals_kernels::{InstructionSet, Real, Tile};
+use marginals_kernels::{InstructionSet, Tile};
 use ndarray::Array3;
 
 use super::windows::DistanceWeights;
 use crate::special::{digamma_rise, ln_beta};
-use crate::{Accumulator, Block, Error, Layout, Parameter, Shape, model};
+use crate::{Accumulator, Block, Error, Layout, Parameter, Real, Shape, model};
 
 /// α and β of ρ ~ Beta(α, β): each [B, H, N], any axis of which may be 1, shared.
 #[derive(Clone, Debug, PartialEq)]

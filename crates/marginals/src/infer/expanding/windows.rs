@@ -3,11 +3,11 @@
 use std::fmt::Debug;
 use std::ops::Range;
 
-use marginals_kernels::{Real, Tile, TileMut};
+use marginals_kernels::{Tile, TileMut};
 
 use crate::infer::exact::BACKWARD_QUERIES;
 use crate::prior::{Coverage, Prior, intersect};
-use crate::{Accumulator, Block, Parameter, Shape};
+use crate::{Accumulator, Block, Parameter, Real, Shape};
 
 /// Queries that share the first key of their windows: a tile of the backward pass, so that no tile
 /// reaches outside a window.

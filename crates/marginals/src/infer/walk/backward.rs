@@ -1,13 +1,12 @@
 //! The backward of Horner's rule.
 
-use marginals_kernels::Real;
 use ndarray::{Array2, Array4, ArrayView2, Axis, Zip, s};
 
 use super::WalkPass;
 use super::horner::Keep;
 use super::question::{Along, WalkRequest};
 use crate::infer::exact::{self, Gradients, Request, Upstream};
-use crate::{Error, ParameterGradient};
+use crate::{Error, ParameterGradient, Real};
 
 /// Gradients of the loss in what a walk adds to its one-step model.
 struct WalkGradients<T> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use marginals_kernels::Real;
+use crate::Real;
 use ndarray::{Array4, ArrayViewMut1, Zip, s};
 
 use super::WalkPosterior;

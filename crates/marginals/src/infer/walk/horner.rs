@@ -1,6 +1,6 @@
 //! The forward passes: Horner's rule.
 
-use marginals_kernels::Real;
+use crate::Real;
 use ndarray::{Array3, Array4, ArrayView2, Axis, s};
 
 use super::WalkPosterior;

@@ -1,6 +1,6 @@
 //! The probability of a path that is written down.
 
-use marginals_kernels::Real;
+use crate::Real;
 use ndarray::Array3;
 
 use super::WalkPosterior;

@@ -1,12 +1,11 @@
 //! Questions that Horner's rule answers, several in the same passes.
 
-use marginals_kernels::Real;
 use ndarray::{Array3, Array4, s};
 
 use super::WalkPass;
 use crate::infer::exact::{Request, Upstream};
 use crate::posterior::question::{Entropy, ExpectedDistance, Kl, Mean, Question};
-use crate::{Element, Error, Shape};
+use crate::{Element, Error, Real, Shape};
 
 /// What the passes of a walk must find out: the union of what the questions asked need.
 #[derive(Debug)]

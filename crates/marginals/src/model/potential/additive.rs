@@ -1,8 +1,8 @@
-use marginals_kernels::{InstructionSet, Real, Tile, TileMut};
+use marginals_kernels::{InstructionSet, Tile, TileMut};
 use ndarray::{Array2, Array3, ArrayView2, ArrayViewMut2, Axis, CowArray, Ix2};
 
 use super::{FeatureGradient, Features, Place, Potential, features::lanes};
-use crate::{Block, Error, Parameter, Shape, model};
+use crate::{Block, Error, Parameter, Real, Shape, model};
 
 /// Which additive form.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,8 +1,8 @@
-use marginals_kernels::{Real, Tile, TileMut};
+use marginals_kernels::{Tile, TileMut};
 use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2, CowArray, Ix2};
 
 use super::{FeatureGradient, Features, Place, Potential, check_equal_widths};
-use crate::{Block, Error, Parameter, Shape, model};
+use crate::{Block, Error, Parameter, Real, Shape, model};
 
 /// log ψ(q, k) = scale · q·k / (|q| |k|).
 ///

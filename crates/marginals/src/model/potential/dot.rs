@@ -1,8 +1,8 @@
-use marginals_kernels::{InstructionSet, Real, Tile, TileMut};
+use marginals_kernels::{InstructionSet, Tile, TileMut};
 use ndarray::{ArrayView2, ArrayViewMut2, CowArray, Ix2};
 
 use super::{FeatureGradient, Features, Place, Potential, check_equal_widths};
-use crate::{Block, Error, Parameter, Shape, model};
+use crate::{Block, Error, Parameter, Real, Shape, model};
 
 /// log ψ(q, k) = scale · q·k, with a softcap c: c tanh(scale · q·k / c).
 ///

@@ -1,11 +1,11 @@
 use std::ops::Range;
 
 use marginals_kernels::{
-    InstructionSet, Panels, Real, Store, Strided, Tile, TileMut, gemm, scores_unpacked,
+    InstructionSet, Panels, Store, Strided, Tile, TileMut, gemm, scores_unpacked,
 };
 use ndarray::{ArrayView2, CowArray, Ix2};
 
-use crate::{Block, tensor};
+use crate::{Block, Real, tensor};
 
 /// The features of a run of nodes of one head, as rows and packed for products.
 #[derive(Debug)]

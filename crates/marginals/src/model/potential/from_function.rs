@@ -1,4 +1,5 @@
-use marginals_kernels::{Real, TileMut};
+use crate::Real;
+use marginals_kernels::TileMut;
 
 use super::{Features, Potential};
 use crate::Block;

@@ -1,8 +1,8 @@
-use marginals_kernels::{InstructionSet, Real, Tile, TileMut};
+use marginals_kernels::{InstructionSet, Tile, TileMut};
 use ndarray::Array2;
 
 use super::{FeatureGradient, Features, Potential, check_equal_widths, features::lanes};
-use crate::{Block, Error, Parameter, Shape, model};
+use crate::{Block, Error, Parameter, Real, Shape, model};
 
 /// log ψ(q, k) = −½ (q − k)ᵀ Λ (q − k), Λ a scalar or diagonal precision.
 ///

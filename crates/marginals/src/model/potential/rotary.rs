@@ -1,8 +1,8 @@
-use marginals_kernels::{Real, Tile, TileMut};
+use marginals_kernels::{Tile, TileMut};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, CowArray, Ix2};
 
 use super::{FeatureGradient, Features, Place, Potential};
-use crate::{Block, Error, Parameter, Shape};
+use crate::{Block, Error, Parameter, Real, Shape};
 
 /// Which coordinates turn together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 use std::ops::Range;
 
-use marginals_kernels::{Real, Tile, TileMut};
+use marginals_kernels::{Tile, TileMut};
 
 use super::{Coverage, Prior, intersect};
-use crate::{Accumulator, Block, Error, Parameter, Shape};
+use crate::{Accumulator, Block, Error, Parameter, Real, Shape};
 
 /// log w_ij = `log_weights` of the edge i → j where the graph has one (0 when unweighted), −∞
 /// elsewhere.

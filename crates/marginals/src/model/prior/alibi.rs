@@ -1,7 +1,5 @@
-use marginals_kernels::Real;
-
 use super::{Stationary, stationary::stationary_prior};
-use crate::{Accumulator, Error, Parameter, model};
+use crate::{Accumulator, Error, Parameter, Real, model};
 
 /// log w_ij = −slope · |d|, d the relative position (Press, Smith & Lewis, arXiv 2108.12409).
 ///

@@ -1,7 +1,5 @@
-use marginals_kernels::Real;
-
 use super::{Stationary, stationary::stationary_prior};
-use crate::{Accumulator, Parameter, model, special};
+use crate::{Accumulator, Parameter, Real, model, special};
 
 /// log w_ij = log B(α + 1, β + |d|) − log B(α, β), d the relative position: a geometric weight
 /// ρ(1 − ρ)^|d| whose ρ ~ Beta(α, β) has been summed out.

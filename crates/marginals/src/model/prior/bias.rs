@@ -1,8 +1,8 @@
-use marginals_kernels::{InstructionSet, Real, Tile, TileMut};
+use marginals_kernels::{InstructionSet, Tile, TileMut};
 use ndarray::{ArrayView4, CowArray, Ix4};
 
 use super::Prior;
-use crate::{Accumulator, Block, Error, Parameter, Shape};
+use crate::{Accumulator, Block, Error, Parameter, Real, Shape};
 
 /// log w_ij = a dense tensor of log-weights, learned or given; −∞ is impossible.
 ///

@@ -1,6 +1,7 @@
 use std::ops::Range;
 
-use marginals_kernels::{Real, TileMut};
+use crate::Real;
+use marginals_kernels::TileMut;
 
 use super::{Coverage, Prior, intersect, restrict};
 use crate::Block;

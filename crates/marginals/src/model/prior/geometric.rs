@@ -1,7 +1,5 @@
-use marginals_kernels::Real;
-
 use super::{Stationary, stationary::stationary_prior};
-use crate::{Accumulator, Error, Parameter, model};
+use crate::{Accumulator, Error, Parameter, Real, model};
 
 /// log w_ij = |d| log(1 − ρ), d the relative position: every step away from the query loses the
 /// share ρ ∈ [0, 1) of the weight.

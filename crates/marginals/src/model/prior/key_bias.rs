@@ -1,8 +1,8 @@
-use marginals_kernels::{Real, Tile, TileMut};
+use marginals_kernels::{Tile, TileMut};
 use ndarray::{Array3, CowArray, Ix4};
 
 use super::{Bias, Prior};
-use crate::{Accumulator, Block, Error, Parameter, Shape};
+use crate::{Accumulator, Block, Error, Parameter, Real, Shape};
 
 /// log w_ij = b_j: how eligible a key is, whoever asks. A large entry is a sink, −∞ a padded key.
 ///

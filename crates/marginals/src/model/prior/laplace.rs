@@ -1,7 +1,5 @@
-use marginals_kernels::Real;
-
 use super::{Stationary, stationary::stationary_prior};
-use crate::{Accumulator, Parameter, model};
+use crate::{Accumulator, Parameter, Real, model};
 
 /// log w_ij = −|d| / scale, d the relative position: a Laplace distribution of the distance.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,9 +1,9 @@
 use std::ops::Range;
 
-use marginals_kernels::{Real, Tile, TileMut};
+use marginals_kernels::{Tile, TileMut};
 
 use super::{Coverage, Prior, intersect};
-use crate::{Accumulator, Block, Error, Parameter, Shape};
+use crate::{Accumulator, Block, Error, Parameter, Real, Shape};
 
 /// The product of two priors: log-weights add, and an edge is possible where both allow it.
 #[derive(Clone, Copy, Debug, PartialEq)]

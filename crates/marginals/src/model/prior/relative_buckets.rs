@@ -1,8 +1,7 @@
-use marginals_kernels::Real;
 use ndarray::Array2;
 
 use super::{Stationary, stationary::stationary_prior};
-use crate::{Accumulator, Error, Parameter, model};
+use crate::{Accumulator, Error, Parameter, Real, model};
 
 /// log w_ij = table[bucket(d), head], d the relative position: the learned relative bias of T5
 /// (Raffel et al., arXiv 1910.10683, §2.1).

@@ -1,10 +1,10 @@
 use std::ops::Range;
 
-use marginals_kernels::{Real, TileMut};
+use marginals_kernels::TileMut;
 use ndarray::Array2;
 
 use super::{Coverage, Prior, intersect};
-use crate::{Block, Error, Shape};
+use crate::{Block, Error, Real, Shape};
 
 /// log w_ij = 0 where query and key carry the same segment number, −∞ elsewhere: documents packed
 /// into one sequence, or any partition.

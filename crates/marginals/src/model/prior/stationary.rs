@@ -1,8 +1,8 @@
 //! Priors that depend on the positions of query and key through their difference alone.
 
-use marginals_kernels::{InstructionSet, Real, Tile, TileMut};
+use marginals_kernels::{InstructionSet, Tile, TileMut};
 
-use crate::{Accumulator, Block};
+use crate::{Accumulator, Block, Real};
 
 /// A log-weight that is a function of the relative position d = position of query − position of
 /// key (positive when the key lies behind).
@@ -79,7 +79,7 @@ pub fn stationary_gradient<T: Real>(
 /// parameters.
 macro_rules! stationary_prior {
     ($type:ty, $name:literal, $check:expr, $parameters:expr) => {
-        impl<T: marginals_kernels::Real> super::Prior<T> for $type {
+        impl<T: crate::Real> super::Prior<T> for $type {
             fn name(&self) -> &'static str {
                 $name
             }

@@ -1,12 +1,11 @@
 //! What a state has settled on.
 
-use marginals_kernels::Real;
 use ndarray::Array3;
 
 use super::Hopfield;
 use crate::prior::Prior;
 use crate::question::{Entropy, Map, MaxProbability};
-use crate::{Element, Error};
+use crate::{Element, Error, Real};
 
 /// The share of the posterior that one pattern must have for the state to count as that pattern:
 /// Ramsauer et al. (arXiv 2008.02217) count the patterns that make up 90% of the softmax.

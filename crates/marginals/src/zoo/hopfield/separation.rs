@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use marginals_kernels::{Real, TileMut};
+use marginals_kernels::TileMut;
 use ndarray::{Array2, Array3, Zip};
 
 use super::Hopfield;
@@ -10,7 +10,7 @@ use crate::potential::Dot;
 use crate::prior::{Coverage, Prior};
 use crate::question::Map;
 use crate::structure::EachQueryPicksOne;
-use crate::{Block, Element, Error, Model, Shape, model};
+use crate::{Block, Element, Error, Model, Real, Shape, model};
 
 /// How well separated the patterns of each memory are.
 ///

@@ -1,6 +1,7 @@
 //! Where clusters start.
 
-use marginals_kernels::{Draw, Real};
+use crate::Real;
+use marginals_kernels::Draw;
 use ndarray::{Array4, ArrayView2, ArrayView4, s};
 use serde::{Deserialize, Serialize};
 

@@ -1,11 +1,10 @@
 //! z as tensors.
 
-use marginals_kernels::Real;
 use ndarray::{Array3, Array4, Axis, s};
 
 use super::Mixture;
 use crate::infer::collapsed::Latent;
-use crate::{Element, Error, refuse_nan};
+use crate::{Element, Error, Real, refuse_nan};
 
 /// What z holds, as tensors: for every (batch, head) K components.
 #[derive(Clone, Debug, PartialEq)]

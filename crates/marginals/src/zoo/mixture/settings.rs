@@ -1,13 +1,12 @@
 //! A mixture as data, and fitting one.
 
-use marginals_kernels::Real;
 use ndarray::{Array2, ArrayView4, s};
 use serde::{Deserialize, Serialize};
 
 use super::{Covariance, Mixture, Parameters};
 use crate::infer::collapsed::{Acceleration, Exact, FixedPoint, Reason};
 use crate::zoo::k_means::{self, Seeding};
-use crate::{Element, Error};
+use crate::{Element, Error, Real};
 
 /// A Gaussian mixture as data.
 ///

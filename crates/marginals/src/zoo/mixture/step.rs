@@ -1,6 +1,5 @@
 //! The EM step and its backward.
 
-use marginals_kernels::Real;
 use ndarray::{Array3, Array4, ArrayD, s};
 
 use super::Mixture;
@@ -10,7 +9,7 @@ use crate::potential::GaussianDensity;
 use crate::prior::Bias;
 use crate::question::{LogPartition, Mean};
 use crate::structure::EachKeyPicksOne;
-use crate::{Element, Error, Model};
+use crate::{Element, Error, Model, Real};
 
 /// z as a model reads it.
 pub(super) struct State<T> {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use marginals_kernels::{InstructionSet, Real, Tile, dot_rows};
+use marginals_kernels::{InstructionSet, Tile, dot_rows};
 use ndarray::{ArrayView, Dimension};
 use rayon::prelude::*;
 
@@ -11,7 +11,7 @@ use super::super::second_pass;
 use super::super::summary::Summary;
 use super::Upstream;
 use crate::model::{self, structure::Factorisation};
-use crate::{Posterior, Shape, Value};
+use crate::{Posterior, Real, Shape, Value};
 
 /// Adds to `request` what the backward pass of `upstream` reads from the summary. Returns whether
 /// anything was missing.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use marginals_kernels::Real;
+use crate::Real;
 use ndarray::{Array4, ArrayViewMut4};
 use rayon::prelude::*;
 

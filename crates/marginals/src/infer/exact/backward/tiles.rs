@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use marginals_kernels::{
-    Aligned, InstructionSet, Panels, Real, Store, Strided, TileMut, dot_columns, exp_columns, gemm,
+    Aligned, InstructionSet, Panels, Store, Strided, TileMut, dot_columns, exp_columns, gemm,
     softmax_backward,
 };
 use ndarray::{ArrayView2, ArrayViewMut2, ArrayViewMut4, CowArray, Ix2, s};
@@ -15,7 +15,7 @@ use crate::gradient::Accumulator;
 use crate::model::structure::Factorisation;
 use crate::potential::{FeatureGradient, Features, Place};
 use crate::prior::Coverage;
-use crate::{Block, Error, tensor};
+use crate::{Block, Error, Real, tensor};
 
 /// Queries and keys per tile: several tiles are alive at once and share the second-level cache.
 pub(crate) const QUERY_BLOCK: usize = 96;

@@ -1,0 +1,136 @@
+//! Language models over bytes as files, and run for their attention.
+
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use marginals::spec::Tensors;
+use ndarray::ArrayD;
+use serde::{Deserialize, Serialize};
+
+use crate::attention::{Attend, Layer};
+use crate::checkpoint::Checkpoint;
+use crate::error::ModelError;
+use crate::modules::{ByteLm, ByteLmConfig};
+use crate::ops::Nodes;
+use crate::tensors::{heads_view, indices, into_values, merge_heads};
+use crate::tokens::Tokens;
+use crate::weights::{self, Storage};
+
+/// What a `config.json` calls this family.
+pub(crate) const FAMILY: &str = "byte-lm";
+
+/// The content of `config.json`.
+#[derive(Serialize, Deserialize)]
+struct File {
+    model_type: String,
+    #[serde(flatten)]
+    config: ByteLmConfig,
+}
+
+/// A language model over bytes and what it is made of.
+#[derive(Debug)]
+pub struct TrainedByteLm {
+    config: ByteLmConfig,
+    lm: ByteLm,
+}
+
+impl TrainedByteLm {
+    /// A model that is there already.
+    pub fn new(config: ByteLmConfig, lm: ByteLm) -> Self {
+        Self { config, lm }
+    }
+
+    /// Reads the text of a `config.json` and the weights of a checkpoint.
+    ///
+    /// # Errors
+    /// [`ModelError`], naming the file and what is wrong with it.
+    pub(crate) fn load(
+        path: &Path,
+        config: &str,
+        checkpoint: &dyn Checkpoint,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let damaged = |reason: String| ModelError::Damaged { path: path.to_path_buf(), reason };
+        let File { config, .. } =
+            serde_json::from_str(config).map_err(|error| damaged(error.to_string()))?;
+        // Sizes are the file's word, and weights are made before they are read.
+        let width = config.block.attention.width;
+        let inner = config.block.inner_width.unwrap_or(width.saturating_mul(4));
+        let largest = [width, inner, config.layers, config.context].into_iter().max().unwrap_or(0);
+        if largest > 1 << 20 || config.layers > 1 << 10 {
+            return Err(damaged(format!("it asks for a size of {largest}")));
+        }
+        if checkpoint.shape("bytes.weight").as_deref() != Some(&[256, width]) {
+            return Err(ModelError::Damaged {
+                path: checkpoint.path().to_path_buf(),
+                reason: format!("`bytes.weight` is not [256, {width}], as config.json has it"),
+            });
+        }
+        let lm = weights::load(config.init(device)?, checkpoint)?;
+        Ok(Self { config, lm })
+    }
+
+    /// The contents of `config.json` and `model.safetensors`.
+    ///
+    /// # Errors
+    /// The writers' messages.
+    pub fn save(&self, storage: Storage) -> Result<(Vec<u8>, Vec<u8>), String> {
+        let file = File { model_type: FAMILY.to_owned(), config: self.config.clone() };
+        let config = serde_json::to_vec_pretty(&file).map_err(|error| error.to_string())?;
+        Ok((config, weights::to_safetensors(&self.lm, storage)?))
+    }
+
+    /// What the model is made of.
+    pub fn config(&self) -> &ByteLmConfig {
+        &self.config
+    }
+
+    /// The module.
+    pub fn lm(&self) -> &ByteLm {
+        &self.lm
+    }
+
+    /// Runs the layers over a text, each layer's attention answered by `attend`.
+    ///
+    /// # Errors
+    /// [`ModelError`], when the text does not fit or `attend` reports something.
+    pub fn run(&self, tokens: &Tokens, attend: &mut dyn Attend) -> Result<Tensor<3>, ModelError> {
+        tokens.check(self.context(), 256)?;
+        let device = self.lm.bytes.weight.val().device();
+        let mut x = self.lm.embed(indices(&tokens.ids, &device))?;
+        for (index, block) in self.lm.blocks.iter().enumerate() {
+            let normal = block.attention_norm.forward(x.clone())?;
+            let Nodes { q, k, v } = block.attention.nodes(normal.clone(), normal);
+            let v = v.expect("attention projects values");
+            let shapes = [q.dims(), k.dims(), v.dims()];
+            let [q, k, v] = [q, k, v].map(into_values);
+            let learned = block.attention.learned.values();
+            let real = learned.map(|(name, values, shape)| {
+                let array = ArrayD::from_shape_vec(shape, values).expect("as many as its shape");
+                (name, array.into())
+            });
+            let tensors = Tensors { real: real.collect(), ..Tensors::default() };
+            let context = attend
+                .attend(&Layer {
+                    index,
+                    queries: heads_view(&q, shapes[0]),
+                    keys: heads_view(&k, shapes[1]),
+                    values: heads_view(&v, shapes[2]),
+                    model: block.attention.posterior().spec(),
+                    tensors: &tensors,
+                })
+                .map_err(|reason| ModelError::Attention { layer: index, reason })?;
+            let attended = block.attention.output.forward(merge_heads(&context, &device));
+            x = block.feed(x + attended.unsqueeze_dim(0))?;
+        }
+        Ok(self.lm.scores(x)?)
+    }
+
+    /// The longest text: of learned positions as many as there are, otherwise any.
+    pub fn context(&self) -> usize {
+        match self.lm.positions {
+            Some(_) => self.config.context,
+            None => usize::MAX,
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Language models over bytes: trained, saved, gone on with, and made to write.
+//!
+//! A [`Training`] is a state that [`Training::step`] moves. Everything that is drawn is drawn from the
+//! configuration's seed and the number of the step, so a state that was saved and loaded goes on as
+//! if nothing had happened.
+
+mod config;
+mod corpus;
+pub mod reference;
+mod run;
+mod sample;
+
+pub use config::{Batches, LmSettings, Optimiser, SampleSettings, TrainConfig};
+pub use corpus::Corpus;
+pub use run::{Point, TrainError, Training, bits_per_byte};
+pub use sample::sample;

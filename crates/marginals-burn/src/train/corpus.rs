@@ -1,0 +1,109 @@
+//! The bytes that are trained on and those that are not.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use marginals::Error;
+use marginals_kernels::random::{philox, uniform};
+
+/// A text in two parts.
+#[derive(Clone, Debug)]
+pub struct Corpus {
+    /// What is trained on.
+    pub train: Vec<u8>,
+    /// What is not.
+    pub held_out: Vec<u8>,
+}
+
+/// Windows and, for each byte in them, the byte after it; `[windows, length]` both.
+pub(crate) struct Windows {
+    pub bytes: Tensor<2, Int>,
+    pub targets: Tensor<2, Int>,
+}
+
+impl Corpus {
+    /// Cuts `held_out` of a text off its end. Any bytes are a text.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where a part is too short for one window of `context` bytes and the byte
+    /// after.
+    pub fn split(mut text: Vec<u8>, held_out: f64, context: usize) -> Result<Self, Error> {
+        let needed = context + 1;
+        let cut = text.len() - (text.len() as f64 * held_out) as usize;
+        let held_out = text.split_off(cut.min(text.len()));
+        for (name, part) in [("trained on", &text), ("held out", &held_out)] {
+            if part.len() < needed {
+                return Err(Error::value(
+                    "text",
+                    format!(
+                        "at least {needed} bytes that are {name}, one window and the byte after"
+                    ),
+                    format!("{} bytes", part.len()),
+                ));
+            }
+        }
+        Ok(Self { train: text, held_out })
+    }
+
+    /// The windows of one step: where they start depends on the seed, the step and their number.
+    pub(crate) fn batch(
+        &self,
+        [size, context]: [usize; 2],
+        step: usize,
+        seed: u64,
+        device: &Device,
+    ) -> Windows {
+        let key = [seed as u32, (seed >> 32) as u32];
+        let places = self.train.len() - context;
+        let start = |row: usize| {
+            let [a, b, ..] = philox([row as u32, step as u32, (step >> 32) as u32, 1], key);
+            ((uniform(a, b) * places as f64) as usize).min(places - 1)
+        };
+        let starts: Vec<usize> = (0..size).map(start).collect();
+        windows(&self.train, &starts, context, device)
+    }
+}
+
+/// The windows of `length` bytes at `starts`.
+pub(crate) fn windows(text: &[u8], starts: &[usize], length: usize, device: &Device) -> Windows {
+    let tensor = |shift: usize| {
+        let bytes = starts.iter().flat_map(|&start| &text[start + shift..start + shift + length]);
+        let bytes: Vec<i64> = bytes.map(|&byte| i64::from(byte)).collect();
+        Tensor::from_data(TensorData::new(bytes, [starts.len(), length]), device)
+    };
+    Windows { bytes: tensor(0), targets: tensor(1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_at_the_share_asked_for() {
+        let corpus = Corpus::split((0..100).collect(), 0.2, 10).unwrap();
+        assert_eq!((corpus.train.len(), corpus.held_out.len()), (80, 20));
+        assert_eq!(corpus.held_out[0], 80);
+        for (length, context) in [(0, 1), (10, 9), (100, 20)] {
+            let error = Corpus::split(vec![7; length], 0.2, context).unwrap_err();
+            assert!(error.to_string().contains("`text`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn batches_are_windows_of_the_text_and_depend_on_the_step_alone() {
+        let device = Device::flex();
+        let corpus = Corpus::split((0..=255).collect(), 0.2, 16).unwrap();
+        let draw = |step| {
+            let Windows { bytes, targets } = corpus.batch([64, 16], step, 3, &device);
+            let list =
+                |tensor: Tensor<2, Int>| -> Vec<i64> { tensor.into_data().try_into_vec().unwrap() };
+            (list(bytes), list(targets))
+        };
+        let (bytes, targets) = draw(5);
+        for (window, targets) in bytes.chunks(16).zip(targets.chunks(16)) {
+            assert!(window.windows(2).all(|pair| pair[1] == pair[0] + 1));
+            assert!(window.iter().zip(targets).all(|(byte, target)| *target == byte + 1));
+            assert!(targets[15] <= 204, "{targets:?}");
+        }
+        assert_eq!(draw(5), draw(5));
+        assert_ne!(draw(5), draw(6));
+    }
+}

@@ -1,0 +1,322 @@
+//! The state of a run.
+
+use burn::grad_clipping::GradientClippingConfig;
+use burn::module::Module;
+use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::store::{ModuleRecord, RecordError};
+use burn::tensor::{Bytes, Device};
+use marginals::Error;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use serde::{Deserialize, Serialize};
+
+use super::corpus::{Corpus, windows};
+use super::{TrainConfig, sample};
+use crate::modules::{ByteLm, cross_entropy};
+use crate::tensors::into_values;
+
+/// A point of a curve.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Steps done.
+    pub step: usize,
+    /// Bits per byte.
+    pub bits: f64,
+}
+
+/// What can go wrong on the way.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The library refuses.
+    #[error(transparent)]
+    Model(#[from] Error),
+    /// A state that cannot be gone on from.
+    #[error("the saved state cannot be used: {reason}. Start over, or somewhere else")]
+    State {
+        /// Why.
+        reason: String,
+    },
+    /// The loss is no number any more.
+    #[error(
+        "the loss of step {step} is {loss}: training has diverged. Lower `optimiser.rate` or \
+         `optimiser.clip`, or raise `optimiser.warm-up`"
+    )]
+    Diverged {
+        /// The step, from 0.
+        step: usize,
+        /// What it is.
+        loss: f64,
+    },
+}
+
+fn unusable(reason: impl ToString) -> TrainError {
+    TrainError::State { reason: reason.to_string() }
+}
+
+impl From<RecordError> for TrainError {
+    fn from(error: RecordError) -> Self {
+        unusable(error)
+    }
+}
+
+/// A model that is being trained.
+///
+/// ```
+/// use marginals_burn::train::{Corpus, TrainConfig, Training};
+///
+/// let config = TrainConfig::from_toml(r#"
+///     [model]
+///     layers    = 1
+///     width     = 8
+///     heads     = 2
+///     attention = { structure = "each-query-picks-one", prior = ["causal"], potential = "dot" }
+///     [batches]
+///     context = 8
+///     size    = 2
+///     steps   = 3
+/// "#)?;
+/// let corpus = Corpus::split(b"to be, or not to be: ".repeat(20), 0.2, 8)?;
+/// let mut training = Training::new(config, corpus)?;
+/// while !training.is_done() {
+///     training.step()?;
+/// }
+/// assert_eq!(training.losses().len(), 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Training {
+    config: TrainConfig,
+    corpus: Corpus,
+    device: Device,
+    lm: ByteLm,
+    optimiser: ModuleOptimizer,
+    losses: Vec<f64>,
+    held_out: Vec<Point>,
+}
+
+/// What a saved state says about itself.
+#[derive(Serialize, Deserialize)]
+struct Progress {
+    config: TrainConfig,
+    losses: Vec<f64>,
+    held_out: Vec<Point>,
+}
+
+impl Training {
+    /// A run at its beginning.
+    ///
+    /// # Errors
+    /// [`TrainError::Model`], where the configuration makes no model.
+    pub fn new(config: TrainConfig, corpus: Corpus) -> Result<Self, TrainError> {
+        let device = Device::flex();
+        device.seed(config.seed);
+        let lm = config.lm().init(&device.clone().autodiff())?;
+        let optimiser = optimiser(&config);
+        let (losses, held_out) = (Vec::new(), Vec::new());
+        Ok(Self { config, corpus, device, lm, optimiser, losses, held_out })
+    }
+
+    /// One step. Returns its loss, in bits per byte.
+    ///
+    /// # Errors
+    /// [`TrainError::Diverged`], and as [`ByteLm::forward`].
+    pub fn step(&mut self) -> Result<f64, TrainError> {
+        let (step, batches) = (self.losses.len(), &self.config.batches);
+        let rate = self.config.optimiser.rate_at(step, batches.steps);
+        let taped = self.device.clone().autodiff();
+        let shape = [batches.size, batches.context];
+        let batch = self.corpus.batch(shape, step, self.config.seed, &taped);
+        let loss = self.lm.loss(batch.bytes, batch.targets)?;
+        let nats = f64::from(loss.clone().into_scalar::<f32>());
+        if !nats.is_finite() {
+            return Err(TrainError::Diverged { step, loss: nats });
+        }
+        let gradients = GradientsParams::from_grads(loss.backward(), &self.lm);
+        self.lm = self.optimiser.step(rate, self.lm.clone(), gradients);
+        let bits = nats / std::f64::consts::LN_2;
+        self.losses.push(bits);
+        Ok(bits)
+    }
+
+    /// Whether every step has been made.
+    pub fn is_done(&self) -> bool {
+        self.losses.len() >= self.config.batches.steps
+    }
+
+    /// Whether the held-out text is to be measured after the step just made.
+    pub fn is_measured_here(&self) -> bool {
+        self.losses.len().is_multiple_of(self.config.measure_every) || self.is_done()
+    }
+
+    /// Whether the state is to be saved after the step just made.
+    pub fn is_saved_here(&self) -> bool {
+        self.losses.len().is_multiple_of(self.config.save_every) || self.is_done()
+    }
+
+    /// Measures a fixed choice of held-out windows and adds it to the curve.
+    ///
+    /// # Errors
+    /// As [`ByteLm::forward`].
+    pub fn measure(&mut self) -> Result<Point, TrainError> {
+        let bits = self.held_out_bits(Some(self.config.measure_windows))?;
+        let point = Point { step: self.losses.len(), bits };
+        self.held_out.push(point);
+        Ok(point)
+    }
+
+    /// Bits per byte of the held-out text, of all of it or of some windows spread over it. Windows
+    /// overlap by half and are scored on their second half, so that every byte but the first few is
+    /// predicted from at least half a window.
+    ///
+    /// # Errors
+    /// As [`ByteLm::forward`].
+    pub fn held_out_bits(&self, windows: Option<usize>) -> Result<f64, TrainError> {
+        let context = self.config.batches.context;
+        Ok(bits_per_byte(&self.model(), &self.corpus.held_out, context, windows)?)
+    }
+
+    /// The model as it is, without a tape.
+    pub fn model(&self) -> ByteLm {
+        self.lm.valid()
+    }
+
+    /// Text that the model writes, after its prompt.
+    ///
+    /// # Errors
+    /// As [`sample`].
+    pub fn sample(&self) -> Result<(Vec<u8>, Vec<u8>), TrainError> {
+        let settings = &self.config.sample;
+        let prompt = match settings.prompt.as_bytes() {
+            [] => {
+                self.corpus.held_out.split_inclusive(|&byte| byte == b'\n').next().unwrap_or(b" ")
+            }
+            given => given,
+        };
+        let prompt = &prompt[..prompt.len().min(self.config.batches.context)];
+        let (count, temperature) = (settings.bytes, settings.temperature);
+        let text = sample(&self.model(), prompt, count, temperature, self.config.seed)?;
+        Ok((prompt.to_vec(), text))
+    }
+
+    /// What the run is.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    /// What it is trained on.
+    pub fn corpus(&self) -> &Corpus {
+        &self.corpus
+    }
+
+    /// Loss of every step made, in bits per byte.
+    pub fn losses(&self) -> &[f64] {
+        &self.losses
+    }
+
+    /// What was measured on held-out windows.
+    pub fn held_out(&self) -> &[Point] {
+        &self.held_out
+    }
+
+    /// Everything it takes to go on, as the bytes of a safetensors file.
+    ///
+    /// # Errors
+    /// [`TrainError::State`], where it cannot be written.
+    pub fn save(&self) -> Result<Vec<u8>, TrainError> {
+        let model = self.lm.clone().into_record().into_bytes()?;
+        let optimiser = self.optimiser.into_bytes()?;
+        let progress = Progress {
+            config: self.config.clone(),
+            losses: self.losses.clone(),
+            held_out: self.held_out.clone(),
+        };
+        let progress = serde_json::to_string(&progress).map_err(unusable)?;
+        let view = |bytes: &'_ Bytes| -> Result<Vec<u8>, TrainError> { Ok(bytes.to_vec()) };
+        let (model, optimiser) = (view(&model)?, view(&optimiser)?);
+        let tensors = [("model", &model), ("optimiser", &optimiser)].map(|(name, bytes)| {
+            TensorView::new(Dtype::U8, vec![bytes.len()], bytes).map(|view| (name, view))
+        });
+        let tensors: Result<Vec<_>, _> = tensors.into_iter().collect();
+        let metadata = [("progress".to_owned(), progress)].into();
+        safetensors::serialize(tensors.map_err(unusable)?, Some(metadata)).map_err(unusable)
+    }
+
+    /// Goes on from what [`save`](Self::save) wrote.
+    ///
+    /// # Errors
+    /// [`TrainError::State`], where the bytes are damaged or belong to a run with other settings.
+    pub fn resume(config: TrainConfig, corpus: Corpus, bytes: &[u8]) -> Result<Self, TrainError> {
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(unusable)?;
+        let file = SafeTensors::deserialize(bytes).map_err(unusable)?;
+        let progress = header.metadata().as_ref().and_then(|metadata| metadata.get("progress"));
+        let progress = progress.ok_or_else(|| unusable("it does not say how far it got"))?;
+        let progress: Progress = serde_json::from_str(progress).map_err(unusable)?;
+        if progress.config != config {
+            return Err(unusable("it belongs to a run with other settings"));
+        }
+        let part = |name: &str| -> Result<Bytes, TrainError> {
+            let tensor = file.tensor(name).map_err(unusable)?;
+            Ok(Bytes::from_bytes_vec(tensor.data().to_vec()))
+        };
+        let mut training = Self::new(config, corpus)?;
+        let record = ModuleRecord::from_bytes(part("model")?)?;
+        training.lm = training.lm.try_load_record(record)?;
+        if !progress.losses.is_empty() {
+            training.optimiser = training.optimiser.from_bytes(part("optimiser")?)?;
+        }
+        training.losses = progress.losses;
+        training.held_out = progress.held_out;
+        Ok(training)
+    }
+}
+
+fn optimiser(config: &TrainConfig) -> ModuleOptimizer {
+    let settings = &config.optimiser;
+    AdamWConfig::new()
+        .with_beta_1(settings.beta_1)
+        .with_beta_2(settings.beta_2)
+        .with_weight_decay(settings.decay)
+        .with_epsilon(1e-8)
+        .with_grad_clipping(Some(GradientClippingConfig::Norm(settings.clip)))
+        .init()
+}
+
+/// Windows that are scored at once.
+const AT_ONCE: usize = 8;
+
+/// Bits per byte of a text under a model; see [`Training::held_out_bits`].
+///
+/// # Errors
+/// [`Error::Value`] where the text has no whole window, and as [`ByteLm::forward`].
+pub fn bits_per_byte(
+    lm: &ByteLm,
+    text: &[u8],
+    context: usize,
+    most_windows: Option<usize>,
+) -> Result<f64, Error> {
+    if text.len() <= context {
+        return Err(Error::value(
+            "text",
+            format!("more than {context} bytes, a whole window"),
+            format!("{} bytes", text.len()),
+        ));
+    }
+    let stride = (context / 2).max(1);
+    let last = text.len() - context - 1;
+    let mut starts: Vec<usize> = (0..=last).step_by(stride).collect();
+    if let Some(most) = most_windows.filter(|&most| most < starts.len()) {
+        starts = (0..most).map(|i| starts[i * starts.len() / most]).collect();
+    }
+    let device = lm.norm.gamma.val().device();
+    let (mut nats, mut count) = (0.0, 0usize);
+    for starts in starts.chunks(AT_ONCE) {
+        let batch = windows(text, starts, context, &device);
+        let losses = into_values(cross_entropy(lm.forward(batch.bytes)?, batch.targets));
+        for (losses, &start) in losses.chunks(context).zip(starts) {
+            let known = if start == 0 { 0 } else { context - stride };
+            nats += losses[known..].iter().map(|&x| f64::from(x)).sum::<f64>();
+            count += context - known;
+        }
+    }
+    Ok(nats / std::f64::consts::LN_2 / count as f64)
+}

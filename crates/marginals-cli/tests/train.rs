@@ -1,0 +1,209 @@
+//! `marginals train`, end to end.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use assert_cmd::Command as Assert;
+use serde_json::Value;
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_marginals");
+
+fn marginals() -> Assert {
+    Assert::new(BINARY)
+}
+
+const CONFIG: &str = r#"
+seed            = 3
+text            = ["text.txt"]
+held-out        = 0.2
+measure-every   = 5
+measure-windows = 4
+save-every      = 5
+
+[model]
+layers    = 2
+width     = 16
+heads     = 2
+learn     = ["geometric.rho"]
+attention = { structure = "each-query-picks-one", prior = ["causal", { geometric = { rho = 0.1 } }], potential = { rotary = { potential = "dot" } } }
+
+[batches]
+context = 32
+size    = 4
+steps   = STEPS
+
+[optimiser]
+rate    = 1e-2
+warm-up = 5
+
+[sample]
+bytes = 20
+"#;
+
+fn folder(steps: usize) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "Tomorrow, and tomorrow, and tomorrow,\nCreeps in this petty pace from day to day\n";
+    fs::write(folder.path().join("text.txt"), text.repeat(40)).unwrap();
+    let config = CONFIG.replace("STEPS", &steps.to_string());
+    fs::write(folder.path().join("train.toml"), config).unwrap();
+    folder
+}
+
+fn arguments(folder: &Path, out: &str, threads: &str) -> Vec<String> {
+    let (config, out) = (folder.join("train.toml"), folder.join(out));
+    ["train", "--config", config.to_str().unwrap(), "--out", out.to_str().unwrap(), "--threads"]
+        .into_iter()
+        .chain([threads])
+        .map(str::to_owned)
+        .collect()
+}
+
+/// `run.json` without what depends on the clock.
+fn numbers(folder: &Path, out: &str) -> Value {
+    let text = fs::read_to_string(folder.join(out).join("run.json")).unwrap();
+    let mut run: Value = serde_json::from_str(&text).unwrap();
+    run.as_object_mut().unwrap().remove("timing");
+    run
+}
+
+#[test]
+fn a_run_learns_leaves_everything_and_is_the_same_at_any_number_of_threads() {
+    let folder = folder(60);
+    for (out, threads) in [("one", "1"), ("two", "2")] {
+        let output = marginals().args(arguments(folder.path(), out, threads)).assert().success();
+        let printed = String::from_utf8_lossy(&output.get_output().stdout).into_owned();
+        assert!(printed.contains("bits per byte held out"), "{printed}");
+        assert!(output.get_output().stderr.is_empty(), "silent in a pipe");
+    }
+    let run = numbers(folder.path(), "one");
+    assert_eq!(run, numbers(folder.path(), "two"));
+    let train: Vec<f64> = serde_json::from_value(run["train"].clone()).unwrap();
+    assert_eq!(train.len(), 60);
+    assert!((train[0] - 8.0).abs() < 0.3, "the first guess is nearly uniform: {}", train[0]);
+    let learned = run["held-out-bits-per-byte"].as_f64().unwrap();
+    assert!(learned < 4.0, "{learned}");
+    assert_eq!(run["learned"].as_array().unwrap().len(), 2);
+    assert_eq!(run["held-out"].as_array().unwrap().len(), 12);
+    for file in ["report.html", "curves.svg", "sample.txt", "model/model.safetensors"] {
+        assert!(fs::metadata(folder.path().join("one").join(file)).unwrap().len() > 20, "{file}");
+    }
+    let same = |file: &str| {
+        let read = |out: &str| fs::read(folder.path().join(out).join(file)).unwrap();
+        assert_eq!(read("one"), read("two"), "{file}");
+    };
+    same("model/model.safetensors");
+    same("sample.txt");
+
+    // The trained model is one that can be audited.
+    let report = folder.path().join("audit");
+    marginals()
+        .arg("audit")
+        .arg(folder.path().join("one/model"))
+        .arg(folder.path().join("text.txt"))
+        .args(["--tokens", "64", "--out"])
+        .arg(&report)
+        .assert()
+        .success();
+    let audit: Value =
+        serde_json::from_slice(&fs::read(report.join("audit.json")).unwrap()).unwrap();
+    assert_eq!(audit["model"]["family"], "byte-lm");
+}
+
+#[test]
+fn a_run_that_was_killed_goes_on_to_the_same_numbers() {
+    let folder = folder(400);
+    marginals().args(arguments(folder.path(), "whole", "2")).assert().success();
+
+    let state = folder.path().join("killed/state.safetensors");
+    let mut child = Command::new(BINARY)
+        .args(arguments(folder.path(), "killed", "2"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    while !state.exists() && start.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(state.exists(), "a state was saved");
+    assert!(!folder.path().join("killed/run.json").exists(), "it was killed on the way");
+
+    // Started with other settings the state is refused, and stays.
+    let config = folder.path().join("train.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("seed            = 3", "seed = 4")).unwrap();
+    let refused = marginals().args(arguments(folder.path(), "killed", "1")).assert().code(2);
+    let message = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
+    assert!(message.contains("other settings") && message.contains("--fresh"), "{message}");
+    fs::write(&config, text).unwrap();
+
+    marginals().args(arguments(folder.path(), "killed", "1")).assert().success();
+    assert_eq!(numbers(folder.path(), "whole"), numbers(folder.path(), "killed"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_interrupted_saves_its_state() {
+    let folder = folder(100_000);
+    let child = Command::new(BINARY)
+        .args(arguments(folder.path(), "run", "1"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let state = folder.path().join("run/state.safetensors");
+    let start = Instant::now();
+    while !state.exists() && start.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let before = fs::metadata(&state).unwrap().modified().unwrap();
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("The state is saved"), "{message}");
+    assert!(fs::metadata(&state).unwrap().modified().unwrap() >= before);
+}
+
+#[test]
+fn what_makes_no_run_is_refused_by_name() {
+    let folder = folder(5);
+    let config = folder.path().join("train.toml");
+    let good = fs::read_to_string(&config).unwrap();
+    let refused = |config: &str, text: Option<&[u8]>| {
+        fs::write(folder.path().join("train.toml"), config).unwrap();
+        if let Some(text) = text {
+            fs::write(folder.path().join("text.txt"), text).unwrap();
+        }
+        let output = marginals().args(arguments(folder.path(), "run", "1")).assert().code(2);
+        assert!(!folder.path().join("run/run.json").exists());
+        String::from_utf8_lossy(&output.get_output().stderr).into_owned()
+    };
+    for (from, to, told) in [
+        ("context = 32", "context = 0", "batches.context"),
+        ("context = 32", "contxt = 32", "contxt"),
+        ("\"causal\", ", "", "causal"),
+        ("heads     = 2", "heads = 3", "heads"),
+        ("geometric.rho", "geometric.roh", "geometric.roh"),
+        ("held-out        = 0.2", "held-out = 1.5", "held-out"),
+        ("text            = [\"text.txt\"]", "", "--text"),
+        ("text.txt", "absent.txt", "absent.txt"),
+        ("rate    = 1e-2", "rate = -1.0", "optimiser.rate"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let message = refused(&good.replace(from, to), None);
+        assert!(message.contains(told), "{from} → {to}: {message}");
+    }
+    assert!(refused(&good, Some(b"")).contains("text.txt"));
+    assert!(refused(&good, Some(b"too short")).contains("at least 33 bytes"));
+
+    // Any bytes are a text.
+    let bytes: Vec<u8> = (0..4000u32).map(|i| (i * i % 251) as u8).collect();
+    fs::write(folder.path().join("text.txt"), bytes).unwrap();
+    marginals().args(arguments(folder.path(), "run", "1")).assert().success();
+}

@@ -1,0 +1,318 @@
+//! Every gradient against finite differences of the testkit's own answers.
+//!
+//! The loss is a random linear functional of a random set of answers; it is evaluated by the testkit
+//! alone, so the library's forward pass plays no part in what its backward pass is compared with.
+
+use std::cell::Cell;
+
+use marginals::infer::exact::Upstream;
+use marginals::question::{Mean, ValueVariance};
+use marginals_testkit::finite_difference::{Derivative, along, gradient_at};
+use marginals_testkit::generate::{Case, Flavour, PotentialKind, Random, Recipe, strategy::Pantry};
+use marginals_testkit::{Structure, ValueKind, dense};
+use ndarray::{Array3, Array4};
+
+use crate::contract::bridge;
+use crate::contract::runner::for_recipes;
+
+/// Agreement demanded, relative to the largest entry of the tensor.
+const TOLERANCE: f64 = 1e-6;
+
+/// Cases per structure; each differentiates a random half of the questions, in everything.
+const CASES: u32 = 1_200;
+
+/// Entries of each tensor that are moved one by one; a random direction moves all of them.
+const ENTRIES: usize = 3;
+
+/// Upstream gradients of the questions a loss is made of.
+struct Loss {
+    mean: Option<Array4<f64>>,
+    variance: Option<Array4<f64>>,
+    /// Log-partition, log-evidence, entropy, KL.
+    factors: [Option<Array3<f64>>; 4],
+    column: Option<Array3<f64>>,
+    distance: Option<Array3<f64>>,
+    mass: Option<Array3<f64>>,
+}
+
+impl Loss {
+    /// Each question with probability ½, at least one.
+    fn draw(recipe: &Recipe, random: &mut Random) -> Self {
+        let (b, h, n, m) = (recipe.batch, recipe.heads(), recipe.queries, recipe.keys);
+        let f = recipe.structure.factors(n, m);
+        let always = random.integer(0, 8);
+        let mut wanted = (0..9).map(|question| question == always || random.chance(0.5));
+        let mut wanted: Vec<bool> = wanted.by_ref().collect();
+        let mut rows = |question: usize, last: usize| {
+            wanted[question].then(|| Array3::from_shape_fn((b, h, last), |_| random.normal()))
+        };
+        let factors = [rows(0, f), rows(1, f), rows(2, f), rows(3, f)];
+        let (column, distance, mass) = (rows(4, m), rows(5, n), rows(8, n));
+        let mut values = |question: usize| {
+            std::mem::take(&mut wanted[question])
+                .then(|| Array4::from_shape_fn((b, h, n, recipe.value_depth), |_| random.normal()))
+        };
+        Self { mean: values(6), variance: values(7), factors, column, distance, mass }
+    }
+
+    /// The loss of a case, by the dense formulas.
+    fn of(&self, case: &Case) -> f64 {
+        let (batch, heads, ..) = case.inputs.q.dim();
+        let mut sum = 0.0;
+        for b in 0..batch {
+            for h in 0..heads {
+                let answers = dense::answer(&case.model.head(&case.inputs, b, h));
+                let query_mass = answers.marginals.sum_axis(ndarray::Axis(1));
+                let rows = [
+                    (&self.factors[0], &answers.log_partition),
+                    (&self.factors[1], &answers.log_evidence),
+                    (&self.factors[2], &answers.entropy),
+                    (&self.factors[3], &answers.kl),
+                    (&self.column, &answers.column_mass),
+                    (&self.distance, &answers.expected_distance),
+                    (&self.mass, &query_mass),
+                ];
+                for (upstream, answer) in rows {
+                    let Some(upstream) = upstream else { continue };
+                    for (g, x) in upstream.slice(ndarray::s![b, h, ..]).iter().zip(answer) {
+                        // A factor that nothing may serve is −∞ whatever moves: slope 0.
+                        sum += if x.is_finite() { g * x } else { 0.0 };
+                    }
+                }
+                let values =
+                    [(&self.mean, &answers.mean), (&self.variance, &answers.value_variance)];
+                for (upstream, answer) in values {
+                    let Some(upstream) = upstream else { continue };
+                    let upstream = upstream.slice(ndarray::s![b, h, .., ..]);
+                    sum += upstream.iter().zip(answer).map(|(g, x)| g * x).sum::<f64>();
+                }
+            }
+        }
+        sum
+    }
+
+    fn upstream(&self) -> Upstream<'_, f64> {
+        Upstream {
+            mean: self.mean.as_ref().map(|g| g.view()),
+            value_variance: self.variance.as_ref().map(|g| g.view()),
+            log_partition: self.factors[0].as_ref().map(|g| g.view()),
+            log_evidence: self.factors[1].as_ref().map(|g| g.view()),
+            entropy: self.factors[2].as_ref().map(|g| g.view()),
+            kl: self.factors[3].as_ref().map(|g| g.view()),
+            column_mass: self.column.as_ref().map(|g| g.view()),
+            expected_distance: self.distance.as_ref().map(|g| g.view()),
+            query_mass: self.mass.as_ref().map(|g| g.view()),
+            expected_of: None,
+        }
+    }
+}
+
+/// A tensor that the loss can be differentiated in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Variable {
+    Q,
+    K,
+    V,
+    /// Index in the model's list of parameters.
+    Parameter(usize),
+}
+
+fn numbers(case: &mut Case, variable: Variable) -> &mut [f64] {
+    const CONTIGUOUS: &str = "generated tensors are in standard layout";
+    match variable {
+        Variable::Q => case.inputs.q.as_slice_mut().expect(CONTIGUOUS),
+        Variable::K => case.inputs.k.as_slice_mut().expect(CONTIGUOUS),
+        Variable::V => case.inputs.v.as_slice_mut().expect(CONTIGUOUS),
+        Variable::Parameter(index) => case.model.parameters_mut().swap_remove(index).1,
+    }
+}
+
+/// The library's gradients by variable, in the order of the testkit's parameters. Repeated names are
+/// numbered from 2.
+fn gradients(case: &mut Case, loss: &Loss) -> Result<Vec<(String, Variable, Vec<f64>)>, String> {
+    let model = bridge::model::<f64>(&case.model);
+    let (q, k, v) = (case.inputs.q.view(), case.inputs.k.view(), case.inputs.v.view());
+    let posterior = model.posterior(q, k).map_err(|e| e.to_string())?;
+    let pass = posterior.pass(&(Mean(v), ValueVariance(v))).map_err(|e| e.to_string())?;
+    let found = pass.backward(&loss.upstream()).map_err(|e| e.to_string())?;
+    let flat = |x: &Array4<f64>| x.iter().copied().collect::<Vec<_>>();
+    let mut out = vec![
+        ("q".to_owned(), Variable::Q, flat(&found.q)),
+        ("k".to_owned(), Variable::K, flat(&found.k)),
+        ("v".to_owned(), Variable::V, flat(found.v.as_ref().ok_or("no gradient of v")?)),
+    ];
+    let mut names: Vec<String> = Vec::new();
+    let listed: Vec<&str> = case.model.clone().parameters_mut().iter().map(|p| p.0).collect();
+    for (index, name) in listed.iter().enumerate() {
+        let earlier = listed[..index].iter().filter(|n| *n == name).count();
+        let name =
+            if earlier == 0 { (*name).to_owned() } else { format!("{name}.{}", earlier + 1) };
+        let gradient = found.parameter(&name).ok_or_else(|| format!("no gradient of {name}"))?;
+        out.push((name.clone(), Variable::Parameter(index), gradient.iter().copied().collect()));
+        names.push(name);
+    }
+    if let Some(extra) = found.parameters.iter().find(|p| !names.contains(&p.name)) {
+        return Err(format!("a gradient of {}, which is no parameter", extra.name));
+    }
+    Ok(out)
+}
+
+/// How many numbers were compared, and at how many the differences did not settle (beside a kink, or
+/// where an average divides by almost nothing).
+#[derive(Default)]
+struct Tally {
+    compared: Cell<u32>,
+    unsettled: Cell<u32>,
+}
+
+impl Tally {
+    fn assert_settled(&self) {
+        let (compared, unsettled) = (self.compared.get(), self.unsettled.get());
+        assert!(unsettled * 500 <= compared, "{unsettled} of {compared} differences do not settle");
+    }
+}
+
+/// Compares one number with its finite difference; `scale` is the size of the tensor's gradient.
+fn agrees(
+    name: &str,
+    found: f64,
+    expected: Derivative,
+    scale: f64,
+    tally: &Tally,
+) -> Result<(), String> {
+    tally.compared.update(|n| n + 1);
+    if expected.error > TOLERANCE * scale.max(0.1) {
+        tally.unsettled.update(|n| n + 1);
+        return Ok(());
+    }
+    // Losses are of order 1 and more; a slope below 1e-4 of the tolerance is none.
+    let allowed = TOLERANCE * scale.max(expected.value.abs()).max(1e-4) + 4.0 * expected.error;
+    // Written so that NaN fails.
+    if (found - expected.value).abs() <= allowed {
+        return Ok(());
+    }
+    Err(format!(
+        "gradient of {name} is {found:e}, finite differences give {:e} ± {:e} (scale {scale:e})",
+        expected.value, expected.error
+    ))
+}
+
+fn check(recipe: &Recipe, entries: usize, tally: &Tally) -> Result<(), String> {
+    let mut case = recipe.build();
+    let mut random = Random::new(recipe.seed ^ 0x5eed);
+    let loss = Loss::draw(recipe, &mut random);
+    for (name, variable, found) in gradients(&mut case, &loss)? {
+        let x = numbers(&mut case, variable).to_vec();
+        if x.len() != found.len() {
+            return Err(format!("gradient of {name} has {} entries, not {}", found.len(), x.len()));
+        }
+        let scale = found.iter().fold(0.0, |m: f64, g| m.max(g.abs()));
+        let mut moved = case.clone();
+        let mut loss_at = |x: &[f64]| {
+            numbers(&mut moved, variable).copy_from_slice(x);
+            loss.of(&moved)
+        };
+        let chosen: Vec<usize> = match x.len() <= entries {
+            true => (0..x.len()).collect(),
+            false => (0..entries).map(|_| random.integer(0, x.len() as i64 - 1) as usize).collect(),
+        };
+        let slopes = gradient_at(&x, chosen.iter().copied(), &mut loss_at);
+        for (&entry, &slope) in chosen.iter().zip(&slopes) {
+            agrees(&format!("{name}[{entry}]"), found[entry], slope, scale, tally)?;
+        }
+        let direction: Vec<f64> =
+            x.iter().map(|x| if x.is_finite() { random.normal() } else { 0.0 }).collect();
+        let slope = along(&x, &direction, &mut loss_at);
+        let sum: f64 = found.iter().zip(&direction).map(|(g, d)| g * d).sum();
+        let root = (x.len() as f64).sqrt();
+        agrees(&format!("{name} along a direction"), sum, slope, scale * root, tally)?;
+        for (g, x) in found.iter().zip(&x) {
+            if x.is_infinite() && *g != 0.0 {
+                return Err(format!("gradient of an impossible {name} is {g}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the loss has a slope at the recipe's numbers: integers put LeakyReLU on its kink and
+/// vectors at zero, where a cosine has no direction.
+fn smooth(recipe: &Recipe) -> bool {
+    use PotentialKind::{Cosine, Gat, GatV2};
+    recipe.flavour != Flavour::Ties || !matches!(recipe.potential, Cosine | Gat | GatV2)
+}
+
+fn agree_with_finite_differences(structure: Structure) {
+    let pantry = Pantry {
+        flavours: vec![Flavour::Ordinary, Flavour::Ties],
+        sizes: (1..=4).collect(),
+        depths: vec![1, 2, 3],
+        ..Pantry::tiny(structure)
+    };
+    let tally = Tally::default();
+    for_recipes(CASES, &pantry, |recipe| match smooth(recipe) {
+        true => check(recipe, ENTRIES, &tally),
+        false => Ok(()),
+    });
+    tally.assert_settled();
+}
+
+#[test]
+fn each_query_picks_one() {
+    agree_with_finite_differences(Structure::EachQueryPicksOne);
+}
+
+#[test]
+fn each_query_picks_at_most_one() {
+    agree_with_finite_differences(Structure::EachQueryPicksAtMostOne);
+}
+
+#[test]
+fn each_key_picks_one() {
+    agree_with_finite_differences(Structure::EachKeyPicksOne);
+}
+
+#[test]
+fn independent() {
+    agree_with_finite_differences(Structure::Independent);
+}
+
+/// Several blocks of queries and keys, by directions.
+#[test]
+fn sizes_around_tile_edges() {
+    for structure in Structure::ALL {
+        let pantry = Pantry {
+            flavours: vec![Flavour::Ordinary],
+            sizes: vec![3, 95, 97, 130, 257],
+            depths: vec![2, 5],
+            batches: 1,
+            ..Pantry::tiny(structure)
+        };
+        let tally = Tally::default();
+        for_recipes(5, &pantry, |recipe| check(recipe, 1, &tally));
+        tally.assert_settled();
+    }
+}
+
+/// Huge and tiny scores are beyond finite differences, but every gradient is still a number.
+#[test]
+fn extreme_scores_have_numbers_for_gradients() {
+    for structure in Structure::ALL {
+        let pantry =
+            Pantry { flavours: vec![Flavour::Huge, Flavour::Tiny], ..Pantry::tiny(structure) };
+        for_recipes(300, &pantry, |recipe| {
+            let mut random = Random::new(recipe.seed);
+            let loss = Loss::draw(recipe, &mut random);
+            // An average over edges that all but vanish has a slope that all but diverges.
+            if recipe.value_kind == ValueKind::Average && recipe.flavour == Flavour::Huge {
+                return Ok(());
+            }
+            for (name, _, found) in gradients(&mut recipe.build(), &loss)? {
+                if let Some(g) = found.iter().find(|g| !g.is_finite()) {
+                    return Err(format!("gradient of {name} holds {g}"));
+                }
+            }
+            Ok(())
+        });
+    }
+}

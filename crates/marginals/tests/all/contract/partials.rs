@@ -1,0 +1,83 @@
+//! Partials over a split of the keys, merged, are the whole.
+
+use marginals::question::{
+    ColumnMass, Entropy, ExpectedDistance, Kl, LogEvidence, LogPartition, Map, Marginals,
+    MaxProbability, Mean, Samples, TopK, ValueVariance,
+};
+use marginals_testkit::Structure;
+use marginals_testkit::compare::{Tolerance, close};
+use marginals_testkit::generate::{Random, Recipe, strategy::Pantry};
+
+use crate::contract::bridge;
+use crate::contract::runner::for_recipes;
+
+const CLOSE: Tolerance = Tolerance { relative: 1e-11, absolute: 1e-11 };
+
+fn merged_is_whole(recipe: &Recipe) -> Result<(), String> {
+    let case = recipe.build();
+    let mut random = Random::new(recipe.seed ^ 0xcafe);
+    let model = bridge::model::<f64>(&case.model);
+    let (q, k, v) = (case.inputs.q.view(), case.inputs.k.view(), case.inputs.v.view());
+    let posterior = model.posterior(q, k).map_err(|e| e.to_string())?;
+    let questions = (
+        (Mean(v), ValueVariance(v), LogPartition, LogEvidence, Entropy, Kl),
+        (ColumnMass, ExpectedDistance, Marginals, MaxProbability),
+        (Map, TopK(3), Samples { count: 5, seed: recipe.seed }),
+    );
+    // Any cuts, the same one twice included: an empty range is a partial too.
+    let m = recipe.keys as i64;
+    let mut cuts: Vec<usize> =
+        (0..random.integer(1, 4)).map(|_| random.integer(0, m) as usize).collect();
+    cuts.extend([0, recipe.keys]);
+    cuts.sort_unstable();
+    let part = |range| posterior.partial(&questions, range).map_err(|e| e.to_string());
+    let mut partial = part(cuts[0]..cuts[1])?;
+    for pair in cuts[1..].windows(2) {
+        partial.merge(part(pair[0]..pair[1])?).map_err(|e| e.to_string())?;
+    }
+    let merged = posterior.complete(&questions, partial).map_err(|e| e.to_string())?;
+    let whole = posterior.ask(questions).map_err(|e| e.to_string())?;
+
+    let pairs = [
+        ("mean", flat(&merged.0.0), flat(&whole.0.0)),
+        ("value variance", flat(&merged.0.1), flat(&whole.0.1)),
+        ("log-partition", flat(&merged.0.2), flat(&whole.0.2)),
+        ("log-evidence", flat(&merged.0.3), flat(&whole.0.3)),
+        ("entropy", flat(&merged.0.4), flat(&whole.0.4)),
+        ("KL", flat(&merged.0.5), flat(&whole.0.5)),
+        ("column mass", flat(&merged.1.0), flat(&whole.1.0)),
+        ("distance", flat(&merged.1.1), flat(&whole.1.1)),
+        ("marginals", flat(&merged.1.2), flat(&whole.1.2)),
+        ("max probability", flat(&merged.1.3), flat(&whole.1.3)),
+        ("top-k", flat(&merged.2.1.probability), flat(&whole.2.1.probability)),
+    ];
+    for (name, merged, whole) in pairs {
+        close(format!("{name}, cut at {cuts:?}"), &merged, &whole, CLOSE)?;
+    }
+    if merged.2.0 != whole.2.0 || merged.2.1.index != whole.2.1.index {
+        return Err(format!("MAP or top-k differ, cut at {cuts:?}"));
+    }
+    if merged.2.2 != whole.2.2 {
+        return Err(format!("draws differ, cut at {cuts:?}"));
+    }
+    Ok(())
+}
+
+fn flat<D: ndarray::Dimension>(x: &ndarray::Array<f64, D>) -> Vec<f64> {
+    x.iter().copied().collect()
+}
+
+#[test]
+fn small() {
+    for structure in Structure::ALL {
+        for_recipes(400, &Pantry::tiny(structure), merged_is_whole);
+    }
+}
+
+#[test]
+fn around_tile_edges() {
+    for structure in Structure::ALL {
+        let pantry = Pantry { batches: 1, ..Pantry::tiles(structure, 257) };
+        for_recipes(25, &pantry, merged_is_whole);
+    }
+}

@@ -1,0 +1,15 @@
+//! Everything the library promises, in one program: what the tests share is compiled once.
+
+mod contract;
+mod cross_entropy;
+mod expanding;
+mod expected_of;
+mod hopfield;
+mod large_scores;
+mod mixture;
+mod questions;
+mod recorded;
+mod slots;
+mod torch_agreement;
+mod walk;
+mod zoo;
