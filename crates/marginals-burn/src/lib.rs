@@ -28,8 +28,9 @@ pub use attention::{Attend, Layer, PosteriorMean, Visible};
 pub use block_slots::{BlockSlotAttention, BlockSlotAttentionConfig};
 pub use error::ModelError;
 pub use modules::{
-    Attention, AttentionConfig, ByteLm, ByteLmConfig, Expanding, ExpandingConfig, Multihop,
-    MultihopConfig, Positions, TransformerBlock, TransformerBlockConfig,
+    Attention, AttentionConfig, ByteLm, ByteLmConfig, Combine, Expanding, ExpandingConfig, Graph,
+    GraphAttention, GraphAttentionConfig, GraphAttentionKind, Multihop, MultihopConfig, Positions,
+    TransformerBlock, TransformerBlockConfig,
 };
 pub use perceiver::{Perceiver, PerceiverConfig};
 pub use pretrained::{Pretrained, Transformer};
