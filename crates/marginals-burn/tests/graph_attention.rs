@@ -78,7 +78,7 @@ fn gradients_agree_with_finite_differences() {
             let graph = graph.with_log_weights(whole.log_weights.val()).expect("one per edge");
             let asked = [Question::Entropy, Question::LogEvidence];
             let (y, answers) = whole.layer.ask(x.clone(), &graph, &asked).expect("sizes fit");
-            let first = x.slice([0..1]).squeeze_dim(0);
+            let first = x.narrow(0, 0, 1).squeeze_dim(0);
             let p = whole.layer.edge_probabilities(first, &graph).expect("sizes fit");
             // A node without edges has no evidence; those before it do.
             let answer = |question| {
@@ -205,8 +205,7 @@ fn weighted_edges_are_those_of_the_matrix_written_out() {
         let sources = rows(&layer.source);
         let targets = layer.target.as_ref().map_or_else(|| sources.clone(), rows);
         let dot = |a: &Param<Tensor<2>>, x: Tensor<2>| (a.val() * x).sum_dim(1);
-        let at =
-            |rows: &Tensor<3>, node: usize| rows.clone().slice([node..node + 1]).squeeze_dim(0);
+        let at = |rows: &Tensor<3>, node: usize| rows.clone().narrow(0, node, 1).squeeze_dim(0);
         let mut expected_p = Tensor::<2>::zeros([EDGES.len(), 2], (&device, DType::F64));
         let mut means: Vec<Tensor<2>> = Vec::new();
         for node in 0..NODES {
