@@ -172,13 +172,15 @@ pub fn run(path: &Path) -> Outcome<()> {
         let weighted = Weather::read(country, &config.hiding, true, &device)?;
         let [of_day, of_neighbours] = unweighted.baselines();
         println!("{name}: mean of the day {of_day:.3} °C, of the neighbours {of_neighbours:.3} °C");
+        let (training, seeds) = (&config.weather, &config.seeds);
         let mut variants = Vec::new();
         for kind in both {
             let theirs = recorded(country, kind);
-            let (training, seeds) = (&config.weather, &config.seeds);
             variants.push(variant(&unweighted, (kind, false), training, seeds, theirs)?);
-            variants.push(variant(&weighted, (kind, true), training, seeds, None)?);
         }
+        // PyTorch Geometric's layers have no weights of edges.
+        let layer = (GraphAttentionKind::Gatv2, true);
+        variants.push(variant(&weighted, layer, training, seeds, None)?);
         entries.push(Entry {
             task: name,
             score: "root mean square error (°C)",

@@ -3,13 +3,13 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use marginals_burn::{Combine, Graph, GraphAttention, GraphAttentionConfig, GraphAttentionKind};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Outcome;
 use crate::random::Random;
 
 /// Sizes of the hidden layer.
-#[derive(Clone, Copy, Deserialize, serde::Serialize)]
+#[derive(Clone, Copy, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hidden {
     pub heads: usize,

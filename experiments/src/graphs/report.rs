@@ -16,17 +16,17 @@ fn chart(entry: &Entry) -> Chart {
     let steps: Vec<f64> = entry.scored.iter().map(|&step| step as f64).collect();
     let last = steps.iter().copied().fold(1.0, f64::max);
     let curves = entry.variants.iter().flat_map(|variant| &variant.ours);
-    let ends =
-        curves.flat_map(|spread| [spread.mean - spread.deviation, spread.mean + spread.deviation]);
-    let share = entry.baselines.is_empty();
-    // The first steps are far off; what is learned lies below the worse of the baselines.
-    let worst = entry.baselines.iter().map(|baseline| baseline.1).fold(0.0, f64::max);
-    let (from, to) = match share {
-        true => (0.0, 1.0),
-        false => (0.0, worst.min(ends.fold(0.0, f64::max)).ceil()),
+    let baselines = entry.baselines.iter().map(|baseline| baseline.1);
+    // What is learned last is what differs: errors further off are left out, the first among them.
+    let (from, to) = match entry.baselines.is_empty() {
+        true => (0.4, 1.0),
+        false => {
+            let least = curves.map(|spread| spread.mean).chain(baselines).fold(f64::MAX, f64::min);
+            let from = (least * 5.0 - 1.0).floor() / 5.0;
+            (from, from + 1.6)
+        }
     };
-    let step = [0.2, 0.5, 1.0, 2.0, 5.0].into_iter().find(|step| (to - from) / step <= 6.0);
-    let step = step.unwrap_or(to - from);
+    let step = if to - from > 1.0 { 0.4 } else { 0.1 };
     let ticks = (0..=((to - from) / step).round() as usize).map(|n| from + step * n as f64);
     let mut lines: Vec<Line> = Vec::new();
     for variant in &entry.variants {
@@ -49,10 +49,9 @@ fn chart(entry: &Entry) -> Chart {
         }
     }
     for &(name, value) in &entry.baselines {
-        let colour = if name.ends_with("day") { 6 } else { 4 };
         let points = vec![(0.0, value, 0.0), (last, value, 0.0)];
         if value <= to {
-            lines.push(Line { name: name.to_owned(), points, colour, style: Style::Solid });
+            lines.push(Line { name: name.to_owned(), points, colour: 6, style: Style::Solid });
         }
     }
     Chart {
