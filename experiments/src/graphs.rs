@@ -141,7 +141,7 @@ fn variant(
     match &variant.compared {
         Some(compared) => println!(
             "; PyTorch Geometric {:.4} ± {:.4}; outputs at the start within {:.1e}; ours less theirs \
-             {:+.4} ± {:.4}",
+             {:+.1e} ± {:.1e}",
             compared.theirs[steps - 1].mean,
             compared.theirs[steps - 1].deviation,
             compared.largest_output_difference,
