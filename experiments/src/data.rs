@@ -9,13 +9,17 @@ use ndarray::Array2;
 
 use crate::Outcome;
 
-fn open(set: &str, file: &str) -> Outcome<BufReader<GzDecoder<File>>> {
+/// A fetched file.
+pub fn fetched(set: &str, file: &str) -> Outcome<File> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_path_buf();
     let path: PathBuf = root.join("models").join(set).join(file);
-    let file = File::open(&path).map_err(|error| {
+    Ok(File::open(&path).map_err(|error| {
         format!("{}: {error}; `cargo xtask fetch {set}` brings it", path.display())
-    })?;
-    Ok(BufReader::with_capacity(1 << 20, GzDecoder::new(file)))
+    })?)
+}
+
+fn open(set: &str, file: &str) -> Outcome<BufReader<GzDecoder<File>>> {
+    Ok(BufReader::with_capacity(1 << 20, GzDecoder::new(fetched(set, file)?)))
 }
 
 /// The first `count` MNIST digits (LeCun, Cortes & Burges), one per row, pixels in [0, 1].

@@ -5,8 +5,10 @@
 //! `cargo xtask fetch`; the seeds are in the settings.
 
 mod data;
+mod graphs;
 mod hopfield_memory;
 mod mixture;
+mod npz;
 mod picture;
 mod random;
 
@@ -17,6 +19,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo run --release -p marginals-experiments -- NAME [CONFIG]
 
+  graphs             GAT and GATv2 on the karate club and weather stations, against PyTorch Geometric
   hopfield-memory    retrieval of half-hidden and noisy digits against N and beta
   mixture            EM on the scikit-learn digits against scikit-learn
 
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join(name).join("config.toml");
     let config = rest.first().map_or(own, PathBuf::from);
     let outcome = match name.as_str() {
+        "graphs" => graphs::run(&config),
         "hopfield-memory" => hopfield_memory::run(&config),
         "mixture" => mixture::run(&config),
         _ => {

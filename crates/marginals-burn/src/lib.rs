@@ -32,8 +32,9 @@ pub use block_slots::{BlockSlotAttention, BlockSlotAttentionConfig};
 pub use byte_lm::TrainedByteLm;
 pub use error::ModelError;
 pub use modules::{
-    Attention, AttentionConfig, ByteLm, ByteLmConfig, Expanding, ExpandingConfig, Multihop,
-    MultihopConfig, Positions, TransformerBlock, TransformerBlockConfig,
+    Attention, AttentionConfig, ByteLm, ByteLmConfig, Combine, Expanding, ExpandingConfig, Graph,
+    GraphAttention, GraphAttentionConfig, GraphAttentionKind, Multihop, MultihopConfig, Positions,
+    TransformerBlock, TransformerBlockConfig,
 };
 pub use perceiver::{Perceiver, PerceiverConfig};
 pub use pretrained::{Pretrained, Transformer};
