@@ -15,7 +15,7 @@ usage: cargo xtask TASK
 
   test                     run every check: format, lints, docs, tests, doc tests
   fetch NAME               bring a pinned model or data set into models/ (minilm, smollm2; mnist,
-                           digits, weather)
+                           digits, weather, shakespeare)
   bench peers [--quick]    measure this engine and PyTorch in alternation
   bench peers --table      print README's table from the newest results
 ";

@@ -149,7 +149,7 @@ impl Document {
             learned => self.learned.iter().map(|learned| {
                 let values: Vec<String> =
                     learned.values.iter().map(|x| format!("{x:.4}")).collect();
-                context! { layer => learned.layer, name => learned.name, values => values.join(" ") }
+                context! { layer => learned.layer, name => learned.name.as_str(), values => values.join(" ") }
             }).collect::<Vec<_>>(),
             picture => picture,
             config => config,

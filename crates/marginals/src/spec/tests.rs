@@ -160,3 +160,52 @@ fn every_mechanism_is_reached_by_its_model_file() {
         assert_eq!(ModelFile::from_toml(&file.to_toml().unwrap()).unwrap(), file);
     }
 }
+
+#[test]
+fn tensors_stand_in_for_numbers_of_the_file() {
+    use crate::potential::Dot;
+    use crate::prior::{Causal, Combine, Geometric};
+    use crate::question::{Entropy, LogEvidence};
+    use crate::structure::EachQueryPicksAtMostOne;
+    use crate::{Model, spec::Domain};
+    use ndarray::{Array4, arr1};
+
+    let spec = ModelSpec::from_toml(
+        "structure = { each-query-picks-at-most-one = { null = 0.5 } }\n\
+         prior = [{ geometric = { rho = 0.1 } }, \"causal\", { geometric = { rho = 0.2 } }]\n\
+         potential = { rotary = { potential = \"dot\" } }",
+    )
+    .unwrap();
+    let numbers = spec.numbers(2, 4).unwrap();
+    let names: Vec<&str> = numbers.iter().map(|numbers| numbers.name.as_str()).collect();
+    assert_eq!(names, ["null", "geometric.rho", "geometric.rho.2", "dot.scale"]);
+    assert_eq!(numbers[1].domain, Domain::UnitInterval);
+    assert_eq!(numbers[3].values, arr1(&[0.5]).into_dyn());
+
+    let q = Array4::from_shape_fn((1, 2, 5, 4), |(_, h, i, d)| ((7 * h + 3 * i + d) as f64).sin());
+    let ask = |tensors: &Tensors<'_, f64>| {
+        let spec = ModelSpec {
+            potential: PotentialSpec::Dot { scale: None, softcap: None },
+            ..spec.clone()
+        };
+        let model = spec.build(2, 4, tensors).unwrap();
+        model.posterior(q.view(), q.view()).unwrap().ask((Entropy, LogEvidence)).unwrap()
+    };
+    let mut tensors = Tensors::default();
+    for (name, values) in [
+        ("null", [0.3, -1.0]),
+        ("geometric.rho", [0.4, 0.05]),
+        ("geometric.rho.2", [0.0, 0.25]),
+        ("dot.scale", [2.0, 0.1]),
+    ] {
+        tensors.real.insert(name.to_owned(), arr1(&values).into_dyn().into());
+    }
+    let prior =
+        Geometric::per_head(&[0.4, 0.05]).and(Causal).and(Geometric::per_head(&[0.0, 0.25]));
+    let structure = EachQueryPicksAtMostOne::per_head(&[0.3, -1.0]);
+    let model = Model::new(structure, prior, Dot::per_head(&[2.0, 0.1]));
+    let expected =
+        model.posterior(q.view(), q.view()).unwrap().ask((Entropy, LogEvidence)).unwrap();
+    assert_eq!(ask(&tensors), expected);
+    assert_ne!(ask(&Tensors::default()), expected);
+}
