@@ -172,8 +172,12 @@ fn open_folder(path: &Path, device: &Device) -> Result<(Transformer, TextTokeniz
     let family: Family =
         serde_json::from_str(&config).map_err(|error| damaged(error.to_string()))?;
     let in_bytes = family.model_type.as_deref() == Some(BYTE_LM);
-    for file in ["model.safetensors", "tokenizer.json"] {
-        if !path.join(file).exists() && !(in_bytes && file == "tokenizer.json") {
+    let needed: &[&str] = match in_bytes {
+        true => &["model.safetensors"],
+        false => &["model.safetensors", "tokenizer.json"],
+    };
+    for file in needed {
+        if !path.join(file).exists() {
             let hint = match path.join("model.safetensors.index.json").exists() {
                 true => "; its weights are in several files, which must be merged into one",
                 false => "",

@@ -3,7 +3,8 @@
 use half::{bf16, f16};
 use marginals::infer::exact::{Gradients, Upstream};
 use marginals::question::{ColumnMass, Entropy, LogPartition, Mean, ValueVariance};
-use marginals::{Element, Error, Real};
+use marginals::{Element, Error};
+use marginals_kernels::Real;
 use marginals_testkit::Structure;
 use marginals_testkit::generate::strategy::Pantry;
 use ndarray::{Array3, Array4, ArrayView4, s};
