@@ -1,5 +1,5 @@
-//! The `marginals` command: posteriors of any tensors, audits of trained transformers, training,
-//! and what mechanisms are made of.
+//! The `marginals` command: posteriors of any tensors, audits of trained transformers, training, what
+//! mechanisms are made of, and the paper's experiments again.
 //!
 //! Exit codes: 0 done, 2 anything that went wrong, with one paragraph on standard error.
 
@@ -7,6 +7,7 @@ mod audit;
 mod explain;
 mod infer;
 mod output;
+mod reproduce;
 mod train;
 
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ enum Command {
     Explain(explain::Arguments),
     /// Answer questions about the posterior of given tensors.
     Infer(infer::Arguments),
+    Reproduce(reproduce::Arguments),
     Train(train::Arguments),
 }
 
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Command::Audit(arguments) => audit::run(&arguments).map_err(|e| e.to_string()),
         Command::Explain(arguments) => explain::run(&arguments).map_err(|e| e.to_string()),
         Command::Infer(arguments) => infer::run(&arguments).map_err(|e| e.to_string()),
+        Command::Reproduce(arguments) => reproduce::run(&arguments).map_err(|e| e.to_string()),
         Command::Train(arguments) => train::run(&arguments).map_err(|e| e.to_string()),
     };
     match result {

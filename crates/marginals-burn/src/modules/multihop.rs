@@ -134,10 +134,26 @@ impl Multihop {
     /// # Errors
     /// [`Error`], where the model refuses the sizes or a learned parameter has left its range.
     pub fn forward(&self, x: Tensor<3>) -> Result<Tensor<3>, Error> {
-        let project = |linear: &Linear| to_heads(linear.forward(x.clone()), self.heads);
-        let (q, k, v) = (project(&self.query), project(&self.key), project(&self.value));
-        let mean = self.mean(q, k, v)?;
+        let Nodes { q, k, v } = self.nodes(x);
+        let mean = self.mean(q, k, v.expect("projected"))?;
         Ok(self.output.forward(to_rows(mean)))
+    }
+
+    /// The projected nodes, which [`Multihop::posterior`] is about.
+    pub fn nodes(&self, x: Tensor<3>) -> Nodes {
+        let project = |linear: &Linear| to_heads(linear.forward(x.clone()), self.heads);
+        Nodes { q: project(&self.query), k: project(&self.key), v: Some(project(&self.value)) }
+    }
+
+    /// The posterior of one step.
+    pub fn posterior(&self) -> &Posterior {
+        &self.step
+    }
+
+    /// The same module with another posterior of the same step, for tensors the model names in whole
+    /// numbers to be added.
+    pub fn with_posterior(self, step: Posterior) -> Self {
+        Self { step, ..self }
     }
 
     /// Σ_h P(h) A^h V of given nodes.

@@ -1,0 +1,178 @@
+//! `marginals reproduce`: the paper's toy problems, trained here and now.
+
+mod chart;
+mod claims;
+mod document;
+mod edges;
+mod expanding;
+mod multihop;
+mod pool;
+mod random;
+mod report;
+mod spread;
+mod terminal;
+mod training;
+mod windows;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use self::document::{Document, Scale};
+use crate::output::{self, PrintError, WriteError};
+
+/// Repeat the published toy experiments with multihop and expanding attention, over many seeds
+///
+/// Trains every layer on the problems of "Attention: Marginal Probability is All You Need?" (arXiv
+/// 2304.04556), and beside them what the framework predicts beyond the paper. Writes reproduce.json, a
+/// self-contained report.html and its figures next to a table on the terminal. The same seeds give the
+/// same numbers at any number of threads.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Which problem
+    #[arg(value_enum, default_value_t = Which::All)]
+    which: Which,
+    /// A small run that shows that everything works: few steps, few settings, and 2 seeds unless said
+    /// otherwise
+    #[arg(long)]
+    quick: bool,
+    /// Seeds, from 0 on, each with its own task, sequences and weights [default: 10]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    seeds: Option<u64>,
+    /// Where reproduce.json, report.html and the figures go
+    #[arg(long, value_name = "DIR", default_value = "reproduce")]
+    out: PathBuf,
+    /// Threads to use; without it, as many as there are cores
+    #[arg(long, value_name = "T", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+/// A toy problem, or both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Which {
+    /// A chain of three vectors among distractors
+    Multihop,
+    /// One informative vector somewhere behind the last
+    Expanding,
+    /// Both
+    All,
+}
+
+/// Why an experiment did not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum ReproduceError {
+    #[error(transparent)]
+    Model(#[from] marginals::Error),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error(transparent)]
+    Print(#[from] PrintError),
+    #[error("cannot start {threads} threads: {reason}; ask for fewer with `--threads`")]
+    Threads { threads: NonZeroUsize, reason: String },
+    #[error("the report could not be put together: {0}")]
+    Report(#[from] minijinja::Error),
+    #[error("the results could not be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// One model of one seed.
+#[derive(Clone, Copy, Debug)]
+enum Job {
+    Multihop(multihop::Mechanism, u64),
+    Expanding(expanding::Mechanism, expanding::Setting, u64),
+}
+
+/// What came of one.
+#[derive(Debug)]
+enum Finished {
+    Multihop(multihop::Run),
+    Expanding(expanding::Run),
+}
+
+/// Runs the command.
+pub fn run(arguments: &Arguments) -> Result<(), ReproduceError> {
+    output::prepare_folder(&arguments.out)?;
+    let scale = if arguments.quick { Scale::quick() } else { Scale::full() };
+    let seeds = arguments.seeds.unwrap_or(if arguments.quick { 2 } else { 10 });
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let threads = arguments.threads.and_then(|t| NonZeroUsize::new(t.into())).unwrap_or(cores);
+
+    let jobs = jobs(arguments.which, &scale, seeds);
+    let bar = progress_bar(jobs.len());
+    let finished = pool::run_all(&jobs, threads, |job| Ok(work(job, &scale)?), || bar.inc(1))?;
+    bar.finish_and_clear();
+
+    let (mut walks, mut expansions) = (Vec::new(), Vec::new());
+    for finished in finished {
+        match finished {
+            Finished::Multihop(run) => walks.push(run),
+            Finished::Expanding(run) => expansions.push(run),
+        }
+    }
+    let document = Document::new(arguments.quick, seeds, &scale, walks, expansions);
+    let figures = report::figures(&document);
+    let page = report::render(&document, &figures)?;
+    let json = serde_json::to_vec_pretty(&document)?;
+    for figure in &figures {
+        let path = arguments.out.join(format!("{}.svg", figure.name));
+        output::write_whole(&path, chart::alone(&figure.svg).as_bytes())?;
+    }
+    let (data, report) = (arguments.out.join("reproduce.json"), arguments.out.join("report.html"));
+    output::write_whole(&data, &json)?;
+    output::write_whole(&report, page.as_bytes())?;
+    let table = terminal::table(&document);
+    output::print(&format!("{table}\nReport: {}\nData:   {}\n", report.display(), data.display()))?;
+    Ok(())
+}
+
+/// Every run there is to do, the longest first, so that no thread is left with one at the end.
+fn jobs(which: Which, scale: &Scale, seeds: u64) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    if which != Which::Multihop {
+        for &dimension in scale.dimensions.iter().rev() {
+            for &p in &scale.p {
+                let setting = expanding::Setting { dimension, p };
+                let own = expanding::Mechanism::ALL.into_iter().filter(|mechanism| {
+                    mechanism.is_published() || dimension == scale.dimensions[0]
+                });
+                for mechanism in own {
+                    jobs.extend((0..seeds).map(|seed| Job::Expanding(mechanism, setting, seed)));
+                }
+            }
+        }
+    }
+    if which != Which::Expanding {
+        for mechanism in multihop::Mechanism::ALL {
+            jobs.extend((0..seeds).map(|seed| Job::Multihop(mechanism, seed)));
+        }
+    }
+    jobs
+}
+
+fn work(job: &Job, scale: &Scale) -> Result<Finished, marginals::Error> {
+    match *job {
+        Job::Multihop(mechanism, seed) => {
+            let run = multihop::run(mechanism, seed, &scale.multihop, scale.held_out);
+            Ok(Finished::Multihop(run?))
+        }
+        Job::Expanding(mechanism, setting, seed) => {
+            let run =
+                expanding::run(mechanism, setting, seed, &scale.expanding, scale.held_out / 4);
+            Ok(Finished::Expanding(run?))
+        }
+    }
+}
+
+/// Draws to standard error, and only where that is a terminal.
+fn progress_bar(runs: usize) -> ProgressBar {
+    let bar = ProgressBar::new(runs as u64);
+    if let Ok(style) =
+        ProgressStyle::with_template("{bar:30} run {pos}/{len}  {elapsed}, {eta} to go")
+    {
+        bar.set_style(style);
+    }
+    bar.tick();
+    bar
+}

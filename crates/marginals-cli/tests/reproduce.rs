@@ -1,0 +1,138 @@
+//! `marginals reproduce`: the quick run from end to end, and what it refuses.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use assert_cmd::Command;
+use common::complaint;
+use serde_json::Value;
+
+fn reproduce(out: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_marginals"));
+    command.arg("reproduce").arg("--out").arg(out);
+    command
+}
+
+fn quick(out: &Path, arguments: &[&str]) -> String {
+    let output = reproduce(out).arg("--quick").args(arguments).output().expect("it starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("tables are UTF-8")
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn the_quick_run_works_from_end_to_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = Instant::now();
+    let table = quick(folder.path(), &["--threads", "2"]);
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    for expected in ["two hops", "expanding, mean field", "diverged", "1/10", "report.html"] {
+        assert!(table.contains(expected), "{expected} is not in:\n{table}");
+    }
+    let data: Value = serde_json::from_str(&read(&folder.path().join("reproduce.json"))).unwrap();
+    assert_eq!(data["seeds"], 2);
+    assert_eq!(data["multihop_runs"].as_array().unwrap().len(), 7 * 2);
+    assert_eq!(data["expanding_runs"].as_array().unwrap().len(), 2 * 5 * 2);
+    for run in data["multihop_runs"].as_array().unwrap() {
+        let attention = run["attention"].as_array().unwrap().iter();
+        let sum: f64 = attention.map(|share| share.as_f64().unwrap()).sum();
+        let whole = if run["mechanism"].as_str().unwrap().ends_with("sink") { 0.0 } else { 1.0 };
+        assert!(sum > whole - 1e-4 && sum < 1.0 + 1e-4, "{run}");
+    }
+    for run in data["expanding_runs"].as_array().unwrap() {
+        if let Some(found) = run["expansion"].as_object() {
+            let number = |name: &str| found[name].as_f64().unwrap();
+            assert_eq!(number("window_read"), 50.0);
+            let needed = run["window_needed"].as_f64().unwrap();
+            assert!(needed <= number("window_certified") && number("window_certified") <= 50.0);
+            let width = run["dimension"].as_f64().unwrap();
+            let cost = (number("window_certified") * width + number("iterations")) / (50.0 * width);
+            assert!((cost - number("cost")).abs() < 1e-12);
+        }
+    }
+    let page = read(&folder.path().join("report.html"));
+    assert_eq!(page.matches("<svg").count(), 5);
+    for outside in ["http://", "https://", "src=", "<script"] {
+        // The namespace of SVG is a name, not an address to open.
+        let page = page.replace("http://www.w3.org/2000/svg", "");
+        assert!(!page.contains(outside), "the page asks for {outside}");
+    }
+    for name in ["multihop-error", "multihop-attention", "expanding-window"] {
+        let figure = read(&folder.path().join(format!("{name}.svg")));
+        assert!(figure.starts_with("<svg") && figure.contains("prefers-color-scheme"), "{name}");
+        assert!(!figure.contains("NaN"), "{name}");
+    }
+}
+
+#[test]
+fn numbers_are_the_same_at_one_thread_and_two() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |threads: &str| {
+        let out = folder.path().join(threads);
+        quick(&out, &["--threads", threads]);
+        read(&out.join("reproduce.json"))
+    };
+    assert_eq!(of("1"), of("2"));
+}
+
+#[test]
+fn one_problem_alone_is_a_part_of_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("a");
+    let table = quick(&out, &["multihop", "--seeds", "1"]);
+    assert!(!table.contains("mean field"), "{table}");
+    let data: Value = serde_json::from_str(&read(&out.join("reproduce.json"))).unwrap();
+    assert_eq!(data["multihop_runs"].as_array().unwrap().len(), 7);
+    assert!(data["expanding_runs"].as_array().unwrap().is_empty());
+    assert!(!out.join("expanding-error.svg").exists());
+}
+
+#[test]
+fn what_makes_no_experiment_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["--seeds", "0"][..],
+        &["--seeds", "many"],
+        &["--threads", "0"],
+        &["neither"],
+        &["--loud"],
+    ] {
+        let output = reproduce(folder.path()).args(arguments).output().expect("it starts");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: "), "{arguments:?}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    let taken = folder.path().join("taken");
+    fs::write(&taken, "a file").unwrap();
+    let message = complaint(reproduce(&taken.join("out")).arg("--quick"));
+    assert!(message.contains("taken"), "{message}");
+}
+
+/// What is stopped on the way leaves nothing that looks like a result.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_leaves_nothing_half_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_marginals"))
+        .args(["reproduce", "--threads", "1", "--out"])
+        .arg(folder.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    std::thread::sleep(Duration::from_millis(500));
+    let interrupt = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .expect("kill is a command of every Unix");
+    assert!(interrupt.success());
+    assert!(!child.wait().expect("it ends").success());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
