@@ -94,7 +94,7 @@ mod tests {
         let draw = |step| {
             let Windows { bytes, targets } = corpus.batch([64, 16], step, 3, &device);
             let list =
-                |tensor: Tensor<2, Int>| -> Vec<i64> { tensor.into_data().try_into_vec().unwrap() };
+                |tensor: Tensor<2, Int>| -> Vec<i32> { tensor.into_data().try_into_vec().unwrap() };
             (list(bytes), list(targets))
         };
         let (bytes, targets) = draw(5);
