@@ -107,7 +107,7 @@ fn configurations_that_cannot_be() {
     says(&changed("hidden_size", json!(1u64 << 62)), &["has shape"]);
     says(&changed("hidden_size", json!(-8)), &["config.json", "is damaged"]);
     says(&changed("hidden_act", json!("swish")), &["swish", "gelu"]);
-    says(&changed("model_type", json!("mamba")), &["mamba", "`bert` and `llama`"]);
+    says(&changed("model_type", json!("mamba")), &["mamba", "`bert`, `llama` and `byte-lm`"]);
     says(&scene.complaint_with("config.json", "{"), &["config.json", "is damaged"]);
 }
 
