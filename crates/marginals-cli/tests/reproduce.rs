@@ -128,8 +128,9 @@ fn an_interrupted_run_leaves_nothing_half_written() {
         .spawn()
         .expect("it starts");
     std::thread::sleep(Duration::from_millis(500));
+    // A job in the background ignores Ctrl-C, and its children inherit that; this they do not ignore.
     let interrupt = std::process::Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
+        .args(["-TERM", &child.id().to_string()])
         .status()
         .expect("kill is a command of every Unix");
     assert!(interrupt.success());
