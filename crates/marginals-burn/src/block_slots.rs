@@ -14,9 +14,8 @@ use crate::checkpoint::Checkpoint;
 use crate::error::ModelError;
 use crate::norm::Norm;
 use crate::ops::layer_norm;
-use crate::slots::{
-    Competition, CompetitionShape, at_least_one, check_divides, check_norm_epsilon, draw, shape_of,
-};
+use crate::sizes::{at_least_one, check_divides, check_norm_epsilon};
+use crate::slots::{Competition, CompetitionShape, draw, shape_of};
 use crate::tensors::Loader;
 
 /// Configuration of [`BlockSlotAttention`].

@@ -100,7 +100,7 @@ impl TrainedByteLm {
         let mut x = self.lm.embed(indices(&tokens.ids, &device))?;
         for (index, block) in self.lm.blocks.iter().enumerate() {
             let normal = block.attention_norm.forward(x.clone())?;
-            let Nodes { q, k, v } = block.attention.nodes(normal.clone(), normal);
+            let Nodes { q, k, v } = block.attention.projections.nodes(normal.clone(), normal);
             let v = v.expect("attention projects values");
             let shapes = [q.dims(), k.dims(), v.dims()];
             let [q, k, v] = [q, k, v].map(into_values);
@@ -120,7 +120,8 @@ impl TrainedByteLm {
                     tensors: &tensors,
                 })
                 .map_err(|reason| ModelError::Attention { layer: index, reason })?;
-            let attended = block.attention.output.forward(merge_heads(&context, &device));
+            let attended =
+                block.attention.projections.output.forward(merge_heads(&context, &device));
             x = block.feed(x + attended.unsqueeze_dim(0))?;
         }
         Ok(self.lm.scores(x)?)

@@ -21,6 +21,7 @@ pub mod norm;
 pub mod ops;
 pub mod perceiver;
 mod pretrained;
+mod sizes;
 pub mod slots;
 mod tensors;
 pub mod tokens;
@@ -34,7 +35,7 @@ pub use error::ModelError;
 pub use modules::{
     Attention, AttentionConfig, ByteLm, ByteLmConfig, Combine, Expanding, ExpandingConfig, Graph,
     GraphAttention, GraphAttentionConfig, GraphAttentionKind, Multihop, MultihopConfig, Positions,
-    TransformerBlock, TransformerBlockConfig,
+    Projections, TransformerBlock, TransformerBlockConfig,
 };
 pub use perceiver::{Perceiver, PerceiverConfig};
 pub use pretrained::{Pretrained, Transformer};

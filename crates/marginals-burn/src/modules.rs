@@ -8,6 +8,7 @@ mod graph;
 mod graph_attention;
 mod learned;
 mod multihop;
+mod projections;
 
 pub use attention::{Attention, AttentionConfig};
 pub use block::{TransformerBlock, TransformerBlockConfig};
@@ -18,3 +19,4 @@ pub use graph::Graph;
 pub use graph_attention::{Combine, GraphAttention, GraphAttentionConfig, GraphAttentionKind};
 pub use learned::Learned;
 pub use multihop::{Multihop, MultihopConfig};
+pub use projections::Projections;

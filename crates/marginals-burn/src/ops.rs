@@ -13,6 +13,7 @@ mod layer_norm;
 mod parameters;
 mod plain;
 mod posterior;
+mod tape;
 
 pub use answers::{Answers, Question};
 pub use attend::{Attention, FactoredModel};

@@ -17,6 +17,7 @@ use crate::block::{BlockGru, from_blocks, to_blocks};
 use crate::checkpoint::Checkpoint;
 use crate::error::ModelError;
 use crate::norm::Norm;
+use crate::sizes::{at_least_one, check_norm_epsilon, head_width};
 use crate::tensors::Loader;
 
 /// What becomes of a slot when it has won its mean.
@@ -106,31 +107,6 @@ pub struct GatedUpdate {
     pub narrow: Linear,
 }
 
-/// Refuses a size of 0.
-pub(crate) fn at_least_one(name: &str, size: usize) -> Result<(), Error> {
-    match size {
-        0 => Err(Error::value(name, "at least 1", 0)),
-        _ => Ok(()),
-    }
-}
-
-/// Refuses an ε that no normalisation can use.
-pub(crate) fn check_norm_epsilon(epsilon: f64) -> Result<(), Error> {
-    match epsilon.is_finite() && epsilon > 0.0 {
-        true => Ok(()),
-        false => Err(Error::value("norm_epsilon", "a finite number above 0", epsilon)),
-    }
-}
-
-/// Refuses `parts` that do not divide `whole`.
-pub(crate) fn check_divides(name: &str, parts: usize, of: &str, whole: usize) -> Result<(), Error> {
-    at_least_one(name, parts)?;
-    match whole % parts {
-        0 => Ok(()),
-        _ => Err(Error::value(name, format!("a divisor of {of} = {whole}"), parts)),
-    }
-}
-
 impl SlotAttentionConfig {
     /// Refuses settings that make no module.
     ///
@@ -143,12 +119,8 @@ impl SlotAttentionConfig {
         at_least_one("iterations", self.iterations)?;
         at_least_one("hidden_width", self.hidden_width())?;
         check_norm_epsilon(self.norm_epsilon)?;
-        at_least_one("heads", self.heads)?;
-        match self.head_width {
-            Some(width) => at_least_one("head_width", width)?,
-            None => check_divides("heads", self.heads, "slot_width", self.slot_width)?,
-        }
-        let inner = self.heads * self.head_width();
+        let width = head_width(self.head_width, self.heads, "slot_width", self.slot_width)?;
+        let inner = self.heads * width;
         if self.heads == 1 && inner != self.slot_width {
             // With one head nothing maps what it brings home to the width of a slot.
             return Err(Error::value(

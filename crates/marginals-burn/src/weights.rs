@@ -51,7 +51,7 @@ impl ModuleVisitor for Collect {
 }
 
 /// The bytes of a safetensors file with every weight of `module` under its path, as in
-/// `blocks.0.attention.query.weight`.
+/// `blocks.0.attention.projections.query.weight`.
 ///
 /// # Errors
 /// The writer's message.

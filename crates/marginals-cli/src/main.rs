@@ -7,6 +7,7 @@ mod audit;
 mod explain;
 mod infer;
 mod output;
+mod quantile;
 mod reproduce;
 mod train;
 

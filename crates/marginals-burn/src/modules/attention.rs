@@ -2,14 +2,14 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use marginals::Error;
 use marginals::spec::ModelSpec;
 
-use super::Learned;
-use crate::ops::{Answers, Nodes, Parameters, Posterior, Question};
-use crate::slots::{at_least_one, check_divides};
+use super::projections::ProjectionSizes;
+use super::{Learned, Projections};
+use crate::ops::{Answers, Parameters, Posterior, Question};
+use crate::sizes::{at_least_one, check_divides, head_width};
 
 /// Configuration of [`Attention`].
 #[derive(Config, Debug)]
@@ -67,20 +67,12 @@ pub struct AttentionConfig {
 /// ```
 #[derive(Module, Debug)]
 pub struct Attention {
-    /// W_q.
-    pub query: Linear,
-    /// W_k.
-    pub key: Linear,
-    /// W_v.
-    pub value: Linear,
-    /// W_o.
-    pub output: Linear,
+    /// In and out.
+    pub projections: Projections,
     /// Parameters of the model.
     pub learned: Learned,
     #[module(skip)]
     posterior: Posterior,
-    heads: usize,
-    key_heads: usize,
 }
 
 impl AttentionConfig {
@@ -88,25 +80,26 @@ impl AttentionConfig {
         self.key_heads.unwrap_or(self.heads)
     }
 
-    fn head_width(&self) -> usize {
-        self.head_width.unwrap_or(self.width / self.heads.max(1))
-    }
-
     /// Refuses settings that make no module.
     ///
     /// # Errors
     /// [`Error::Value`], naming the setting.
     pub fn check(&self) -> Result<(), Error> {
+        self.sizes().map(|_| ())
+    }
+
+    fn sizes(&self) -> Result<ProjectionSizes, Error> {
         at_least_one("width", self.width)?;
-        at_least_one("heads", self.heads)?;
-        match self.head_width {
-            Some(width) => at_least_one("head_width", width)?,
-            None => check_divides("heads", self.heads, "width", self.width)?,
-        }
+        let head_width = head_width(self.head_width, self.heads, "width", self.width)?;
         if let Some(width) = self.context_width {
             at_least_one("context_width", width)?;
         }
-        check_divides("key_heads", self.key_heads(), "heads", self.heads)
+        check_divides("key_heads", self.key_heads(), "heads", self.heads)?;
+        Ok(ProjectionSizes {
+            context_width: self.context_width.unwrap_or(self.width),
+            key_heads: self.key_heads(),
+            ..ProjectionSizes::own(self.width, self.heads, head_width)
+        })
     }
 
     /// A module with fresh weights.
@@ -114,34 +107,14 @@ impl AttentionConfig {
     /// # Errors
     /// [`Error`], naming the setting that makes no module.
     pub fn init(&self, device: &Device) -> Result<Attention, Error> {
-        self.check()?;
-        let (heads, key_heads, width) = (self.heads, self.key_heads(), self.head_width());
-        let context = self.context_width.unwrap_or(self.width);
-        let linear =
-            |inputs, outputs| LinearConfig::new(inputs, outputs).with_bias(self.bias).init(device);
+        let sizes = self.sizes()?;
+        let learned = [self.heads, sizes.key_heads, sizes.head_width];
         Ok(Attention {
-            query: linear(self.width, heads * width),
-            key: linear(context, key_heads * width),
-            value: linear(context, key_heads * width),
-            output: linear(heads * width, self.width),
-            learned: Learned::of(&self.model, &self.learn, [heads, key_heads, width], device)?,
+            projections: sizes.init(self.bias, device),
+            learned: Learned::of(&self.model, &self.learn, learned, device)?,
             posterior: Posterior::new(self.model.clone())?,
-            heads,
-            key_heads,
         })
     }
-}
-
-/// Rows `[B, N, H·D]` as heads `[B, H, N, D]`, without a copy.
-pub(crate) fn to_heads(rows: Tensor<3>, heads: usize) -> Tensor<4> {
-    let [batch, nodes, width] = rows.dims();
-    rows.reshape([batch, nodes, heads, width / heads]).swap_dims(1, 2)
-}
-
-/// Heads `[B, H, N, D]` as rows `[B, N, H·D]`.
-pub(crate) fn to_rows(heads: Tensor<4>) -> Tensor<3> {
-    let [batch, count, nodes, width] = heads.dims();
-    heads.swap_dims(1, 2).reshape([batch, nodes, count * width])
 }
 
 impl Attention {
@@ -197,7 +170,7 @@ impl Attention {
         given: &Parameters,
         questions: &[Question],
     ) -> Result<(Tensor<3>, Answers), Error> {
-        let nodes = self.nodes(x, context);
+        let nodes = self.projections.nodes(x, context);
         let parameters = self.learned.parameters().and(given);
         let mut all = questions.to_vec();
         if !all.contains(&Question::Mean) {
@@ -205,16 +178,7 @@ impl Attention {
         }
         let answers = self.posterior.ask(&nodes, &parameters, &all)?;
         let mean = answers.get::<4>(Question::Mean)?;
-        Ok((self.output.forward(to_rows(mean)), answers))
-    }
-
-    /// The projected nodes, which [`Attention::posterior`] is about.
-    pub fn nodes(&self, x: Tensor<3>, context: Tensor<3>) -> Nodes {
-        Nodes {
-            q: to_heads(self.query.forward(x), self.heads),
-            k: to_heads(self.key.forward(context.clone()), self.key_heads),
-            v: Some(to_heads(self.value.forward(context), self.key_heads)),
-        }
+        Ok((self.projections.rows(mean), answers))
     }
 
     /// The posterior, for tensors the model names in whole numbers to be added.

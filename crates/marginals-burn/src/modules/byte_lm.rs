@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{TransformerBlock, TransformerBlockConfig};
 use crate::norm::Norm;
 use crate::ops::{Answers, Question};
-use crate::slots::at_least_one;
+use crate::sizes::at_least_one;
 
 /// Bytes there are.
 pub(crate) const VOCABULARY: usize = 256;
@@ -77,7 +77,7 @@ impl ByteLmConfig {
             // What the residual stream adds up keeps its size whatever the depth
             // (Radford et al. 2019, §2.3).
             let shrink = 1.0 / (2.0 * self.layers as f64).sqrt();
-            for linear in [&mut block.attention.output, &mut block.narrow] {
+            for linear in [&mut block.attention.projections.output, &mut block.narrow] {
                 let weight = linear.weight.val() * shrink;
                 linear.weight = Param::from_tensor(weight.detach());
             }

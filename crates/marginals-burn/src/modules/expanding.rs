@@ -2,14 +2,14 @@
 
 use burn::config::Config;
 use burn::module::{Module, Param};
-use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 use marginals::Error;
 use marginals::spec::ExpandingSpec;
 
-use super::attention::{to_heads, to_rows};
-use crate::ops;
-use crate::slots::{at_least_one, check_divides};
+use super::Projections;
+use super::projections::ProjectionSizes;
+use crate::ops::{self, Nodes};
+use crate::sizes::{at_least_one, head_width};
 
 /// Configuration of [`Expanding`].
 #[derive(Config, Debug)]
@@ -37,21 +37,14 @@ pub struct ExpandingConfig {
 /// not mattering.
 #[derive(Module, Debug)]
 pub struct Expanding {
-    /// W_q.
-    pub query: Linear,
-    /// W_k.
-    pub key: Linear,
-    /// W_v.
-    pub value: Linear,
-    /// W_o.
-    pub output: Linear,
+    /// In and out.
+    pub projections: Projections,
     /// log α, `[H]`.
     pub log_alpha: Param<Tensor<1>>,
     /// log β, `[H]`.
     pub log_beta: Param<Tensor<1>>,
     #[module(skip)]
     mechanism: ops::Expanding,
-    heads: usize,
 }
 
 impl ExpandingConfig {
@@ -61,17 +54,7 @@ impl ExpandingConfig {
     /// [`Error::Value`], naming the setting that makes no module.
     pub fn init(&self, device: &Device) -> Result<Expanding, Error> {
         at_least_one("width", self.width)?;
-        at_least_one("heads", self.heads)?;
-        let width = match self.head_width {
-            Some(width) => {
-                at_least_one("head_width", width)?;
-                width
-            }
-            None => {
-                check_divides("heads", self.heads, "width", self.width)?;
-                self.width / self.heads
-            }
-        };
+        let head_width = head_width(self.head_width, self.heads, "width", self.width)?;
         let start = |name: &str, given: &Option<marginals::spec::PerHead>| {
             let Some(given) = given else {
                 return Err(Error::value(
@@ -95,18 +78,12 @@ impl ExpandingConfig {
             let logs = Tensor::from_data(TensorData::new(logs, [self.heads]), device);
             Ok(Param::from_tensor(logs).set_require_grad(self.learn))
         };
-        let linear =
-            |inputs, outputs| LinearConfig::new(inputs, outputs).with_bias(false).init(device);
-        let inner = self.heads * width;
+        let sizes = ProjectionSizes::own(self.width, self.heads, head_width);
         Ok(Expanding {
-            query: linear(self.width, inner),
-            key: linear(self.width, inner),
-            value: linear(self.width, inner),
-            output: linear(inner, self.width),
+            projections: sizes.init(false, device),
             log_alpha: start("alpha", &self.mechanism.alpha)?,
             log_beta: start("beta", &self.mechanism.beta)?,
             mechanism: ops::Expanding::new(self.mechanism.clone()),
-            heads: self.heads,
         })
     }
 }
@@ -139,11 +116,10 @@ impl Expanding {
         x: Tensor<3>,
         context: Tensor<3>,
     ) -> Result<(Tensor<3>, ops::Expanded), Error> {
-        let q = to_heads(self.query.forward(x), self.heads);
-        let k = to_heads(self.key.forward(context.clone()), self.heads);
-        let v = to_heads(self.value.forward(context), self.heads);
+        let Nodes { q, k, v } = self.projections.nodes(x, context);
+        let v = v.expect("projected");
         let concentrations = [&self.log_alpha, &self.log_beta].map(|log| log.val().exp());
         let found = self.mechanism.forward([q, k, v], concentrations)?;
-        Ok((self.output.forward(to_rows(found.mean.clone())), found))
+        Ok((self.projections.rows(found.mean.clone()), found))
     }
 }

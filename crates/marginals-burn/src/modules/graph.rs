@@ -5,7 +5,7 @@ use marginals::Error;
 use ndarray::ArrayD;
 
 use crate::ops::{Parameters, Posterior};
-use crate::slots::at_least_one;
+use crate::sizes::at_least_one;
 
 /// A directed graph for [`GraphAttention`](crate::GraphAttention).
 ///

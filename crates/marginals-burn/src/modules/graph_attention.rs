@@ -11,9 +11,9 @@ use marginals::spec::{
 use serde::{Deserialize, Serialize};
 
 use super::Graph;
-use super::attention::{to_heads, to_rows};
+use super::projections::{to_heads, to_rows};
 use crate::ops::{Answers, Nodes, Parameters, Posterior, Question};
-use crate::slots::at_least_one;
+use crate::sizes::at_least_one;
 
 /// How an edge is scored. W_s maps the source j of an edge, W_t its target i.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

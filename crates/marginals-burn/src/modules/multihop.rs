@@ -2,15 +2,14 @@
 
 use burn::config::Config;
 use burn::module::{Module, Param};
-use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use marginals::Error;
 use marginals::spec::{ModelSpec, StructureSpec, Tensors};
 
-use super::Learned;
-use super::attention::{to_heads, to_rows};
+use super::projections::ProjectionSizes;
+use super::{Learned, Projections};
 use crate::ops::{Nodes, Parameters, Posterior, Question};
-use crate::slots::{at_least_one, check_divides};
+use crate::sizes::{at_least_one, head_width};
 
 /// Configuration of [`Multihop`].
 #[derive(Config, Debug)]
@@ -58,21 +57,14 @@ pub struct MultihopConfig {
 /// ```
 #[derive(Module, Debug)]
 pub struct Multihop {
-    /// W_q.
-    pub query: Linear,
-    /// W_k.
-    pub key: Linear,
-    /// W_v.
-    pub value: Linear,
-    /// W_o.
-    pub output: Linear,
+    /// In and out.
+    pub projections: Projections,
     /// Log-weights of 0, 1, … H hops, `[H or 1, hops + 1]`, up to a constant of the row; −∞ is never.
     pub hops: Param<Tensor<2>>,
     /// Parameters of one step.
     pub learned: Learned,
     #[module(skip)]
     step: Posterior,
-    heads: usize,
 }
 
 impl MultihopConfig {
@@ -82,17 +74,7 @@ impl MultihopConfig {
     /// [`Error`], naming the setting that makes no module.
     pub fn init(&self, device: &Device) -> Result<Multihop, Error> {
         at_least_one("width", self.width)?;
-        at_least_one("heads", self.heads)?;
-        let width = match self.head_width {
-            Some(width) => {
-                at_least_one("head_width", width)?;
-                width
-            }
-            None => {
-                check_divides("heads", self.heads, "width", self.width)?;
-                self.width / self.heads
-            }
-        };
+        let width = head_width(self.head_width, self.heads, "width", self.width)?;
         let StructureSpec::Walk { step, .. } = &self.model.structure else {
             return Err(Error::value("model.structure", "a walk", "a structure of one step"));
         };
@@ -108,18 +90,12 @@ impl MultihopConfig {
             .collect();
         let hops = Tensor::from_data(TensorData::new(entries, [heads, counts]), device);
         let hops = Param::from_tensor(hops).set_require_grad(self.learn_hops);
-        let linear =
-            |inputs, outputs| LinearConfig::new(inputs, outputs).with_bias(false).init(device);
-        let inner = self.heads * width;
+        let sizes = ProjectionSizes::own(self.width, self.heads, width);
         Ok(Multihop {
-            query: linear(self.width, inner),
-            key: linear(self.width, inner),
-            value: linear(self.width, inner),
-            output: linear(inner, self.width),
+            projections: sizes.init(false, device),
             hops,
             learned: Learned::of(&one_step, &self.learn, [self.heads, self.heads, width], device)?,
             step: Posterior::new(one_step)?,
-            heads: self.heads,
         })
     }
 }
@@ -134,15 +110,9 @@ impl Multihop {
     /// # Errors
     /// [`Error`], where the model refuses the sizes or a learned parameter has left its range.
     pub fn forward(&self, x: Tensor<3>) -> Result<Tensor<3>, Error> {
-        let Nodes { q, k, v } = self.nodes(x);
+        let Nodes { q, k, v } = self.projections.nodes(x.clone(), x);
         let mean = self.mean(q, k, v.expect("projected"))?;
-        Ok(self.output.forward(to_rows(mean)))
-    }
-
-    /// The projected nodes, which [`Multihop::posterior`] is about.
-    pub fn nodes(&self, x: Tensor<3>) -> Nodes {
-        let project = |linear: &Linear| to_heads(linear.forward(x.clone()), self.heads);
-        Nodes { q: project(&self.query), k: project(&self.key), v: Some(project(&self.value)) }
+        Ok(self.projections.rows(mean))
     }
 
     /// The posterior of one step.

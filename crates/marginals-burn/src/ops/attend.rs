@@ -19,6 +19,7 @@ use marginals::{Error, Model, Posterior, Value};
 use ndarray::{Array4, ArrayView4, Ix4};
 
 use super::flex::{Number, Primitive, by_format, check_format, readable, tensor, view};
+use super::tape::pass_on;
 
 /// A model in every number format that tensors have, as one object.
 pub trait FactoredModel: Debug + Send + Sync {
@@ -276,17 +277,13 @@ impl Backward<Flex, 3> for PosteriorMean {
     type State = Taped;
 
     fn backward(self, ops: Ops<Taped, 3>, grads: &mut Tape, _: &mut Checkpointer) {
-        let upstream = grads.consume::<Flex>(&ops.node);
-        let found = by_format!(upstream.dtype(), T => {
-            let upstream = readable::<T>(upstream);
-            let (q, k, v) = backward::<T>(ops.state, view(&upstream), false);
-            [q, k, v.expect("the mean has values")].map(tensor)
+        pass_on(ops, grads, |taped, upstream| {
+            by_format!(upstream.dtype(), T => {
+                let upstream = readable::<T>(upstream);
+                let (q, k, v) = backward::<T>(taped, view(&upstream), false);
+                [q, k, v.expect("the mean has values")].map(tensor)
+            })
         });
-        for (parent, gradient) in ops.parents.into_iter().zip(found) {
-            if let Some(parent) = parent {
-                grads.register::<Flex>(parent.id, gradient);
-            }
-        }
     }
 }
 
@@ -298,16 +295,12 @@ impl Backward<Flex, 2> for SharedPosteriorMean {
     type State = Taped;
 
     fn backward(self, ops: Ops<Taped, 2>, grads: &mut Tape, _: &mut Checkpointer) {
-        let upstream = grads.consume::<Flex>(&ops.node);
-        let [of_q, of_x] = ops.parents;
-        by_format!(upstream.dtype(), T => {
-            let upstream = readable::<T>(upstream);
-            let (dq, dx, _) = backward::<T>(ops.state, view(&upstream), true);
-            for (parent, gradient) in [(of_q, dq), (of_x, dx)] {
-                if let Some(parent) = parent {
-                    grads.register::<Flex>(parent.id, tensor(gradient));
-                }
-            }
+        pass_on(ops, grads, |taped, upstream| {
+            by_format!(upstream.dtype(), T => {
+                let upstream = readable::<T>(upstream);
+                let (q, x, _) = backward::<T>(taped, view(&upstream), true);
+                [q, x].map(tensor)
+            })
         });
     }
 }

@@ -16,6 +16,7 @@ use marginals::{Error, Real};
 use ndarray::{Array3, ArrayView3, ArrayView4, Ix4};
 
 use super::flex::{Number, Primitive, check_format, flat, numbers, readable, row, tensor, view};
+use super::tape::{pass_on, retrieve};
 
 /// Expanding attention on Burn's tape, on the flex backend: a window per query that grows until what
 /// is left outside weighs less than the tolerance (see [`marginals::zoo::expanding`]).
@@ -209,18 +210,14 @@ impl Backward<Flex, 4> for Expands {
     type State = Taped;
 
     fn backward(self, ops: Ops<Taped, 4>, grads: &mut Tape, checkpointer: &mut Checkpointer) {
-        let upstream = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let Taped { nodes, call, kept } = ops.state;
-        let inputs = nodes.map(|node| checkpointer.retrieve_node_output::<Primitive>(node));
-        let found = match kept.expect("the forward went well") {
-            Kept::Single(kept) => backward::<f32>(&call, inputs, &kept, &upstream),
-            Kept::Double(kept) => backward::<f64>(&call, inputs, &kept, &upstream),
-        };
-        for (parent, gradient) in ops.parents.into_iter().zip(found) {
-            if let Some(parent) = parent {
-                grads.register::<Flex>(parent.id, gradient);
+        pass_on(ops, grads, |Taped { nodes, call, kept }, upstream| {
+            let inputs = retrieve(nodes, checkpointer);
+            let upstream = upstream.to_contiguous();
+            match kept.expect("the forward went well") {
+                Kept::Single(kept) => backward::<f32>(&call, inputs, &kept, &upstream),
+                Kept::Double(kept) => backward::<f64>(&call, inputs, &kept, &upstream),
             }
-        }
+        });
     }
 }
 

@@ -8,6 +8,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 
 use super::flex::{Number, Primitive, by_format, numbers, vector};
+use super::tape::pass_on;
 
 /// The state that follows `state`, from what a GRU makes of its input and of its state:
 ///
@@ -68,13 +69,10 @@ impl Backward<Flex, 3> for Gates {
     type State = [Primitive; 3];
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let upstream = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let found = by_format!(upstream.dtype(), T => backward::<T>(&ops.state, &upstream));
-        for (parent, gradient) in ops.parents.into_iter().zip(found) {
-            if let Some(parent) = parent {
-                grads.register::<Flex>(parent.id, gradient);
-            }
-        }
+        pass_on(ops, grads, |inputs, upstream| {
+            let upstream = upstream.to_contiguous();
+            by_format!(upstream.dtype(), T => backward::<T>(&inputs, &upstream))
+        });
     }
 }
 

@@ -14,6 +14,7 @@ use marginals_kernels::InstructionSet;
 use rayon::prelude::*;
 
 use super::flex::{Number, Primitive, by_format, check_format, numbers, vector};
+use super::tape::pass_on;
 
 /// y = γ (x − E\[x\]) / √(Var\[x\] + ε) + β over the last axis (Ba et al. 2016, eq. 4), the variance
 /// being the mean square about the mean, as PyTorch and Burn have it.
@@ -103,13 +104,10 @@ impl Backward<Flex, 3> for Normalisation {
     type State = [Primitive; 3];
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let upstream = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let found = by_format!(upstream.dtype(), T => backward::<T>(&ops.state, &upstream));
-        for (parent, gradient) in ops.parents.into_iter().zip(found) {
-            if let Some(parent) = parent {
-                grads.register::<Flex>(parent.id, gradient);
-            }
-        }
+        pass_on(ops, grads, |found, upstream| {
+            let upstream = upstream.to_contiguous();
+            by_format!(upstream.dtype(), T => backward::<T>(&found, &upstream))
+        });
     }
 }
 

@@ -26,6 +26,7 @@ use super::flex::{
 };
 use super::parameters::{BIAS, Named, Parameters};
 use super::plain;
+use super::tape::{pass_on, retrieve};
 
 /// The posterior of a model given as data, asked on Burn's tape.
 ///
@@ -312,19 +313,16 @@ impl Backward<Flex, 5> for Answering {
     type State = Taped;
 
     fn backward(self, ops: Ops<Taped, 5>, grads: &mut Tape, checkpointer: &mut Checkpointer) {
-        let upstream = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let Taped { nodes, call, kept } = ops.state;
-        let inputs = nodes.map(|node| checkpointer.retrieve_node_output::<Primitive>(node));
-        let found = by_format!(upstream.dtype(), T => {
-            let kept = T::kept(kept.expect("the forward went well"));
-            let summary = kept.expect("forward and backward run in one format");
-            backward::<T>(&call, &inputs.map(readable_any::<T>), summary, numbers::<T>(&upstream))
+        pass_on(ops, grads, |Taped { nodes, call, kept }, upstream| {
+            let inputs = retrieve(nodes, checkpointer);
+            let upstream = upstream.to_contiguous();
+            by_format!(upstream.dtype(), T => {
+                let kept = T::kept(kept.expect("the forward went well"));
+                let summary = kept.expect("forward and backward run in one format");
+                let inputs = inputs.map(readable_any::<T>);
+                backward::<T>(&call, &inputs, summary, numbers::<T>(&upstream))
+            })
         });
-        for (parent, gradient) in ops.parents.into_iter().zip(found) {
-            if let (Some(parent), Some(gradient)) = (parent, gradient) {
-                grads.register::<Flex>(parent.id, gradient);
-            }
-        }
     }
 }
 

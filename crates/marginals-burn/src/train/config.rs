@@ -229,7 +229,7 @@ impl TrainConfig {
             ("measure-windows", self.measure_windows),
             ("save-every", self.save_every),
         ] {
-            crate::slots::at_least_one(name, count)?;
+            crate::sizes::at_least_one(name, count)?;
         }
         if !(self.held_out > 0.0 && self.held_out < 1.0) {
             return Err(Error::value("held-out", "a share above 0 and below 1", self.held_out));

@@ -13,6 +13,7 @@ use ndarray::{Array3, Array4, ArrayView1};
 use rayon::prelude::*;
 
 use super::label::Label;
+use crate::quantile::quantile;
 
 /// Share of the output's size that `samples_for_one_percent` allows as error.
 const SAMPLING_ERROR: f64 = 0.01;
@@ -291,13 +292,7 @@ impl Spread {
         }
         let mut sorted: Vec<f64> = row.iter().copied().map(f64::from).collect();
         sorted.sort_unstable_by(f64::total_cmp);
-        let quantiles = QUANTILES.map(|share| {
-            let place = share * (sorted.len() - 1) as f64;
-            let (below, part) = (place.floor() as usize, place.fract());
-            let above = (below + 1).min(sorted.len() - 1);
-            sorted[below] * (1.0 - part) + sorted[above] * part
-        });
-        Spread { quantiles, histogram }
+        Spread { quantiles: QUANTILES.map(|share| quantile(&sorted, share)), histogram }
     }
 }
 

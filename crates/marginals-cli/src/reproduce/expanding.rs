@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use super::edges::{floats, hard, marginals};
 use super::random::{Purpose, Random};
-use super::training::{Redraw, Schedule, Trained, Unit, alike, read_out, squared_error, train};
+use super::training::{Schedule, Trained, Unit, alike, read_out, redraw, squared_error, train};
 use super::windows::{Scene, Weights, needed};
 
 /// Vectors in a sequence.
@@ -214,8 +214,9 @@ impl Reader {
         match inference(which) {
             Some(inference) => {
                 let config = ExpandingConfig::new(width, 1, mechanism(inference));
-                let mut layer = config.init(device)?.redrawn(&mut random);
-                alike(&layer.query, &mut layer.key);
+                let mut layer = config.init(device)?;
+                redraw(&mut layer.projections, &mut random);
+                alike(&mut layer.projections);
                 expanding = Some(layer);
             }
             None => {
@@ -236,8 +237,9 @@ impl Reader {
                 ))?;
                 let learn = if which == Mechanism::Sink { vec!["null".to_owned()] } else { vec![] };
                 let config = AttentionConfig::new(width, 1, model).with_learn(learn);
-                let mut layer = config.init(device)?.redrawn(&mut random);
-                alike(&layer.query, &mut layer.key);
+                let mut layer = config.init(device)?;
+                redraw(&mut layer.projections, &mut random);
+                alike(&mut layer.projections);
                 full = Some(layer);
             }
         }
@@ -258,8 +260,8 @@ impl Reader {
     /// What it would say with these edges, `[B, 1, 50]`.
     fn say_with(&self, edges: Tensor<3>, values: &Tensor<3>) -> Tensor<2> {
         let output = match (&self.full, &self.expanding) {
-            (Some(full), _) => &full.output,
-            (None, Some(expanding)) => &expanding.output,
+            (Some(full), _) => &full.projections.output,
+            (None, Some(expanding)) => &expanding.projections.output,
             (None, None) => unreachable!("a reader has a layer"),
         };
         self.read.forward(output.forward(edges.matmul(values.clone())).squeeze_dim(1))
@@ -268,7 +270,7 @@ impl Reader {
     fn look(&self, which: Mechanism, x: Tensor<3>) -> Result<Looked, Error> {
         let last = query(&x);
         if let Some(full) = &self.full {
-            let nodes = full.nodes(last, x);
+            let nodes = full.projections.nodes(last, x);
             let attention = marginals(full.posterior(), &nodes, &full.learned.parameters())?;
             let values = nodes.v.expect("projected").squeeze_dim(1);
             return Ok(Looked { attention, values, found: None });
@@ -277,7 +279,8 @@ impl Reader {
             unreachable!("a reader has the layer of its mechanism");
         };
         let [batch, keys, width] = x.dims();
-        let [q, k, v] = [(&layer.query, &last), (&layer.key, &x), (&layer.value, &x)]
+        let maps = &layer.projections;
+        let [q, k, v] = [(&maps.query, &last), (&maps.key, &x), (&maps.value, &x)]
             .map(|(linear, x)| linear.forward(x.clone()));
         let alone = |x: &Tensor<3>| x.clone().unsqueeze_dim::<4>(1);
         let logs = [&layer.log_alpha, &layer.log_beta];
@@ -503,8 +506,8 @@ mod tests {
             let task = Task::draw(setting, 2);
             let x = task.sequences(&mut Random::new(2, Purpose::HeldOut, 0), 8).tensor(&device);
             let layer = reader.expanding.as_ref().expect("an expanding layer");
-            let q = floats(layer.query.forward(query(&x)));
-            let k = floats(layer.key.forward(x.clone()));
+            let q = floats(layer.projections.query.forward(query(&x)));
+            let k = floats(layer.projections.key.forward(x.clone()));
             let (_, found) = layer.expand(query(&x), x.clone()).expect("sizes fit");
             let rho = floats(found.rho);
             let looked = reader.look(which, x).expect("sizes fit");

@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use super::edges::{floats, hard, marginals};
 use super::random::{Purpose, Random};
-use super::training::{Redraw, Schedule, Trained, Unit, read_out, squared_error, train};
+use super::training::{Schedule, Trained, Unit, read_out, redraw, squared_error, train};
 
 /// Vectors in a sequence.
 const LENGTH: usize = 5;
@@ -208,14 +208,18 @@ impl Reader {
             let learn = learn.iter().map(|&name| name.to_owned()).collect();
             let layer = AttentionConfig::new(WIDTH, 1, model).with_learn(learn).init(device)?;
             let posterior = graph(layer.posterior().clone());
-            Ok::<_, Error>(layer.with_posterior(posterior).redrawn(random))
+            let mut layer = layer.with_posterior(posterior);
+            redraw(&mut layer.projections, random);
+            Ok::<_, Error>(layer)
         };
         let walk = |random: &mut Random, learn: &[&str]| {
             let learn = learn.iter().map(|&name| name.to_owned()).collect();
             let walk = MultihopConfig::new(WIDTH, 1, model.clone()).with_learn(learn);
             let walk = walk.init(device)?;
             let posterior = graph(walk.posterior().clone());
-            Ok::<_, Error>(walk.with_posterior(posterior).redrawn(random))
+            let mut walk = walk.with_posterior(posterior);
+            redraw(&mut walk.projections, random);
+            Ok::<_, Error>(walk)
         };
         let (layers, walk) = match mechanism {
             Mechanism::OneHop | Mechanism::OneHopGraph => {
@@ -253,7 +257,7 @@ impl Reader {
         let start = Tensor::<2>::eye(length, &x.device()).reshape([1, length, length]);
         let start = start.expand([batch, length, length]);
         if let Some(walk) = &self.walk {
-            let nodes = walk.nodes(x);
+            let nodes = walk.projections.nodes(x.clone(), x);
             let step = marginals(walk.posterior(), &nodes, &walk.learned.parameters())?;
             let hops = floats(walk.hop_probabilities());
             let sharp = hard(&step);
@@ -269,7 +273,7 @@ impl Reader {
                 chosen = chosen + picked.clone() * weight;
                 by_hops.push(last(soft.clone()));
             }
-            let said = walk.output.forward(chosen.matmul(values(&nodes)));
+            let said = walk.projections.output.forward(chosen.matmul(values(&nodes)));
             let said_hard = self.read.forward(last(said));
             return Ok(Looked { by_hops, attention: last(attention), said_hard });
         }
@@ -278,14 +282,14 @@ impl Reader {
         for layer in &self.layers {
             let parameters = layer.learned.parameters();
             let matrix = |y: &Tensor<3>| {
-                let nodes = layer.nodes(y.clone(), y.clone());
+                let nodes = layer.projections.nodes(y.clone(), y.clone());
                 Ok::<_, Error>((marginals(layer.posterior(), &nodes, &parameters)?, nodes))
             };
             let (step, nodes) = matrix(&y)?;
             soft = step.clone().matmul(soft);
-            y = layer.output.forward(step.matmul(values(&nodes)));
+            y = layer.projections.output.forward(step.matmul(values(&nodes)));
             let (step, nodes) = matrix(&y_hard)?;
-            y_hard = layer.output.forward(hard(&step).matmul(values(&nodes)));
+            y_hard = layer.projections.output.forward(hard(&step).matmul(values(&nodes)));
             by_hops.push(last(soft.clone()));
         }
         let said_hard = self.read.forward(last(y_hard));

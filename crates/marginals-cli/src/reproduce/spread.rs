@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::quantile::quantile;
+
 /// Median and quartiles of some numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
@@ -14,19 +16,13 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of those that are numbers; `None` where there are none. Between two of them quantiles are on the
-    /// straight line (type 7 of Hyndman & Fan 1996, what NumPy does).
+    /// Of those that are numbers; `None` where there are none.
     pub fn of(list: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut list: Vec<f64> = list.into_iter().filter(|x| x.is_finite()).collect();
         list.sort_unstable_by(f64::total_cmp);
-        let last = list.len().checked_sub(1)?;
-        let quantile = |share: f64| {
-            let place = share * last as f64;
-            let below = place.floor() as usize;
-            let above = (below + 1).min(last);
-            list[below] + (place - below as f64) * (list[above] - list[below])
-        };
-        Some(Self { lower: quantile(0.25), median: quantile(0.5), upper: quantile(0.75) })
+        let [lower, median, upper] =
+            (!list.is_empty()).then(|| [0.25, 0.5, 0.75].map(|share| quantile(&list, share)))?;
+        Some(Self { lower, median, upper })
     }
 }
 

@@ -6,7 +6,7 @@ use burn::optim::grad_clipping::GradientClippingConfig;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData};
 use marginals::Error;
-use marginals_burn::{Attention, Expanding, Multihop};
+use marginals_burn::Projections;
 use serde::Serialize;
 
 use super::edges::floats;
@@ -91,49 +91,24 @@ fn leaf<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) ->
 
 /// Burn draws weights from one generator that all threads share: these come from the seed's own,
 /// uniform within 1/√inputs as Burn's do.
-fn redraw(linear: &mut Linear, random: &mut Random) {
-    let weight = linear.weight.val();
-    let shape = weight.dims();
-    let bound = 1.0 / (shape[0] as f64).sqrt();
-    let values = (0..shape[0] * shape[1]).map(|_| random.between(-bound, bound) as f32).collect();
-    linear.weight = leaf(values, shape, &weight.device());
+pub fn redraw(projections: &mut Projections, random: &mut Random) {
+    let Projections { query, key, value, output, .. } = projections;
+    for linear in [query, key, value, output] {
+        let weight = linear.weight.val();
+        let shape = weight.dims();
+        let bound = 1.0 / (shape[0] as f64).sqrt();
+        let drawn = (0..shape[0] * shape[1]).map(|_| random.between(-bound, bound) as f32);
+        linear.weight = leaf(drawn.collect(), shape, &weight.device());
+    }
 }
 
 /// Lets keys start from the queries' map, so that at the start likes attract. From two unrelated maps a
 /// long search for any attraction at all comes first, the longer the wider the vectors are.
-pub fn alike(query: &Linear, key: &mut Linear) {
-    let weight = query.weight.val();
+pub fn alike(projections: &mut Projections) {
+    let weight = projections.query.weight.val();
     let shape = weight.dims();
-    key.weight = leaf(floats(weight.clone()), shape, &weight.device());
+    projections.key.weight = leaf(floats(weight.clone()), shape, &weight.device());
 }
-
-/// A layer whose weights come from a seed.
-pub trait Redraw {
-    /// Its projections.
-    fn projections(&mut self) -> [&mut Linear; 4];
-
-    /// The layer with weights from `random`.
-    fn redrawn(mut self, random: &mut Random) -> Self
-    where
-        Self: Sized,
-    {
-        for linear in self.projections() {
-            redraw(linear, random);
-        }
-        self
-    }
-}
-
-macro_rules! redraws {
-    ($($layer:ty),+) => {$(
-        impl Redraw for $layer {
-            fn projections(&mut self) -> [&mut Linear; 4] {
-                [&mut self.query, &mut self.key, &mut self.value, &mut self.output]
-            }
-        }
-    )+};
-}
-redraws!(Attention, Multihop, Expanding);
 
 /// The unit in which targets are learned: their own mean and standard deviation.
 #[derive(Clone, Copy, Debug)]
