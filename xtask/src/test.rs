@@ -37,9 +37,11 @@ fn checks() -> Vec<(&'static str, Command)> {
     // That test runs its own suite again on the slower instructions; here they are steps.
     tests.args(["--", "--skip", "slower_paths_pass_the_whole_suite"]);
     let masked = |set| {
-        let mut command = step::cargo(["test", "--release", "--package", "marginals"]);
-        // What is built on the pass does not meet the instructions by itself.
-        command.args(["--test", "all", "--", "contract::", "torch_agreement::", "large_scores::"]);
+        // Of the whole workspace, as above: for one package Cargo would choose other features of its
+        // dependencies and compile them again. What is built on the pass does not meet the
+        // instructions by itself.
+        let mut command = step::cargo(["test", "--release", "--workspace", "--test", "all"]);
+        command.args(["--", "contract::", "torch_agreement::", "large_scores::"]);
         command.env("MARGINALS_INSTRUCTION_SET", set);
         command
     };

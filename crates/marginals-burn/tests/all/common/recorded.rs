@@ -1,5 +1,4 @@
 //! Recorded answers of PyTorch: weights, inputs, output and gradients of named cases.
-#![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::path::{Path, PathBuf};
 

@@ -2,9 +2,7 @@
 //!
 //! The references are written by `tools/reference/minilm.py` and `tools/reference/smollm2.py`.
 
-mod common;
-
-use common::{Entropies, model, reference, workspace};
+use crate::common::{Entropies, model, reference, workspace};
 use marginals_burn::{PosteriorMean, Transformer};
 use serde::Deserialize;
 

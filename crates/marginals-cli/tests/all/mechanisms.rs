@@ -1,10 +1,8 @@
 //! `marginals infer` on mechanisms and walks, against closed forms written out here.
 
-mod common;
-
 use std::collections::HashMap;
 
-use common::files::{Folder, Tensor, numbers};
+use crate::common::files::{Folder, Tensor, numbers};
 use ndarray::{Array1, Array2, Axis};
 
 const N: usize = 4;

@@ -1,10 +1,8 @@
 //! `marginals infer` from the outside: files in, files out, against the test kit's dense formulas.
 
-mod common;
-
 use std::collections::HashMap;
 
-use common::files::{Folder, Tensor, numbers};
+use crate::common::files::{Folder, Tensor, numbers};
 use marginals_testkit::{Answers, Head, Structure, ValueKind, dense};
 use ndarray::Array2;
 use safetensors::tensor::{Dtype, TensorView};

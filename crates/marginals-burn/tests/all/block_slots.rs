@@ -1,8 +1,6 @@
 //! Block-slot attention against PyTorch (tools/reference/block_slots.py).
 
-#[path = "common/recorded.rs"]
-mod recorded;
-
+use crate::common::recorded::Case;
 use burn::module::Param;
 use burn::nn::{GruConfig, Linear};
 use burn::tensor::{Device, Distribution, Gradients, Tensor};
@@ -11,7 +9,6 @@ use marginals_burn::block::BlockLinear;
 use marginals_burn::{
     BlockSlotAttention, BlockSlotAttentionConfig, ModelError, SlotAttentionConfig,
 };
-use recorded::Case;
 
 fn of<const D: usize>(weight: &Param<Tensor<D>>, gradients: &Gradients) -> Tensor<D> {
     weight.val().grad(gradients).expect("every weight takes part")

@@ -1,11 +1,9 @@
 //! The GGUF reader: its number formats against the `gguf` package's, and what it does with files
 //! that lie. The reference is written by `tools/reference/gguf_blocks.py`.
 
-mod common;
-
 use std::path::PathBuf;
 
-use common::reference;
+use crate::common::reference;
 use marginals_burn::ModelError;
 use marginals_burn::checkpoint::Checkpoint;
 use marginals_burn::checkpoint::gguf::{BlockFormat, GgufFile, Value};

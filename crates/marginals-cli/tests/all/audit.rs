@@ -1,11 +1,9 @@
 //! The audit from end to end: on a model small enough for any machine, and on fetched ones against
 //! entropies from full attention matrices.
 
-mod common;
-
 use std::fs;
 
-use common::{audit, workspace, write_model};
+use crate::common::{audit, workspace, write_model};
 use serde_json::Value;
 
 const TEXT: &str = "a single man in want of a wife <b> &";

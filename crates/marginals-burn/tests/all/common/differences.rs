@@ -1,5 +1,4 @@
 //! Gradients of whole modules against finite differences.
-#![allow(dead_code, reason = "each test binary uses a part")]
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};

@@ -1,14 +1,12 @@
 //! `marginals reproduce`: the quick run from end to end, and what it refuses.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use crate::common::complaint;
 use assert_cmd::Command;
-use common::complaint;
 use serde_json::Value;
 
 fn reproduce(out: &Path) -> Command {

@@ -1,12 +1,10 @@
 //! `marginals infer` on slots, block-slots and Perceivers, against the answers and gradients that
 //! PyTorch gave (tools/reference, recorded with the modules' own tests).
 
-mod common;
-
 use std::collections::HashMap;
 
-use common::files::{Folder, Tensor};
-use common::workspace;
+use crate::common::files::{Folder, Tensor};
+use crate::common::workspace;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 

@@ -1,11 +1,9 @@
 //! Slot attention against PyTorch (tools/reference/slots.py), and against itself where two ways lead
 //! to one place.
 
-#[path = "common/recorded.rs"]
-mod recorded;
-
 use std::path::Path;
 
+use crate::common::recorded::Case;
 use burn::module::Param;
 use burn::tensor::{Device, Distribution, Gradients, Tensor};
 use marginals::Error;
@@ -14,7 +12,6 @@ use marginals::zoo::slots::PlainSlots;
 use marginals_burn::checkpoint::Checkpoint;
 use marginals_burn::{ModelError, SlotAttention, SlotAttentionConfig, SlotUpdate};
 use ndarray::Array3;
-use recorded::Case;
 
 /// The gradient of a weight.
 fn of<const D: usize>(weight: &Param<Tensor<D>>, gradients: &Gradients) -> Tensor<D> {

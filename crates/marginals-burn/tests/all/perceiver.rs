@@ -1,8 +1,6 @@
 //! Perceiver against PyTorch (tools/reference/perceiver.py).
 
-#[path = "common/recorded.rs"]
-mod recorded;
-
+use crate::common::recorded::Case;
 use burn::module::Param;
 use burn::nn::Linear;
 use burn::tensor::{Device, Gradients, Tensor};
@@ -10,7 +8,6 @@ use marginals::Error;
 use marginals_burn::norm::Norm;
 use marginals_burn::perceiver::{FeedForward, FeedForwardActivation, MultiHead, Sharing};
 use marginals_burn::{ModelError, Perceiver, PerceiverConfig};
-use recorded::Case;
 
 fn of<const D: usize>(weight: &Param<Tensor<D>>, gradients: &Gradients) -> Tensor<D> {
     weight.val().grad(gradients).expect("every weight takes part")

@@ -1,10 +1,8 @@
 //! `marginals explain`, and the capability table that the documentation holds.
 
-mod common;
-
 use std::process::{Command, Output};
 
-use common::workspace;
+use crate::common::workspace;
 
 fn explain(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_marginals"));

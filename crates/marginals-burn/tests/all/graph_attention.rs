@@ -1,19 +1,14 @@
 //! Graph attention: gradients against finite differences, outputs and gradients against PyTorch
 //! Geometric (tools/reference/graph_attention.py), the matrix written out, and what is refused.
 
-#[path = "common/differences.rs"]
-mod differences;
-#[path = "common/recorded.rs"]
-mod recorded;
-
+use crate::common::differences::{Double, check, f64s, functional};
+use crate::common::recorded::Case;
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Gradients, Tensor, TensorData, activation};
-use differences::{Double, check, f64s, functional};
 use marginals_burn::checkpoint::Checkpoint;
 use marginals_burn::ops::Question;
 use marginals_burn::{Combine, Graph, GraphAttention, GraphAttentionConfig, GraphAttentionKind};
 use marginals_testkit::generate::Random;
-use recorded::Case;
 
 const NODES: usize = 6;
 /// In no order; node 5 hears nothing, node 3 itself alone.

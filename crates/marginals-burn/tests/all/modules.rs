@@ -1,12 +1,9 @@
 //! Layers of any model: gradients against finite differences, what they compute against the
 //! definition, and what they refuse.
 
-#[path = "common/differences.rs"]
-mod differences;
-
+use crate::common::differences::{Double, check, f64s, functional, nodes};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use differences::{Double, check, f64s, functional, nodes};
 use marginals::spec::{ExpandingInference, ExpandingSpec, ModelSpec, PotentialSpec};
 use marginals_burn::ops::Question;
 use marginals_burn::{

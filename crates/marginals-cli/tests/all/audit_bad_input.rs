@@ -1,11 +1,9 @@
 //! Whatever is wrong with the input: exit code 2, one paragraph, no panic, nothing half-written.
 
-mod common;
-
 use std::fs::{self, File};
 use std::path::Path;
 
-use common::{CONTEXT, audit, complaint, config, tokenizer, weights, write_model};
+use crate::common::{CONTEXT, audit, complaint, config, tokenizer, weights, write_model};
 use serde_json::json;
 
 const TEXT: &str = "a single man in want of a wife";

@@ -1,8 +1,5 @@
 //! A BERT small enough to write in a test, and the command under test.
 
-// Each test file uses some of these.
-#![allow(dead_code)]
-
 pub mod files;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! Models to test with, and the references they are compared with.
 
-// Each test file uses some of these.
-#![allow(dead_code)]
+pub mod differences;
+pub mod recorded;
 
 use std::path::PathBuf;
 

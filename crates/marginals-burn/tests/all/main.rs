@@ -1,0 +1,13 @@
+//! Everything the Burn side promises, in one program: what the tests share is compiled once.
+
+mod block_slots;
+mod common;
+mod gguf;
+mod graph_attention;
+mod llama_files;
+mod modules;
+mod operations;
+mod perceiver;
+mod posterior;
+mod pretrained;
+mod slots;
