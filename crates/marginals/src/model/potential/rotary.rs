@@ -32,27 +32,59 @@ impl<P> Rotary<P> {
     }
 
     /// Turns every row forward (`sign` = 1) or back (−1); row r stands at `first` + r.
+    ///
+    /// Sines and cosines are taken at the multiples of sixteen and at the numbers below it, and added:
+    /// sin(a + b) = sin a cos b + cos a sin b. That is as exact as the angle itself, many times cheaper,
+    /// and depends on the position alone.
     fn turn<T: Real>(&self, rows: ArrayView2<'_, T>, first: i64, sign: f64) -> Array2<T> {
         let width = rows.ncols();
         let half = width / 2;
-        let mut turned = rows.to_owned();
         let frequencies: Vec<f64> =
-            (0..half).map(|c| self.base.powf(-2.0 * c as f64 / width as f64)).collect();
-        for (r, mut row) in turned.outer_iter_mut().enumerate() {
-            for (c, frequency) in frequencies.iter().enumerate() {
-                let (x, y) = match self.pairs {
-                    RotaryPairs::Halves => (c, c + half),
-                    RotaryPairs::Neighbours => (2 * c, 2 * c + 1),
-                };
-                let (sin, cos) = ((first + r as i64) as f64 * frequency * sign).sin_cos();
-                let (sin, cos) = (T::of(sin), T::of(cos));
-                let (a, b) = (row[x], row[y]);
-                row[x] = a * cos - b * sin;
-                row[y] = a * sin + b * cos;
+            (0..half).map(|c| sign * self.base.powf(-2.0 * c as f64 / width as f64)).collect();
+        let at = |position: i64| -> Vec<(f64, f64)> {
+            frequencies.iter().map(|frequency| (position as f64 * frequency).sin_cos()).collect()
+        };
+        let steps: Vec<_> = (0..STRIDE).map(at).collect();
+        let (mut anchor, mut start) = (None, Vec::new());
+        let mut angles = vec![(T::zero(), T::zero()); half];
+        let mut turned = rows.as_standard_layout().into_owned();
+        let entries = turned.as_slice_mut().expect("rows lie one after another");
+        for (row, position) in entries.chunks_exact_mut(width.max(1)).zip(first..) {
+            let (block, step) = (position.div_euclid(STRIDE), position.rem_euclid(STRIDE));
+            if anchor != Some(block) {
+                anchor = Some(block);
+                start = at(block * STRIDE);
+            }
+            let added = start.iter().zip(&steps[step as usize]);
+            for (angle, (&(sin_a, cos_a), &(sin_b, cos_b))) in angles.iter_mut().zip(added) {
+                let (sin, cos) = (sin_a * cos_b + cos_a * sin_b, cos_a * cos_b - sin_a * sin_b);
+                *angle = (T::of(sin), T::of(cos));
+            }
+            match self.pairs {
+                RotaryPairs::Halves => {
+                    let (left, right) = row.split_at_mut(half);
+                    for ((a, b), &angle) in left.iter_mut().zip(right).zip(&angles) {
+                        turn_pair(a, b, angle);
+                    }
+                }
+                RotaryPairs::Neighbours => {
+                    for ([a, b], &angle) in row.as_chunks_mut().0.iter_mut().zip(&angles) {
+                        turn_pair(a, b, angle);
+                    }
+                }
             }
         }
         turned
     }
+}
+
+/// Positions between those at which sines and cosines are taken.
+const STRIDE: i64 = 16;
+
+/// (a, b) turned by an angle of which sine and cosine are given.
+#[inline(always)]
+fn turn_pair<T: Real>(a: &mut T, b: &mut T, (sin, cos): (T, T)) {
+    (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
 }
 
 fn query_position(place: &Place<'_>) -> i64 {
