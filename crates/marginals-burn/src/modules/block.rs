@@ -9,7 +9,7 @@ use marginals::Error;
 use super::{Attention, AttentionConfig};
 use crate::norm::Norm;
 use crate::ops::{Answers, Question};
-use crate::slots::{at_least_one, check_norm_epsilon};
+use crate::sizes::{at_least_one, check_norm_epsilon};
 
 /// Configuration of [`TransformerBlock`].
 #[derive(Config, Debug)]
@@ -88,7 +88,7 @@ impl TransformerBlock {
 
     /// The feed-forward half.
     pub(crate) fn feed(&self, x: Tensor<3>) -> Result<Tensor<3>, Error> {
-        let inner = self.widen.forward(self.inner_norm.forward(x.clone())?);
-        Ok(x + self.narrow.forward(activation::gelu(inner)))
+        let inner = activation::relu(self.widen.forward(self.inner_norm.forward(x.clone())?));
+        Ok(x + self.narrow.forward(inner.clone() * inner))
     }
 }
