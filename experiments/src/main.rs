@@ -10,6 +10,7 @@ mod hopfield_memory;
 mod mixture;
 mod npz;
 mod picture;
+mod priors;
 mod random;
 
 use std::error::Error;
@@ -22,6 +23,7 @@ usage: cargo run --release -p marginals-experiments -- NAME [CONFIG]
   graphs             GAT and GATv2 on the karate club and weather stations, against PyTorch Geometric
   hopfield-memory    retrieval of half-hidden and noisy digits against N and beta
   mixture            EM on the scikit-learn digits against scikit-learn
+  priors             a language model over bytes under seven priors, trained short, measured long
 
 CONFIG replaces the experiment's own config.toml; results are then written beside it.
 ";
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         "graphs" => graphs::run(&config),
         "hopfield-memory" => hopfield_memory::run(&config),
         "mixture" => mixture::run(&config),
+        "priors" => priors::run(&config),
         _ => {
             eprint!("error: there is no experiment `{name}`\n\n{USAGE}");
             return ExitCode::from(2);

@@ -1,0 +1,163 @@
+//! What a language model over bytes makes of seven ways to say where a byte stands: trained on short
+//! windows, measured on long ones.
+
+mod measure;
+mod report;
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use marginals_burn::train::{Corpus, TrainConfig, Training};
+use serde::{Deserialize, Serialize};
+
+use self::measure::Measured;
+use crate::{Outcome, read_config, write};
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    seeds: Vec<u64>,
+    lengths: Vec<usize>,
+    measured: usize,
+    asked: usize,
+    threads: usize,
+    /// A run of training; what a way to say positions has of its own is laid over it.
+    run: toml::Table,
+    positions: Vec<Position>,
+}
+
+/// One way to say where a byte stands.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Position {
+    name: String,
+    #[serde(default)]
+    model: toml::Table,
+}
+
+/// One training run and what was measured of its model.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct Run {
+    name: String,
+    seed: u64,
+    weights: usize,
+    /// Bits per byte of the last 100 steps.
+    trained: f64,
+    seconds: f64,
+    measured: Measured,
+}
+
+/// What is finished; written after every run, so that a stop loses no more than the runs under way.
+#[derive(Deserialize, Serialize)]
+struct Finished {
+    config: Config,
+    runs: Vec<Run>,
+}
+
+const PARTIAL: &str = "partial.json";
+
+/// `over` laid over `table`, table by table.
+fn lay(table: &mut toml::Table, over: &toml::Table) {
+    for (key, value) in over {
+        match (table.get_mut(key), value) {
+            (Some(toml::Value::Table(own)), toml::Value::Table(over)) => lay(own, over),
+            _ => drop(table.insert(key.clone(), value.clone())),
+        }
+    }
+}
+
+impl Config {
+    fn training(&self, position: &Position, seed: u64) -> Outcome<TrainConfig> {
+        let mut run = self.run.clone();
+        let over = [("model".to_owned(), toml::Value::Table(position.model.clone()))];
+        lay(&mut run, &over.into_iter().collect());
+        run.insert("seed".into(), toml::Value::Integer(seed as i64));
+        let config = TrainConfig::from_toml(&toml::to_string(&run)?);
+        Ok(config.map_err(|error| format!("{}: {error}", position.name))?)
+    }
+}
+
+/// Burn draws first weights from one generator that all threads share.
+static DRAWING: Mutex<()> = Mutex::new(());
+
+fn train(config: &Config, position: &Position, seed: u64, text: &[u8]) -> Outcome<Run> {
+    let start = Instant::now();
+    let settings = config.training(position, seed)?;
+    let corpus = Corpus::split(text.to_vec(), settings.held_out, settings.batches.context)?;
+    let mut training = {
+        let _alone = DRAWING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        Training::new(settings, corpus)?
+    };
+    while !training.is_done() {
+        training.step()?;
+    }
+    let losses = training.losses();
+    let last = &losses[losses.len().saturating_sub(100)..];
+    let trained = last.iter().sum::<f64>() / last.len() as f64;
+    let seconds = start.elapsed().as_secs_f64();
+    let measured = measure::measure(config, &training)?;
+    let weights = burn::module::Module::num_params(&training.model());
+    Ok(Run { name: position.name.clone(), seed, weights, trained, seconds, measured })
+}
+
+pub fn run(path: &Path) -> Outcome<()> {
+    let config: Config = read_config(path)?;
+    let first = config.positions.first().ok_or("no positions to compare")?;
+    let seed = *config.seeds.first().ok_or("no seeds")?;
+    let beside = path.parent().unwrap_or(Path::new("."));
+    let mut text = Vec::new();
+    for file in config.training(first, seed)?.text {
+        let file = beside.join(file);
+        text.extend(std::fs::read(&file).map_err(|error| {
+            format!("{}: {error}; `cargo xtask fetch shakespeare` brings it", file.display())
+        })?);
+    }
+    let partial = beside.join(PARTIAL);
+    let before = std::fs::read(&partial).ok();
+    let before: Option<Finished> = before.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let before = before.filter(|finished| finished.config == config);
+    let runs = before.map_or_else(Vec::new, |finished| finished.runs);
+    if !runs.is_empty() {
+        println!("going on from {} finished runs in {}", runs.len(), partial.display());
+    }
+    // Seed by seed, so that a stop leaves whole comparisons.
+    let jobs =
+        config.seeds.iter().flat_map(|&seed| config.positions.iter().map(move |p| (p, seed)));
+    let missing = |(position, seed): &(&Position, u64)| {
+        !runs.iter().any(|run| run.name == position.name && run.seed == *seed)
+    };
+    let mut jobs: Vec<_> = jobs.filter(missing).collect();
+    jobs.reverse();
+    let (jobs, finished) =
+        (Mutex::new(jobs), Mutex::new(Finished { config: config.clone(), runs }));
+    // Each run on a pool of its own: a thread that waits for a part of its tensors is not given a
+    // whole other run.
+    let worker = || -> Result<(), String> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+        pool.map_err(|error| error.to_string())?.install(|| {
+            loop {
+                let next = jobs.lock().expect("no run panics with it").pop();
+                let Some((position, seed)) = next else { return Ok(()) };
+                let run = train(&config, position, seed, &text).map_err(|e| e.to_string())?;
+                println!("{}", report::line(&run));
+                let mut finished = finished.lock().expect("no run panics with it");
+                finished.runs.push(run);
+                let json = serde_json::to_string(&*finished).map_err(|e| e.to_string())?;
+                write(path, PARTIAL, &json).map_err(|e| e.to_string())?;
+            }
+        })
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..config.threads.max(1)).map(|_| scope.spawn(worker)).collect();
+        let ends = workers.into_iter().map(|worker| worker.join());
+        ends.map(|end| end.map_err(|_| "a run panicked".to_owned()).flatten())
+            .collect::<Result<(), String>>()
+    })?;
+    let Finished { runs, .. } = finished.into_inner().expect("no run panics with it");
+    let results = report::Results::new(config, runs);
+    print!("{}", results.table());
+    write(path, "picture.svg", &results.picture())?;
+    write(path, "results.json", &(serde_json::to_string_pretty(&results)? + "\n"))?;
+    Ok(std::fs::remove_file(partial)?)
+}

@@ -1,0 +1,195 @@
+//! The comparison as a table, a picture and data.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::{Config, Run};
+use crate::Spread;
+use crate::picture::{Axis, Chart, Line, Style, draw};
+
+/// What one way to say positions comes to, over seeds.
+#[derive(Serialize)]
+struct Entry {
+    name: String,
+    weights: usize,
+    trained: Spread,
+    /// By length.
+    bits: Vec<(usize, Spread)>,
+    /// By bytes behind a query: entropy in nats, expected distance in bytes.
+    reach: Vec<(usize, Spread, Spread)>,
+}
+
+/// Everything that was found.
+#[derive(Serialize)]
+pub struct Results {
+    config: Config,
+    entries: Vec<Entry>,
+    runs: Vec<Run>,
+}
+
+/// One finished run.
+pub fn line(run: &Run) -> String {
+    let bits = run.measured.bits.iter().map(|(length, bits)| format!("{length}: {bits:.3}"));
+    let bits: Vec<String> = bits.collect();
+    format!(
+        "{} (seed {}): {:.0} s, trained {:.3} bits, held out {}",
+        run.name,
+        run.seed,
+        run.seconds,
+        run.trained,
+        bits.join(", ")
+    )
+}
+
+impl Results {
+    pub fn new(config: Config, mut runs: Vec<Run>) -> Self {
+        let place = |run: &Run| config.positions.iter().position(|p| p.name == run.name);
+        runs.sort_by_key(|run| (place(run), run.seed));
+        let entries = config.positions.iter().map(|position| {
+            let own: Vec<&Run> = runs.iter().filter(|run| run.name == position.name).collect();
+            let spread = |of: &dyn Fn(&Run) -> f64| {
+                Spread::of(&own.iter().map(|run| of(run)).collect::<Vec<_>>())
+            };
+            let (bits, reach) = (&own[0].measured.bits, &own[0].measured.reach);
+            let bits = (0..bits.len()).map(|i| (bits[i].0, spread(&|run| run.measured.bits[i].1)));
+            let reach = (0..reach.len()).map(|i| {
+                let entropy = spread(&|run| run.measured.reach[i].entropy);
+                (reach[i].from, entropy, spread(&|run| run.measured.reach[i].distance))
+            });
+            Entry {
+                name: position.name.clone(),
+                weights: own[0].weights,
+                trained: spread(&|run| run.trained),
+                bits: bits.collect(),
+                reach: reach.collect(),
+            }
+        });
+        let entries = entries.collect();
+        Self { config, entries, runs }
+    }
+
+    /// Bits per byte by length, in Markdown.
+    pub fn table(&self) -> String {
+        let lengths = &self.config.lengths;
+        let head: Vec<String> = lengths.iter().map(|length| format!("{length} bytes")).collect();
+        let mut table = format!("| positions | {} |\n|---|", head.join(" | "));
+        table.push_str(&"---|".repeat(lengths.len()));
+        table.push('\n');
+        for entry in &self.entries {
+            let _ = write!(table, "| {} |", entry.name);
+            for length in lengths {
+                let found = entry.bits.iter().find(|(own, _)| own == length);
+                let _ = match found {
+                    Some((_, bits)) => write!(table, " {:.3} ± {:.3} |", bits.mean, bits.deviation),
+                    None => write!(table, " – |"),
+                };
+            }
+            table.push('\n');
+        }
+        table
+    }
+
+    pub fn picture(&self) -> String {
+        let lines = |points: &dyn Fn(&Entry) -> Vec<(f64, f64, f64)>| -> Vec<Line> {
+            let line = |(colour, entry): (usize, &Entry)| Line {
+                name: entry.name.clone(),
+                points: points(entry),
+                colour,
+                style: Style::Solid,
+            };
+            self.entries.iter().enumerate().map(line).collect()
+        };
+        let bits = lines(&|entry| {
+            entry.bits.iter().map(|(at, b)| (*at as f64, b.mean, b.deviation)).collect()
+        });
+        let entropy = lines(&|entry| {
+            entry.reach.iter().map(|(at, e, _)| (*at as f64, e.mean, e.deviation)).collect()
+        });
+        let distance = lines(&|entry| {
+            entry.reach.iter().map(|(at, _, d)| (*at as f64, d.mean, d.deviation)).collect()
+        });
+        let behind = || {
+            let longest = self.config.lengths.iter().copied().max().unwrap_or(1);
+            let powers = (0..).map(|i| 1usize << i).take_while(|&at| at < longest);
+            let ticks: Vec<f64> = powers.map(|at| at as f64).collect();
+            Axis {
+                name: "bytes behind the query".into(),
+                logarithmic: true,
+                from: 1.0,
+                to: longest as f64 / 2.0,
+                ticks: ticks.into_iter().step_by(2).collect(),
+            }
+        };
+        let chart = |title: &str, x: Axis, y: &str, logarithmic: bool, lines: Vec<Line>| {
+            let (from, to, ticks) = span(&lines, logarithmic);
+            let y = Axis { name: y.into(), logarithmic, from, to, ticks };
+            Chart { title: title.into(), x, y, lines }
+        };
+        let lengths = Axis {
+            name: "bytes of a window".into(),
+            logarithmic: true,
+            from: self.config.lengths.iter().copied().min().unwrap_or(1) as f64,
+            to: self.config.lengths.iter().copied().max().unwrap_or(1) as f64,
+            ticks: self.config.lengths.iter().map(|&length| length as f64).collect(),
+        };
+        let context = self.config.run.get("batches").and_then(|batches| batches.get("context"));
+        let context = context.map_or(String::new(), |context| format!(", trained at {context}"));
+        draw(
+            &[
+                chart(
+                    &format!("Held-out text by length{context}"),
+                    lengths,
+                    "bits per byte",
+                    false,
+                    bits,
+                ),
+                chart("Entropy of attention", behind(), "nats", false, entropy),
+                chart("Expected distance", behind(), "bytes", true, distance),
+            ],
+            3,
+            &[],
+        )
+    }
+}
+
+/// Where an axis begins and ends, and its ticks.
+fn span(lines: &[Line], logarithmic: bool) -> (f64, f64, Vec<f64>) {
+    let ends = lines.iter().flat_map(|line| &line.points).flat_map(|(_, y, e)| [y - e, y + e]);
+    let (least, most) = ends
+        .filter(|y| !logarithmic || *y > 0.0)
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), y| (a.min(y), b.max(y)));
+    if logarithmic {
+        let (from, to) = (least.log10().floor() as i32, most.log10().ceil() as i32);
+        return (10f64.powi(from), 10f64.powi(to), (from..=to).map(|p| 10f64.powi(p)).collect());
+    }
+    let rough = (most - least) / 5.0;
+    let power = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|&s| s >= rough);
+    let step = step.unwrap_or(rough);
+    let (from, to) = ((least / step).floor(), (most / step).ceil());
+    let digits = (-step.log10().floor()).max(0.0) as i32;
+    let round = |x: f64| (x * 10f64.powi(digits)).round() / 10f64.powi(digits);
+    let ticks = (from as i64..=to as i64).map(|tick| round(tick as f64 * step)).collect();
+    (from * step, to * step, ticks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(points: &[f64]) -> Line {
+        let points = points.iter().map(|&y| (1.0, y, 0.0)).collect();
+        Line { name: String::new(), points, colour: 0, style: Style::Solid }
+    }
+
+    #[test]
+    fn axes_hold_what_is_drawn_and_have_round_ticks() {
+        let (from, to, ticks) = span(&[line(&[2.03, 2.41]), line(&[2.2])], false);
+        assert_eq!((from, to), (2.0, 2.5));
+        assert_eq!(ticks, [2.0, 2.1, 2.2, 2.3, 2.4, 2.5]);
+        let (from, to, ticks) = span(&[line(&[0.4, 31.0])], true);
+        assert_eq!((from, to), (0.1, 100.0));
+        assert_eq!(ticks, [0.1, 1.0, 10.0, 100.0]);
+    }
+}
