@@ -95,7 +95,7 @@ impl TrainedByteLm {
     /// # Errors
     /// [`ModelError`], when the text does not fit or `attend` reports something.
     pub fn run(&self, tokens: &Tokens, attend: &mut dyn Attend) -> Result<Tensor<3>, ModelError> {
-        tokens.check(self.context(), 256)?;
+        tokens.check(self.context().unwrap_or(usize::MAX), 256)?;
         let device = self.lm.bytes.weight.val().device();
         let mut x = self.lm.embed(indices(&tokens.ids, &device))?;
         for (index, block) in self.lm.blocks.iter().enumerate() {
@@ -127,11 +127,8 @@ impl TrainedByteLm {
         Ok(self.lm.scores(x)?)
     }
 
-    /// The longest text: of learned positions as many as there are, otherwise any.
-    pub fn context(&self) -> usize {
-        match self.lm.positions {
-            Some(_) => self.config.context,
-            None => usize::MAX,
-        }
+    /// The longest text: of learned positions as many as there are; `None`, any.
+    pub fn context(&self) -> Option<usize> {
+        self.lm.positions.is_some().then_some(self.config.context)
     }
 }

@@ -131,11 +131,11 @@ impl Transformer {
         }
     }
 
-    /// The longest text, in tokens.
-    pub fn context(&self) -> usize {
+    /// The longest text, in tokens; `None`, any.
+    pub fn context(&self) -> Option<usize> {
         match self {
-            Transformer::Bert(bert) => bert.config().max_position_embeddings,
-            Transformer::Llama(llama) => llama.config().context,
+            Transformer::Bert(bert) => Some(bert.config().max_position_embeddings),
+            Transformer::Llama(llama) => Some(llama.config().context),
             Transformer::ByteLm(lm) => lm.context(),
         }
     }

@@ -51,7 +51,7 @@ pub const MEASURES: [Measure; 13] = [
         name: "kl",
         title: "KL from the prior",
         column: ("KL", 5, 2),
-        definition: "mean KL of the posterior from the uniform prior over possible keys, in nats: \
+        definition: "mean KL of the posterior from the prior over possible keys, in nats: \
                      how much the content decides",
         scale: Scale::FromZero,
         of: |head| head.kl,

@@ -31,7 +31,7 @@ pub struct ModelSection {
     pub layers: usize,
     pub heads: usize,
     pub key_heads: usize,
-    pub context: usize,
+    pub context: Option<usize>,
     /// `all` or `before`.
     pub visible: &'static str,
 }
