@@ -15,7 +15,7 @@ use crate::error::ModelError;
 use crate::norm::Norm;
 use crate::ops::layer_norm;
 use crate::sizes::{at_least_one, check_divides, check_norm_epsilon};
-use crate::slots::{Competition, CompetitionShape, draw, shape_of};
+use crate::slots::{Competition, CompetitionShape, check_start, draw, shape_of};
 use crate::tensors::Loader;
 
 /// Configuration of [`BlockSlotAttention`].
@@ -262,15 +262,7 @@ impl BlockSlotAttention {
     /// [`Error`] where the sizes do not fit.
     pub fn forward_from(&self, inputs: Tensor<3>, start: Tensor<3>) -> Result<Tensor<3>, Error> {
         let [width] = self.mu.dims();
-        let [batch, slots, found] = start.dims();
-        if found != width || slots == 0 || batch != inputs.dims()[0] {
-            return Err(Error::shape(
-                "start",
-                format!("[{}, N, {width}], N at least 1", inputs.dims()[0]),
-                &start.dims(),
-                "Give every batch entry some slots to start from.",
-            ));
-        }
+        let [batch, slots] = check_start(&start, &inputs, width)?;
         let [blocks, ..] = self.widen.weight.dims();
         let apart = |x: Tensor<3>| to_blocks(x.reshape([batch * slots, width]), blocks);
         let inputs = self.norm_inputs.forward(inputs)?;

@@ -253,6 +253,24 @@ impl SlotAttentionConfig {
     }
 }
 
+/// Refuses slots that cannot start on these inputs; returns batch and number of slots.
+pub(crate) fn check_start(
+    start: &Tensor<3>,
+    inputs: &Tensor<3>,
+    slot_width: usize,
+) -> Result<[usize; 2], Error> {
+    let ([batch, slots, width], [inputs, ..]) = (start.dims(), inputs.dims());
+    match width == slot_width && slots > 0 && batch == inputs {
+        true => Ok([batch, slots]),
+        false => Err(Error::shape(
+            "start",
+            format!("[{inputs}, N, {slot_width}], N at least 1"),
+            &start.dims(),
+            "Give every batch entry some slots to start from.",
+        )),
+    }
+}
+
 /// The shape of a matrix that must be there.
 pub(crate) fn shape_of<const D: usize>(
     checkpoint: &dyn Checkpoint,
@@ -303,15 +321,7 @@ impl SlotAttention {
     /// [`Error`] where the sizes do not fit.
     pub fn forward_from(&self, inputs: Tensor<3>, start: Tensor<3>) -> Result<Tensor<3>, Error> {
         let [slot_width] = self.mu.dims();
-        let [batch, slots, found] = start.dims();
-        if found != slot_width || slots == 0 || batch != inputs.dims()[0] {
-            return Err(Error::shape(
-                "start",
-                format!("[{}, N, {slot_width}], N at least 1", inputs.dims()[0]),
-                &start.dims(),
-                "Give every batch entry some slots to start from.",
-            ));
-        }
+        let [_, slots] = check_start(&start, &inputs, slot_width)?;
         let inputs = self.norm_inputs.forward(inputs)?;
         let inputs = self.competition.prepare(inputs, slots, self.iterations);
         let mut state = start;

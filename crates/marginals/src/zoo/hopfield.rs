@@ -17,7 +17,6 @@
 
 mod retrieval;
 mod separation;
-mod settings;
 
 use ndarray::{Array3, Array4, ArrayView4, Axis};
 
@@ -34,7 +33,6 @@ use crate::{
 
 pub use retrieval::{RETRIEVED, Retrieval, Settled};
 pub use separation::Separation;
-pub use settings::Settings;
 
 /// What it is made of.
 pub const MECHANISM: Mechanism = Mechanism {

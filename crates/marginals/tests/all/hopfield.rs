@@ -6,7 +6,7 @@ use marginals::infer::collapsed::{
     InputGradients, Latent, Maximise,
 };
 use marginals::prior::{Causal, KeyBias, Prior};
-use marginals::zoo::hopfield::{Hopfield, Settings, Settled};
+use marginals::zoo::hopfield::{Hopfield, Settled};
 use marginals_testkit::compare::{Tolerance, assert_close};
 use marginals_testkit::finite_difference::gradient;
 use marginals_testkit::generate::Random;
@@ -499,18 +499,6 @@ fn bad_arguments_are_named() {
     let start = [0.0, f64::NAN, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
     let error = FixedPoint::default().solve(&Exact(&network), &start).err().unwrap();
     assert!(error.to_string().contains("`start` holds NaN at [0, 1]"), "{error}");
-}
-
-#[test]
-fn settings_read_as_data() {
-    let settings: Settings =
-        toml::from_str("beta = [1.0, 2.0]\nsteps = 3\ntolerance = 1e-4").expect("settings");
-    assert_eq!(settings.beta.values(), [1.0, 2.0]);
-    let engine = settings.engine();
-    assert_eq!((engine.max_steps, engine.tolerance), (3, 1e-4));
-    let least: Settings = toml::from_str("beta = 0.5").expect("settings");
-    assert_eq!((least.steps, least.tolerance, least.memory), (1, 0.0, 0));
-    assert!(toml::from_str::<Settings>("beta = 0.5\nstep = 3").is_err());
 }
 
 /// 4,096 states against 65,536 patterns: their scores alone would take a gibibyte.

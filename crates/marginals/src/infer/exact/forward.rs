@@ -17,7 +17,7 @@ use crate::question::EdgeFunctions;
 use crate::{Posterior, Real, Shape};
 
 /// Keys below which a range of them is not worth splitting.
-const FEWEST_KEYS: usize = 2048;
+pub(super) const FEWEST_KEYS: usize = 2048;
 
 /// What every task of one forward pass shares.
 pub(super) struct Task<'a, T> {

@@ -6,15 +6,12 @@ use crate::Real;
 use ndarray::ArrayView4;
 use rayon::prelude::*;
 
-use super::forward::Task;
+use super::forward::{FEWEST_KEYS, Task};
 use super::heads::HeadKeys;
 use super::request::Request;
 use super::statistics::{Factors, Statistics, Totals};
 use super::{by_query, split};
 use crate::Posterior;
-
-/// Keys below which a range of them is not worth splitting.
-const FEWEST_KEYS: usize = 2048;
 
 /// Ranges of keys of one batch entry and key head, prepared once for any number of passes by one
 /// run of queries. No key outside the ranges is read.

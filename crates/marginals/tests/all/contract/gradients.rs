@@ -3,20 +3,15 @@
 //! The loss is a random linear functional of a random set of answers; it is evaluated by the testkit
 //! alone, so the library's forward pass plays no part in what its backward pass is compared with.
 
-use std::cell::Cell;
-
 use marginals::infer::exact::Upstream;
 use marginals::question::{Mean, ValueVariance};
-use marginals_testkit::finite_difference::{Derivative, along, gradient_at};
 use marginals_testkit::generate::{Case, Flavour, PotentialKind, Random, Recipe, strategy::Pantry};
 use marginals_testkit::{Structure, ValueKind, dense};
 use ndarray::{Array3, Array4};
 
 use crate::contract::bridge;
 use crate::contract::runner::for_recipes;
-
-/// Agreement demanded, relative to the largest entry of the tensor.
-const TOLERANCE: f64 = 1e-6;
+use crate::contract::slopes::{Slopes, numbered};
 
 /// Cases per structure; each differentiates a random half of the questions, in everything.
 const CASES: u32 = 1_200;
@@ -127,8 +122,7 @@ fn numbers(case: &mut Case, variable: Variable) -> &mut [f64] {
     }
 }
 
-/// The library's gradients by variable, in the order of the testkit's parameters. Repeated names are
-/// numbered from 2.
+/// The library's gradients by variable, in the order of the testkit's parameters.
 fn gradients(case: &mut Case, loss: &Loss) -> Result<Vec<(String, Variable, Vec<f64>)>, String> {
     let model = bridge::model::<f64>(&case.model);
     let (q, k, v) = (case.inputs.q.view(), case.inputs.k.view(), case.inputs.v.view());
@@ -141,15 +135,11 @@ fn gradients(case: &mut Case, loss: &Loss) -> Result<Vec<(String, Variable, Vec<
         ("k".to_owned(), Variable::K, flat(&found.k)),
         ("v".to_owned(), Variable::V, flat(found.v.as_ref().ok_or("no gradient of v")?)),
     ];
-    let mut names: Vec<String> = Vec::new();
     let listed: Vec<&str> = case.model.clone().parameters_mut().iter().map(|p| p.0).collect();
-    for (index, name) in listed.iter().enumerate() {
-        let earlier = listed[..index].iter().filter(|n| *n == name).count();
-        let name =
-            if earlier == 0 { (*name).to_owned() } else { format!("{name}.{}", earlier + 1) };
-        let gradient = found.parameter(&name).ok_or_else(|| format!("no gradient of {name}"))?;
+    let names = numbered(&listed);
+    for (index, name) in names.iter().enumerate() {
+        let gradient = found.parameter(name).ok_or_else(|| format!("no gradient of {name}"))?;
         out.push((name.clone(), Variable::Parameter(index), gradient.iter().copied().collect()));
-        names.push(name);
     }
     if let Some(extra) = found.parameters.iter().find(|p| !names.contains(&p.name)) {
         return Err(format!("a gradient of {}, which is no parameter", extra.name));
@@ -157,80 +147,17 @@ fn gradients(case: &mut Case, loss: &Loss) -> Result<Vec<(String, Variable, Vec<
     Ok(out)
 }
 
-/// How many numbers were compared, and at how many the differences did not settle (beside a kink, or
-/// where an average divides by almost nothing).
-#[derive(Default)]
-struct Tally {
-    compared: Cell<u32>,
-    unsettled: Cell<u32>,
-}
-
-impl Tally {
-    fn assert_settled(&self) {
-        let (compared, unsettled) = (self.compared.get(), self.unsettled.get());
-        assert!(unsettled * 500 <= compared, "{unsettled} of {compared} differences do not settle");
-    }
-}
-
-/// Compares one number with its finite difference; `scale` is the size of the tensor's gradient.
-fn agrees(
-    name: &str,
-    found: f64,
-    expected: Derivative,
-    scale: f64,
-    tally: &Tally,
-) -> Result<(), String> {
-    tally.compared.update(|n| n + 1);
-    if expected.error > TOLERANCE * scale.max(0.1) {
-        tally.unsettled.update(|n| n + 1);
-        return Ok(());
-    }
-    // Losses are of order 1 and more; a slope below 1e-4 of the tolerance is none.
-    let allowed = TOLERANCE * scale.max(expected.value.abs()).max(1e-4) + 4.0 * expected.error;
-    // Written so that NaN fails.
-    if (found - expected.value).abs() <= allowed {
-        return Ok(());
-    }
-    Err(format!(
-        "gradient of {name} is {found:e}, finite differences give {:e} ± {:e} (scale {scale:e})",
-        expected.value, expected.error
-    ))
-}
-
-fn check(recipe: &Recipe, entries: usize, tally: &Tally) -> Result<(), String> {
+fn check(recipe: &Recipe, entries: usize, slopes: &Slopes) -> Result<(), String> {
     let mut case = recipe.build();
     let mut random = Random::new(recipe.seed ^ 0x5eed);
     let loss = Loss::draw(recipe, &mut random);
     for (name, variable, found) in gradients(&mut case, &loss)? {
         let x = numbers(&mut case, variable).to_vec();
-        if x.len() != found.len() {
-            return Err(format!("gradient of {name} has {} entries, not {}", found.len(), x.len()));
-        }
-        let scale = found.iter().fold(0.0, |m: f64, g| m.max(g.abs()));
         let mut moved = case.clone();
-        let mut loss_at = |x: &[f64]| {
+        slopes.check(&name, (&x, &found), entries, &mut random, |x| {
             numbers(&mut moved, variable).copy_from_slice(x);
             loss.of(&moved)
-        };
-        let chosen: Vec<usize> = match x.len() <= entries {
-            true => (0..x.len()).collect(),
-            false => (0..entries).map(|_| random.integer(0, x.len() as i64 - 1) as usize).collect(),
-        };
-        let slopes = gradient_at(&x, chosen.iter().copied(), &mut loss_at);
-        for (&entry, &slope) in chosen.iter().zip(&slopes) {
-            agrees(&format!("{name}[{entry}]"), found[entry], slope, scale, tally)?;
-        }
-        let direction: Vec<f64> =
-            x.iter().map(|x| if x.is_finite() { random.normal() } else { 0.0 }).collect();
-        let slope = along(&x, &direction, &mut loss_at);
-        let sum: f64 = found.iter().zip(&direction).map(|(g, d)| g * d).sum();
-        let root = (x.len() as f64).sqrt();
-        agrees(&format!("{name} along a direction"), sum, slope, scale * root, tally)?;
-        for (g, x) in found.iter().zip(&x) {
-            if x.is_infinite() && *g != 0.0 {
-                return Err(format!("gradient of an impossible {name} is {g}"));
-            }
-        }
+        })?;
     }
     Ok(())
 }
@@ -249,12 +176,12 @@ fn agree_with_finite_differences(structure: Structure) {
         depths: vec![1, 2, 3],
         ..Pantry::tiny(structure)
     };
-    let tally = Tally::default();
+    let slopes = Slopes::default();
     for_recipes(CASES, &pantry, |recipe| match smooth(recipe) {
-        true => check(recipe, ENTRIES, &tally),
+        true => check(recipe, ENTRIES, &slopes),
         false => Ok(()),
     });
-    tally.assert_settled();
+    slopes.assert_settled(500);
 }
 
 #[test]
@@ -288,9 +215,9 @@ fn sizes_around_tile_edges() {
             batches: 1,
             ..Pantry::tiny(structure)
         };
-        let tally = Tally::default();
-        for_recipes(5, &pantry, |recipe| check(recipe, 1, &tally));
-        tally.assert_settled();
+        let slopes = Slopes::default();
+        for_recipes(5, &pantry, |recipe| check(recipe, 1, &slopes));
+        slopes.assert_settled(500);
     }
 }
 

@@ -16,4 +16,5 @@ mod partials;
 mod precision;
 pub mod runner;
 mod samples;
+pub mod slopes;
 mod values_per_head;

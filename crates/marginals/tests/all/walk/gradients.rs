@@ -1,20 +1,15 @@
 //! Every gradient of a walk, against finite differences of dense powers.
 
-use std::cell::Cell;
-
 use marginals::infer::exact::Upstream;
 use marginals::question::{Entropy, Mean};
 use marginals_testkit::dense;
-use marginals_testkit::finite_difference::{Derivative, along, gradient_at};
 use marginals_testkit::generate::{Case, Flavour, Random, Recipe};
 use ndarray::{Array1, Array2, Array3, Array4, s};
 
 use crate::contract::bridge;
 use crate::contract::runner::for_recipes;
+use crate::contract::slopes::{Slopes, numbered};
 use crate::walk::case::{heads, pantry, row_of, self_attention, walk, weights};
-
-/// Agreement demanded, relative to the largest entry of the tensor.
-const TOLERANCE: f64 = 1e-6;
 
 /// Entries of each tensor that are moved one by one; a random direction moves all of them.
 const ENTRIES: usize = 3;
@@ -154,10 +149,7 @@ fn gradients(
     let of_weights = found.parameter(name).ok_or("no gradient of the weights")?;
     out.push((name.into(), Variable::Weights, of_weights.iter().copied().collect()));
     let listed: Vec<&str> = point.case.model.clone().parameters_mut().iter().map(|p| p.0).collect();
-    for (index, name) in listed.iter().enumerate() {
-        let earlier = listed[..index].iter().filter(|n| *n == name).count();
-        let name =
-            if earlier == 0 { (*name).to_owned() } else { format!("{name}.{}", earlier + 1) };
+    for (index, name) in numbered(&listed).into_iter().enumerate() {
         let gradient = found.parameter(&name).ok_or_else(|| format!("no gradient of {name}"))?;
         out.push((name, Variable::Parameter(index), gradient.iter().copied().collect()));
     }
@@ -167,31 +159,7 @@ fn gradients(
     Ok(out)
 }
 
-/// How many numbers were compared, and at how many the differences did not settle (beside a kink).
-#[derive(Default)]
-struct Tally {
-    compared: Cell<u32>,
-    unsettled: Cell<u32>,
-}
-
-impl Tally {
-    fn agrees(&self, name: &str, found: f64, e: Derivative, scale: f64) -> Result<(), String> {
-        self.compared.update(|n| n + 1);
-        if e.error > TOLERANCE * scale.max(0.1) {
-            self.unsettled.update(|n| n + 1);
-            return Ok(());
-        }
-        // Losses are of order 1 and more; a slope below 1e-4 of the tolerance is none.
-        let allowed = TOLERANCE * scale.max(e.value.abs()).max(1e-4) + 4.0 * e.error;
-        // Written so that NaN fails.
-        if (found - e.value).abs() <= allowed {
-            return Ok(());
-        }
-        Err(format!("gradient of {name} is {found:e}, finite differences give {e:?} ({scale:e})"))
-    }
-}
-
-fn check(recipe: &Recipe, zeros: bool, tally: &Tally) -> Result<(), String> {
+fn check(recipe: &Recipe, zeros: bool, slopes: &Slopes) -> Result<(), String> {
     let recipe = &self_attention(recipe);
     let mut random = Random::new(recipe.seed ^ 0x77);
     // The entropy of the number of hops has no slope in a weight of 0.
@@ -208,34 +176,11 @@ fn check(recipe: &Recipe, zeros: bool, tally: &Tally) -> Result<(), String> {
     let ask_first = random.chance(0.5);
     for (name, variable, found) in gradients(&mut point, &loss, ask_first)? {
         let x = point.numbers(variable).to_vec();
-        if x.len() != found.len() {
-            return Err(format!("gradient of {name} has {} entries, not {}", found.len(), x.len()));
-        }
-        let scale = found.iter().fold(0.0, |m: f64, g| m.max(g.abs()));
         let mut moved = point.clone();
-        let mut loss_at = |x: &[f64]| {
+        slopes.check(&name, (&x, &found), ENTRIES, &mut random, |x| {
             moved.numbers(variable).copy_from_slice(x);
             loss.of(recipe, &moved.case, &moved.hops())
-        };
-        let chosen: Vec<usize> = match x.len() <= ENTRIES {
-            true => (0..x.len()).collect(),
-            false => (0..ENTRIES).map(|_| random.integer(0, x.len() as i64 - 1) as usize).collect(),
-        };
-        let slopes = gradient_at(&x, chosen.iter().copied(), &mut loss_at);
-        for (&entry, &slope) in chosen.iter().zip(&slopes) {
-            tally.agrees(&format!("{name}[{entry}]"), found[entry], slope, scale)?;
-        }
-        let direction: Vec<f64> =
-            x.iter().map(|x| if x.is_finite() { random.normal() } else { 0.0 }).collect();
-        let slope = along(&x, &direction, &mut loss_at);
-        let sum: f64 = found.iter().zip(&direction).map(|(g, d)| g * d).sum();
-        let root = (x.len() as f64).sqrt();
-        tally.agrees(&format!("{name} along a direction"), sum, slope, scale * root)?;
-        for (g, x) in found.iter().zip(&x) {
-            if x.is_infinite() && *g != 0.0 {
-                return Err(format!("gradient of an impossible {name} is {g}"));
-            }
-        }
+        })?;
     }
     Ok(())
 }
@@ -244,10 +189,9 @@ fn agree(zeros: bool, cases: u32) {
     let mut pantry = pantry((1..=4).collect());
     pantry.flavours = vec![Flavour::Ordinary];
     pantry.depths = vec![1, 2, 3];
-    let tally = Tally::default();
-    for_recipes(cases, &pantry, |recipe| check(recipe, zeros, &tally));
-    let (compared, unsettled) = (tally.compared.get(), tally.unsettled.get());
-    assert!(unsettled * 500 <= compared, "{unsettled} of {compared} differences do not settle");
+    let slopes = Slopes::default();
+    for_recipes(cases, &pantry, |recipe| check(recipe, zeros, &slopes));
+    slopes.assert_settled(500);
 }
 
 #[test]
@@ -267,7 +211,7 @@ fn agree_around_tile_edges() {
     pantry.flavours = vec![Flavour::Ordinary];
     pantry.depths = vec![2, 5];
     pantry.batches = 1;
-    let tally = Tally::default();
-    for_recipes(3, &pantry, |recipe| check(recipe, false, &tally));
-    assert!(tally.unsettled.get() * 20 <= tally.compared.get());
+    let slopes = Slopes::default();
+    for_recipes(3, &pantry, |recipe| check(recipe, false, &slopes));
+    slopes.assert_settled(20);
 }
