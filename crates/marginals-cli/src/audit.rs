@@ -27,6 +27,14 @@ use crate::output::{self, PrintError, WriteError};
 const BUNDLED_TEXT: &str = include_str!("../data/pride-and-prejudice.txt");
 const BUNDLED_SOURCE: &str = "the opening of Pride and Prejudice";
 
+/// Audited when no model is given: trained by `experiments/default-model`.
+const DEFAULT_CONFIG: &str = include_str!("../data/default-model/config.json");
+const DEFAULT_WEIGHTS: &[u8] = include_bytes!("../data/default-model/model.safetensors");
+const DEFAULT_NAME: &str = "shakespeare";
+/// What it then reads: the beginning of a play it was not trained on.
+const DEFAULT_TEXT: &str = include_str!("../data/default-model/macbeth.txt");
+const DEFAULT_SOURCE: &str = "the opening of Macbeth";
+
 /// Show what each attention head of a trained transformer believes, how sure it is, and what would
 /// be lost by making it hard
 ///
@@ -34,10 +42,12 @@ const BUNDLED_SOURCE: &str = "the opening of Pride and Prejudice";
 /// audit.json and a self-contained report.html next to a table on the terminal.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// A folder with config.json, model.safetensors and tokenizer.json (BERT or Llama), or a GGUF
-    /// file (Llama)
-    model: PathBuf,
-    /// A UTF-8 text, or - for standard input; without it, a page of Pride and Prejudice
+    /// A folder with config.json, model.safetensors and tokenizer.json (BERT or Llama), a folder that
+    /// `marginals train` left, or a GGUF file (Llama); without it, the small model of Shakespeare's
+    /// plays that comes with this program
+    model: Option<PathBuf>,
+    /// A UTF-8 text, or - for standard input; without it, a page of Pride and Prejudice, or for the
+    /// model that comes with this program a page of Macbeth
     text: Option<PathBuf>,
     /// Read only the first N tokens
     #[arg(long, value_name = "N")]
@@ -102,12 +112,19 @@ pub fn run(arguments: &Arguments) -> Result<(), AuditError> {
 }
 
 fn audit(arguments: &Arguments) -> Result<(), AuditError> {
-    if !arguments.model.exists() {
-        return Err(AuditError::NoModel { path: arguments.model.clone() });
+    if let Some(path) = arguments.model.as_ref().filter(|path| !path.exists()) {
+        return Err(AuditError::NoModel { path: path.clone() });
     }
-    let (source, text) = read_text(arguments.text.as_deref())?;
+    let (source, text) = match &arguments.text {
+        Some(path) => read_text(path)?,
+        None if arguments.model.is_none() => (DEFAULT_SOURCE.to_owned(), DEFAULT_TEXT.to_owned()),
+        None => (BUNDLED_SOURCE.to_owned(), BUNDLED_TEXT.to_owned()),
+    };
     output::prepare_folder(&arguments.out)?;
-    let model = Pretrained::open(&arguments.model)?;
+    let model = match &arguments.model {
+        Some(path) => Pretrained::open(path)?,
+        None => Pretrained::byte_lm(DEFAULT_NAME, DEFAULT_CONFIG, DEFAULT_WEIGHTS.to_vec())?,
+    };
     let tokens = model.tokenizer.encode(&text, arguments.tokens.map(NonZeroUsize::get))?;
     if let Some(query) = arguments.query.filter(|query| *query >= tokens.len()) {
         return Err(AuditError::Query { query, tokens: tokens.len() });
@@ -152,10 +169,7 @@ fn audit(arguments: &Arguments) -> Result<(), AuditError> {
     Ok(())
 }
 
-fn read_text(path: Option<&Path>) -> Result<(String, String), AuditError> {
-    let Some(path) = path else {
-        return Ok((BUNDLED_SOURCE.to_owned(), BUNDLED_TEXT.to_owned()));
-    };
+fn read_text(path: &Path) -> Result<(String, String), AuditError> {
     let failed = |source| AuditError::Text { path: path.to_path_buf(), source };
     if path == Path::new("-") {
         let mut text = String::new();
@@ -208,5 +222,24 @@ fn text_section(source: String, text: &str, tokens: &Tokens) -> TextSection {
         token_count: tokens.len(),
         token_count_of_whole_text: tokens.of,
         tokens: (0..tokens.len()).map(token).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use marginals_burn::Transformer;
+    use marginals_burn::train::bits_per_byte;
+
+    use super::*;
+
+    /// A model of the three bytes before needs 2.48 bits for each byte of the plays it has not seen.
+    #[test]
+    fn the_default_model_knows_what_comes_next() {
+        let model = Pretrained::byte_lm(DEFAULT_NAME, DEFAULT_CONFIG, DEFAULT_WEIGHTS.to_vec());
+        let Transformer::ByteLm(lm) = model.expect("it comes with the program").transformer else {
+            panic!("a language model over bytes");
+        };
+        let bits = bits_per_byte(lm.lm(), DEFAULT_TEXT.as_bytes(), 256, None).expect("long enough");
+        assert!(bits < 2.3, "{bits} bits per byte");
     }
 }

@@ -61,6 +61,24 @@ fn the_table_has_a_row_per_head_under_its_columns() {
 }
 
 #[test]
+fn without_arguments_the_model_that_comes_with_the_program_reads_macbeth() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = audit().current_dir(folder.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8(output.stdout).unwrap().starts_with("shakespeare (byte-lm)"));
+    let document = fs::read_to_string(folder.path().join("audit/audit.json")).unwrap();
+    let document: Value = serde_json::from_str(&document).unwrap();
+    assert_eq!(document["text"]["source"], "the opening of Macbeth");
+    let bytes = document["text"]["token_count"].as_f64().unwrap();
+    let heads = document["heads"].as_array().unwrap();
+    assert!(!heads.is_empty());
+    for head in heads {
+        let entropy = head["entropy"].as_f64().unwrap();
+        assert!(entropy > 0.0 && entropy < bytes.ln(), "{head}");
+    }
+}
+
+#[test]
 fn the_document_has_its_documented_names() {
     let (_, document, _) = small(&[]);
     let schema = fs::read_to_string(workspace().join("docs/audit-schema.md")).unwrap();
