@@ -183,7 +183,8 @@ impl Chart {
         );
         for line in &self.lines {
             let colour = COLOURS[line.colour % COLOURS.len()];
-            if line.style == Style::Marks {
+            // A line of one point would not be seen.
+            if line.style == Style::Marks || line.points.len() == 1 {
                 for &(at, value, _) in &line.points {
                     let _ = writeln!(
                         svg,
