@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use crate::Real;
 use half::{bf16, f16};
-use ndarray::{ArrayView2, ArrayView4, CowArray, Ix2, Ix4};
+use marginals_kernels::large_pages;
+use ndarray::{Array4, ArrayView2, ArrayView4, CowArray, Ix2, Ix4, ShapeBuilder};
 
 use crate::Error;
 
@@ -39,6 +40,13 @@ impl Element for f16 {
     fn widen<'a>(view: ArrayView4<'a, f16>) -> CowArray<'a, f32, Ix4> {
         view.mapv(f16::to_f32).into()
     }
+}
+
+/// Zeros to write an answer to, in large pages where it is large.
+pub(crate) fn zeros<T: Real>(shape: impl ShapeBuilder<Dim = Ix4>) -> Array4<T> {
+    let mut answer = Array4::zeros(shape);
+    large_pages(answer.as_slice_mut().expect("fresh arrays lie in rows"));
+    answer
 }
 
 /// The sizes a posterior is computed for.

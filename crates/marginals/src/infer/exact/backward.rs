@@ -122,7 +122,7 @@ struct Task<'a, 'p, T: Real> {
     potential_parameters: Vec<Parameter>,
 }
 
-/// The regions of the gradients that one task owns, counted from batch entry and head `first`.
+/// The regions of the gradients that one task owns.
 struct Own<'a, T> {
     k: ArrayViewMut4<'a, T>,
     v: Option<ArrayViewMut4<'a, T>>,
@@ -196,7 +196,7 @@ pub(crate) fn backward_of<T: Real>(
                 if p.shape[3] == 1 { chunks.len() } else { p.shape[3] },
             )
         })
-        .map(Array4::zeros)
+        .map(tensor::zeros)
         .collect();
     let heads = |own: usize| if shared { None } else { Some(own) };
     let query_heads = heads(shape.group());
@@ -286,8 +286,8 @@ fn regions<'a, T: Real>(
             continue;
         }
         let gradient = dense.next().expect("one gradient per score-shaped parameter").view_mut();
-        let uncut = parameter.shape[3] == 1;
-        let by_task = by_group(gradient, heads).flat_map(|group| match uncut {
+        let shared_along_keys = parameter.shape[3] == 1;
+        let by_task = by_group(gradient, heads).flat_map(|group| match shared_along_keys {
             true => cut(group, Axis(3), &vec![1; chunks.len()]),
             false => cut(group, Axis(3), &lengths),
         });
@@ -295,7 +295,7 @@ fn regions<'a, T: Real>(
             let (batch, key_head) = groups[index / chunks.len()][0];
             list.push(Accumulator::Scores {
                 region,
-                first_key: if uncut { 0 } else { chunks[index % chunks.len()].start },
+                first_key: if shared_along_keys { 0 } else { chunks[index % chunks.len()].start },
                 first: heads.map_or((0, 0), |heads| (batch, key_head * heads)),
             });
         }
