@@ -1,4 +1,12 @@
-//! Pretrained transformers on Burn, with `marginals` as their attention.
+//! `marginals` on Burn: posteriors as operations, as layers, and inside pretrained transformers.
+//!
+//! - [`ops::Posterior`] answers any differentiable questions of any model as one node on Burn's tape.
+//! - The [`modules`] are layers of it: attention, walks, expanding windows, graphs, a transformer block
+//!   and a language model over bytes, which [`train`] trains; [`slots`], [`block_slots`] and
+//!   [`perceiver`] iterate.
+//! - [`Pretrained`] reads transformers that others have trained.
+//!
+//! # Pretrained transformers
 //!
 //! [`Pretrained::open`] reads a BERT or a Llama (a Hugging Face style folder, or a GGUF file) and
 //! its tokenizer. The linear maps, normalisations and embeddings are Burn's, on its plain CPU

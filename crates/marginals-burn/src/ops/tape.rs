@@ -8,9 +8,8 @@ use burn::backend::autodiff::ops::Ops;
 
 use super::flex::Primitive;
 
-/// Takes the gradient that arrived at an operation off the tape, as `with` wants to read it, and puts
-/// those that `backward` finds in the operation's inputs on it. Inputs that nobody tracks are passed
-/// over, and so are those without a gradient.
+/// Takes the gradient that arrived at an operation off the tape, and puts those that `backward` finds
+/// in its inputs on it. Inputs that nobody tracks are passed over, and so are those without a gradient.
 pub(super) fn pass_on<S, G: Into<Option<Primitive>>, const N: usize>(
     ops: Ops<S, N>,
     tape: &mut Tape,
