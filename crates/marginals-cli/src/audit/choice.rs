@@ -25,8 +25,8 @@ pub fn affordable(heads: usize) -> usize {
 ///
 /// `tokens` must not be empty.
 pub fn queries(tokens: &Tokens, asked: Option<usize>, count: usize) -> Vec<usize> {
-    let mut candidates: Vec<usize> =
-        (0..tokens.len()).filter(|index| is_word(tokens, *index)).collect();
+    let word = Word::of(tokens);
+    let mut candidates: Vec<usize> = (0..tokens.len()).filter(|&index| word.is(index)).collect();
     if candidates.len() < count.min(tokens.len()) {
         candidates = (0..tokens.len()).collect();
     }
@@ -41,9 +41,25 @@ pub fn queries(tokens: &Tokens, asked: Option<usize>, count: usize) -> Vec<usize
     queries
 }
 
-fn is_word(tokens: &Tokens, index: usize) -> bool {
-    let letters = tokens.pieces[index].chars().filter(|c| c.is_alphabetic()).count();
-    tokens.spans[index].len() > 2 && letters > 2
+/// What is read as a word: three letters or more, or any letter where tokens are single bytes.
+struct Word<'a> {
+    tokens: &'a Tokens,
+    letters: usize,
+}
+
+impl<'a> Word<'a> {
+    fn of(tokens: &'a Tokens) -> Self {
+        let mut word = Self { tokens, letters: 3 };
+        if !(0..tokens.len()).any(|index| word.is(index)) {
+            word.letters = 1;
+        }
+        word
+    }
+
+    fn is(&self, index: usize) -> bool {
+        let letters = self.tokens.pieces[index].chars().filter(|c| c.is_alphabetic()).count();
+        self.tokens.spans[index].len() >= self.letters && letters >= self.letters
+    }
 }
 
 /// What the report shows before anybody has clicked.
@@ -65,6 +81,7 @@ pub fn showcase(
 ) -> Showcase {
     const FAR: usize = 8;
     const ALL: f64 = 0.6;
+    let word = Word::of(tokens);
     let mut best = Showcase { query: asked.unwrap_or(posteriors[0].query), ..Showcase::default() };
     let mut most = 0.0;
     for posterior in posteriors.iter().filter(|p| asked.is_none_or(|query| query == p.query)) {
@@ -75,9 +92,7 @@ pub fn showcase(
                 let mass: f64 = keys
                     .iter()
                     .take(3)
-                    .filter(|(key, _)| {
-                        key.abs_diff(posterior.query) >= FAR && is_word(tokens, *key)
-                    })
+                    .filter(|(key, _)| key.abs_diff(posterior.query) >= FAR && word.is(*key))
                     .map(|(_, probability)| probability)
                     .sum();
                 if !dull && mass > most {
@@ -112,6 +127,12 @@ mod tests {
     #[test]
     fn words_come_before_punctuation() {
         let tokens = tokens(&["word", ",", "other", ".", "third", "!"]);
+        assert_eq!(queries(&tokens, None, 3), [0, 2, 4]);
+    }
+
+    #[test]
+    fn letters_are_words_where_nothing_longer_is() {
+        let tokens = tokens(&["a", " ", "b", ".", "c", "!"]);
         assert_eq!(queries(&tokens, None, 3), [0, 2, 4]);
     }
 
