@@ -2,11 +2,13 @@
 
 use std::fmt::Write;
 
+/// (x, y, half the height of the error bar).
+pub type Points = Vec<(f64, f64, f64)>;
+
 /// One line of a chart.
 pub struct Line {
     pub name: String,
-    /// (x, y, half the height of the error bar).
-    pub points: Vec<(f64, f64, f64)>,
+    pub points: Points,
     /// Index of its colour.
     pub colour: usize,
     pub style: Style,

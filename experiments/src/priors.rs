@@ -150,9 +150,8 @@ pub fn run(path: &Path) -> Outcome<()> {
     };
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..config.threads.max(1)).map(|_| scope.spawn(worker)).collect();
-        let ends = workers.into_iter().map(|worker| worker.join());
-        ends.map(|end| end.map_err(|_| "a run panicked".to_owned()).flatten())
-            .collect::<Result<(), String>>()
+        let mut ends = workers.into_iter().map(|worker| worker.join());
+        ends.try_for_each(|end| end.map_err(|_| "a run panicked".to_owned()).flatten())
     })?;
     let Finished { runs, .. } = finished.into_inner().expect("no run panics with it");
     let results = report::Results::new(config, runs);

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Config, Run};
 use crate::Spread;
-use crate::picture::{Axis, Chart, Line, Style, draw};
+use crate::picture::{Axis, Chart, Line, Points, Style, draw};
 
 /// What one way to say positions comes to, over seeds.
 #[derive(Serialize)]
@@ -91,7 +91,7 @@ impl Results {
     }
 
     pub fn picture(&self) -> String {
-        let lines = |points: &dyn Fn(&Entry) -> Vec<(f64, f64, f64)>| -> Vec<Line> {
+        let lines = |points: fn(&Entry) -> Points| -> Vec<Line> {
             let line = |(colour, entry): (usize, &Entry)| Line {
                 name: entry.name.clone(),
                 points: points(entry),
@@ -100,13 +100,13 @@ impl Results {
             };
             self.entries.iter().enumerate().map(line).collect()
         };
-        let bits = lines(&|entry| {
+        let bits = lines(|entry| {
             entry.bits.iter().map(|(at, b)| (*at as f64, b.mean, b.deviation)).collect()
         });
-        let entropy = lines(&|entry| {
+        let entropy = lines(|entry| {
             entry.reach.iter().map(|(at, e, _)| (*at as f64, e.mean, e.deviation)).collect()
         });
-        let distance = lines(&|entry| {
+        let distance = lines(|entry| {
             entry.reach.iter().map(|(at, _, d)| (*at as f64, d.mean, d.deviation)).collect()
         });
         let behind = || {
