@@ -42,4 +42,29 @@ mod tests {
             assert!(fresh.iter().all(|&x| x == 0));
         }
     }
+
+    /// The system marks what it was asked about with `hg` (proc(5), `VmFlags`).
+    #[test]
+    #[cfg(all(target_os = "linux", not(miri)))]
+    fn the_system_is_asked() {
+        if !std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
+            eprintln!("SKIPPED: this kernel has no transparent large pages");
+            return;
+        }
+        let mut memory = vec![0u8; 64 << 20];
+        large_pages(&mut memory);
+        let middle = memory.as_ptr() as usize + memory.len() / 2;
+        let maps = std::fs::read_to_string("/proc/self/smaps").expect("this process's memory");
+        let mut holds_it = false;
+        let flags = maps.lines().find(|line| {
+            let range = line.split(' ').next().and_then(|word| word.split_once('-'));
+            let end = |text| usize::from_str_radix(text, 16).ok();
+            if let Some((Some(start), Some(end))) = range.map(|(a, b)| (end(a), end(b))) {
+                holds_it = (start..end).contains(&middle);
+            }
+            holds_it && line.starts_with("VmFlags:")
+        });
+        let flags = flags.expect("the memory is mapped");
+        assert!(flags.split_whitespace().any(|flag| flag == "hg"), "{flags}");
+    }
 }

@@ -1,6 +1,6 @@
 //! Block-slot attention against PyTorch (tools/reference/block_slots.py).
 
-use crate::common::recorded::Case;
+use crate::common::recorded::{Case, of};
 use burn::module::Param;
 use burn::nn::{GruConfig, Linear};
 use burn::tensor::{Device, Distribution, Gradients, Tensor};
@@ -10,24 +10,12 @@ use marginals_burn::{
     BlockSlotAttention, BlockSlotAttentionConfig, ModelError, SlotAttentionConfig,
 };
 
-fn of<const D: usize>(weight: &Param<Tensor<D>>, gradients: &Gradients) -> Tensor<D> {
-    weight.val().grad(gradients).expect("every weight takes part")
-}
-
 fn check(name: &str, adjust: impl Fn(BlockSlotAttentionConfig) -> BlockSlotAttentionConfig) {
     let case = Case::open("block_slots.safetensors", name);
     let config = BlockSlotAttentionConfig::of_checkpoint(&case.weights()).expect("widths");
     let module = adjust(config).load(&case.weights(), &case.device).expect("weights");
-    let x = case.tensor::<3>("inputs.x").require_grad();
-    let noise = case.tensor::<3>("inputs.noise").require_grad();
-    let [.., width] = noise.dims();
-    let start = module.mu.val().reshape([1, 1, width])
-        + module.log_sigma.val().exp().reshape([1, 1, width]) * noise.clone();
-    let output = module.forward_from(x.clone(), start).expect("forward");
-    case.close("output", output.clone());
-    let gradients = (output * case.tensor("upstream")).sum().backward();
-    case.close("grad.x", x.grad(&gradients).expect("gradient of the inputs"));
-    case.close("grad.noise", noise.grad(&gradients).expect("gradient of the start"));
+    let (mu, log_sigma) = (module.mu.val(), module.log_sigma.val());
+    let gradients = case.close_slots(mu, log_sigma, |x, start| module.forward_from(x, start));
     compare(&case, &module, &gradients);
     case.report();
 }
@@ -35,15 +23,9 @@ fn check(name: &str, adjust: impl Fn(BlockSlotAttentionConfig) -> BlockSlotAtten
 fn compare(case: &Case, module: &BlockSlotAttention, gradients: &Gradients) {
     case.close("grad.slot_mu", of(&module.mu, gradients));
     case.close("grad.slot_log_sigma", of(&module.log_sigma, gradients));
-    let linear = |name: &str, linear: &Linear| {
-        case.close(&format!("grad.{name}.weight"), of(&linear.weight, gradients).transpose());
-        if let Some(bias) = &linear.bias {
-            case.close(&format!("grad.{name}.bias"), of(bias, gradients));
-        }
-    };
+    let linear = |name: &str, map| case.close_linear(name, map, gradients);
     for (name, norm) in [("norm_inputs", &module.norm_inputs), ("norm_slots", &module.norm_slots)] {
-        case.close(&format!("grad.{name}.weight"), of(&norm.gamma, gradients));
-        case.close(&format!("grad.{name}.bias"), of(&norm.beta, gradients));
+        case.close_norm(name, norm, gradients);
     }
     linear("project_q", &module.competition.to_q);
     linear("project_k", &module.competition.to_k);

@@ -1,17 +1,12 @@
 //! Perceiver against PyTorch (tools/reference/perceiver.py).
 
-use crate::common::recorded::Case;
-use burn::module::Param;
+use crate::common::recorded::{Case, of};
 use burn::nn::Linear;
 use burn::tensor::{Device, Gradients, Tensor};
 use marginals::Error;
 use marginals_burn::norm::Norm;
 use marginals_burn::perceiver::{FeedForward, FeedForwardActivation, MultiHead, Sharing};
 use marginals_burn::{ModelError, Perceiver, PerceiverConfig};
-
-fn of<const D: usize>(weight: &Param<Tensor<D>>, gradients: &Gradients) -> Tensor<D> {
-    weight.val().grad(gradients).expect("every weight takes part")
-}
 
 fn check(name: &str, adjust: impl Fn(PerceiverConfig) -> PerceiverConfig) {
     let case = Case::open("perceiver.safetensors", name);
@@ -36,16 +31,8 @@ fn check(name: &str, adjust: impl Fn(PerceiverConfig) -> PerceiverConfig) {
 }
 
 fn compare(case: &Case, module: &Perceiver, gradients: &Gradients) {
-    let linear = |name: &str, linear: &Linear| {
-        case.close(&format!("grad.{name}.weight"), of(&linear.weight, gradients).transpose());
-        if let Some(bias) = &linear.bias {
-            case.close(&format!("grad.{name}.bias"), of(bias, gradients));
-        }
-    };
-    let norm = |name: &str, norm: &Norm| {
-        case.close(&format!("grad.{name}.weight"), of(&norm.gamma, gradients));
-        case.close(&format!("grad.{name}.bias"), of(&norm.beta, gradients));
-    };
+    let linear = |name: &str, map: &Linear| case.close_linear(name, map, gradients);
+    let norm = |name: &str, norm: &Norm| case.close_norm(name, norm, gradients);
     let attention = |name: &str, attention: &MultiHead| {
         norm(&format!("{name}.norm"), &attention.norm);
         linear(&format!("{name}.fn.to_q"), &attention.to_q);

@@ -3,7 +3,7 @@
 //! The references are written by `tools/reference/minilm.py` and `tools/reference/smollm2.py`.
 
 use crate::common::{Entropies, model, reference, workspace};
-use marginals_burn::{PosteriorMean, Transformer};
+use marginals_burn::{PosteriorMean, Pretrained, Tokens, Transformer};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -58,6 +58,14 @@ fn head_means(entropy: &[Vec<Vec<f64>>]) -> Vec<f64> {
     entropy.iter().flatten().map(mean).collect()
 }
 
+/// The mean entropy of every head over a text.
+fn check_head_means(model: &Pretrained, tokens: &Tokens, expected: &[Vec<f64>]) {
+    let mut rows = Entropies::default();
+    model.run(tokens, &mut rows).unwrap();
+    let difference = largest_difference(&head_means(&rows.entropy), expected.iter().flatten());
+    assert!(difference < 1e-4, "{difference:e}");
+}
+
 #[test]
 fn minilm_embeds_sentences_as_the_reference_does() {
     let Some(model) = model("minilm") else { return };
@@ -90,13 +98,7 @@ fn minilm_entropies_are_those_of_the_full_matrices() {
 
     let tokens = model.tokenizer.encode(&bundled_text(), None).unwrap();
     assert_eq!(tokens.ids, expected.bundled_ids);
-    let mut rows = Entropies::default();
-    model.run(&tokens, &mut rows).unwrap();
-    let difference = largest_difference(
-        &head_means(&rows.entropy),
-        expected.bundled_mean_entropy.iter().flatten(),
-    );
-    assert!(difference < 1e-4, "{difference:e}");
+    check_head_means(&model, &tokens, &expected.bundled_mean_entropy);
 }
 
 #[test]
@@ -128,11 +130,5 @@ fn smollm2_entropies_are_those_of_the_full_matrices() {
     assert_eq!(whole.ids, expected.bundled_ids);
     let tokens = model.tokenizer.encode(&bundled_text(), Some(expected.bundled_tokens)).unwrap();
     assert_eq!(tokens.len(), expected.bundled_tokens);
-    let mut rows = Entropies::default();
-    model.run(&tokens, &mut rows).unwrap();
-    let difference = largest_difference(
-        &head_means(&rows.entropy),
-        expected.bundled_mean_entropy.iter().flatten(),
-    );
-    assert!(difference < 1e-4, "{difference:e}");
+    check_head_means(&model, &tokens, &expected.bundled_mean_entropy);
 }

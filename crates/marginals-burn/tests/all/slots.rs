@@ -3,8 +3,7 @@
 
 use std::path::Path;
 
-use crate::common::recorded::Case;
-use burn::module::Param;
+use crate::common::recorded::{Case, of};
 use burn::tensor::{Device, Distribution, Gradients, Tensor};
 use marginals::Error;
 use marginals::infer::collapsed::{Exact, FixedPoint};
@@ -13,25 +12,12 @@ use marginals_burn::checkpoint::Checkpoint;
 use marginals_burn::{ModelError, SlotAttention, SlotAttentionConfig, SlotUpdate};
 use ndarray::Array3;
 
-/// The gradient of a weight.
-fn of<const D: usize>(weight: &Param<Tensor<D>>, gradients: &Gradients) -> Tensor<D> {
-    weight.val().grad(gradients).expect("every weight takes part")
-}
-
 fn check(name: &str, adjust: impl Fn(SlotAttentionConfig) -> SlotAttentionConfig) {
     let case = Case::open("slots.safetensors", name);
     let config = SlotAttentionConfig::of_checkpoint(&case.weights()).expect("widths");
     let module = adjust(config).load(&case.weights(), &case.device).expect("weights");
-    let x = case.tensor::<3>("inputs.x").require_grad();
-    let noise = case.tensor::<3>("inputs.noise").require_grad();
-    let [.., width] = noise.dims();
-    let start = module.mu.val().reshape([1, 1, width])
-        + module.log_sigma.val().exp().reshape([1, 1, width]) * noise.clone();
-    let output = module.forward_from(x.clone(), start).expect("forward");
-    case.close("output", output.clone());
-    let gradients = (output * case.tensor("upstream")).sum().backward();
-    case.close("grad.x", x.grad(&gradients).expect("gradient of the inputs"));
-    case.close("grad.noise", noise.grad(&gradients).expect("gradient of the start"));
+    let (mu, log_sigma) = (module.mu.val(), module.log_sigma.val());
+    let gradients = case.close_slots(mu, log_sigma, |x, start| module.forward_from(x, start));
     compare(&case, &module, &gradients);
     case.report();
 }
@@ -40,16 +26,8 @@ fn check(name: &str, adjust: impl Fn(SlotAttentionConfig) -> SlotAttentionConfig
 fn compare(case: &Case, module: &SlotAttention, gradients: &Gradients) {
     case.close("grad.slots_mu", of(&module.mu, gradients));
     case.close("grad.slots_logsigma", of(&module.log_sigma, gradients));
-    let linear = |name: &str, linear: &burn::nn::Linear| {
-        case.close(&format!("grad.{name}.weight"), of(&linear.weight, gradients).transpose());
-        if let Some(bias) = &linear.bias {
-            case.close(&format!("grad.{name}.bias"), of(bias, gradients));
-        }
-    };
-    let norm = |name: &str, norm: &marginals_burn::norm::Norm| {
-        case.close(&format!("grad.{name}.weight"), of(&norm.gamma, gradients));
-        case.close(&format!("grad.{name}.bias"), of(&norm.beta, gradients));
-    };
+    let linear = |name: &str, map| case.close_linear(name, map, gradients);
+    let norm = |name: &str, norm| case.close_norm(name, norm, gradients);
     linear("to_q", &module.competition.to_q);
     linear("to_k", &module.competition.to_k);
     linear("to_v", &module.competition.to_v);

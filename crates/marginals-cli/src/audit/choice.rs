@@ -126,14 +126,14 @@ mod tests {
 
     #[test]
     fn words_come_before_punctuation() {
-        let tokens = tokens(&["word", ",", "other", ".", "third", "!"]);
-        assert_eq!(queries(&tokens, None, 3), [0, 2, 4]);
+        let tokens = tokens(&["word", ",", "other", "third", ".", "!"]);
+        assert_eq!(queries(&tokens, None, 3), [0, 2, 3]);
     }
 
     #[test]
     fn letters_are_words_where_nothing_longer_is() {
-        let tokens = tokens(&["a", " ", "b", ".", "c", "!"]);
-        assert_eq!(queries(&tokens, None, 3), [0, 2, 4]);
+        let tokens = tokens(&["a", " ", "b", "c", ".", "!"]);
+        assert_eq!(queries(&tokens, None, 3), [0, 2, 3]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod large_scores;
 mod mixture;
 mod questions;
 mod recorded;
+mod rotary;
 mod slots;
 mod torch_agreement;
 mod walk;

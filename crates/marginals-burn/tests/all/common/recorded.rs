@@ -2,14 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::module::Param;
+use burn::nn::Linear;
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use marginals::Error;
 use marginals_burn::ModelError;
 use marginals_burn::checkpoint::Checkpoint;
 use marginals_burn::checkpoint::safetensors::SafetensorsFile;
+use marginals_burn::norm::Norm;
 
 /// Agreement demanded of every number, relative to the largest of its tensor or to 1. The recorded
 /// ones were computed in `f64`, so this is the rounding of our own `f32`.
 pub const TOLERANCE: f32 = 1e-5;
+
+/// The gradient of a weight.
+pub fn of<const D: usize>(weight: &Param<Tensor<D>>, gradients: &Gradients) -> Tensor<D> {
+    weight.val().grad(gradients).expect("every weight takes part")
+}
 
 /// One case of one file.
 pub struct Case {
@@ -67,6 +76,41 @@ impl Case {
             assert!(error <= TOLERANCE, "{full}[{index}]: {a}, but PyTorch says {b}");
             self.worst.set(self.worst.get().max(error));
         }
+    }
+
+    /// Compares the gradients of a map's weights, in PyTorch's layout.
+    pub fn close_linear(&self, name: &str, map: &Linear, gradients: &Gradients) {
+        self.close(&format!("grad.{name}.weight"), of(&map.weight, gradients).transpose());
+        if let Some(bias) = &map.bias {
+            self.close(&format!("grad.{name}.bias"), of(bias, gradients));
+        }
+    }
+
+    /// Compares the gradients of a normalisation's weights.
+    pub fn close_norm(&self, name: &str, norm: &Norm, gradients: &Gradients) {
+        self.close(&format!("grad.{name}.weight"), of(&norm.gamma, gradients));
+        self.close(&format!("grad.{name}.bias"), of(&norm.beta, gradients));
+    }
+
+    /// Slots from the recorded noise, run by `forward` over the recorded inputs: compares what comes
+    /// out and the gradients of what went in, and returns those of everything.
+    pub fn close_slots(
+        &self,
+        mu: Tensor<1>,
+        log_sigma: Tensor<1>,
+        forward: impl FnOnce(Tensor<3>, Tensor<3>) -> Result<Tensor<3>, Error>,
+    ) -> Gradients {
+        let x = self.tensor::<3>("inputs.x").require_grad();
+        let noise = self.tensor::<3>("inputs.noise").require_grad();
+        let [.., width] = noise.dims();
+        let start =
+            mu.reshape([1, 1, width]) + log_sigma.exp().reshape([1, 1, width]) * noise.clone();
+        let output = forward(x.clone(), start).expect("forward");
+        self.close("output", output.clone());
+        let gradients = (output * self.tensor("upstream")).sum().backward();
+        self.close("grad.x", x.grad(&gradients).expect("gradient of the inputs"));
+        self.close("grad.noise", noise.grad(&gradients).expect("gradient of the start"));
+        gradients
     }
 
     /// Says how close it was.
