@@ -10,6 +10,7 @@ mod mixture;
 mod questions;
 mod recorded;
 mod rotary;
+mod shared_values;
 mod slots;
 mod torch_agreement;
 mod walk;

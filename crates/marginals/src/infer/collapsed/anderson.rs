@@ -86,3 +86,34 @@ fn norm(a: &[f64]) -> f64 {
 fn subtract(from: &mut [f64], factor: f64, other: &[f64]) {
     from.iter_mut().zip(other).for_each(|(x, y)| *x -= factor * y);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two steps along one direction of f disagree about g; what they leave across it is rounding, and
+    /// no ground to go anywhere.
+    #[test]
+    fn the_older_of_two_dependent_steps_is_dropped() {
+        let z = [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]];
+        let f: [[f64; 2]; 3] = [[1.0, 2.0], [1.1, 2.3], [1.17, 2.51]];
+        let propose = |memory, from: usize| {
+            let mut history = Anderson::new();
+            let steps = z.iter().zip(&f).skip(from);
+            let points = steps.map(|(z, f)| {
+                let next = [z[0] + f[0], z[1] + f[1]];
+                history.propose(z, &next, memory)
+            });
+            points.last().flatten().expect("there is a past")
+        };
+        let newest = propose(1, 1);
+        for (point, newest) in propose(2, 0).iter().zip(&newest) {
+            assert!((point - newest).abs() < 1e-9, "{point} {newest}");
+        }
+        // z ← g − γ Δg with Δf = (0.07, 0.21), Δg = Δf + (−1, 1), γ = ⟨f, Δf⟩/⟨Δf, Δf⟩.
+        let gamma = (1.17 * 0.07 + 2.51 * 0.21) / (0.07 * 0.07 + 0.21 * 0.21);
+        for (point, expected) in newest.iter().zip([1.17 + gamma * 0.93, 3.51 - gamma * 1.21]) {
+            assert!((point - expected).abs() < 1e-12 * gamma, "{point} {expected}");
+        }
+    }
+}

@@ -173,6 +173,16 @@ mod tests {
                 assert!((tail - exact).abs() <= 1e-12 * exact, "{tail} {exact}");
             }
         }
+        // Of a few distances far out the difference keeps few digits, and must not fall short.
+        for alpha in [0.4, 2.0, 30.0] {
+            for from in [1_000, 10_000, 100_000].into_iter().flat_map(|d| d..d + 50) {
+                let from = f64::from(from);
+                let log_weight = ln_beta(alpha + 1.0, 0.3 + from) - ln_beta(alpha, 0.3);
+                let found = Tail::BetaGeometric { alpha, beta: 0.3 }.log_mass(from, from);
+                let above = found - log_weight;
+                assert!((-1e-12..1e-6).contains(&above), "{alpha} {from}: {above:e}");
+            }
+        }
         assert_eq!(lost(0.0, f64::NEG_INFINITY), 0.0);
         assert_eq!(lost(0.0, f64::INFINITY), 1.0);
         assert_eq!(lost(0.0, 0.0), 0.5);
