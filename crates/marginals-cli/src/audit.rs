@@ -91,6 +91,8 @@ pub enum AuditError {
     Print(#[from] PrintError),
     #[error("cannot read the text `{}`: {source}", path.display())]
     Text { path: PathBuf, source: io::Error },
+    #[error("the text `{}` is not UTF-8; save it in that encoding", path.display())]
+    Encoding { path: PathBuf },
     #[error("`--query {query}` names no token: the text has {tokens} tokens, counted from 0")]
     Query { query: usize, tokens: usize },
     #[error("cannot start {threads} threads: {reason}; ask for fewer with `--threads`")]
@@ -170,7 +172,10 @@ fn audit(arguments: &Arguments) -> Result<(), AuditError> {
 }
 
 fn read_text(path: &Path) -> Result<(String, String), AuditError> {
-    let failed = |source| AuditError::Text { path: path.to_path_buf(), source };
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::InvalidData => AuditError::Encoding { path: path.to_path_buf() },
+        _ => AuditError::Text { path: path.to_path_buf(), source },
+    };
     if path == Path::new("-") {
         let mut text = String::new();
         io::stdin().lock().read_to_string(&mut text).map_err(failed)?;
@@ -214,11 +219,11 @@ fn text_section(source: String, text: &str, tokens: &Tokens) -> TextSection {
         start: tokens.spans[index].start,
         end: tokens.spans[index].end,
     };
-    // What was not read is no part of the document.
+    // What was not read is no part of the document; of a character, tokens may be a part.
     let end = tokens.spans.iter().map(|span| span.end).max().unwrap_or(0);
     TextSection {
         source,
-        text: text.get(..end).unwrap_or(text).to_owned(),
+        text: text[..text.ceil_char_boundary(end)].to_owned(),
         token_count: tokens.len(),
         token_count_of_whole_text: tokens.of,
         tokens: (0..tokens.len()).map(token).collect(),

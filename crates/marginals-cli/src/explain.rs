@@ -3,6 +3,8 @@
 mod capabilities;
 mod page;
 
+use std::collections::HashSet;
+
 use clap::Args;
 use marginals::spec::{PARTS, Part};
 use marginals::zoo::{MECHANISMS, Mechanism};
@@ -93,7 +95,10 @@ fn explain(page: &mut Page, name: &str) -> Result<(), marginals::Error> {
     let mechanisms = MECHANISMS.iter().map(|mechanism| mechanism.name);
     let parts = PARTS.iter().map(|part| part.name);
     let questions = QUESTIONS.iter().map(|question| question.0);
-    let known: Vec<&str> = mechanisms.chain(parts).chain(questions).collect();
+    // Some are a mechanism and a part.
+    let mut seen = HashSet::new();
+    let known: Vec<&str> =
+        mechanisms.chain(parts).chain(questions).filter(|name| seen.insert(*name)).collect();
     Err(marginals::Error::unknown("mechanism, part or question", name, &known))
 }
 

@@ -53,10 +53,18 @@ impl TextSection {
         let Some(token) = self.tokens.get(index) else { return String::new() };
         let written = self.text.get(token.start..token.end).unwrap_or("");
         match written.trim() {
-            "" if written.is_empty() => token.piece.clone(),
+            "" if written.is_empty() => without_controls(&token.piece),
             "" => format!("{written:?}"),
-            trimmed => trimmed.to_owned(),
+            trimmed => without_controls(trimmed),
         }
+    }
+}
+
+/// A text as it is, or quoted where a terminal would obey it.
+fn without_controls(text: &str) -> String {
+    match text.chars().any(char::is_control) {
+        true => format!("{text:?}"),
+        false => text.to_owned(),
     }
 }
 

@@ -58,7 +58,7 @@ impl Label {
             Label::PreviousToken => "at least half of the mass lies on the token before the query",
             Label::Local => "at least half of the mass lies within 4 tokens of the query",
             Label::Diffuse => {
-                "KL from the prior is at most log 2: at least half of the possible keys stay in play"
+                "KL from the prior is at most log 2: of a uniform one at least half the keys stay in play"
             }
             Label::Content => "none of the other rules holds: what the keys say decides",
         }
