@@ -27,8 +27,11 @@ pub struct TransformerBlockConfig {
 /// Transformer Architecture*, fig. 1b):
 ///
 /// ```text
-/// x ← x + Attention(LayerNorm(x)),   x ← x + W₂ gelu(W₁ LayerNorm(x) + b₁) + b₂
+/// x ← x + Attention(LayerNorm(x)),   x ← x + W₂ relu(W₁ LayerNorm(x) + b₁)² + b₂
 /// ```
+///
+/// The squared rectifier is that of So et al. 2021 (*Primer: Searching for Efficient Transformers for
+/// Language Modeling*, §3).
 #[derive(Module, Debug)]
 pub struct TransformerBlock {
     /// LayerNorm before the attention.
