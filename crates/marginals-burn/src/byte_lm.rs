@@ -55,11 +55,7 @@ impl TrainedByteLm {
             serde_json::from_str(config).map_err(|error| damaged(error.to_string()))?;
         // Sizes are the file's word, and weights are made before they are read.
         let width = config.block.attention.width;
-        let inner = config.block.inner_width.unwrap_or(width.saturating_mul(4));
-        let largest = [width, inner, config.layers, config.context].into_iter().max().unwrap_or(0);
-        if largest > 1 << 20 || config.layers > 1 << 10 {
-            return Err(damaged(format!("it asks for a size of {largest}")));
-        }
+        config.check_sizes("").map_err(|error| damaged(error.to_string()))?;
         if checkpoint.shape("bytes.weight").as_deref() != Some(&[256, width]) {
             return Err(ModelError::Damaged {
                 path: checkpoint.path().to_path_buf(),

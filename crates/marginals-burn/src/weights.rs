@@ -85,6 +85,21 @@ pub fn to_safetensors(module: &impl Module, storage: Storage) -> Result<Vec<u8>,
     safetensors::serialize(views, None).map_err(|error| error.to_string())
 }
 
+struct Finite(bool);
+
+impl ModuleVisitor for Finite {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0 = self.0 && into_values(param.val()).iter().all(|x| x.is_finite());
+    }
+}
+
+/// Whether every weight is a finite number.
+pub(crate) fn are_finite(module: &impl Module) -> bool {
+    let mut finite = Finite(true);
+    module.visit(&mut finite);
+    finite.0
+}
+
 struct Fill<'file> {
     path: Path,
     checkpoint: &'file dyn Checkpoint,

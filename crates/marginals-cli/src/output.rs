@@ -21,11 +21,36 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let mut beside = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    let mut beside = tempfile::Builder::new()
+        .prefix(&beginning(path))
+        .suffix(UNFINISHED)
+        .tempfile_in(folder)
+        .map_err(failed)?;
     beside.write_all(bytes).map_err(failed)?;
+    make_readable(beside.as_file()).map_err(failed)?;
     beside.as_file().sync_all().map_err(failed)?;
-    let file = beside.persist(path).map_err(|e| failed(e.error))?;
-    make_readable(&file).map_err(failed)
+    beside.persist(path).map(drop).map_err(|e| failed(e.error))
+}
+
+/// How the name of a file ends that is being written.
+const UNFINISHED: &str = ".unfinished";
+
+/// How the name begins of what will be `path`.
+fn beginning(path: &Path) -> String {
+    format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy())
+}
+
+/// Removes what a process that was killed while it wrote `path` may have left beside it. Nothing else
+/// may be writing there.
+pub fn remove_leftovers(path: &Path) {
+    let Some(Ok(entries)) = path.parent().map(fs::read_dir) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(&beginning(path)) && name.ends_with(UNFINISHED) {
+            // What cannot be removed does no harm.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Temporary files are private to their owner; a result is an ordinary file.
@@ -77,6 +102,19 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"second");
         let names = fs::read_dir(path.parent().unwrap()).unwrap().count();
         assert_eq!(names, 1, "only the file itself is left");
+    }
+
+    #[test]
+    fn leftovers_of_one_file_are_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.bin");
+        let names = [".state.bin.aB3x.unfinished", ".other.bin.aB3x.unfinished", "state.bin"];
+        for name in names {
+            fs::write(folder.path().join(name), b"x").unwrap();
+        }
+        remove_leftovers(&path);
+        assert!(!folder.path().join(names[0]).exists());
+        assert!(folder.path().join(names[1]).exists() && path.exists());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -15,7 +15,7 @@ use marginals_burn::byte_lm::TrainedByteLm;
 use marginals_burn::train::{Corpus, TrainConfig, TrainError, Training};
 use marginals_burn::weights::Storage;
 
-use self::document::{Document, TextSection, Timing};
+use self::document::{Document, TextSection};
 use crate::output::{self, PrintError, WriteError};
 
 /// Train a language model over bytes whose attention is any model.
@@ -50,6 +50,8 @@ pub enum Error {
     Read { path: PathBuf, source: io::Error },
     #[error("`{}`: {source}", path.display())]
     Config { path: PathBuf, source: marginals::Error },
+    #[error("`{}` is not UTF-8 text; save it in that encoding", path.display())]
+    Encoding { path: PathBuf },
     #[error(
         "there is no text to train on; name one in `{}` (text = [\"FILE\"]) or with --text FILE",
         config.display()
@@ -70,13 +72,36 @@ pub enum Error {
     #[error("the results could not be put together: {0}")]
     Report(String),
     #[error(
-        "stopped after step {step} of {steps}. The state is saved: the same command goes on from it"
+        "stopped after step {step} of {steps}. The state is saved: the same command{} goes on from it",
+        if *fresh { " without --fresh" } else { "" }
     )]
-    Stopped { step: usize, steps: usize },
+    Stopped { step: usize, steps: usize, fresh: bool },
 }
 
 /// The saved state within the output folder.
 const STATE: &str = "state.safetensors";
+
+/// What signals ask for, and what they find.
+#[derive(Default)]
+struct Signals {
+    /// That the run stop after its step.
+    stop: AtomicBool,
+    /// Whether there is nothing to save and nothing being written: the program may end anywhere.
+    idle: AtomicBool,
+}
+
+impl Signals {
+    fn arrived(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if self.idle.load(Ordering::Relaxed) {
+            eprintln!(
+                "error: stopped after the last step, before the results were written. The state is \
+                 saved: the same command without --fresh writes them"
+            );
+            std::process::exit(2);
+        }
+    }
+}
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<(), Error> {
@@ -85,20 +110,22 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         .num_threads(threads)
         .build()
         .map_err(|error| Error::Threads { threads, reason: error.to_string() })?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = stop.clone();
+    let signals = Arc::new(Signals::default());
+    let caught = signals.clone();
     // Where signals cannot be caught the state is as old as the last save.
-    let _ = ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed));
-    pool.install(|| train(arguments, &stop))
+    let _ = ctrlc::set_handler(move || caught.arrived());
+    pool.install(|| train(arguments, &signals))
 }
 
-fn train(arguments: &Arguments, stop: &AtomicBool) -> Result<(), Error> {
+fn train(arguments: &Arguments, signals: &Signals) -> Result<(), Error> {
     let read = |path: &Path| {
         std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })
     };
-    let text = String::from_utf8_lossy(&read(&arguments.config)?).into_owned();
-    let config = TrainConfig::from_toml(&text)
-        .map_err(|source| Error::Config { path: arguments.config.clone(), source })?;
+    let file = &arguments.config;
+    let text =
+        String::from_utf8(read(file)?).map_err(|_| Error::Encoding { path: file.clone() })?;
+    let refused = |source| Error::Config { path: file.clone(), source };
+    let config = TrainConfig::from_toml(&text).map_err(refused)?;
     let beside = arguments.config.parent().unwrap_or(Path::new(""));
     let files: Vec<PathBuf> = match arguments.text.as_slice() {
         [] => config.text.iter().map(|file| beside.join(file)).collect(),
@@ -120,19 +147,26 @@ fn train(arguments: &Arguments, stop: &AtomicBool) -> Result<(), Error> {
     output::prepare_folder(&arguments.out)?;
 
     let state = arguments.out.join(STATE);
+    output::remove_leftovers(&state);
     let mut training = match state.exists() && !arguments.fresh {
         true => Training::resume(config, corpus, &read(&state)?)
             .map_err(|source| Error::State { path: state.clone(), source })?,
-        false => Training::new(config, corpus)?,
+        false => Training::new(config, corpus).map_err(|error| match error {
+            TrainError::Model(source) => refused(source),
+            other => other.into(),
+        })?,
     };
-    let (start, first) = (Instant::now(), training.losses().len());
     let steps = training.config().batches.steps;
-    let bar = progress_bar(first, steps);
+    let bar = progress_bar(training.losses().len(), steps);
+    let stopped = |training: &Training| {
+        output::write_whole(&state, &training.save()?)?;
+        let step = training.losses().len();
+        Err(Error::Stopped { step, steps, fresh: arguments.fresh })
+    };
     while !training.is_done() {
-        if stop.load(Ordering::Relaxed) {
-            output::write_whole(&state, &training.save()?)?;
+        if signals.stop.load(Ordering::Relaxed) {
             bar.finish_and_clear();
-            return Err(Error::Stopped { step: training.losses().len(), steps });
+            return stopped(&training);
         }
         training.step()?;
         if training.is_measured_here() {
@@ -147,14 +181,22 @@ fn train(arguments: &Arguments, stop: &AtomicBool) -> Result<(), Error> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let made = training.losses().len() - first;
-    let seconds = start.elapsed().as_secs_f64();
+    // Everything there is to save is saved.
+    signals.idle.store(true, Ordering::Relaxed);
+    if signals.stop.load(Ordering::Relaxed) {
+        return stopped(&training);
+    }
+    let bar =
+        ProgressBar::new_spinner().with_message("measuring the held-out text, writing the sample");
+    bar.enable_steady_tick(Duration::from_millis(100));
     let text = TextSection {
         files: names,
         bytes_trained_on: training.corpus().train.len(),
         bytes_held_out: training.corpus().held_out.len(),
     };
-    let document = Document::new(&training, text, Timing::new(&training, made, seconds))?;
+    let document = Document::new(&training, text)?;
+    bar.finish_and_clear();
+    signals.idle.store(false, Ordering::Relaxed);
     write(&arguments.out, &training, &document)?;
     output::print(&format!("{}\n{}\n", document.summary(), arguments.out.display()))?;
     Ok(())

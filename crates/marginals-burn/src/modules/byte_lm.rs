@@ -8,13 +8,19 @@ use marginals::Error;
 use marginals::spec::{PriorSpec, StructureSpec};
 use serde::{Deserialize, Serialize};
 
-use super::{TransformerBlock, TransformerBlockConfig};
+use super::{AttentionConfig, TransformerBlock, TransformerBlockConfig};
 use crate::norm::Norm;
 use crate::ops::{Answers, Question};
 use crate::sizes::at_least_one;
 
 /// Bytes there are.
 pub(crate) const VOCABULARY: usize = 256;
+
+/// Width that no model of bytes has.
+const WIDEST: usize = 1 << 20;
+
+/// Weights that no model of bytes has: 8 GB.
+const MOST_WEIGHTS: f64 = (1u64 << 31) as f64;
 
 /// How a byte knows where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +101,51 @@ impl ByteLmConfig {
             norm: Norm::new(width, self.block.norm_epsilon, device),
             context: self.context,
         })
+    }
+
+    /// Refuses sizes that no memory holds: a file may ask for anything. `prefix` is what stands before
+    /// the settings' names where they are read.
+    pub(crate) fn check_sizes(&self, prefix: &str) -> Result<(), Error> {
+        let block = &self.block;
+        let AttentionConfig { width, heads, head_width, .. } = block.attention;
+        let head_width = head_width.unwrap_or(width / heads.max(1));
+        let inner = block.inner_width.unwrap_or(width.saturating_mul(4));
+        for (name, size, most) in [
+            ("layers", self.layers, 1 << 10),
+            ("width", width, WIDEST),
+            ("heads", heads, WIDEST),
+            ("head-width", head_width, WIDEST),
+            ("inner-width", inner, 4 * WIDEST),
+            ("context", self.context, 1 << 24),
+        ] {
+            if size > most {
+                return Err(Error::value(
+                    format!("{prefix}{name}"),
+                    format!("at most {most}"),
+                    size,
+                ));
+            }
+        }
+        let buckets = block.attention.model.prior.iter().map(|prior| match prior {
+            PriorSpec::RelativeBuckets { buckets, .. } => *buckets as f64,
+            _ => 0.0,
+        });
+        let buckets: f64 = buckets.sum();
+        let [width, heads, head_width, inner] =
+            [width, heads, head_width, inner].map(|size| size as f64);
+        let attention = heads * (4.0 * width * head_width + buckets);
+        let layers = self.layers as f64 * (attention + 2.0 * width * inner);
+        let learned = matches!(self.positions, Positions::Learned);
+        let positions = if learned { self.context as f64 } else { 0.0 };
+        let weights = layers + width * (VOCABULARY as f64 + positions);
+        if weights > MOST_WEIGHTS {
+            return Err(Error::value(
+                format!("{prefix}layers"),
+                format!("sizes of at most {MOST_WEIGHTS:.0} weights"),
+                format!("{} of about {weights:.0} in all", self.layers),
+            ));
+        }
+        Ok(())
     }
 
     /// Refuses a model that lets bytes see those after them: it would learn to copy.

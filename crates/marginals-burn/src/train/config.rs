@@ -1,10 +1,15 @@
 //! What a run of training is, as data.
 
 use marginals::Error;
-use marginals::spec::ModelSpec;
-use serde::{Deserialize, Serialize};
+use marginals::spec::{ModelSpec, PriorSpec, StructureSpec};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::modules::{AttentionConfig, ByteLmConfig, Positions, TransformerBlockConfig};
+use crate::sizes::{at_least_one, check_divides};
+
+/// Bytes that one step may see: far more than memory takes.
+const LONGEST_STEP: usize = 1 << 24;
 
 /// A run of training.
 ///
@@ -86,6 +91,7 @@ pub struct LmSettings {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub learn: Vec<String>,
     /// The model of the attention. Its prior must keep bytes from seeing those after them.
+    #[serde(deserialize_with = "attention")]
     pub attention: ModelSpec,
 }
 
@@ -125,12 +131,19 @@ pub struct Optimiser {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct SampleSettings {
-    /// What it goes on from; the first line of the held-out text where it is empty.
+    /// What it goes on from, its last window where it is longer; the first line of the held-out text
+    /// where it is empty.
     pub prompt: String,
     /// Bytes written.
     pub bytes: usize,
     /// Divides the scores before they are drawn from.
     pub temperature: f64,
+}
+
+/// Model files have shorthands that only they know.
+fn attention<'de, D: Deserializer<'de>>(file: D) -> Result<ModelSpec, D::Error> {
+    let text = toml::to_string(&toml::Value::deserialize(file)?).map_err(D::Error::custom)?;
+    ModelSpec::from_toml(&text).map_err(D::Error::custom)
 }
 
 fn usual_held_out() -> f64 {
@@ -187,15 +200,8 @@ impl TrainConfig {
     /// [`Error::Spec`], saying what it does not understand, and [`Error::Value`] for numbers that make
     /// no run.
     pub fn from_toml(text: &str) -> Result<Self, Error> {
-        let unreadable = |message: String| Error::Spec { format: "TOML", message };
-        let value: toml::Value = toml::from_str(text).map_err(|e| unreadable(e.to_string()))?;
-        let mut value = serde_json::to_value(value).map_err(|e| unreadable(e.to_string()))?;
-        // Model files have shorthands that only they know.
-        if let Some(model) = value.pointer_mut("/model/attention") {
-            let spec = ModelSpec::from_json(&model.to_string())?;
-            *model = serde_json::to_value(spec).map_err(|e| unreadable(e.to_string()))?;
-        }
-        let config: Self = serde_json::from_value(value).map_err(|e| unreadable(e.to_string()))?;
+        let config: Self = toml::from_str(text)
+            .map_err(|e| Error::Spec { format: "TOML", message: e.to_string() })?;
         config.check()?;
         Ok(config)
     }
@@ -229,25 +235,55 @@ impl TrainConfig {
             ("measure-windows", self.measure_windows),
             ("save-every", self.save_every),
         ] {
-            crate::sizes::at_least_one(name, count)?;
+            at_least_one(name, count)?;
+        }
+        let step = self.batches.size.saturating_mul(self.batches.context);
+        if step > LONGEST_STEP {
+            let expected = format!("at most {LONGEST_STEP} bytes of all windows of a step");
+            return Err(Error::value("batches.size", expected, format!("{step} bytes")));
         }
         if !(self.held_out > 0.0 && self.held_out < 1.0) {
             return Err(Error::value("held-out", "a share above 0 and below 1", self.held_out));
         }
-        let Optimiser { rate, last, clip, .. } = self.optimiser;
+        let Optimiser { rate, last, decay, beta_1, beta_2, clip, .. } = self.optimiser;
         for (name, number) in [
             ("optimiser.rate", rate),
             ("optimiser.clip", f64::from(clip)),
             ("sample.temperature", self.sample.temperature),
         ] {
             if !(number.is_finite() && number > 0.0) {
-                return Err(Error::value(name, "a number above 0", number));
+                return Err(Error::value(name, "a finite number above 0", number));
             }
         }
         if !(0.0..=1.0).contains(&last) {
             return Err(Error::value("optimiser.last", "a share from 0 to 1", last));
         }
-        self.lm().causal()
+        if !(decay.is_finite() && decay >= 0.0) {
+            return Err(Error::value("optimiser.decay", "a finite number, at least 0", decay));
+        }
+        for (name, beta) in [("optimiser.beta-1", beta_1), ("optimiser.beta-2", beta_2)] {
+            if !(0.0..1.0).contains(&beta) {
+                return Err(Error::value(name, "a share from 0 to below 1", beta));
+            }
+        }
+        self.model.check()?;
+        let lm = self.lm();
+        lm.check_sizes("model.")?;
+        lm.causal()
+    }
+
+    /// Where this run is another than the one `before` describes, in a few words; `None` where both
+    /// come to the same numbers.
+    pub(crate) fn change_since(&self, mut before: Self) -> Option<String> {
+        before.sample = self.sample.clone();
+        before.save_every = self.save_every;
+        before.text = self.text.clone();
+        if before == *self {
+            return None;
+        }
+        let [old, new] = [&before, self].map(serde_json::to_value);
+        let change = old.ok().zip(new.ok()).and_then(|(old, new)| first_change("", &old, &new));
+        Some(change.unwrap_or_else(|| "in digits that are not written".to_owned()))
     }
 
     /// The model's configuration.
@@ -259,5 +295,175 @@ impl TrainConfig {
             .with_learn(model.learn.clone());
         let block = TransformerBlockConfig::new(attention).with_inner_width(model.inner_width);
         ByteLmConfig::new(model.layers, block, self.batches.context).with_positions(model.positions)
+    }
+}
+
+impl LmSettings {
+    fn check(&self) -> Result<(), Error> {
+        at_least_one("model.layers", self.layers)?;
+        at_least_one("model.width", self.width)?;
+        at_least_one("model.heads", self.heads)?;
+        match self.head_width {
+            Some(width) => at_least_one("model.head-width", width)?,
+            None => check_divides("model.heads", self.heads, "model.width", self.width)?,
+        }
+        check_divides("model.key-heads", self.key_heads(), "model.heads", self.heads)?;
+        at_least_one("model.inner-width", self.inner_width.unwrap_or(1))?;
+        if let Some(name) = self
+            .learn
+            .iter()
+            .enumerate()
+            .find_map(|(index, name)| self.learn[..index].contains(name).then_some(name))
+        {
+            return Err(Error::value("model.learn", "every name once", format!("`{name}` twice")));
+        }
+        let beside = self.attention.prior.iter().find_map(|prior| match prior {
+            PriorSpec::Segments => Some("segments"),
+            PriorSpec::Adjacency => Some("adjacency"),
+            PriorSpec::Bias => Some("bias"),
+            PriorSpec::KeyBias => Some("key-bias"),
+            _ => None,
+        });
+        if let Some(name) = beside {
+            return Err(Error::value(
+                "model.attention.prior",
+                "priors that need no tensor beside the text",
+                format!("`{name}`"),
+            ));
+        }
+        if matches!(self.attention.structure, StructureSpec::Walk { .. }) {
+            let expected = "a structure in which every query picks once";
+            return Err(Error::value("model.attention.structure", expected, "`walk`"));
+        }
+        if self.attention.query_offset != 0 {
+            return Err(Error::value(
+                "model.attention.query-offset",
+                "0, since queries and keys are the same bytes",
+                self.attention.query_offset,
+            ));
+        }
+        Ok(())
+    }
+
+    fn key_heads(&self) -> usize {
+        self.key_heads.unwrap_or(self.heads)
+    }
+}
+
+/// The first setting in which two configurations differ.
+fn first_change(path: &str, old: &serde_json::Value, new: &serde_json::Value) -> Option<String> {
+    use serde_json::Value;
+    if let (Value::Object(a), Value::Object(b)) = (old, new) {
+        let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
+        return keys.into_iter().find_map(|key| {
+            let [old, new] = [a, b].map(|table| table.get(key).unwrap_or(&Value::Null));
+            let path = format!("{path}{}{key}", if path.is_empty() { "" } else { "." });
+            first_change(&path, old, new)
+        });
+    }
+    let written = |value: &Value| match value {
+        Value::Null => "absent".to_owned(),
+        given => given.to_string(),
+    };
+    (old != new).then(|| format!("`{path}` is {} there and {} here", written(old), written(new)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"
+        seed = 7
+        [model]
+        layers    = 1
+        width     = 8
+        heads     = 2
+        learn     = ["geometric.rho"]
+        attention = { structure = "each-query-picks-one", prior = ["causal", { geometric = { rho = 0.1 } }], potential = "dot" }
+        [batches]
+        context = 8
+        size    = 2
+        steps   = 3
+        [optimiser]
+        rate = 0.0026888437030500962
+    "#;
+
+    #[test]
+    fn a_configuration_survives_json_to_the_last_digit() {
+        let config = TrainConfig::from_toml(CONFIG).unwrap();
+        let again = TrainConfig::from_json(&config.to_json().unwrap()).unwrap();
+        assert_eq!(again, config);
+        assert_eq!(again.optimiser.rate, 0.0026888437030500962);
+    }
+
+    #[test]
+    fn a_change_is_named_where_it_changes_the_run() {
+        let config = TrainConfig::from_toml(CONFIG).unwrap();
+        let read = |from: &str, to: &str| {
+            assert!(CONFIG.contains(from), "{from}");
+            TrainConfig::from_toml(&CONFIG.replace(from, to)).unwrap()
+        };
+        for (from, to, told) in [
+            ("seed = 7", "seed = 8", "`seed` is 7 there and 8 here"),
+            (
+                "width     = 8",
+                "width = 8\nkey-heads = 1",
+                "`model.key-heads` is absent there and 1 here",
+            ),
+            (
+                "rate = 0.0026888437030500962",
+                "",
+                "`optimiser.rate` is 0.0026888437030500962 there and 0.002 here",
+            ),
+            ("rho = 0.1", "rho = 0.2", "`model.attention.prior` is"),
+        ] {
+            let change = read(from, to).change_since(config.clone()).unwrap();
+            assert!(change.contains(told), "{change}");
+        }
+        let sample = read("seed = 7", "seed = 7\nsave-every = 2\ntext = [\"x\"]\nsample.bytes = 3");
+        assert_eq!(sample.change_since(config), None);
+    }
+
+    #[test]
+    fn what_makes_no_run_is_named_as_the_file_names_it() {
+        let refused = |from: &str, to: &str| {
+            assert!(CONFIG.contains(from), "{from}");
+            TrainConfig::from_toml(&CONFIG.replace(from, to)).unwrap_err().to_string()
+        };
+        for (from, to, told) in [
+            ("layers    = 1", "layers = 0", "`model.layers` is 0"),
+            ("layers    = 1", "layers = 1025", "`model.layers` is 1025"),
+            ("layers    = 1", "layers = -1", "layers = -1"),
+            ("width     = 8", "width = 0", "`model.width` is 0"),
+            ("width     = 8", "width = 1000000000", "`model.width` is 1000000000"),
+            ("width     = 8", "width = 1048576", "`model.layers` is 1 of about"),
+            ("heads     = 2", "heads = 3", "`model.heads` is 3"),
+            ("heads     = 2", "heads = 2\nkey-heads = 3", "`model.key-heads` is 3"),
+            ("heads     = 2", "heads = 2\nhead-width = 0", "`model.head-width` is 0"),
+            (
+                "heads     = 2",
+                "heads = 2\nhead-width = 9223372036854775807",
+                "`model.head-width` is",
+            ),
+            ("heads     = 2", "heads = 2\ninner-width = 0", "`model.inner-width` is 0"),
+            ("size    = 2", "size = 9223372036854775807", "`batches.size` is"),
+            ("[\"geometric.rho\"]", "[\"geometric.rho\", \"geometric.rho\"]", "`model.learn` is"),
+            ("\"causal\", ", "\"causal\", \"key-bias\", ", "`key-bias`"),
+            ("\"each-query-picks-one\"", "\"walk\"", "`walk`"),
+            (
+                "potential = \"dot\"",
+                "potential = \"dot\", query-offset = -1",
+                "query-offset` is -1",
+            ),
+            ("seed = 7", "seed = \"x\"", "seed = \"x\""),
+            ("seed = 7", "held-out = nan", "`held-out` is NaN"),
+            ("rate = 0.0026888437030500962", "rate = inf", "`optimiser.rate` is inf"),
+            ("rate = 0.0026888437030500962", "decay = -1.0", "`optimiser.decay` is -1"),
+            ("rate = 0.0026888437030500962", "beta-1 = 1.0", "`optimiser.beta-1` is 1"),
+            ("rate = 0.0026888437030500962", "beta-2 = -3.0", "`optimiser.beta-2` is -3"),
+        ] {
+            let message = refused(from, to);
+            assert!(message.contains(told), "{to}: {message}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use marginals::Error;
 use marginals_kernels::random::{philox, uniform};
+use serde::{Deserialize, Serialize};
 
 /// A text in two parts.
 #[derive(Clone, Debug)]
@@ -11,6 +12,20 @@ pub struct Corpus {
     pub train: Vec<u8>,
     /// What is not.
     pub held_out: Vec<u8>,
+}
+
+/// What tells one text from another. Not proof against malice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Fingerprint {
+    train: usize,
+    held_out: usize,
+    checksum: u64,
+}
+
+impl std::fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} + {} bytes (checksum {:016x})", self.train, self.held_out, self.checksum)
+    }
 }
 
 /// Windows and, for each byte in them, the byte after it; `[windows, length]` both.
@@ -41,6 +56,15 @@ impl Corpus {
             }
         }
         Ok(Self { train: text, held_out })
+    }
+
+    /// Lengths of both parts and the FNV-1a hash of their bytes (Fowler, Noll & Vo, RFC 9923).
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        let checksum =
+            self.train.iter().chain(&self.held_out).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+                (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+            });
+        Fingerprint { train: self.train.len(), held_out: self.held_out.len(), checksum }
     }
 
     /// The windows of one step: where they start depends on the seed, the step and their number.
@@ -85,6 +109,24 @@ mod tests {
             let error = Corpus::split(vec![7; length], 0.2, context).unwrap_err();
             assert!(error.to_string().contains("`text`"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_fingerprint_changes_with_every_byte_and_with_the_cut() {
+        let of = |text: &[u8], held_out| {
+            Corpus::split(text.to_vec(), held_out, 1).unwrap().fingerprint()
+        };
+        let text: Vec<u8> = (0..100).collect();
+        let own = of(&text, 0.2);
+        assert_eq!(own, of(&text, 0.2));
+        assert_ne!(own, of(&text, 0.3));
+        for place in 0..text.len() {
+            let mut other = text.clone();
+            other[place] ^= 1;
+            assert_ne!(own, of(&other, 0.2), "{place}");
+        }
+        // The published hash of "foobar".
+        assert_eq!(of(b"foobar", 0.4).checksum, 0x8594_4171_f739_67e8);
     }
 
     #[test]

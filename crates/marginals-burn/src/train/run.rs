@@ -1,5 +1,7 @@
 //! The state of a run.
 
+use std::time::{Duration, Instant};
+
 use burn::grad_clipping::GradientClippingConfig;
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
@@ -10,10 +12,11 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::corpus::{Corpus, windows};
+use super::corpus::{Corpus, Fingerprint, windows};
 use super::{TrainConfig, sample};
 use crate::modules::{ByteLm, cross_entropy};
 use crate::tensors::into_values;
+use crate::weights::are_finite;
 
 /// A point of a curve.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,16 +40,16 @@ pub enum TrainError {
         /// Why.
         reason: String,
     },
-    /// The loss is no number any more.
+    /// The loss or the weights are no numbers any more, or weights left the range they have.
     #[error(
-        "the loss of step {step} is {loss}: training has diverged. Lower `optimiser.rate` or \
+        "training has diverged after {steps} steps: {reason}. Lower `optimiser.rate` or \
          `optimiser.clip`, or raise `optimiser.warm-up`"
     )]
     Diverged {
-        /// The step, from 0.
-        step: usize,
-        /// What it is.
-        loss: f64,
+        /// Steps done before.
+        steps: usize,
+        /// How it shows.
+        reason: String,
     },
 }
 
@@ -92,12 +95,15 @@ pub struct Training {
     optimiser: ModuleOptimizer,
     losses: Vec<f64>,
     held_out: Vec<Point>,
+    spent: Duration,
 }
 
 /// What a saved state says about itself.
 #[derive(Serialize, Deserialize)]
 struct Progress {
     config: TrainConfig,
+    corpus: Fingerprint,
+    seconds: f64,
     losses: Vec<f64>,
     held_out: Vec<Point>,
 }
@@ -112,8 +118,8 @@ impl Training {
         device.seed(config.seed);
         let lm = config.lm().init(&device.clone().autodiff())?;
         let optimiser = optimiser(&config);
-        let (losses, held_out) = (Vec::new(), Vec::new());
-        Ok(Self { config, corpus, device, lm, optimiser, losses, held_out })
+        let (losses, held_out, spent) = (Vec::new(), Vec::new(), Duration::ZERO);
+        Ok(Self { config, corpus, device, lm, optimiser, losses, held_out, spent })
     }
 
     /// One step. Returns its loss, in bits per byte.
@@ -121,20 +127,31 @@ impl Training {
     /// # Errors
     /// [`TrainError::Diverged`], and as [`ByteLm::forward`].
     pub fn step(&mut self) -> Result<f64, TrainError> {
+        let start = Instant::now();
         let (step, batches) = (self.losses.len(), &self.config.batches);
         let rate = self.config.optimiser.rate_at(step, batches.steps);
         let taped = self.device.clone().autodiff();
         let shape = [batches.size, batches.context];
         let batch = self.corpus.batch(shape, step, self.config.seed, &taped);
-        let loss = self.lm.loss(batch.bytes, batch.targets)?;
+        let diverged = |reason: String| TrainError::Diverged { steps: step, reason };
+        let loss = self.lm.loss(batch.bytes, batch.targets).map_err(|error| match step {
+            0 => error.into(),
+            // What the model took before, training has changed.
+            _ => diverged(error.to_string()),
+        })?;
         let nats = f64::from(loss.clone().into_scalar::<f32>());
         if !nats.is_finite() {
-            return Err(TrainError::Diverged { step, loss: nats });
+            return Err(diverged(format!("the loss is {nats}")));
         }
         let gradients = GradientsParams::from_grads(loss.backward(), &self.lm);
-        self.lm = self.optimiser.step(rate, self.lm.clone(), gradients);
+        let moved = self.optimiser.step(rate, self.lm.clone(), gradients);
+        if !are_finite(&moved) {
+            return Err(diverged("the next step makes weights that are no numbers".to_owned()));
+        }
+        self.lm = moved;
         let bits = nats / std::f64::consts::LN_2;
         self.losses.push(bits);
+        self.spent += start.elapsed();
         Ok(bits)
     }
 
@@ -158,15 +175,17 @@ impl Training {
     /// # Errors
     /// As [`ByteLm::forward`].
     pub fn measure(&mut self) -> Result<Point, TrainError> {
+        let start = Instant::now();
         let bits = self.held_out_bits(Some(self.config.measure_windows))?;
+        self.spent += start.elapsed();
         let point = Point { step: self.losses.len(), bits };
         self.held_out.push(point);
         Ok(point)
     }
 
     /// Bits per byte of the held-out text, of all of it or of some windows spread over it. Windows
-    /// overlap by half and are scored on their second half, so that every byte but the first few is
-    /// predicted from at least half a window.
+    /// overlap by half and are scored on their second half, so that of the whole text every byte but
+    /// those of the first half window is predicted from at least half a window.
     ///
     /// # Errors
     /// As [`ByteLm::forward`].
@@ -188,11 +207,12 @@ impl Training {
         let settings = &self.config.sample;
         let prompt = match settings.prompt.as_bytes() {
             [] => {
-                self.corpus.held_out.split_inclusive(|&byte| byte == b'\n').next().unwrap_or(b" ")
+                let held_out = &self.corpus.held_out;
+                let window = &held_out[..held_out.len().min(self.config.batches.context)];
+                window.split_inclusive(|&byte| byte == b'\n').next().unwrap_or(b" ")
             }
             given => given,
         };
-        let prompt = &prompt[..prompt.len().min(self.config.batches.context)];
         let (count, temperature) = (settings.bytes, settings.temperature);
         let text = sample(&self.model(), prompt, count, temperature, self.config.seed)?;
         Ok((prompt.to_vec(), text))
@@ -218,6 +238,11 @@ impl Training {
         &self.held_out
     }
 
+    /// Time that steps and measurements have taken, those before the state was saved with them.
+    pub fn spent(&self) -> Duration {
+        self.spent
+    }
+
     /// Everything it takes to go on, as the bytes of a safetensors file.
     ///
     /// # Errors
@@ -227,6 +252,8 @@ impl Training {
         let optimiser = self.optimiser.into_bytes()?;
         let progress = Progress {
             config: self.config.clone(),
+            corpus: self.corpus.fingerprint(),
+            seconds: self.spent.as_secs_f64(),
             losses: self.losses.clone(),
             held_out: self.held_out.clone(),
         };
@@ -241,18 +268,28 @@ impl Training {
         safetensors::serialize(tensors.map_err(unusable)?, Some(metadata)).map_err(unusable)
     }
 
-    /// Goes on from what [`save`](Self::save) wrote.
+    /// Goes on from what [`save`](Self::save) wrote. What the run comes to must not depend on where it
+    /// was stopped, so settings and text must be those of its beginning; only `sample` and
+    /// `save-every`, which change nothing about it, and the names of the text's files may differ.
     ///
     /// # Errors
-    /// [`TrainError::State`], where the bytes are damaged or belong to a run with other settings.
+    /// [`TrainError::State`], where the bytes are damaged or belong to a run with other settings or
+    /// over another text.
     pub fn resume(config: TrainConfig, corpus: Corpus, bytes: &[u8]) -> Result<Self, TrainError> {
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(unusable)?;
         let file = SafeTensors::deserialize(bytes).map_err(unusable)?;
         let progress = header.metadata().as_ref().and_then(|metadata| metadata.get("progress"));
         let progress = progress.ok_or_else(|| unusable("it does not say how far it got"))?;
         let progress: Progress = serde_json::from_str(progress).map_err(unusable)?;
-        if progress.config != config {
-            return Err(unusable("it belongs to a run with other settings"));
+        if let Some(change) = config.change_since(progress.config) {
+            return Err(unusable(format!("it belongs to a run with other settings, {change}")));
+        }
+        let fingerprint = corpus.fingerprint();
+        if progress.corpus != fingerprint {
+            return Err(unusable(format!(
+                "it belongs to a run over another text, {} where this one is {fingerprint}",
+                progress.corpus
+            )));
         }
         let part = |name: &str| -> Result<Bytes, TrainError> {
             let tensor = file.tensor(name).map_err(unusable)?;
@@ -266,6 +303,7 @@ impl Training {
         }
         training.losses = progress.losses;
         training.held_out = progress.held_out;
+        training.spent = Duration::try_from_secs_f64(progress.seconds).map_err(unusable)?;
         Ok(training)
     }
 }
@@ -303,20 +341,96 @@ pub fn bits_per_byte(
     }
     let stride = (context / 2).max(1);
     let last = text.len() - context - 1;
-    let mut starts: Vec<usize> = (0..=last).step_by(stride).collect();
+    // Where a window starts, and from which of its bytes on it is scored.
+    let scored = |start| (start, if start == 0 { 0 } else { context - stride });
+    let mut starts: Vec<(usize, usize)> = (0..=last).step_by(stride).map(scored).collect();
     if let Some(most) = most_windows.filter(|&most| most < starts.len()) {
         starts = (0..most).map(|i| starts[i * starts.len() / most]).collect();
+    } else if !last.is_multiple_of(stride) {
+        // What lies behind the last whole stride.
+        starts.push((last, context - last % stride));
     }
     let device = lm.norm.gamma.val().device();
     let (mut nats, mut count) = (0.0, 0usize);
-    for starts in starts.chunks(AT_ONCE) {
-        let batch = windows(text, starts, context, &device);
+    for chunk in starts.chunks(AT_ONCE) {
+        let firsts: Vec<usize> = chunk.iter().map(|&(start, _)| start).collect();
+        let batch = windows(text, &firsts, context, &device);
         let losses = into_values(cross_entropy(lm.forward(batch.bytes)?, batch.targets));
-        for (losses, &start) in losses.chunks(context).zip(starts) {
-            let known = if start == 0 { 0 } else { context - stride };
+        for (losses, &(_, known)) in losses.chunks(context).zip(chunk) {
             nats += losses[known..].iter().map(|&x| f64::from(x)).sum::<f64>();
             count += context - known;
         }
     }
     Ok(nats / std::f64::consts::LN_2 / count as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"
+        [model]
+        layers    = 1
+        width     = 8
+        heads     = 2
+        learn     = ["geometric.rho"]
+        attention = { structure = "each-query-picks-one", prior = ["causal", { geometric = { rho = 0.1 } }], potential = "dot" }
+        [batches]
+        context = 8
+        size    = 2
+        steps   = 3
+    "#;
+
+    fn training(config: &str) -> Training {
+        let corpus = Corpus::split(b"to be, or not to be: ".repeat(20), 0.2, 8).unwrap();
+        Training::new(TrainConfig::from_toml(config).unwrap(), corpus).unwrap()
+    }
+
+    /// Every byte is predicted once, in the first window in which it comes last or earlier.
+    #[test]
+    fn every_byte_is_scored() {
+        let mut training = training(CONFIG);
+        training.step().unwrap();
+        let lm = training.model();
+        let device = Device::flex();
+        for (length, context) in
+            [(9, 8), (10, 8), (20, 8), (21, 8), (23, 8), (24, 7), (7, 3), (5, 1)]
+        {
+            let text: Vec<u8> = (0..length).map(|i| (i * i * 37 % 251) as u8).collect();
+            let last = length - context - 1;
+            let starts: Vec<usize> =
+                (0..last).step_by((context / 2).max(1)).chain([last]).collect();
+            let mut bits = 0.0;
+            for target in 1..length {
+                let start = starts.iter().find(|&start| target <= start + context).unwrap();
+                let batch = windows(&text, &[*start], context, &device);
+                let scores = into_values(lm.forward(batch.bytes).unwrap());
+                let own = &scores[(target - start - 1) * 256..][..256];
+                let sum: f64 = own.iter().map(|&x| f64::from(x).exp()).sum();
+                bits +=
+                    sum.log2() - f64::from(own[usize::from(text[target])]) / std::f64::consts::LN_2;
+            }
+            let found = bits_per_byte(&lm, &text, context, None).unwrap();
+            let expected = bits / (length - 1) as f64;
+            assert!((found - expected).abs() < 1e-5, "{length} {context}: {found} {expected}");
+        }
+    }
+
+    /// Neither a loss that is fine nor weights that are finite but out of range hide it, and what is
+    /// kept is the state before.
+    #[test]
+    fn divergence_is_called_by_its_name() {
+        for rate in ["1e38", "1e30"] {
+            let mut training =
+                training(&format!("{CONFIG}[optimiser]\nrate = {rate}\nwarm-up = 0"));
+            let error = loop {
+                match training.step() {
+                    Ok(_) => assert!(!training.is_done(), "{rate}"),
+                    Err(error) => break error.to_string(),
+                }
+            };
+            assert!(error.contains("diverged") && error.contains("optimiser.rate"), "{error}");
+            assert!(are_finite(&training.model()), "{rate}");
+        }
+    }
 }

@@ -67,7 +67,7 @@ pub struct Sample {
     pub text: String,
 }
 
-/// How long it took, since the state was last loaded.
+/// How long its steps and measurements took, those before it was stopped included.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Timing {
@@ -78,8 +78,9 @@ pub struct Timing {
 }
 
 impl Timing {
-    pub fn new(training: &Training, steps: usize, seconds: f64) -> Self {
+    fn new(training: &Training) -> Self {
         let batches = &training.config().batches;
+        let (steps, seconds) = (training.losses().len(), training.spent().as_secs_f64());
         let bytes = (steps * batches.size * batches.context) as f64;
         let threads = rayon::current_num_threads();
         Self { steps, seconds, bytes_per_second: bytes / seconds.max(1e-9), threads }
@@ -87,7 +88,7 @@ impl Timing {
 }
 
 impl Document {
-    pub fn new(training: &Training, text: TextSection, timing: Timing) -> Result<Self, Error> {
+    pub fn new(training: &Training, text: TextSection) -> Result<Self, Error> {
         let (corpus, lm) = (training.corpus(), training.model());
         let layers = lm.blocks.iter().enumerate();
         let learned = layers.flat_map(|(layer, block)| {
@@ -109,7 +110,7 @@ impl Document {
             },
             learned: learned.collect(),
             sample: Sample { prompt: readable(&prompt), text: readable(&sample) },
-            timing,
+            timing: Timing::new(training),
         })
     }
 

@@ -139,11 +139,45 @@ fn a_run_that_was_killed_goes_on_to_the_same_numbers() {
     fs::write(&config, text.replace("seed            = 3", "seed = 4")).unwrap();
     let refused = marginals().args(arguments(folder.path(), "killed", "1")).assert().code(2);
     let message = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
-    assert!(message.contains("other settings") && message.contains("--fresh"), "{message}");
+    assert!(message.contains("`seed` is 3 there and 4 here"), "{message}");
+    assert!(message.contains("--fresh"), "{message}");
     fs::write(&config, text).unwrap();
 
-    marginals().args(arguments(folder.path(), "killed", "1")).assert().success();
+    // And over another text.
+    let other = folder.path().join("other.txt");
+    fs::write(
+        &other,
+        fs::read_to_string(folder.path().join("text.txt")).unwrap().replace("day", "dry"),
+    )
+    .unwrap();
+    let arguments = |out| arguments(folder.path(), out, "1");
+    let refused = marginals().args(arguments("killed")).arg("--text").arg(&other).assert().code(2);
+    let message = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
+    assert!(message.contains("another text") && message.contains("--fresh"), "{message}");
+
+    // What a process leaves that is killed while it writes.
+    let leftover = folder.path().join("killed/.state.safetensors.x1.unfinished");
+    fs::write(&leftover, b"half a st").unwrap();
+    marginals().args(arguments("killed")).assert().success();
     assert_eq!(numbers(folder.path(), "whole"), numbers(folder.path(), "killed"));
+    assert!(!leftover.exists());
+
+    // A finished run is measured again, to the same numbers and with the same time; of another sample
+    // it makes no other run.
+    let timing = || -> Value {
+        let run = fs::read(folder.path().join("killed/run.json")).unwrap();
+        serde_json::from_slice::<Value>(&run).unwrap()["timing"].clone()
+    };
+    let (before, seconds) = (numbers(folder.path(), "killed"), timing()["seconds"].clone());
+    marginals().args(arguments("killed")).assert().success();
+    assert_eq!(before, numbers(folder.path(), "killed"));
+    assert_eq!((&timing()["seconds"], &timing()["steps"]), (&seconds, &Value::from(400)));
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("bytes = 20", "bytes = 30")).unwrap();
+    marginals().args(arguments("killed")).assert().success();
+    let after = numbers(folder.path(), "killed");
+    assert_eq!(before["train"], after["train"]);
+    assert_ne!(before["sample"]["text"], after["sample"]["text"]);
 }
 
 #[cfg(unix)]
@@ -170,6 +204,33 @@ fn a_run_that_is_interrupted_saves_its_state() {
     assert!(fs::metadata(&state).unwrap().modified().unwrap() >= before);
 }
 
+/// After the last step there is nothing to save.
+#[cfg(unix)]
+#[test]
+fn a_finished_run_can_be_stopped_while_it_is_measured() {
+    let folder = folder(5);
+    let config = folder.path().join("train.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("bytes = 20", "bytes = 100_000_000")).unwrap();
+    let child = Command::new(BINARY)
+        .args(arguments(folder.path(), "run", "1"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    let state = folder.path().join("run/state.safetensors");
+    while !state.exists() && start.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("stopped after"), "{message}");
+    assert!(!folder.path().join("run/run.json").exists());
+}
+
 #[test]
 fn what_makes_no_run_is_refused_by_name() {
     let folder = folder(5);
@@ -194,6 +255,8 @@ fn what_makes_no_run_is_refused_by_name() {
         ("text            = [\"text.txt\"]", "", "--text"),
         ("text.txt", "absent.txt", "absent.txt"),
         ("rate    = 1e-2", "rate = -1.0", "optimiser.rate"),
+        ("seed            = 3", "seed = \"x\"", "seed = \"x\""),
+        ("rho = 0.1", "rho = 0.0", "train.toml"),
     ] {
         assert!(good.contains(from), "{from}");
         let message = refused(&good.replace(from, to), None);
