@@ -4,11 +4,12 @@
 mod measure;
 mod report;
 
+use std::error::Error;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::Instant;
 
-use marginals_burn::train::{Corpus, TrainConfig, Training};
+use marginals_burn::train::{Corpus, TrainConfig, Training, run_all};
 use serde::{Deserialize, Serialize};
 
 use self::measure::Measured;
@@ -21,7 +22,7 @@ struct Config {
     lengths: Vec<usize>,
     measured: usize,
     asked: usize,
-    threads: usize,
+    threads: NonZeroUsize,
     /// A run of training; what a way to say positions has of its own is laid over it.
     run: toml::Table,
     positions: Vec<Position>,
@@ -82,7 +83,6 @@ impl Config {
 static DRAWING: Mutex<()> = Mutex::new(());
 
 fn train(config: &Config, position: &Position, seed: u64, text: &[u8]) -> Outcome<Run> {
-    let start = Instant::now();
     let settings = config.training(position, seed)?;
     let corpus = Corpus::split(text.to_vec(), settings.held_out, settings.batches.context)?;
     let mut training = {
@@ -95,7 +95,7 @@ fn train(config: &Config, position: &Position, seed: u64, text: &[u8]) -> Outcom
     let losses = training.losses();
     let last = &losses[losses.len().saturating_sub(100)..];
     let trained = last.iter().sum::<f64>() / last.len() as f64;
-    let seconds = start.elapsed().as_secs_f64();
+    let seconds = training.spent().as_secs_f64();
     let measured = measure::measure(config, &training)?;
     let weights = burn::module::Module::num_params(&training.model());
     Ok(Run { name: position.name.clone(), seed, weights, trained, seconds, measured })
@@ -127,32 +127,17 @@ pub fn run(path: &Path) -> Outcome<()> {
     let missing = |(position, seed): &(&Position, u64)| {
         !runs.iter().any(|run| run.name == position.name && run.seed == *seed)
     };
-    let mut jobs: Vec<_> = jobs.filter(missing).collect();
-    jobs.reverse();
-    let (jobs, finished) =
-        (Mutex::new(jobs), Mutex::new(Finished { config: config.clone(), runs }));
-    // Each run on a pool of its own: a thread that waits for a part of its tensors is not given a
-    // whole other run.
-    let worker = || -> Result<(), String> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
-        pool.map_err(|error| error.to_string())?.install(|| {
-            loop {
-                let next = jobs.lock().expect("no run panics with it").pop();
-                let Some((position, seed)) = next else { return Ok(()) };
-                let run = train(&config, position, seed, &text).map_err(|e| e.to_string())?;
-                println!("{}", report::line(&run));
-                let mut finished = finished.lock().expect("no run panics with it");
-                finished.runs.push(run);
-                let json = serde_json::to_string(&*finished).map_err(|e| e.to_string())?;
-                write(path, PARTIAL, &json).map_err(|e| e.to_string())?;
-            }
-        })
+    let jobs: Vec<_> = jobs.filter(missing).collect();
+    let finished = Mutex::new(Finished { config: config.clone(), runs });
+    let work = |&(position, seed): &(&Position, u64)| -> Result<(), Box<dyn Error + Send + Sync>> {
+        let run = train(&config, position, seed, &text).map_err(|e| e.to_string())?;
+        println!("{}", report::line(&run));
+        let mut finished = finished.lock().expect("no run panics with it");
+        finished.runs.push(run);
+        let json = serde_json::to_string(&*finished)?;
+        Ok(write(path, PARTIAL, &json).map_err(|e| e.to_string())?)
     };
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..config.threads.max(1)).map(|_| scope.spawn(worker)).collect();
-        let mut ends = workers.into_iter().map(|worker| worker.join());
-        ends.try_for_each(|end| end.map_err(|_| "a run panicked".to_owned()).flatten())
-    })?;
+    run_all(&jobs, config.threads, work).map_err(|error| -> Box<dyn Error> { error })?;
     let Finished { runs, .. } = finished.into_inner().expect("no run panics with it");
     let results = report::Results::new(config, runs);
     print!("{}", results.table());

@@ -6,11 +6,13 @@
 
 mod config;
 mod corpus;
+mod independent;
 pub mod reference;
 mod run;
 mod sample;
 
 pub use config::{Batches, LmSettings, Optimiser, SampleSettings, TrainConfig};
 pub use corpus::Corpus;
+pub use independent::{ThreadsError, run_all};
 pub use run::{Point, TrainError, Training, bits_per_byte};
 pub use sample::sample;

@@ -6,7 +6,6 @@ mod document;
 mod edges;
 mod expanding;
 mod multihop;
-mod pool;
 mod random;
 mod report;
 mod spread;
@@ -19,6 +18,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use marginals_burn::train::{ThreadsError, run_all};
 
 use self::document::{Document, Scale};
 use crate::output::{self, PrintError, WriteError};
@@ -69,8 +69,8 @@ pub enum ReproduceError {
     Write(#[from] WriteError),
     #[error(transparent)]
     Print(#[from] PrintError),
-    #[error("cannot start {threads} threads: {reason}; ask for fewer with `--threads`")]
-    Threads { threads: NonZeroUsize, reason: String },
+    #[error("{0} with `--threads`")]
+    Threads(#[from] ThreadsError),
     #[error("the report could not be put together: {0}")]
     Report(#[from] minijinja::Error),
     #[error("the results could not be written as JSON: {0}")]
@@ -101,7 +101,11 @@ pub fn run(arguments: &Arguments) -> Result<(), ReproduceError> {
 
     let jobs = jobs(arguments.which, &scale, seeds);
     let bar = progress_bar(jobs.len());
-    let finished = pool::run_all(&jobs, threads, |job| Ok(work(job, &scale)?), || bar.inc(1))?;
+    let finished = run_all(&jobs, threads, |job| -> Result<Finished, ReproduceError> {
+        let finished = work(job, &scale)?;
+        bar.inc(1);
+        Ok(finished)
+    })?;
     bar.finish_and_clear();
 
     let (mut walks, mut expansions) = (Vec::new(), Vec::new());

@@ -8,21 +8,35 @@ use std::num::NonZeroUsize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::ReproduceError;
+/// Threads that the system does not give.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start {threads} threads: {reason}; ask for fewer")]
+pub struct ThreadsError {
+    threads: NonZeroUsize,
+    reason: String,
+}
 
-/// Does `work` for every job; results are in the jobs' order. `done` is called after each.
+/// Does `work` for every job; results are in the jobs' order. After an error no further job begins.
+///
+/// ```
+/// use std::num::NonZeroUsize;
+/// use marginals_burn::train::{ThreadsError, run_all};
+///
+/// let two = NonZeroUsize::new(2).unwrap();
+/// let squares: Result<Vec<u64>, ThreadsError> = run_all(&[1, 2, 3], two, |&seed| Ok(seed * seed));
+/// assert_eq!(squares?, [1, 4, 9]);
+/// # Ok::<(), ThreadsError>(())
+/// ```
 ///
 /// # Errors
-/// That of the first job, in their order, which has one; or that no thread could be started.
-pub fn run_all<J: Sync, R: Send>(
+/// That of the first job, in their order, which has one; [`ThreadsError`].
+pub fn run_all<J: Sync, R: Send, E: Send + From<ThreadsError>>(
     jobs: &[J],
     threads: NonZeroUsize,
-    work: impl Fn(&J) -> Result<R, ReproduceError> + Sync,
-    done: impl Fn() + Sync,
-) -> Result<Vec<R>, ReproduceError> {
+    work: impl Fn(&J) -> Result<R, E> + Sync,
+) -> Result<Vec<R>, E> {
     let next = AtomicUsize::new(0);
-    let results: Vec<Mutex<Option<Result<R, ReproduceError>>>> =
-        jobs.iter().map(|_| Mutex::new(None)).collect();
+    let results: Vec<Mutex<Option<Result<R, E>>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
     let worker = || {
         while let Some((job, place)) = {
             let at = next.fetch_add(1, Ordering::Relaxed);
@@ -34,13 +48,12 @@ pub fn run_all<J: Sync, R: Send>(
                 next.store(jobs.len(), Ordering::Relaxed);
             }
             *place.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(result);
-            done();
         }
     };
     let pools: Vec<rayon::ThreadPool> = (0..threads.get().min(jobs.len()))
         .map(|_| rayon::ThreadPoolBuilder::new().num_threads(1).build())
         .collect::<Result<_, _>>()
-        .map_err(|error| ReproduceError::Threads { threads, reason: error.to_string() })?;
+        .map_err(|error| ThreadsError { threads, reason: error.to_string() })?;
     std::thread::scope(|scope| {
         for pool in &pools {
             scope.spawn(|| pool.install(worker));
@@ -66,24 +79,26 @@ mod tests {
         let counted = AtomicUsize::new(0);
         for count in [1, 2, 7, 1000] {
             counted.store(0, Ordering::Relaxed);
-            let done = || {
+            let work = |&job: &usize| -> Result<usize, ThreadsError> {
                 counted.fetch_add(1, Ordering::Relaxed);
+                Ok(job * job)
             };
-            let found = run_all(&jobs, threads(count), |&job| Ok(job * job), done).unwrap();
+            let found = run_all(&jobs, threads(count), work).unwrap();
             assert_eq!(found, jobs.iter().map(|job| job * job).collect::<Vec<_>>());
             assert_eq!(counted.load(Ordering::Relaxed), 100);
         }
-        assert!(run_all(&[0; 0], threads(3), |_| Ok(()), || ()).unwrap().is_empty());
+        let nothing: Result<Vec<()>, ThreadsError> = run_all(&[0; 0], threads(3), |_| Ok(()));
+        assert!(nothing.unwrap().is_empty());
     }
 
     #[test]
     fn an_error_ends_it() {
         let jobs: Vec<usize> = (0..1000).collect();
         let refuse = |&job: &usize| match job {
-            3 => Err(marginals::Error::value("job", "another", job).into()),
+            3 => Err(Box::<dyn std::error::Error + Send + Sync>::from("not this one")),
             _ => Ok(job),
         };
-        let error = run_all(&jobs, threads(2), refuse, || ()).unwrap_err();
-        assert!(error.to_string().contains("job"), "{error}");
+        let error = run_all(&jobs, threads(2), refuse).unwrap_err();
+        assert_eq!(error.to_string(), "not this one");
     }
 }
