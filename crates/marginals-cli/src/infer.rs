@@ -67,6 +67,14 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A model file that says nothing that can be run.
+    #[error("{}: {source}", path.display())]
+    ModelFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it.
+        source: marginals::Error,
+    },
     /// A file that is not what it should be.
     #[error("{} is not a safetensors file that can be used: {message}", path.display())]
     Tensors {
@@ -86,7 +94,7 @@ pub enum Error {
     /// A file that cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// A model file or questions that the library refuses.
+    /// Questions that the library refuses.
     #[error(transparent)]
     Model(#[from] marginals::Error),
     /// An input that the model says nothing about.
@@ -100,10 +108,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         std::fs::read(path).map_err(|source| Error::Read { path: path.clone(), source })
     };
     let text = String::from_utf8_lossy(&read(&arguments.model)?).into_owned();
-    let mut model = match arguments.model.extension().is_some_and(|e| e == "json") {
-        true => ModelFile::from_json(&text)?,
-        false => ModelFile::from_toml(&text)?,
+    let model = match arguments.model.extension().is_some_and(|e| e == "json") {
+        true => ModelFile::from_json(&text),
+        false => ModelFile::from_toml(&text),
     };
+    let mut model =
+        model.map_err(|source| Error::ModelFile { path: arguments.model.clone(), source })?;
     if let (ModelFile::Mechanism { mechanism }, Some(folder)) =
         (&mut model, arguments.model.parent())
         && let Some(Some(weights)) = mechanism.weights_mut()

@@ -15,6 +15,8 @@ mod file;
 mod mechanism;
 mod names;
 mod numbers;
+mod read;
+mod text;
 
 pub use build::{SpecModel, Tensors};
 pub use file::ModelFile;
@@ -24,6 +26,8 @@ pub use mechanism::{
 };
 pub use names::{PARTS, Part};
 pub use numbers::{Domain, Numbers};
+pub use read::{read, spell_out};
+pub use text::{json_value, toml_value, value_of};
 
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +58,7 @@ fn is_zero(offset: &i64) -> bool {
 
 /// One number for every head, or one for each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a number, or a list of one number per head: `0.1` or `[0.1, 0.2]`")]
 pub enum PerHead {
     /// The same for all.
     One(f64),
@@ -109,7 +113,11 @@ fn one_pick() -> Box<StructureSpec> {
 
 /// Weights over the number of hops.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a list of the weights of 0, 1, … hops, or one such list per head: `[0.2, 0.8]` or \
+                 `[[0.2, 0.8], [0.5, 0.5]]`"
+)]
 pub enum HopWeights {
     /// The same for every head.
     One(Vec<f64>),
@@ -244,7 +252,11 @@ fn usual_base() -> f64 {
 
 /// Precision of [`Gaussian`](crate::potential::Gaussian).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a number, or a diagonal: one row for all heads or one row per head, of a number per \
+                 coordinate: `2.0` or `[[1.0, 2.0, 3.0]]`"
+)]
 pub enum PrecisionSpec {
     /// A scalar for every head.
     Scalar(f64),
@@ -289,17 +301,17 @@ pub enum ValueSpec {
 impl ModelSpec {
     /// Reads a model written in TOML.
     pub fn from_toml(text: &str) -> Result<Self, Error> {
-        Self::from_value(toml_value(text)?, "TOML")
+        Self::from_value(toml_value(text)?)
     }
 
     /// Reads a model written in JSON.
     pub fn from_json(text: &str) -> Result<Self, Error> {
-        Self::from_value(json_value(text)?, "JSON")
+        Self::from_value(json_value(text)?)
     }
 
-    fn from_value(mut value: serde_json::Value, format: &'static str) -> Result<Self, Error> {
-        names::check(&mut value)?;
-        serde_json::from_value(value).map_err(|e| Error::Spec { format, message: e.to_string() })
+    fn from_value(mut value: serde_json::Value) -> Result<Self, Error> {
+        spell_out(&mut value)?;
+        read(&value)
     }
 
     /// Writes the model as TOML.
@@ -313,29 +325,15 @@ impl ModelSpec {
     }
 }
 
-fn in_toml(message: String) -> Error {
-    Error::Spec { format: "TOML", message }
-}
-
-fn in_json(message: String) -> Error {
-    Error::Spec { format: "JSON", message }
-}
-
-fn toml_value(text: &str) -> Result<serde_json::Value, Error> {
-    let value: toml::Value = toml::from_str(text).map_err(|e| in_toml(e.to_string()))?;
-    serde_json::to_value(value).map_err(|e| in_toml(e.to_string()))
-}
-
-fn json_value(text: &str) -> Result<serde_json::Value, Error> {
-    serde_json::from_str(text).map_err(|e| in_json(e.to_string()))
-}
-
 fn to_toml(data: &impl Serialize) -> Result<String, Error> {
-    toml::to_string(data).map_err(|e| in_toml(e.to_string()))
+    value_of(data)?;
+    toml::to_string(data).map_err(|e| Error::Spec { format: "TOML", message: e.to_string() })
 }
 
 fn to_json(data: &impl Serialize) -> Result<String, Error> {
-    serde_json::to_string_pretty(data).map_err(|e| in_json(e.to_string()))
+    value_of(data)?;
+    serde_json::to_string_pretty(data)
+        .map_err(|e| Error::Spec { format: "JSON", message: e.to_string() })
 }
 
 #[cfg(test)]

@@ -216,3 +216,22 @@ fn bad_input_is_told_in_one_paragraph_and_leaves_nothing_behind() {
     std::fs::write(&path, &whole).unwrap();
     folder.refuse(&["--output", "no/such/folder/out.safetensors"], &["no/such/folder"]);
 }
+
+#[test]
+fn a_model_file_that_does_not_fit_is_named_with_the_key() {
+    let refuse = |name: &str, text: &str, words: &[&str]| {
+        let folder = Folder::new("", &inputs());
+        std::fs::write(folder.0.path().join(name), text).unwrap();
+        folder.refuse(&["--model", name], words);
+    };
+    let toml = |rest: &str| format!("structure = \"each-query-picks-one\"\n{rest}");
+    let words = &["m.toml: `potential.dot.scale` is NaN", "finite"];
+    refuse("m.toml", &toml("potential = { dot = { scale = nan } }"), words);
+    let words = &["m.toml: `prior[1].geometric.rho` is absent", "{ geometric = { rho = 0.1 } }"];
+    refuse("m.toml", &toml("prior = [\"causal\", \"geometric\"]\npotential = \"dot\""), words);
+    refuse("m.toml", &toml("potential = \"dott\""), &["m.toml: ", "did you mean `dot`"]);
+    refuse("m.toml", "structure = [", &["m.toml: ", "TOML"]);
+    let json = r#"{"structure": "independent", "potential": {"cosine": {"scale": "x"}}}"#;
+    refuse("m.json", json, &["m.json: `potential.cosine.scale` is \"x\"", "a number, or a list"]);
+    refuse("m.json", "{", &["m.json: ", "JSON"]);
+}

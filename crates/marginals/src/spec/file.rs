@@ -1,6 +1,6 @@
 //! Model files: one posterior, or a mechanism with unknown nodes.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{MechanismSpec, ModelSpec, names};
 use crate::Error;
@@ -30,23 +30,26 @@ pub enum ModelFile {
 impl ModelFile {
     /// Reads a file written in TOML.
     pub fn from_toml(text: &str) -> Result<Self, Error> {
-        Self::from_value(super::toml_value(text)?, "TOML")
+        Self::from_value(super::toml_value(text)?)
     }
 
     /// Reads a file written in JSON.
     pub fn from_json(text: &str) -> Result<Self, Error> {
-        Self::from_value(super::json_value(text)?, "JSON")
+        Self::from_value(super::json_value(text)?)
     }
 
-    fn from_value(mut value: serde_json::Value, format: &'static str) -> Result<Self, Error> {
+    fn from_value(mut value: serde_json::Value) -> Result<Self, Error> {
+        /// Read whole, so that an error has the path from the top.
+        #[derive(Deserialize)]
+        struct Whole {
+            mechanism: MechanismSpec,
+        }
         let Some(mechanism) = value.get_mut("mechanism") else {
-            return Ok(Self::Posterior(ModelSpec::from_value(value, format)?));
+            return Ok(Self::Posterior(ModelSpec::from_value(value)?));
         };
         names::check_mechanism(mechanism)?;
-        let mechanism = mechanism.take();
         names::check_alone(&value)?;
-        let mechanism = serde_json::from_value(mechanism)
-            .map_err(|e| Error::Spec { format, message: e.to_string() })?;
+        let Whole { mechanism } = super::read(&value)?;
         Ok(Self::Mechanism { mechanism })
     }
 

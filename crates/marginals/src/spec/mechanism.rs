@@ -78,19 +78,52 @@ impl MechanismSpec {
 
 /// Settings of a Hopfield network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", from = "HopfieldSettings")]
 pub struct HopfieldSpec {
     /// Inverse temperature, above 0.
     pub beta: PerHead,
     /// What is known beforehand of which state goes to which pattern; none is uniform.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prior: Vec<PriorSpec>,
     /// How the states move.
-    #[serde(default)]
     pub update: UpdateSpec,
     /// How often, and how the result is differentiated.
     #[serde(flatten)]
     pub engine: EngineSpec,
+}
+
+/// What [`HopfieldSpec`] is read from: a flattened table forgets under which key an error lies.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct HopfieldSettings {
+    beta: PerHead,
+    #[serde(default)]
+    prior: Vec<PriorSpec>,
+    #[serde(default)]
+    update: UpdateSpec,
+    #[serde(default = "usual_steps")]
+    steps: usize,
+    #[serde(default = "usual_tolerance")]
+    tolerance: f64,
+    #[serde(default)]
+    energy_tolerance: Option<f64>,
+    #[serde(default)]
+    memory: usize,
+    #[serde(default)]
+    differentiation: DifferentiationSpec,
+}
+
+impl From<HopfieldSettings> for HopfieldSpec {
+    fn from(settings: HopfieldSettings) -> Self {
+        let engine = EngineSpec {
+            steps: settings.steps,
+            tolerance: settings.tolerance,
+            energy_tolerance: settings.energy_tolerance,
+            memory: settings.memory,
+            differentiation: settings.differentiation,
+        };
+        Self { beta: settings.beta, prior: settings.prior, update: settings.update, engine }
+    }
 }
 
 /// Settings of expanding attention.

@@ -162,7 +162,8 @@ pub const PARTS: &[Part] = &[
     part(
         "potential",
         "gaussian",
-        "log ψ = −½ (q − k)ᵀ Λ (q − k), Λ a number or diagonal",
+        "log ψ = −½ (q − k)ᵀ Λ (q − k), Λ a number, `2.0`, or diagonal: a row of one number per \
+         coordinate for all heads, `[[1.0, 2.0, 3.0]]`, or a row per head",
         &["precision"],
         "{ gaussian = { precision = 2.0 } }",
     ),

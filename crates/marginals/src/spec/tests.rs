@@ -90,6 +90,86 @@ fn what_is_missing_or_of_the_wrong_kind_is_told() {
     assert!(matches!(missing, Some(Error::MissingTensor { name, .. }) if name == "bias"));
 }
 
+/// The error's whole text has to hold each of `words`.
+fn told(text: &str, words: &[&str]) {
+    let error = ModelFile::from_toml(text).expect_err(text).to_string();
+    for word in words {
+        assert!(error.contains(word), "`{word}` is not in: {error}");
+    }
+    assert!(!error.contains("untagged") && !error.contains("JSON"), "{error}");
+}
+
+#[test]
+fn what_does_not_fit_is_told_with_its_key_and_the_forms_it_takes() {
+    let prior = |prior: &str| {
+        format!("structure = \"independent\"\npotential = \"dot\"\nprior = {prior}\n")
+    };
+    let potential =
+        |potential: &str| format!("structure = \"independent\"\npotential = {potential}\n");
+    told(
+        &prior("[\"causal\", \"geometric\"]"),
+        &["`prior[1].geometric.rho` is absent", "no default", "`{ geometric = { rho = 0.1 } }`"],
+    );
+    told(
+        &prior("[{ geometric = { rho = \"x\" } }]"),
+        &["`prior[0].geometric.rho` is \"x\"", "a number, or a list of one number per head"],
+    );
+    told(&prior("[{ geometric = { rho = [0.1, true] } }]"), &["geometric.rho` is [0.1,true]"]);
+    told(&prior("[{ geometric = 0.1 }]"), &["`prior[0].geometric` is 0.1", "a table of settings"]);
+    told(
+        &prior("[{ alibi = { slopes = 0.5 } }]"),
+        &["`prior[0].alibi.slopes` is 0.5, expected a list", "{ slopes = [0.5, 0.25] }"],
+    );
+    told(
+        &prior("[{ window = { left = -1, right = 0 } }]"),
+        &["`prior[0].window.left` is -1, expected a whole number of at least 0"],
+    );
+    told(
+        &potential("{ gaussian = { precision = [1, 2, 3] } }"),
+        &["`potential.gaussian.precision` is [1,2,3]", "diagonal", "`[[1.0, 2.0, 3.0]]`"],
+    );
+    told(
+        &potential("{ rotary = { base = true, potential = \"dot\" } }"),
+        &["`potential.rotary.base` is true, expected a number, as in TOML's `{ rotary"],
+    );
+    told(
+        "structure = { walk = { weights = 1.0 } }\npotential = \"dot\"",
+        &["`structure.walk.weights` is 1.0", "`[0.2, 0.8]`"],
+    );
+    // Settings of the engine stand beside those of the network.
+    told(
+        "mechanism = { hopfield = { beta = 1.0, steps = \"x\" } }",
+        &["`mechanism.hopfield.steps` is \"x\"", "a whole number", "mechanism = { hopfield"],
+    );
+    told("mechanism = { k-means = {} }", &["`mechanism.k-means.components` is absent"]);
+    let json = r#"{ "structure": "independent", "potential": { "dot": { "softcap": "x" } } }"#;
+    let error = ModelSpec::from_json(json).unwrap_err().to_string();
+    assert!(error.contains("`potential.dot.softcap` is \"x\", expected a number"), "{error}");
+}
+
+#[test]
+fn numbers_that_are_not_finite_are_neither_read_nor_written() {
+    for (potential, words) in [
+        ("{ dot = { scale = nan } }", ["`potential.dot.scale` is NaN", "finite"]),
+        ("{ dot = { scale = -inf } }", ["`potential.dot.scale` is -inf", "finite"]),
+        ("{ dot = { softcap = inf } }", ["`potential.dot.softcap` is inf", "finite"]),
+        ("{ dot = { scale = [1.0, nan] } }", ["`potential.dot.scale[1]` is NaN", "finite"]),
+    ] {
+        told(&format!("structure = \"independent\"\npotential = {potential}"), &words);
+    }
+    told(
+        "mechanism = { hopfield = { beta = 1.0, energy-tolerance = nan } }",
+        &["`mechanism.hopfield.energy-tolerance` is NaN"],
+    );
+    let mut spec =
+        ModelSpec::from_toml("structure = \"independent\"\npotential = \"dot\"").unwrap();
+    spec.potential = PotentialSpec::Dot { scale: Some(PerHead::One(1.0)), softcap: Some(f64::NAN) };
+    for written in [spec.to_toml(), spec.to_json()] {
+        let error = written.unwrap_err().to_string();
+        assert!(error.contains("`potential.dot.softcap`") && error.contains("finite"), "{error}");
+    }
+}
+
 #[test]
 fn every_part_has_an_example_that_reads() {
     let structure = "structure = \"independent\"\n";
