@@ -148,14 +148,20 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     };
     let answers = pool.install(|| -> Result<Vec<u8>, Error> {
         let check = arguments.check;
+        let told = |error| match error {
+            AnswerError::Model(error) => {
+                AnswerError::Model(tensors::with_what_is_held(error, &file))
+            }
+            other => other,
+        };
         match double {
             true => {
                 let inputs = Inputs::<f64>::read(&file).map_err(unusable)?;
-                write(answer(&model, &questions, inputs, check)?.write())
+                write(answer(&model, &questions, inputs, check).map_err(told)?.write())
             }
             false => {
                 let inputs = Inputs::<f32>::read(&file).map_err(unusable)?;
-                write(answer(&model, &questions, inputs, check)?.write())
+                write(answer(&model, &questions, inputs, check).map_err(told)?.write())
             }
         }
     })?;

@@ -61,6 +61,18 @@ pub enum Error {
         /// The names that are there.
         present: Vec<String>,
     },
+    /// A tensor whose entries are not of the kind that the model reads.
+    #[error(
+        "the tensor `{name}` holds {found}, expected {expected}. Convert it and write the input again"
+    )]
+    Entries {
+        /// The tensor.
+        name: String,
+        /// The entries it should have.
+        expected: String,
+        /// The entries it has.
+        found: String,
+    },
     /// A question that this posterior, or this use of it, cannot answer.
     #[error("`{question}` cannot be answered here: {why}. {instead}")]
     NotAnswerable {
@@ -120,6 +132,15 @@ impl Error {
             expected: expected.into(),
             found: found.to_string(),
         }
+    }
+
+    /// A tensor whose entries are not of the kind that is read.
+    pub fn entries(
+        name: impl Into<String>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        Self::Entries { name: name.into(), expected: expected.into(), found: found.into() }
     }
 
     /// An unknown name, with the closest of the known ones.

@@ -16,6 +16,7 @@ mod mechanism;
 mod names;
 mod numbers;
 mod read;
+mod reads;
 mod text;
 
 pub use build::{SpecModel, Tensors};
@@ -27,6 +28,7 @@ pub use mechanism::{
 pub use names::{PARTS, Part};
 pub use numbers::{Domain, Numbers};
 pub use read::{read, spell_out};
+pub use reads::Reads;
 pub use text::{json_value, toml_value, value_of};
 
 use serde::{Deserialize, Serialize};

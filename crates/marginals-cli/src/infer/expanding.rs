@@ -1,6 +1,6 @@
 //! Expanding attention.
 
-use marginals::spec::{ExpandingInference, ExpandingSpec, PerHead, Tensors};
+use marginals::spec::{ExpandingInference, ExpandingSpec, PerHead};
 use marginals::structure::EachQueryPicksOne;
 use marginals::zoo::expanding::{Expanding, ExpandingUpstream, Inference};
 use marginals::{Element, Error, Model, Real};
@@ -27,9 +27,10 @@ pub fn answer<T: Real + Element<Real = T>>(
     let of_log_evidence = inputs.optional::<Ix3>("grad.log-evidence", "an upstream gradient")?;
     let of_rho = inputs.optional::<Ix3>("grad.rho", "an upstream gradient")?;
     inputs.refuse_unread_gradients(UPSTREAM)?;
-    let mut named = inputs.into_named();
-    let alpha = concentration("alpha", &spec.alpha, &mut named)?;
-    let beta = concentration("beta", &spec.beta, &mut named)?;
+    let alpha = concentration("alpha", &spec.alpha, &mut inputs)?;
+    let beta = concentration("beta", &spec.beta, &mut inputs)?;
+    let named = inputs.into_named();
+    spec.reads()?.refuse_mistaken(&named)?;
     let potential = spec.potential.build(q.dim().3, &named)?;
     let inference = match &spec.inference {
         ExpandingInference::Exact => Inference::Exact,
@@ -96,14 +97,12 @@ pub fn answer<T: Real + Element<Real = T>>(
 fn concentration<T: Real>(
     name: &str,
     given: &Option<PerHead>,
-    named: &mut Tensors<'static, T>,
+    inputs: &mut Inputs<T>,
 ) -> Result<Array3<f64>, Error> {
     if let Some(given) = given {
         let list = given.values();
         return Ok(Array3::from_shape_fn((1, list.len(), 1), |(_, h, _)| list[h]));
     }
-    let mut inputs = Inputs::of(std::mem::take(named));
-    let tensor = inputs.take::<Ix3>(name, "[B, H, N], any axis of which may be 1");
-    *named = inputs.into_named();
-    Ok(tensor?.mapv(T::f64))
+    let tensor = inputs.take::<Ix3>(name, "[B, H, N], any axis of which may be 1")?;
+    Ok(tensor.mapv(T::f64))
 }

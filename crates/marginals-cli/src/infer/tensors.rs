@@ -48,8 +48,14 @@ impl<T: Real> Inputs<T> {
     }
 
     /// Takes a real tensor out.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`] and [`Error::Entries`], which [`with_what_is_held`] completes.
     pub fn take<D: Dimension>(&mut self, name: &str, why: &str) -> Result<Array<T, D>, Error> {
         let Some(tensor) = self.named.real.remove(name) else {
+            if self.named.integer.contains_key(name) {
+                return Err(Error::entries(name, "real numbers", "whole numbers"));
+            }
             let (real, integer) = (self.named.real.keys(), self.named.integer.keys());
             return Err(Error::MissingTensor {
                 name: name.into(),
@@ -76,9 +82,10 @@ impl<T: Real> Inputs<T> {
         taken.into_iter().map(rest).collect()
     }
 
-    /// Whether there is a real tensor of this name.
+    /// Whether there is a tensor of this name, whatever its entries: one that cannot be used is to be
+    /// refused and not to be passed over.
     pub fn holds(&self, name: &str) -> bool {
-        self.named.real.contains_key(name)
+        self.named.real.contains_key(name) || self.named.integer.contains_key(name)
     }
 
     /// Takes a real tensor out, where it is there.
@@ -107,6 +114,30 @@ impl<T: Real> Inputs<T> {
         self.named
     }
 }
+
+/// Completes an error about a tensor that is not there, or not of the kind that is read: by what the
+/// file holds, of which the model has seen a part, and by the type it has there.
+pub fn with_what_is_held(error: Error, file: &SafeTensors<'_>) -> Error {
+    match error {
+        Error::MissingTensor { name, why, .. } => {
+            let mut present: Vec<String> = file.names().into_iter().map(str::to_owned).collect();
+            present.sort_unstable();
+            Error::MissingTensor { name, why, present }
+        }
+        Error::Entries { name, expected, found } => {
+            let types = if expected == "whole numbers" { WHOLE_TYPES } else { REAL_TYPES };
+            let found = match file.tensor(&name) {
+                Ok(tensor) => format!("{found} ({:?})", tensor.dtype()),
+                Err(_) => found,
+            };
+            Error::Entries { name, expected: format!("{expected} ({types})"), found }
+        }
+        other => other,
+    }
+}
+
+const REAL_TYPES: &str = "F32, F64, BF16 or F16";
+const WHOLE_TYPES: &str = "I64, I32, U32 or U8";
 
 /// The numbers of one tensor.
 enum Decoded<T> {

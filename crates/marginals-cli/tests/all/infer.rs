@@ -179,7 +179,7 @@ fn bad_input_is_told_in_one_paragraph_and_leaves_nothing_behind() {
     let folder = Folder::new("structure = [", &inputs());
     folder.refuse(&[], &["TOML"]);
     let folder = Folder::new(&format!("{model}prior = \"key-bias\"\n"), &inputs());
-    folder.refuse(&[], &["key-bias", "It holds: bias"]);
+    folder.refuse(&[], &["key-bias", "It holds: bias, k, q, v"]);
     let folder =
         Folder::new(&format!("{model}prior = {{ geometric = {{ rho = 1.5 }} }}\n"), &inputs());
     folder.refuse(&[], &["geometric.rho", "[0, 1)", "1.5"]);
@@ -190,7 +190,9 @@ fn bad_input_is_told_in_one_paragraph_and_leaves_nothing_behind() {
     folder.refuse(&[], &["bias", "[1, 1, 5, 7]"]);
 
     let folder = Folder::new(model, &changed("v", None));
-    folder.refuse(&[], &["`v`", "values"]);
+    folder.refuse(&[], &["`v`", "values", "It holds: bias, k, q"]);
+    let folder = Folder::new(model, &changed("k", None));
+    folder.refuse(&[], &["`k`", "the keys", "It holds: bias, q, v"]);
     let folder = Folder::new(model, &changed("k", Some((vec![1, 1, M, 4], vec![0.0; M * 4]))));
     folder.refuse(&[], &["`k`"]);
     let folder = Folder::new(model, &changed("q", Some((vec![1, 3, 5, 1], vec![0.0; 15]))));
@@ -234,4 +236,62 @@ fn a_model_file_that_does_not_fit_is_named_with_the_key() {
     let json = r#"{"structure": "independent", "potential": {"cosine": {"scale": "x"}}}"#;
     refuse("m.json", json, &["m.json: `potential.cosine.scale` is \"x\"", "a number, or a list"]);
     refuse("m.json", "{", &["m.json: ", "JSON"]);
+}
+
+/// A tensor that was meant for the model and is not understood changes the answer by not being there.
+#[test]
+fn tensors_meant_for_the_model_are_refused_where_they_are_not_understood() {
+    let model = "structure = \"each-query-picks-one\"\nprior = [{ geometric = { rho = 0.1 } }]\n\
+                 potential = \"dot\"\n";
+    let with = |name: &str| {
+        let mut tensors = inputs();
+        tensors.insert(name.into(), (vec![1], vec![0.5]));
+        Folder::new(model, &tensors)
+    };
+    let refuse = |name: &str, words: &[&str]| with(name).refuse(&[], words);
+    refuse("geometric.roh", &["`geometric.roh`", "did you mean `geometric.rho`", "dot.scale"]);
+    refuse("geometric.rho.2", &["`geometric.rho.2`", "did you mean `geometric.rho`"]);
+    refuse("dot.softcap", &["`dot.softcap`", "dot.scale"]);
+
+    let answer = |folder: &Folder| {
+        folder.infer(&["--ask", "entropy"]).success();
+        folder.output()["entropy"].1.clone()
+    };
+    let plain = answer(&Folder::new(model, &inputs()));
+    assert_ne!(answer(&with("geometric.rho")), plain);
+    // Of other models that the file serves, or of none.
+    for unrelated in ["laplace.scale", "layer.0.weight", "notes", "rho"] {
+        assert_eq!(answer(&with(unrelated)), plain, "{unrelated}");
+    }
+}
+
+/// Rewrites the input with one tensor in whole numbers.
+fn in_whole_numbers(folder: &Folder, name: &str) {
+    let path = folder.0.path().join("in.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    // As wide as f64, so that the bytes may stay what they are.
+    let views = file.tensors().into_iter().map(|(own, tensor)| {
+        let dtype = if own == name { Dtype::I64 } else { tensor.dtype() };
+        let view = TensorView::new(dtype, tensor.shape().to_vec(), tensor.data()).unwrap();
+        (own, view)
+    });
+    let bytes = safetensors::serialize(views, None).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_tensor_of_the_wrong_type_is_told_with_both_types() {
+    let model = "structure = \"each-query-picks-one\"\n\
+                 prior = [\"bias\", { geometric = { rho = 0.1 } }]\npotential = \"dot\"\n";
+    let mut tensors = inputs();
+    tensors.insert("geometric.rho".into(), (vec![1], vec![0.5]));
+    tensors.insert("grad.mean".into(), (vec![1, 1, N, 2], vec![1.0; N * 2]));
+    Folder::new(model, &tensors).infer(&[]).success();
+    for name in ["q", "k", "v", "bias", "geometric.rho", "grad.mean"] {
+        let folder = Folder::new(model, &tensors);
+        in_whole_numbers(&folder, name);
+        let held = format!("`{name}` holds whole numbers (I64)");
+        folder.refuse(&[], &[&held, "real numbers (F32, F64, BF16 or F16)"]);
+    }
 }

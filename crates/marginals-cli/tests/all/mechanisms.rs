@@ -418,10 +418,21 @@ fn bad_input_names_the_argument_and_leaves_nothing() {
     let mut stray = memory();
     stray.insert("grad.stat".into(), (vec![1], vec![0.0]));
     refuse(&hopfield("beta = 1.0"), &stray, &["did you mean `grad.state`"]);
+    let mut stray = memory();
+    stray.insert("geometric.roh".into(), (vec![1], vec![0.5]));
+    let prior = hopfield("beta = 1.0, prior = [{ geometric = { rho = 0.1 } }]");
+    refuse(&prior, &stray, &["`geometric.roh`", "did you mean `geometric.rho`"]);
+    let mut stray = nodes();
+    stray.insert("dot.scal".into(), (vec![1], vec![0.5]));
+    let expanding = "mechanism = { expanding = { alpha = 1.0, beta = 1.0 } }";
+    refuse(expanding, &stray, &["`dot.scal`", "did you mean `dot.scale`"]);
 
     let walk =
         |settings: &str| format!("structure = {{ walk = {{ {settings} }} }}\npotential = \"dot\"");
     refuse(&walk("hops = 0"), &nodes(), &["`walk.hops`", "at least 1"]);
+    let mut stray = nodes();
+    stray.insert("walk.weight".into(), (vec![2], vec![0.5; 2]));
+    refuse(&walk("hops = 1"), &stray, &["`walk.weight`", "did you mean `walk.weights`"]);
     refuse(&walk("hops = 2, weights = [1.0, 1.0]"), &nodes(), &["`walk.weights`", "3 of them"]);
     refuse(&walk("weights = [1.0, -1.0]"), &nodes(), &["`walk.weights`", "-1"]);
     refuse(&walk(""), &nodes(), &["`walk.hops`", "neither"]);

@@ -42,7 +42,14 @@ impl<T: Real> Tensors<'_, T> {
         self.real.keys().chain(self.integer.keys()).cloned().collect()
     }
 
+    /// The error of a tensor that is not there, or is there with entries of the other kind.
     fn missing(&self, name: &str, why: &str) -> Error {
+        if self.integer.contains_key(name) {
+            return Error::entries(name, "real numbers", "whole numbers");
+        }
+        if self.real.contains_key(name) {
+            return Error::entries(name, "whole numbers", "real numbers");
+        }
         Error::MissingTensor { name: name.into(), why: why.into(), present: self.names() }
     }
 

@@ -72,6 +72,13 @@ impl ModelSpec {
     }
 }
 
+/// Those of a product of priors.
+pub(super) fn of_priors(priors: &[PriorSpec], heads: usize) -> Vec<Numbers> {
+    let mut all = priors.iter().flat_map(|prior| prior.numbers(heads)).collect::<Vec<_>>();
+    tell_apart(&mut all);
+    all
+}
+
 /// Names repeats as gradients do.
 fn tell_apart(numbers: &mut [Numbers]) {
     infer::exact::number_repeats(numbers.iter_mut().map(|numbers| &mut numbers.name).collect());

@@ -170,6 +170,81 @@ fn numbers_that_are_not_finite_are_neither_read_nor_written() {
     }
 }
 
+/// Whatever the part, each tensor it documents is one that the model reads.
+#[test]
+fn a_part_reads_the_tensors_that_its_page_names() {
+    for part in PARTS.iter().filter(|part| !part.tensors.is_empty()) {
+        let entry = |kind: &str, other: &str| match part.kind == kind {
+            true => part.example.to_owned(),
+            false => other.to_owned(),
+        };
+        let spec = ModelSpec::from_toml(&format!(
+            "structure = {}\nprior = [{}]\npotential = {}",
+            entry("structure", "\"independent\""),
+            entry("prior", "\"uniform\""),
+            entry("potential", "\"dot\"")
+        ));
+        let reads = spec.unwrap().reads().unwrap();
+        let known: Vec<&String> = reads.real.iter().chain(&reads.whole).collect();
+        let words = part.tensors.iter().flat_map(|text| text.split([' ', ',']));
+        let starts = [
+            format!("{}.", part.name),
+            "relative-bias".to_owned(),
+            "key-bias".to_owned(),
+            "bias".to_owned(),
+        ];
+        let names: Vec<&str> =
+            words.filter(|word| starts.iter().any(|start| word.starts_with(start))).collect();
+        assert!(!names.is_empty(), "{}: {:?}", part.name, part.tensors);
+        for name in names {
+            assert!(known.iter().any(|own| *own == name), "{}: {name} not in {known:?}", part.name);
+        }
+        assert!(reads.parts.iter().any(|own| own == part.name), "{:?}", reads.parts);
+    }
+}
+
+#[test]
+fn mistaken_tensors_are_refused_and_unrelated_ones_left() {
+    use ndarray::{ArrayD, IxDyn};
+
+    let spec = ModelSpec::from_toml(
+        "structure = \"independent\"\npotential = { rotary = { potential = \"dot\" } }\n\
+         prior = [{ geometric = { rho = 0.1 } }, { window = { left = 2, right = 0 } }, \"segments\"]",
+    );
+    let reads = spec.unwrap().reads().unwrap();
+    let ask = |real: &str, whole: &str| {
+        let mut tensors = Tensors::<f64>::default();
+        tensors.real.insert(real.to_owned(), ArrayD::zeros(IxDyn(&[1])).into());
+        tensors.integer.insert(whole.to_owned(), ArrayD::zeros(IxDyn(&[1])));
+        reads.refuse_mistaken(&tensors)
+    };
+    for (real, whole) in [
+        ("geometric.rho", "segments.q"),
+        // Of another model that the file serves as well.
+        ("laplace.scale", "adjacency.indptr"),
+        ("v", "geometric"),
+        ("rho", "layer.0.weight"),
+    ] {
+        assert_eq!(ask(real, whole), Ok(()), "{real} {whole}");
+    }
+    let nearest = |real, whole| match ask(real, whole) {
+        Err(Error::UnknownName { name, nearest, .. }) => (name, nearest),
+        other => panic!("{other:?}"),
+    };
+    let rho = Some("geometric.rho".to_owned());
+    assert_eq!(nearest("geometric.roh", "segments.q"), ("geometric.roh".to_owned(), rho));
+    assert_eq!(nearest("window.left", "segments.q").0, "window.left");
+    assert_eq!(nearest("rotary.base", "segments.q").0, "rotary.base");
+    let keys = Some("segments.k".to_owned());
+    assert_eq!(nearest("v", "segments.key"), ("segments.key".to_owned(), keys));
+    assert!(
+        matches!(ask("v", "geometric.rho"), Err(Error::Entries { name, .. }) if name == "geometric.rho")
+    );
+    assert!(
+        matches!(ask("segments.q", "x"), Err(Error::Entries { name, .. }) if name == "segments.q")
+    );
+}
+
 #[test]
 fn every_part_has_an_example_that_reads() {
     let structure = "structure = \"independent\"\n";
