@@ -95,12 +95,15 @@ pub fn answer<T: Real + Element<Real = T>>(
     Ok(output)
 }
 
-/// log p of the rows of the tensor `paths`, whose nodes end at the first −1.
+/// log p of the rows of the tensor `paths`, whose nodes end at the first −1 and do not go on after it.
 fn paths<T: Real>(
     posterior: &WalkPosterior<'_, T>,
     named: &Tensors<'_, T>,
 ) -> Result<ndarray::Array3<T>, Error> {
-    let Some(rows) = named.integer.get("paths").filter(|paths| paths.ndim() == 2) else {
+    let Some(rows) = named.integer.get("paths") else {
+        if named.real.contains_key("paths") {
+            return Err(Error::entries("paths", "whole numbers", "real numbers"));
+        }
         return Err(Error::MissingTensor {
             name: "paths".into(),
             why: "whole numbers [paths, nodes], −1 after the last node, for the question `paths`"
@@ -108,13 +111,31 @@ fn paths<T: Real>(
             present: named.real.keys().chain(named.integer.keys()).cloned().collect(),
         });
     };
-    let node = |&x: &i64| {
-        usize::try_from(x).map_err(|_| Error::value("paths", "nodes, or −1 after the last", x))
-    };
+    if rows.ndim() != 2 {
+        let advice = "A path is a row of nodes; fill the shorter ones up with −1.";
+        return Err(Error::shape("paths", "[paths, nodes]", rows.shape(), advice));
+    }
     let paths: Result<Vec<Vec<usize>>, Error> = rows
         .outer_iter()
-        .map(|row| row.iter().take_while(|&&x| x != -1).map(node).collect())
+        .enumerate()
+        .map(|(index, row)| path(index, &row.iter().copied().collect::<Vec<i64>>()))
         .collect();
     let paths = paths?;
     posterior.path_log_probability(&paths.iter().map(Vec::as_slice).collect::<Vec<_>>())
+}
+
+/// The nodes of a row of `paths`.
+fn path(index: usize, row: &[i64]) -> Result<Vec<usize>, Error> {
+    let end = row.iter().position(|&x| x == -1).unwrap_or(row.len());
+    let wrong = |expected: &str| {
+        let found = format!("{row:?} in row {index}");
+        Err(Error::value("paths", expected, found))
+    };
+    if row[end..].iter().any(|&x| x != -1) {
+        return wrong("nothing but −1 after the first −1: a path that has ended does not go on");
+    }
+    match row[..end].iter().map(|&x| usize::try_from(x)).collect() {
+        Ok(nodes) => Ok(nodes),
+        Err(_) => wrong("nodes counted from 0, and −1 after the last"),
+    }
 }

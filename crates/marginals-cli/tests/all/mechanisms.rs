@@ -442,3 +442,34 @@ fn bad_input_names_the_argument_and_leaves_nothing() {
     let plain = "structure = \"independent\"\npotential = \"dot\"";
     Folder::new(plain, &nodes()).refuse(&["--ask", "hops"], &["`hops`", "walk"]);
 }
+
+#[test]
+fn paths_are_rows_of_nodes_that_end_once() {
+    use safetensors::tensor::{Dtype, TensorView};
+
+    let model = "structure = { walk = { hops = 2 } }\npotential = \"dot\"";
+    let folder = Folder::new(model, &nodes());
+    let path = folder.0.path().join("in.safetensors");
+    let nodes = std::fs::read(&path).unwrap();
+    let with = |dtype, shape: &[usize], rows: &[i64]| {
+        let file = safetensors::SafeTensors::deserialize(&nodes).unwrap();
+        let bytes: Vec<u8> = rows.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let paths = TensorView::new(dtype, shape.to_vec(), &bytes).unwrap();
+        let all = file.tensors().into_iter().chain([("paths".to_owned(), paths)]);
+        std::fs::write(&path, safetensors::serialize(all, None).unwrap()).unwrap();
+    };
+    let refuse = |words: &[&str]| folder.refuse(&["--ask", "paths"], words);
+    refuse(&["`paths`", "does not hold it", "It holds: bias, k, q, v"]);
+    with(Dtype::I64, &[2, 3], &[0, 1, 2, 3, -1, 1]);
+    refuse(&["`paths` is [3, -1, 1] in row 1", "does not go on"]);
+    with(Dtype::I64, &[2, 3], &[0, -2, -1, 3, -1, -1]);
+    refuse(&["`paths` is [0, -2, -1] in row 0", "counted from 0"]);
+    with(Dtype::I64, &[3], &[0, 1, 2]);
+    refuse(&["`paths`", "[3]", "[paths, nodes]"]);
+    with(Dtype::F64, &[1, 3], &[0, 1, 2]);
+    refuse(&["`paths` holds real numbers (F64)", "whole numbers (I64, I32, U32 or U8)"]);
+    with(Dtype::I64, &[2, 3], &[0, 1, 2, 3, -1, -1]);
+    folder.infer(&["--ask", "paths"]).success();
+    // Of no hop it is log P(0).
+    close("paths", &folder.output()["paths"].1[1..], &[(1.0f64 / 3.0).ln()], 1e-12);
+}
