@@ -127,6 +127,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     };
     let asked = arguments.ask.as_deref().unwrap_or(usual);
     let questions = Questions::parse(asked, arguments.seed)?;
+    if matches!(model, ModelFile::Posterior(_)) {
+        questions.refuse_none()?;
+    }
     let bytes = read(&arguments.input)?;
     let unusable = |message| Error::Tensors { path: arguments.input.clone(), message };
     let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| {

@@ -101,6 +101,15 @@ impl Questions {
         Ok(Self { names, seed })
     }
 
+    /// Refuses to ask nothing, where nothing would be answered.
+    pub fn refuse_none(&self) -> Result<(), Error> {
+        if !self.names.is_empty() {
+            return Ok(());
+        }
+        let known: Vec<&str> = QUESTIONS.iter().map(|(name, _, _)| *name).collect();
+        Err(Error::value("--ask", format!("one or more of {}", known.join(", ")), "empty"))
+    }
+
     /// The questions' names.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.names.iter().map(|name| name.text())

@@ -172,6 +172,7 @@ fn bad_input_is_told_in_one_paragraph_and_leaves_nothing_behind() {
     folder.refuse(&["--ask", "entropi"], &["entropi", "did you mean `entropy`"]);
     folder.refuse(&["--ask", "top-k"], &["top-k=5"]);
     folder.refuse(&["--ask", "mean,mean"], &["each question once"]);
+    folder.refuse(&["--ask", ""], &["`--ask` is empty", "mean, log-partition", "paths"]);
     folder.refuse(&["--model", "none.toml"], &["none.toml"]);
 
     let folder = Folder::new(&model.replace("dot", "dott"), &inputs());
