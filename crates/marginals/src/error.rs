@@ -28,16 +28,15 @@ pub enum Error {
         /// The value it has.
         found: String,
     },
-    /// A tensor that holds NaN where the caller asked for checks.
-    #[error(
-        "`{tensor}` holds NaN at {position:?}. Mend the input, or leave the check out to let NaN \
-         through to the rows it touches"
-    )]
+    /// A tensor that holds NaN where it must not, or where the caller asked for checks.
+    #[error("`{tensor}` holds NaN at {position:?}, expected numbers. {advice}")]
     NotANumber {
         /// The tensor.
         tensor: String,
         /// Index of the first NaN.
         position: Vec<usize>,
+        /// What to do about it.
+        advice: &'static str,
     },
     /// A name that nothing answers to.
     #[error("there is no {kind} named `{name}`{}. Known: {}", nearest_hint(.nearest), .known.join(", "))]
@@ -141,6 +140,24 @@ impl Error {
         found: impl Into<String>,
     ) -> Self {
         Self::Entries { name: name.into(), expected: expected.into(), found: found.into() }
+    }
+
+    /// NaN in `tensor`, where nothing can be made of it.
+    pub fn not_a_number(tensor: impl Into<String>, position: Vec<usize>) -> Self {
+        Self::NotANumber { tensor: tensor.into(), position, advice: "Mend the input" }
+    }
+
+    /// NaN that was looked for because the caller asked: that may be left out. Other errors stay.
+    pub fn of_a_check(self) -> Self {
+        match self {
+            Self::NotANumber { tensor, position, .. } => Self::NotANumber {
+                tensor,
+                position,
+                advice: "Mend the input, or leave the check out to let NaN through to the rows it \
+                         touches",
+            },
+            other => other,
+        }
     }
 
     /// An unknown name, with the closest of the known ones.

@@ -107,8 +107,8 @@ impl<'a, T: Real> Posterior<'a, T> {
 
     /// Refuses NaN in q and k, naming where; without this, NaN reaches its own rows only.
     pub fn checked(self) -> Result<Self, Error> {
-        tensor::refuse_nan("q", &self.q.view())?;
-        tensor::refuse_nan("k", &self.k.view())?;
+        tensor::refuse_nan("q", &self.q.view()).map_err(Error::of_a_check)?;
+        tensor::refuse_nan("k", &self.k.view()).map_err(Error::of_a_check)?;
         Ok(self)
     }
 

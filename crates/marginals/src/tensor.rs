@@ -159,8 +159,6 @@ pub(crate) fn elements<'b, T: Real>(rows: &'b CowArray<'_, T, Ix2>) -> &'b [T] {
 pub fn refuse_nan<T: Real>(name: &str, tensor: &ArrayView4<'_, T>) -> Result<(), Error> {
     match tensor.indexed_iter().find(|(_, x)| x.is_nan()) {
         None => Ok(()),
-        Some(((b, h, i, d), _)) => {
-            Err(Error::NotANumber { tensor: name.to_owned(), position: vec![b, h, i, d] })
-        }
+        Some(((b, h, i, d), _)) => Err(Error::not_a_number(name, vec![b, h, i, d])),
     }
 }

@@ -188,7 +188,7 @@ impl<T: Real> Run<T> {
             let nan = tensor.and_then(|t| t.indexed_iter().find(|(_, x)| x.is_nan()));
             if let Some(((b, i, c), _)) = nan {
                 let position = vec![b, i, c];
-                return Err(Error::NotANumber { tensor: name.into(), position });
+                return Err(Error::not_a_number(name, position));
             }
         }
         let device = match upstream.is_some() || of_logits.is_some() {

@@ -40,7 +40,7 @@ pub fn answer<T: Real + Element<Real = T>>(
             [("q", Some(&nodes.q)), ("k", Some(&nodes.k)), ("v", nodes.v.as_ref())]
         {
             if let Some(tensor) = tensor {
-                marginals::refuse_nan(name, &tensor.view())?;
+                marginals::refuse_nan(name, &tensor.view()).map_err(Error::of_a_check)?;
             }
         }
     }

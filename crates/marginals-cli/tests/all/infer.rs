@@ -207,7 +207,7 @@ fn bad_input_is_told_in_one_paragraph_and_leaves_nothing_behind() {
     folder.refuse(&[], &["grad.mean", "[1, 1, 5, 2]"]);
     let nan = [vec![f64::NAN], vec![0.0; N * D - 1]].concat();
     let folder = Folder::new(model, &changed("q", Some((vec![1, 1, N, D], nan))));
-    folder.refuse(&["--check"], &["`q`", "NaN", "[0, 0, 0, 0]"]);
+    folder.refuse(&["--check"], &["`q`", "NaN", "[0, 0, 0, 0]", "leave the check out"]);
 
     let folder = Folder::new(model, &inputs());
     let path = folder.0.path().join("in.safetensors");

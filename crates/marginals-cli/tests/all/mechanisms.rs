@@ -412,6 +412,14 @@ fn bad_input_names_the_argument_and_leaves_nothing() {
     let mut nan = memory();
     nan.get_mut("states").unwrap().1[4] = f64::NAN;
     refuse(&hopfield("beta = 1.0"), &nan, &["`states`", "NaN", "[0, 0, 1, 1]"]);
+    // There is no check to leave out.
+    for mechanism in ["mixture", "k-means"] {
+        let mut nan = scattered();
+        nan.get_mut("points").unwrap().1[3] = f64::NAN;
+        let model = format!("mechanism = {{ {mechanism} = {{ components = 2 }} }}");
+        let folder = Folder::new(&model, &nan);
+        folder.refuse(&[], &["`points`", "NaN at [0, 0, 1, 1]", "Mend the input\n"]);
+    }
     let mut short = memory();
     short.remove("patterns");
     refuse(&hopfield("beta = 1.0"), &short, &["`patterns`", "stored"]);

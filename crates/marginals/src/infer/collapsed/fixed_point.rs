@@ -178,7 +178,7 @@ impl FixedPoint {
         }
         if let Some(position) = start.iter().position(|z| z.is_nan()) {
             let position = vec![position / width, position % width];
-            return Err(Error::NotANumber { tensor: "start".to_owned(), position });
+            return Err(Error::not_a_number("start", position));
         }
         let mut run = Run::new(self, problems, width, start.to_vec());
         let mut at = update.evaluate(&run.z)?;
