@@ -22,6 +22,7 @@ mod gradient;
 pub mod infer;
 mod model;
 mod posterior;
+mod room;
 pub mod spec;
 pub mod special;
 mod tensor;
@@ -33,6 +34,7 @@ pub use gradient::{Accumulator, Layout, Parameter, ParameterGradient};
 pub use marginals_kernels::{Tile, TileMut};
 pub use model::{Model, Value, potential, prior, structure};
 pub use posterior::{Pass, Posterior, question};
+pub use room::check_room;
 pub use tensor::{Block, Element, Shape, refuse_nan};
 
 /// README's example, so that it keeps compiling.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use marginals::spec::{BlockSlotsSpec, PerceiverSpec, SlotsSpec};
-use marginals::{Error, Real};
+use marginals::{Error, Real, check_room};
 use marginals_burn::checkpoint::Checkpoint;
 use marginals_burn::checkpoint::safetensors::SafetensorsFile;
 use marginals_burn::{BlockSlotAttentionConfig, ModelError, PerceiverConfig, SlotAttentionConfig};
@@ -68,10 +68,14 @@ pub fn slots<T: Real>(spec: &SlotsSpec, mut inputs: Inputs<T>) -> Result<Output<
         ..SlotAttentionConfig::of_checkpoint(&*weights)?
     };
     let run = Run::take(&mut inputs, config.input_width, &["grad.slots"])?;
+    let slot_width = config.slot_width;
     let module = config.load(&*weights, &run.device)?;
     let start = match &run.start {
         Some(start) => start.clone(),
-        None => drawn(module.start(run.x.dim().0, spec.slots, spec.seed)?),
+        None => {
+            run.room_for(spec.slots, slot_width)?;
+            drawn(module.start(run.x.dim().0, spec.slots, spec.seed)?)
+        }
     };
     run.refine(&start, |x, start| module.forward_from(x, start))
 }
@@ -92,10 +96,14 @@ pub fn block_slots<T: Real>(
         ..found
     };
     let run = Run::take(&mut inputs, config.input_width, &["grad.slots"])?;
+    let slot_width = config.slot_width;
     let module = config.load(&*weights, &run.device)?;
     let start = match &run.start {
         Some(start) => start.clone(),
-        None => drawn(module.start(run.x.dim().0, spec.slots, spec.seed)?),
+        None => {
+            run.room_for(spec.slots, slot_width)?;
+            drawn(module.start(run.x.dim().0, spec.slots, spec.seed)?)
+        }
     };
     run.refine(&start, |x, start| module.forward_from(x, start))
 }
@@ -196,6 +204,12 @@ impl<T: Real> Run<T> {
             false => Device::flex(),
         };
         Ok(Self { x, start, upstream, of_logits, device })
+    }
+
+    /// Refuses more slots than memory holds with their marginals over the inputs.
+    fn room_for(&self, slots: usize, width: usize) -> Result<(), Error> {
+        let (batch, inputs, _) = self.x.dim();
+        check_room("slots", &[batch, slots, width.max(inputs)], 4 * size_of::<f32>())
     }
 
     /// A tensor that derivatives are taken in, where any are.

@@ -296,3 +296,16 @@ fn a_tensor_of_the_wrong_type_is_told_with_both_types() {
         folder.refuse(&[], &[&held, "real numbers (F32, F64, BF16 or F16)"]);
     }
 }
+
+#[test]
+fn answers_that_no_memory_holds_are_refused() {
+    let model = "structure = \"each-query-picks-one\"\npotential = \"dot\"\n";
+    let sets = model.replace("each-query-picks-one", "independent");
+    for model in [model, &sets] {
+        let folder = Folder::new(model, &inputs());
+        folder.refuse(&["--ask", "samples=1000000000000000"], &["`samples`", "GB of memory"]);
+    }
+    let folder = Folder::new(model, &inputs());
+    folder.refuse(&["--ask", "samples=18446744073709551615"], &["`samples`", "GB of memory"]);
+    folder.refuse(&["--ask", "top-k=1000000000000000"], &["`top-k`", "GB of memory"]);
+}

@@ -420,6 +420,10 @@ fn bad_input_names_the_argument_and_leaves_nothing() {
         let folder = Folder::new(&model, &nan);
         folder.refuse(&[], &["`points`", "NaN at [0, 0, 1, 1]", "Mend the input\n"]);
     }
+    let restarts = "mechanism = { mixture = { components = 2, restarts = 1000000000000000 } }";
+    refuse(restarts, &scattered(), &["`restarts`", "GB of memory"]);
+    let overflowing = restarts.replace("1000000000000000", "9223372036854775807");
+    refuse(&overflowing, &scattered(), &["`restarts`", "GB of memory"]);
     let mut short = memory();
     short.remove("patterns");
     refuse(&hopfield("beta = 1.0"), &short, &["`patterns`", "stored"]);
@@ -438,6 +442,8 @@ fn bad_input_names_the_argument_and_leaves_nothing() {
     let walk =
         |settings: &str| format!("structure = {{ walk = {{ {settings} }} }}\npotential = \"dot\"");
     refuse(&walk("hops = 0"), &nodes(), &["`walk.hops`", "at least 1"]);
+    let many = &["`walk.hops` is 1000000000000", "at most 1048576"];
+    refuse(&walk("hops = 1000000000000"), &nodes(), many);
     let mut stray = nodes();
     stray.insert("walk.weight".into(), (vec![2], vec![0.5; 2]));
     refuse(&walk("hops = 1"), &stray, &["`walk.weight`", "did you mean `walk.weights`"]);

@@ -177,6 +177,7 @@ fn bad_input_names_the_argument_and_leaves_nothing() {
         Folder::new(&model, inputs).refuse(&[], words);
     };
     refuse("slots = 0", &whole(), &["`slots`", "at least 1"]);
+    refuse("slots = 1000000000000000", &whole(), &["`slots`", "GB of memory"]);
     refuse("iterations = 0", &whole(), &["`iterations`", "at least 1"]);
     refuse("slot = 3", &whole(), &["did you mean `slots`"]);
     refuse("weights = \"none.safetensors\"", &whole(), &["none.safetensors"]);

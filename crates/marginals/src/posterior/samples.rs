@@ -1,4 +1,4 @@
-use crate::Real;
+use crate::{Real, check_room};
 use ndarray::{Array4, Array5};
 
 use super::{Pass, Posterior, Question};
@@ -6,12 +6,19 @@ use crate::Error;
 use crate::infer::exact::Request;
 use crate::model::structure::Factorisation;
 
+/// Bytes per drawn choice at the peak: the best edge under its noise, its index, and the index again
+/// while draws are brought outermost.
+const CHOICE_BYTES: usize = 32;
+/// Bytes per edge of a drawn set.
+const SET_BYTES: usize = 1;
+
 /// Exact, independent draws from the posterior.
 ///
 /// A choice is drawn as the best edge under Gumbel noise, an independent edge by comparing a
 /// uniform number with its probability. The noise of an edge is a function of (seed, batch, head,
 /// query, key, draw) alone (Philox4x32-10), so a seed gives the same draws at any number of
-/// threads and however the keys are cut. Cost: two logarithms per possible edge and draw.
+/// threads and however the keys are cut. Cost: two logarithms per possible edge and draw. More draws
+/// than there is memory for are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Samples {
     /// How many draws.
@@ -52,7 +59,7 @@ impl<'v, T: Real> Question<'v, T> for Samples {
     type Answer = Draws;
     fn request(
         &self,
-        _posterior: &Posterior<'_, T>,
+        posterior: &Posterior<'_, T>,
         request: &mut Request<'v, T>,
     ) -> Result<(), Error> {
         if self.count == 0 {
@@ -65,6 +72,17 @@ impl<'v, T: Real> Question<'v, T> for Samples {
                     .into(),
                 instead: "Draw all samples at once, or in two passes.".into(),
             });
+        }
+        let shape = posterior.shape();
+        let (b, h) = (shape.batch, shape.heads);
+        match posterior.factorisation {
+            Factorisation::PerEdge => {
+                check_room("samples", &[self.count, b, h, shape.queries, shape.keys], SET_BYTES)?;
+            }
+            _ => {
+                let factors = posterior.factor_count();
+                check_room("samples", &[self.count, b, h, factors], CHOICE_BYTES)?;
+            }
         }
         request.draws = Some((self.count, self.seed));
         Ok(())

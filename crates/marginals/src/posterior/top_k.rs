@@ -1,14 +1,18 @@
-use crate::Real;
+use crate::{Real, check_room};
 use ndarray::Array4;
 
 use super::{Pass, Posterior, Question};
 use crate::Error;
 use crate::infer::exact::{Candidate, Request};
 
+/// Bytes per place at the peak: an edge with its score while the keys are read, and once more in the
+/// answer.
+const ENTRY_BYTES: usize = 32;
+
 /// The k most probable edges of every factor, best first.
 ///
 /// Ties go to the smaller index. A null edge takes part as −1; places that no possible edge fills
-/// hold −1 with probability 0. The first is [`Map`](super::question::Map).
+/// hold −1 with probability 0. More places than there is memory for are refused. The first is [`Map`](super::question::Map).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopK(pub usize);
 
@@ -25,12 +29,15 @@ impl<'v, T: Real> Question<'v, T> for TopK {
     type Answer = TopKAnswer<T>;
     fn request(
         &self,
-        _posterior: &Posterior<'_, T>,
+        posterior: &Posterior<'_, T>,
         request: &mut Request<'v, T>,
     ) -> Result<(), Error> {
         if self.0 == 0 {
             return Err(Error::value("top-k", "at least 1", 0));
         }
+        let shape = posterior.shape();
+        let factors = [shape.batch, shape.heads, posterior.factor_count(), self.0];
+        check_room("top-k", &factors, ENTRY_BYTES)?;
         request.top = request.top.max(self.0);
         Ok(())
     }

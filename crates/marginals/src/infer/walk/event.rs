@@ -6,8 +6,8 @@ use crate::Real;
 use ndarray::{Array4, ArrayViewMut1, Zip, s};
 
 use super::WalkPosterior;
-use crate::Error;
 use crate::infer::exact::Request;
+use crate::{Error, check_room};
 
 /// Something that a walk may or may not do, given where it starts.
 ///
@@ -118,6 +118,9 @@ impl Powers {
     }
 }
 
+/// Bytes per node and hop when hops are asked for: P^h 1, joint and conditional probability.
+const HOP_BYTES: usize = 24;
+
 impl<T: Real> WalkPosterior<'_, T> {
     /// P(event | start) of each event and every start, [B, H, N, events].
     ///
@@ -157,6 +160,9 @@ impl<T: Real> WalkPosterior<'_, T> {
     /// [`Event::ending_at`] j it is P(h) (P^h)_ij over its sum. 0 throughout where `given` is
     /// impossible.
     pub fn hops(&self, given: &Event) -> Result<Array4<T>, Error> {
+        let shape = self.shape();
+        let nodes = [shape.batch, shape.heads, shape.queries, self.walk.hops() + 1];
+        check_room("hops", &nodes, HOP_BYTES)?;
         let each: Vec<Event> = (0..=self.walk.hops()).map(|h| Event::any().with_hops(h)).collect();
         self.conditional(&each, given)
     }

@@ -5,8 +5,8 @@ use ndarray::{Array3, Array4, ArrayView2, Axis, s};
 
 use super::WalkPosterior;
 use super::question::{Along, WalkRequest};
-use crate::Error;
 use crate::infer::exact::{Request, Summary};
+use crate::{Error, check_room};
 
 /// What to keep of the passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,11 @@ impl<'p, 'a, 'v, T: Real> WalkPass<'p, 'a, 'v, T> {
         let nodes = (shape.batch, shape.heads, shape.queries);
         let per_pick = Array4::zeros((nodes.0, nodes.1, nodes.2, request.along.len()));
         let hops = posterior.walk.hops();
+        if keep == Keep::Products {
+            let columns = request.values.value_width() + request.along.len();
+            let kept = [hops, nodes.0, nodes.1, nodes.2, columns];
+            check_room("walk.hops", &kept, size_of::<T>())?;
+        }
         let mut pass = Self {
             posterior,
             request,

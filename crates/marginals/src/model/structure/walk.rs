@@ -111,14 +111,16 @@ impl Walk {
         Ok(Self { probabilities, given: Given::LogWeights })
     }
 
-    /// As likely to take any number of hops up to `hops`.
+    /// As likely to take any number of hops up to `hops`; there may be 2²⁰ of them.
     pub fn uniform(hops: usize) -> Result<Self, Error> {
-        Self::new(&vec![1.0; hops.saturating_add(1)])
+        check_hops(hops)?;
+        Self::new(&vec![1.0; hops + 1])
     }
 
     /// Always takes `hops` hops: E\[v\] = P^hops V.
     pub fn exactly(hops: usize) -> Result<Self, Error> {
-        let mut weights = vec![0.0; hops.saturating_add(1)];
+        check_hops(hops)?;
+        let mut weights = vec![0.0; hops + 1];
         weights[hops] = 1.0;
         Self::new(&weights)
     }
@@ -257,6 +259,19 @@ impl Walk {
 }
 
 /// Refuses fewer than two columns, and no rows.
+/// Hops at most. Each is a pass over the keys, so that more would not end.
+const MOST_HOPS: usize = 1 << 20;
+
+fn check_hops(hops: usize) -> Result<(), Error> {
+    match hops {
+        0..=MOST_HOPS => Ok(()),
+        _ => {
+            let expected = format!("at most {MOST_HOPS}: each hop is a pass over the keys");
+            Err(Error::value("walk.hops", expected, hops))
+        }
+    }
+}
+
 fn check_size(name: &str, weights: &Array2<f64>) -> Result<(), Error> {
     match weights.dim() {
         (0, _) => Err(Error::shape(
@@ -269,6 +284,6 @@ fn check_size(name: &str, weights: &Array2<f64>) -> Result<(), Error> {
             let expected = "at least 1: weights for 0, 1, …, hops, so two or more of them";
             Err(Error::value("walk.hops", expected, counts.saturating_sub(1)))
         }
-        _ => Ok(()),
+        (_, counts) => check_hops(counts - 1),
     }
 }

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use super::{Covariance, Mixture, Parameters};
 use crate::infer::collapsed::{Acceleration, Exact, FixedPoint, Reason};
 use crate::zoo::k_means::{self, Seeding};
-use crate::{Element, Error, Real};
+use crate::{Element, Error, Real, check_room};
+
+/// Copies of the means and variances of every start that a fit holds at once.
+const COPIES: usize = 8;
 
 /// A Gaussian mixture as data.
 ///
@@ -97,8 +100,12 @@ impl Settings {
         if self.restarts == 0 {
             return Err(Error::value("restarts", "at least 1 start", 0));
         }
-        let heads = points.dim().1 * self.restarts;
-        Mixture::new(points, self.components, self.covariance)?
+        let (batch, key_heads, _, width) = points.dim();
+        let mixture = Mixture::new(points, self.components, self.covariance)?;
+        let means = [batch, key_heads, self.restarts, self.components, width];
+        check_room("restarts", &means, COPIES * size_of::<T>())?;
+        let heads = key_heads * self.restarts;
+        mixture
             .with_heads(heads)?
             .with_variance_floor(self.variance_floor)?
             .with_regularisation(self.regularisation)
