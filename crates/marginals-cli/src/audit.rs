@@ -91,7 +91,7 @@ pub enum AuditError {
     Print(#[from] PrintError),
     #[error("cannot read the text `{}`: {source}", path.display())]
     Text { path: PathBuf, source: io::Error },
-    #[error("the text `{}` is not UTF-8; save it in that encoding", path.display())]
+    #[error("cannot read the text `{}`: it is not UTF-8. Save it in that encoding", path.display())]
     Encoding { path: PathBuf },
     #[error("`--query {query}` names no token: the text has {tokens} tokens, counted from 0")]
     Query { query: usize, tokens: usize },

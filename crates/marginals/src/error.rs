@@ -91,7 +91,7 @@ pub enum Error {
         method: &'static str,
     },
     /// A description of a model that does not parse.
-    #[error("the model does not read as {format}: {message}")]
+    #[error("it does not read as {format}: {message}")]
     Spec {
         /// TOML or JSON.
         format: &'static str,

@@ -1,9 +1,8 @@
 //! What a run of training is, as data.
 
 use marginals::Error;
-use marginals::spec::{ModelSpec, PriorSpec, StructureSpec};
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use marginals::spec::{self, ModelSpec, PriorSpec, StructureSpec};
+use serde::{Deserialize, Serialize};
 
 use crate::modules::{AttentionConfig, ByteLmConfig, Positions, TransformerBlockConfig};
 use crate::sizes::{at_least_one, check_divides};
@@ -91,7 +90,6 @@ pub struct LmSettings {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub learn: Vec<String>,
     /// The model of the attention. Its prior must keep bytes from seeing those after them.
-    #[serde(deserialize_with = "attention")]
     pub attention: ModelSpec,
 }
 
@@ -138,12 +136,6 @@ pub struct SampleSettings {
     pub bytes: usize,
     /// Divides the scores before they are drawn from.
     pub temperature: f64,
-}
-
-/// Model files have shorthands that only they know.
-fn attention<'de, D: Deserializer<'de>>(file: D) -> Result<ModelSpec, D::Error> {
-    let text = toml::to_string(&toml::Value::deserialize(file)?).map_err(D::Error::custom)?;
-    ModelSpec::from_toml(&text).map_err(D::Error::custom)
 }
 
 fn usual_held_out() -> f64 {
@@ -200,28 +192,11 @@ impl TrainConfig {
     /// [`Error::Spec`], saying what it does not understand, and [`Error::Value`] for numbers that make
     /// no run.
     pub fn from_toml(text: &str) -> Result<Self, Error> {
-        let config: Self = toml::from_str(text)
-            .map_err(|e| Error::Spec { format: "TOML", message: e.to_string() })?;
-        config.check()?;
-        Ok(config)
-    }
-
-    /// The same as JSON; equal texts are equal runs.
-    ///
-    /// # Errors
-    /// [`Error::Spec`], where a number cannot be written.
-    pub fn to_json(&self) -> Result<String, Error> {
-        serde_json::to_string(self)
-            .map_err(|e| Error::Spec { format: "JSON", message: e.to_string() })
-    }
-
-    /// Reads what [`to_json`](Self::to_json) wrote.
-    ///
-    /// # Errors
-    /// As [`from_toml`](Self::from_toml).
-    pub fn from_json(text: &str) -> Result<Self, Error> {
-        let config: Self = serde_json::from_str(text)
-            .map_err(|e| Error::Spec { format: "JSON", message: e.to_string() })?;
+        let mut value = spec::toml_value(text)?;
+        if let Some(model) = value.pointer_mut("/model/attention") {
+            spec::spell_out(model)?;
+        }
+        let config: Self = spec::read(&value)?;
         config.check()?;
         Ok(config)
     }
@@ -391,7 +366,8 @@ mod tests {
     #[test]
     fn a_configuration_survives_json_to_the_last_digit() {
         let config = TrainConfig::from_toml(CONFIG).unwrap();
-        let again = TrainConfig::from_json(&config.to_json().unwrap()).unwrap();
+        let again: TrainConfig =
+            serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
         assert_eq!(again, config);
         assert_eq!(again.optimiser.rate, 0.0026888437030500962);
     }
@@ -433,7 +409,7 @@ mod tests {
         for (from, to, told) in [
             ("layers    = 1", "layers = 0", "`model.layers` is 0"),
             ("layers    = 1", "layers = 1025", "`model.layers` is 1025"),
-            ("layers    = 1", "layers = -1", "layers = -1"),
+            ("layers    = 1", "layers = -1", "`model.layers` is -1"),
             ("width     = 8", "width = 0", "`model.width` is 0"),
             ("width     = 8", "width = 1000000000", "`model.width` is 1000000000"),
             ("width     = 8", "width = 1048576", "`model.layers` is 1 of about"),
@@ -455,7 +431,7 @@ mod tests {
                 "potential = \"dot\", query-offset = -1",
                 "query-offset` is -1",
             ),
-            ("seed = 7", "seed = \"x\"", "seed = \"x\""),
+            ("seed = 7", "seed = \"x\"", "`seed` is \"x\""),
             ("seed = 7", "held-out = nan", "`held-out` is NaN"),
             ("rate = 0.0026888437030500962", "rate = inf", "`optimiser.rate` is inf"),
             ("rate = 0.0026888437030500962", "decay = -1.0", "`optimiser.decay` is -1"),

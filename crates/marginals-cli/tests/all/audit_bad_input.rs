@@ -133,7 +133,10 @@ fn texts_that_do_not_fit() {
     fs::write(scene.path("text.txt"), "  \n ").unwrap();
     says(&scene.complaint_of(&scene.path("model"), &[]), &["the text is empty"]);
     fs::write(scene.path("text.txt"), b"caf\xe9").unwrap();
-    says(&scene.complaint_of(&scene.path("model"), &[]), &["cannot read the text", "UTF-8"]);
+    says(
+        &scene.complaint_of(&scene.path("model"), &[]),
+        &["cannot read the text", "text.txt", "is not UTF-8. Save it"],
+    );
     fs::remove_file(scene.path("text.txt")).unwrap();
     says(&scene.complaint_of(&scene.path("model"), &[]), &["cannot read the text", "text.txt"]);
 }

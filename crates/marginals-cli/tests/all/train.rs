@@ -255,7 +255,7 @@ fn what_makes_no_run_is_refused_by_name() {
         ("text            = [\"text.txt\"]", "", "--text"),
         ("text.txt", "absent.txt", "absent.txt"),
         ("rate    = 1e-2", "rate = -1.0", "optimiser.rate"),
-        ("seed            = 3", "seed = \"x\"", "seed = \"x\""),
+        ("seed            = 3", "seed = \"x\"", "`seed` is \"x\""),
         ("rho = 0.1", "rho = 0.0", "train.toml"),
     ] {
         assert!(good.contains(from), "{from}");
