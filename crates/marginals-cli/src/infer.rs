@@ -67,6 +67,12 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A model file in another encoding.
+    #[error("{} is not UTF-8 text; save it in that encoding", path.display())]
+    Encoding {
+        /// The file.
+        path: PathBuf,
+    },
     /// A model file that says nothing that can be run.
     #[error("{}: {source}", path.display())]
     ModelFile {
@@ -107,7 +113,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let read = |path: &PathBuf| {
         std::fs::read(path).map_err(|source| Error::Read { path: path.clone(), source })
     };
-    let text = String::from_utf8_lossy(&read(&arguments.model)?).into_owned();
+    let text = String::from_utf8(read(&arguments.model)?)
+        .map_err(|_| Error::Encoding { path: arguments.model.clone() })?;
     let model = match arguments.model.extension().is_some_and(|e| e == "json") {
         true => ModelFile::from_json(&text),
         false => ModelFile::from_toml(&text),

@@ -12,7 +12,8 @@ const ENTRY_BYTES: usize = 32;
 /// The k most probable edges of every factor, best first.
 ///
 /// Ties go to the smaller index. A null edge takes part as −1; places that no possible edge fills
-/// hold −1 with probability 0. More places than there is memory for are refused. The first is [`Map`](super::question::Map).
+/// hold −1 with probability 0. The first is [`Map`](super::question::Map). More places than there is
+/// memory for are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopK(pub usize);
 

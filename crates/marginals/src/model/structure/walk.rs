@@ -258,7 +258,6 @@ impl Walk {
     }
 }
 
-/// Refuses fewer than two columns, and no rows.
 /// Hops at most. Each is a pass over the keys, so that more would not end.
 const MOST_HOPS: usize = 1 << 20;
 
@@ -272,6 +271,7 @@ fn check_hops(hops: usize) -> Result<(), Error> {
     }
 }
 
+/// Refuses fewer than two columns, and no rows.
 fn check_size(name: &str, weights: &Array2<f64>) -> Result<(), Error> {
     match weights.dim() {
         (0, _) => Err(Error::shape(
