@@ -48,12 +48,12 @@ impl Axis {
 
 /// Colours that hold on both backgrounds (after Okabe & Ito, lightness evened out).
 const COLOURS: [&str; 7] =
-    ["#2f7fc1", "#d9682b", "#1f9d74", "#b65fa6", "#a98600", "#4f9fd0", "#7f7f7f"];
+    ["#2f7fc1", "#d9682b", "#1f9d74", "#b65fa6", "#a98600", "#c8414b", "#7f7f7f"];
 
 const WIDTH: f64 = 430.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 58.0;
-const RIGHT: f64 = 14.0;
+const RIGHT: f64 = 20.0;
 const TOP: f64 = 34.0;
 const BOTTOM: f64 = 46.0;
 
@@ -61,7 +61,18 @@ const BOTTOM: f64 = 46.0;
 pub fn draw(charts: &[Chart], columns: usize, images: &[Vec<Vec<f64>>]) -> String {
     let rows = charts.len().div_ceil(columns);
     let side = 66.0;
-    let legend = 30.0;
+    // One legend for all: the lines of every chart are the same. Names are about this wide.
+    let lines = charts.first().map_or(&[][..], |chart| &chart.lines);
+    let (mut keys, mut at) = (Vec::new(), (LEFT, 0.0));
+    for line in lines.iter().filter(|line| !line.name.is_empty()) {
+        let room = 42.0 + 6.6 * line.name.chars().count() as f64;
+        if at.0 + room > WIDTH * columns as f64 && at.0 > LEFT {
+            at = (LEFT, at.1 + 20.0);
+        }
+        keys.push((line, at));
+        at.0 += room;
+    }
+    let legend = 30.0 + at.1;
     let bottom = if images.is_empty() { 0.0 } else { 8.0 + side * images.len() as f64 };
     let (width, height) = (WIDTH * columns as f64, HEIGHT * rows as f64 + legend + bottom);
     let mut svg = format!(
@@ -79,11 +90,8 @@ pub fn draw(charts: &[Chart], columns: usize, images: &[Vec<Vec<f64>>]) -> Strin
         chart.draw(&mut svg);
         svg.push_str("</g>\n");
     }
-    // One legend for all: the lines of every chart are the same.
-    let mut x = LEFT;
-    let y = HEIGHT * rows as f64 + 14.0;
-    let lines = charts.first().map_or(&[][..], |chart| &chart.lines);
-    for line in lines.iter().filter(|line| !line.name.is_empty()) {
+    for (line, (x, below)) in keys {
+        let y = HEIGHT * rows as f64 + 14.0 + below;
         let colour = COLOURS[line.colour % COLOURS.len()];
         let _ = match line.style {
             Style::Marks => {
@@ -106,7 +114,6 @@ pub fn draw(charts: &[Chart], columns: usize, images: &[Vec<Vec<f64>>]) -> Strin
             y + 4.0,
             line.name
         );
-        x += 42.0 + 6.6 * line.name.chars().count() as f64;
     }
     for (row, images) in images.iter().enumerate() {
         for (column, image) in images.iter().enumerate() {

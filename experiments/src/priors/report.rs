@@ -8,6 +8,9 @@ use super::{Config, Run};
 use crate::Spread;
 use crate::picture::{Axis, Chart, Line, Points, Style, draw};
 
+/// Bits per byte above those at the shortest length, from which on a model has fallen apart.
+const FALLEN_APART: f64 = 0.05;
+
 /// What one way to say positions comes to, over seeds.
 #[derive(Serialize)]
 struct Entry {
@@ -103,6 +106,13 @@ impl Results {
         let bits = lines(|entry| {
             entry.bits.iter().map(|(at, b)| (*at as f64, b.mean, b.deviation)).collect()
         });
+        // What falls apart beyond the trained length hides the differences of the rest: of it only the
+        // shortest length is kept.
+        let near = lines(|entry| {
+            let holds = |bits: &(usize, Spread)| bits.1.mean < entry.bits[0].1.mean + FALLEN_APART;
+            let kept = if entry.bits.iter().all(holds) { entry.bits.len() } else { 1 };
+            entry.bits[..kept].iter().map(|(at, b)| (*at as f64, b.mean, b.deviation)).collect()
+        });
         let entropy = lines(|entry| {
             entry.reach.iter().map(|(at, e, _)| (*at as f64, e.mean, e.deviation)).collect()
         });
@@ -126,7 +136,7 @@ impl Results {
             let y = Axis { name: y.into(), logarithmic, from, to, ticks };
             Chart { title: title.into(), x, y, lines }
         };
-        let lengths = Axis {
+        let lengths = || Axis {
             name: "bytes of a window".into(),
             logarithmic: true,
             from: self.config.lengths.iter().copied().min().unwrap_or(1) as f64,
@@ -139,15 +149,22 @@ impl Results {
             &[
                 chart(
                     &format!("Held-out text by length{context}"),
-                    lengths,
+                    lengths(),
                     "bits per byte",
                     false,
                     bits,
                 ),
+                chart(
+                    "The same, closer; circles go no further",
+                    lengths(),
+                    "bits per byte",
+                    false,
+                    near,
+                ),
                 chart("Entropy of attention", behind(), "nats", false, entropy),
                 chart("Expected distance", behind(), "bytes", true, distance),
             ],
-            3,
+            2,
             &[],
         )
     }
