@@ -8,6 +8,7 @@ use marginals::Error;
 use marginals::spec::{PriorSpec, StructureSpec};
 use serde::{Deserialize, Serialize};
 
+use super::learned::additive;
 use super::{AttentionConfig, TransformerBlock, TransformerBlockConfig};
 use crate::norm::Norm;
 use crate::ops::{Answers, Question};
@@ -133,7 +134,11 @@ impl ByteLmConfig {
         let buckets: f64 = buckets.sum();
         let [width, heads, head_width, inner] =
             [width, heads, head_width, inner].map(|size| size as f64);
-        let attention = heads * (4.0 * width * head_width + buckets);
+        let maps = match additive(&block.attention.model.potential) {
+            Some(_) => 2.0 * head_width * head_width,
+            None => 0.0,
+        };
+        let attention = heads * (4.0 * width * head_width + maps + buckets);
         let layers = self.layers as f64 * (attention + 2.0 * width * inner);
         let learned = matches!(self.positions, Positions::Learned);
         let positions = if learned { self.context as f64 } else { 0.0 };

@@ -138,7 +138,8 @@ impl Learned {
 }
 
 /// The additive potential, if that is what compares the nodes.
-fn additive(potential: &PotentialSpec) -> Option<AdditiveKindSpec> {
+/// The form of an additive potential.
+pub(super) fn additive(potential: &PotentialSpec) -> Option<AdditiveKindSpec> {
     match potential {
         PotentialSpec::Additive { kind, .. } => Some(*kind),
         PotentialSpec::Rotary { potential, .. } => additive(potential),

@@ -441,5 +441,11 @@ mod tests {
             let message = refused(from, to);
             assert!(message.contains(told), "{to}: {message}");
         }
+        // The maps of an additive potential are as wide as a head, squared.
+        let wide = CONFIG
+            .replace("heads     = 2", "heads = 2\nhead-width = 1000000")
+            .replace("potential = \"dot\"", "potential = { additive = { kind = \"gatv2\" } }");
+        let message = TrainConfig::from_toml(&wide).unwrap_err().to_string();
+        assert!(message.contains("`model.layers` is 1 of about"), "{message}");
     }
 }

@@ -58,7 +58,7 @@ impl Corpus {
         Ok(Self { train: text, held_out })
     }
 
-    /// Lengths of both parts and the FNV-1a hash of their bytes (Fowler, Noll & Vo, RFC 9923).
+    /// Lengths of both parts and the FNV-1a hash of their bytes (Fowler, Noll & Vo).
     pub(crate) fn fingerprint(&self) -> Fingerprint {
         let checksum =
             self.train.iter().chain(&self.held_out).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
