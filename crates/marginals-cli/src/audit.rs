@@ -237,6 +237,26 @@ mod tests {
 
     use super::*;
 
+    fn read(text: &str, tokens: usize) -> TextSection {
+        let model = Pretrained::byte_lm(DEFAULT_NAME, DEFAULT_CONFIG, DEFAULT_WEIGHTS.to_vec());
+        let tokenizer = model.expect("it comes with the program").tokenizer;
+        let tokens = tokenizer.encode(text, Some(tokens)).expect("bytes are tokens");
+        text_section("text".to_owned(), text, &tokens)
+    }
+
+    #[test]
+    fn the_text_ends_with_the_last_character_that_was_begun() {
+        let ends = [1, 2, 3, 4, 5].map(|tokens| read("ééZZZ", tokens).text);
+        assert_eq!(ends, ["é", "é", "éé", "éé", "ééZ"]);
+    }
+
+    #[test]
+    fn a_terminal_is_shown_no_controls() {
+        let text = read("\x1b[3\0m", 5);
+        let shown: Vec<String> = (0..5).map(|index| text.written(index)).collect();
+        assert_eq!(shown, ["\"\\u{1b}\"", "[", "3", "\"\\0\"", "m"]);
+    }
+
     /// A model of the three bytes before needs 2.48 bits for each byte of the plays it has not seen.
     #[test]
     fn the_default_model_knows_what_comes_next() {
