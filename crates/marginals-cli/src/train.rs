@@ -159,14 +159,14 @@ fn train(arguments: &Arguments, signals: &Signals) -> Result<(), Error> {
     let steps = training.config().batches.steps;
     let bar = progress_bar(training.losses().len(), steps);
     let stopped = |training: &Training| {
-        output::write_whole(&state, &training.save()?)?;
         let step = training.losses().len();
-        Err(Error::Stopped { step, steps, fresh: arguments.fresh })
+        Error::Stopped { step, steps, fresh: arguments.fresh }
     };
     while !training.is_done() {
         if signals.stop.load(Ordering::Relaxed) {
+            output::write_whole(&state, &training.save()?)?;
             bar.finish_and_clear();
-            return stopped(&training);
+            return Err(stopped(&training));
         }
         training.step()?;
         if training.is_measured_here() {
@@ -184,7 +184,7 @@ fn train(arguments: &Arguments, signals: &Signals) -> Result<(), Error> {
     // Everything there is to save is saved.
     signals.idle.store(true, Ordering::Relaxed);
     if signals.stop.load(Ordering::Relaxed) {
-        return stopped(&training);
+        return Err(stopped(&training));
     }
     let bar =
         ProgressBar::new_spinner().with_message("measuring the held-out text, writing the sample");

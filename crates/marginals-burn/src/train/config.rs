@@ -344,10 +344,11 @@ fn first_change(path: &str, old: &serde_json::Value, new: &serde_json::Value) ->
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    const CONFIG: &str = r#"
+    /// A small run.
+    pub const CONFIG: &str = r#"
         seed = 7
         [model]
         layers    = 1

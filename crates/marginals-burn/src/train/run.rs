@@ -367,19 +367,7 @@ pub fn bits_per_byte(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const CONFIG: &str = r#"
-        [model]
-        layers    = 1
-        width     = 8
-        heads     = 2
-        learn     = ["geometric.rho"]
-        attention = { structure = "each-query-picks-one", prior = ["causal", { geometric = { rho = 0.1 } }], potential = "dot" }
-        [batches]
-        context = 8
-        size    = 2
-        steps   = 3
-    "#;
+    use crate::train::config::tests::CONFIG;
 
     fn training(config: &str) -> Training {
         let corpus = Corpus::split(b"to be, or not to be: ".repeat(20), 0.2, 8).unwrap();
@@ -421,8 +409,8 @@ mod tests {
     #[test]
     fn divergence_is_called_by_its_name() {
         for rate in ["1e38", "1e30"] {
-            let mut training =
-                training(&format!("{CONFIG}[optimiser]\nrate = {rate}\nwarm-up = 0"));
+            let fast = format!("rate = {rate}\nwarm-up = 0");
+            let mut training = training(&CONFIG.replace("rate = 0.0026888437030500962", &fast));
             let error = loop {
                 match training.step() {
                     Ok(_) => assert!(!training.is_done(), "{rate}"),

@@ -180,28 +180,48 @@ fn a_run_that_was_killed_goes_on_to_the_same_numbers() {
     assert_ne!(before["sample"]["text"], after["sample"]["text"]);
 }
 
+/// Starts a run, interrupts it `later` than it has saved a state, and returns what it says, ending on its
+/// own with code 2.
 #[cfg(unix)]
-#[test]
-fn a_run_that_is_interrupted_saves_its_state() {
-    let folder = folder(100_000);
-    let child = Command::new(BINARY)
-        .args(arguments(folder.path(), "run", "1"))
+fn interrupted(folder: &Path, later: Duration) -> String {
+    let mut child = Command::new(BINARY)
+        .args(arguments(folder, "run", "1"))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let state = folder.path().join("run/state.safetensors");
-    let start = Instant::now();
-    while !state.exists() && start.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let before = fs::metadata(&state).unwrap().modified().unwrap();
+    let state = folder.join("run/state.safetensors");
+    let soon = |happened: &mut dyn FnMut() -> bool| {
+        let start = Instant::now();
+        while !happened() && start.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    soon(&mut || state.exists());
+    std::thread::sleep(later);
     Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    soon(&mut || child.try_wait().unwrap().is_some());
+    // One that does not listen would never end.
+    let _ = child.kill();
     let output = child.wait_with_output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{message}");
+    message
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_interrupted_saves_its_state() {
+    let folder = folder(100_000);
+    let message = interrupted(folder.path(), Duration::ZERO);
     assert!(message.contains("The state is saved"), "{message}");
-    assert!(fs::metadata(&state).unwrap().modified().unwrap() >= before);
+    // A state every five steps: only one that is saved on the way out is of another number.
+    let step: usize = message.split(' ').filter_map(|word| word.parse().ok()).next().unwrap();
+    let state = fs::read(folder.path().join("run/state.safetensors")).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&state).unwrap();
+    let progress: Value =
+        serde_json::from_str(&header.metadata().as_ref().unwrap()["progress"]).unwrap();
+    assert_eq!(progress["losses"].as_array().unwrap().len(), step);
 }
 
 /// After the last step there is nothing to save.
@@ -212,22 +232,8 @@ fn a_finished_run_can_be_stopped_while_it_is_measured() {
     let config = folder.path().join("train.toml");
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replace("bytes = 20", "bytes = 100_000_000")).unwrap();
-    let child = Command::new(BINARY)
-        .args(arguments(folder.path(), "run", "1"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let start = Instant::now();
-    let state = folder.path().join("run/state.safetensors");
-    while !state.exists() && start.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    let output = child.wait_with_output().unwrap();
-    let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{message}");
-    assert!(message.contains("stopped after"), "{message}");
+    let message = interrupted(folder.path(), Duration::from_millis(300));
+    assert!(message.contains("before the results were written"), "{message}");
     assert!(!folder.path().join("run/run.json").exists());
 }
 
