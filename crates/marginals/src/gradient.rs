@@ -75,6 +75,14 @@ impl<T: Real> Accumulator<'_, T> {
         }
     }
 
+    /// As before anything was added.
+    pub(crate) fn clear(&mut self) {
+        match self {
+            Self::Small(sum) => sum.fill(0.0),
+            Self::Scores { region, .. } => region.fill(T::zero()),
+        }
+    }
+
     /// The flat entries of a small parameter.
     pub fn small(&mut self) -> &mut [f64] {
         match self {
@@ -121,6 +129,16 @@ impl<T: Real> ParameterGradient<T> {
             name: parameter.name.clone(),
             gradient: ArrayD::from_shape_vec(IxDyn(&parameter.shape), values)
                 .expect("an accumulator has its parameter's length"),
+        }
+    }
+}
+
+/// Tells parameters of the same name apart: the second `geometric.rho` becomes `geometric.rho.2`.
+pub(crate) fn number_repeats(mut names: Vec<&mut String>) {
+    for i in (1..names.len()).rev() {
+        let earlier = names[..i].iter().filter(|name| **name == names[i]).count();
+        if earlier > 0 {
+            *names[i] = format!("{}.{}", names[i], earlier + 1);
         }
     }
 }

@@ -16,24 +16,26 @@
 //! quantities are in nats. Work is spread over rayon's current thread pool, and the results do not
 //! depend on the number of threads.
 
-mod compiled;
+pub mod engine;
 mod error;
 mod gradient;
 pub mod infer;
 mod model;
 mod posterior;
+pub mod question;
 mod room;
 pub mod spec;
 pub mod special;
 mod tensor;
 pub mod zoo;
 
-pub use compiled::Real;
+pub use engine::Real;
 pub use error::Error;
 pub use gradient::{Accumulator, Layout, Parameter, ParameterGradient};
+pub use infer::{Finding, Gradients};
 pub use marginals_kernels::{Tile, TileMut};
 pub use model::{Model, Value, potential, prior, structure};
-pub use posterior::{Pass, Posterior, question};
+pub use posterior::{Found, Pass, Posterior};
 pub use room::check_room;
 pub use tensor::{Block, Element, Shape, refuse_nan};
 

@@ -9,7 +9,8 @@ pub use value::Value;
 
 use ndarray::ArrayView4;
 
-use crate::{Element, Error, Posterior, Shape};
+use crate::infer::Problem;
+use crate::{Element, Error, Posterior, Real, Shape};
 use potential::Potential;
 use prior::Prior;
 use structure::Structure;
@@ -38,12 +39,13 @@ pub struct Model<S, P, U> {
     pub(crate) potential: U,
     pub(crate) value: Value,
     pub(crate) query_offset: i64,
+    pub(crate) key_offset: i64,
 }
 
-impl<S: Structure, P, U> Model<S, P, U> {
+impl<S, P, U> Model<S, P, U> {
     /// A model whose value is [`Value::Gather`] and whose first query sits beside the first key.
     pub fn new(structure: S, prior: P, potential: U) -> Self {
-        Self { structure, prior, potential, value: Value::Gather, query_offset: 0 }
+        Self { structure, prior, potential, value: Value::Gather, query_offset: 0, key_offset: 0 }
     }
 
     /// The same model with another value.
@@ -57,6 +59,12 @@ impl<S: Structure, P, U> Model<S, P, U> {
         Self { query_offset: offset, ..self }
     }
 
+    /// The same model with key j at position j + `offset`, which is also its number in answers: for a
+    /// part of a longer sequence of keys, whose findings are merged with those of the others.
+    pub fn with_key_offset(self, offset: i64) -> Self {
+        Self { key_offset: offset, ..self }
+    }
+
     /// The posterior over the edges between `q` [B, H, N, D] and `k` [B, Hk, M, D]. Checks sizes
     /// and parameters; computes nothing until a question is asked.
     pub fn posterior<'a, E>(
@@ -65,23 +73,28 @@ impl<S: Structure, P, U> Model<S, P, U> {
         k: ArrayView4<'a, E>,
     ) -> Result<Posterior<'a, E::Real>, Error>
     where
+        S: Structure<E::Real>,
         E: Element,
         P: Prior<E::Real>,
         U: Potential<E::Real>,
     {
         let shape = Shape::of(&q, &k, self.query_offset)?;
-        self.structure.check(&shape)?;
+        let shape = Shape { key_offset: self.key_offset, ..shape };
+        self.structure.check(&shape, self.value)?;
         self.prior.check(&shape)?;
         self.potential.check(&shape)?;
-        Ok(Posterior::new(
+        let problem = Problem {
             shape,
-            &self.structure,
-            &self.prior,
-            &self.potential,
-            self.value,
-            E::widen(q),
-            E::widen(k),
-        ))
+            prior: &self.prior,
+            potential: &self.potential,
+            value: self.value,
+            q: E::store(q),
+            k: E::store(k),
+            engine: <E::Real as Real>::engine(),
+        };
+        let inference = self.structure.exact();
+        inference.check(&problem)?;
+        Ok(Posterior::new(problem, inference, self.structure.name()))
     }
 }
 

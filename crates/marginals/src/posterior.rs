@@ -1,478 +1,499 @@
-//! The posterior and the questions it answers.
+//! The posterior over edges, and the passes that answer questions about it.
 
-mod column_mass;
-mod cross_entropy;
-mod entropy;
-mod expected_distance;
-mod expected_of;
-mod kl;
-mod log_evidence;
-mod log_partition;
-mod map;
-mod marginals;
-mod max_probability;
-mod mean;
-mod partial;
-mod query_mass;
-mod samples;
-mod top_k;
-mod value_variance;
-
-/// Questions: what can be asked of a posterior.
-///
-/// | question | definition | answer's shape |
-/// |---|---|---|
-/// | [`Mean`](question::Mean) | E\[v\] | \[B, H, N, D_v\] |
-/// | [`LogPartition`](question::LogPartition) | log Z(θ) | \[B, H, F\] |
-/// | [`LogEvidence`](question::LogEvidence) | log Z(θ) − log Z(log w) | \[B, H, F\] |
-/// | [`Entropy`](question::Entropy) | −E\[log p\] | \[B, H, F\] |
-/// | [`Kl`](question::Kl) | KL(posterior ‖ prior) | \[B, H, F\] |
-/// | [`ColumnMass`](question::ColumnMass) | Σ_i p_ij | \[B, H, M\] |
-/// | [`QueryMass`](question::QueryMass) | Σ_j p_ij | \[B, H, N\] |
-/// | [`ExpectedDistance`](question::ExpectedDistance) | E\|i − j\| | \[B, H, N\] |
-/// | [`ExpectedOf`](question::ExpectedOf) | E\[f_c(i, j)\] of given functions | \[B, H, N, C\] |
-/// | [`ValueVariance`](question::ValueVariance) | E\[v²\] − E\[v\]² | \[B, H, N, D_v\] |
-/// | [`MaxProbability`](question::MaxProbability) | max_j p_ij | \[B, H, F\] |
-/// | [`Map`](question::Map) | argmax_j p_ij | \[B, H, F\] |
-/// | [`TopK`](question::TopK) | the k best edges | \[B, H, F, k\], twice |
-/// | [`Samples`](question::Samples) | exact draws | \[S, B, H, F\] |
-/// | [`Marginals`](question::Marginals) | p_ij | \[B, H, N, M\] |
-/// | [`Posterior::cross_entropy`], [`Posterior::kl_to`] | to another posterior | \[B, H, F\] |
-///
-/// F counts the factors: queries, or keys where keys choose. Information is in nats. Questions
-/// asked together share one pass over the keys; column mass, marginals and draws of sets add one
-/// more each.
-pub mod question {
-    pub use super::column_mass::ColumnMass;
-    pub use super::entropy::Entropy;
-    pub use super::expected_distance::ExpectedDistance;
-    pub use super::expected_of::{EdgeFunctions, ExpectedOf};
-    pub use super::kl::Kl;
-    pub use super::log_evidence::LogEvidence;
-    pub use super::log_partition::LogPartition;
-    pub use super::map::Map;
-    pub use super::marginals::Marginals;
-    pub use super::max_probability::MaxProbability;
-    pub use super::mean::Mean;
-    pub use super::partial::Partial;
-    pub use super::query_mass::QueryMass;
-    pub use super::samples::{Draws, Samples};
-    pub use super::top_k::{TopK, TopKAnswer};
-    pub use super::value_variance::ValueVariance;
-    pub use super::{AnyQuestion, Asked, Question};
-}
-
+use std::borrow::Cow;
 use std::ops::Range;
 
-use ndarray::{Array3, Array4, CowArray, Ix4};
+use ndarray::{Array3, Array4, ArrayView, ArrayView3, ArrayView4, Dimension};
 
-use crate::infer::exact::{self, Gradients, Request, Scorer, Summary, Upstream, Values};
-use crate::model::structure::{Factorisation, Structure};
-use crate::potential::Potential;
-use crate::prior::Prior;
+use crate::infer::{
+    EdgeQuestions, Finding, Gradients, Inference, Problem, Request, Slopes, Values,
+};
+use crate::question::{IntoUpstream, Question, Upstream};
 use crate::{Error, Real, Shape, Value, tensor};
-use partial::Partial;
 
 /// The posterior over edges of one model and one set of queries and keys. Nothing is computed
 /// until a question is asked.
+#[derive(Debug)]
 pub struct Posterior<'a, T: Real> {
-    pub(crate) shape: Shape,
-    pub(crate) structure: &'a dyn Structure,
-    pub(crate) factorisation: Factorisation,
-    pub(crate) prior: &'a dyn Prior<T>,
-    pub(crate) potential: &'a dyn Potential<T>,
-    pub(crate) value: Value,
-    pub(crate) q: CowArray<'a, T, Ix4>,
-    pub(crate) k: CowArray<'a, T, Ix4>,
+    pub(crate) problem: Problem<'a, T>,
+    pub(crate) inference: Box<dyn Inference<T> + 'a>,
+    /// The structure's name.
+    pub(crate) structure: &'static str,
 }
 
 impl<'a, T: Real> Posterior<'a, T> {
     pub(crate) fn new(
-        shape: Shape,
-        structure: &'a dyn Structure,
-        prior: &'a dyn Prior<T>,
-        potential: &'a dyn Potential<T>,
-        value: Value,
-        q: CowArray<'a, T, Ix4>,
-        k: CowArray<'a, T, Ix4>,
+        problem: Problem<'a, T>,
+        inference: Box<dyn Inference<T> + 'a>,
+        structure: &'static str,
     ) -> Self {
-        let factorisation = structure.factorisation();
-        Self { shape, structure, factorisation, prior, potential, value, q, k }
+        Self { problem, inference, structure }
     }
 
     /// The sizes.
     pub fn shape(&self) -> &Shape {
-        &self.shape
+        &self.problem.shape
+    }
+
+    /// The inference that answers.
+    pub fn inference(&self) -> &(dyn Inference<T> + 'a) {
+        &*self.inference
+    }
+
+    /// Name of the structure.
+    pub fn structure(&self) -> &'static str {
+        self.structure
     }
 
     /// Refuses NaN in q and k, naming where; without this, NaN reaches its own rows only.
+    ///
+    /// # Errors
+    /// [`Error::NotANumber`].
     pub fn checked(self) -> Result<Self, Error> {
-        tensor::refuse_nan("q", &self.q.view()).map_err(Error::of_a_check)?;
-        tensor::refuse_nan("k", &self.k.view()).map_err(Error::of_a_check)?;
+        tensor::refuse_stored_nan("q", &self.problem.q).map_err(Error::of_a_check)?;
+        tensor::refuse_stored_nan("k", &self.problem.k).map_err(Error::of_a_check)?;
         Ok(self)
     }
 
     /// Number of independent choices per head: queries, or keys where keys choose.
     pub fn factor_count(&self) -> usize {
-        match self.factorisation {
-            Factorisation::PerKey => self.shape.keys,
-            _ => self.shape.queries,
-        }
+        self.inference.factors(&self.problem.shape)
     }
 
-    pub(crate) fn scorer(&self) -> Scorer<'_, T> {
-        Scorer { prior: self.prior, potential: self.potential }
+    /// Refuses a question about walks where the structure is not one of them.
+    pub(crate) fn require_walk(&self, question: &str) -> Result<(), Error> {
+        if self.inference.paths().is_some() {
+            return Ok(());
+        }
+        Err(Error::NotAnswerable {
+            question: question.into(),
+            why: format!("the structure `{}` makes one pick", self.structure),
+            instead: "Ask it of a walk.".into(),
+        })
     }
 
     /// Answers the questions in one pass over the keys.
     ///
     /// Cost: one product of queries and keys, one exponential per possible edge, one product with
     /// the values; O(B H N (D + D_v)) memory beside the inputs.
+    ///
+    /// # Errors
+    /// [`Error`], where a question does not fit the model or the sizes.
     pub fn ask<'v, Q: Question<'v, T>>(&self, questions: Q) -> Result<Q::Answer, Error> {
-        questions.take(&mut self.pass(&questions)?)
+        let (mut request, plan) = self.plan(&questions)?;
+        request.keeps_steps = false;
+        let keys = 0..self.problem.shape.keys;
+        let finding = self.inference.find(&self.problem, &request, keys, true)?;
+        let mut found = Found { posterior: self, request, finding };
+        questions.take(&plan, &mut found)
     }
 
     /// The pass that answers the questions, kept for its backward.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
     pub fn pass<'v, Q: Question<'v, T>>(
         &self,
-        questions: &Q,
-    ) -> Result<Pass<'_, 'a, 'v, T>, Error> {
-        let mut request = Request::default();
-        questions.request(self, &mut request)?;
-        Ok(self.run(request))
+        questions: Q,
+    ) -> Result<Pass<'_, 'a, 'v, T, Q>, Error> {
+        let (request, plan) = self.plan(&questions)?;
+        let keys = 0..self.problem.shape.keys;
+        let finding = self.inference.find(&self.problem, &request, keys, true)?;
+        Ok(Pass { found: Found { posterior: self, request, finding }, questions, plan })
     }
 
-    /// The pass that left `summary` behind ([`Pass::into_summary`]) when it was asked the same
-    /// questions of the same posterior: for a backward in another place than the forward, such as a
-    /// framework's tape, without doing the forward again.
-    pub fn resume<'v, Q: Question<'v, T>>(
-        &self,
-        questions: &Q,
-        summary: Summary<T>,
-    ) -> Result<Pass<'_, 'a, 'v, T>, Error> {
-        let mut request = Request::default();
-        questions.request(self, &mut request)?;
-        let rows = self.shape.batch * self.shape.heads;
-        let found = [summary.log_partition.len(), summary.mass.len()];
-        let mean = if request.mean { request.value_width() } else { 0 };
-        let expected = [rows * self.factor_count(), rows * self.shape.queries];
-        if found != expected || summary.mean.len() != expected[1] * mean {
-            return Err(Error::shape(
-                "summary",
-                format!("{expected:?} factors and queries, each with {mean} numbers of the mean"),
-                &found,
-                "Resume a pass with the posterior and the questions it was made for.",
-            ));
-        }
-        Ok(Pass { posterior: self, request, summary })
-    }
-
-    pub(crate) fn run<'v>(&self, request: Request<'v, T>) -> Pass<'_, 'a, 'v, T> {
-        let summary = T::summarise(self, &request);
-        Pass { posterior: self, request, summary }
-    }
-
-    /// What a pass over `keys` alone leaves behind: plain data that merges with the partials of
-    /// other keys into the whole (see [`Partial`]).
-    pub fn partial<'v, Q: Question<'v, T>>(
+    /// What a pass over `keys` alone leaves behind: plain data that merges with the findings of other
+    /// keys into the whole (see [`Finding`]).
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask); [`Error::Value`] where `keys` is not a range of the keys there are.
+    pub fn find<'v, Q: Question<'v, T>>(
         &self,
         questions: &Q,
         keys: Range<usize>,
-    ) -> Result<Partial<T>, Error> {
-        if keys.start > keys.end || keys.end > self.shape.keys {
-            return Err(Error::value(
-                "keys",
-                format!("a range within 0..{}", self.shape.keys),
-                format!("{keys:?}"),
-            ));
-        }
-        let mut request = Request::default();
-        questions.request(self, &mut request)?;
-        let statistics = T::forward(self, &request, keys.clone());
-        Ok(Partial::new(statistics, keys, self))
+    ) -> Result<Finding<T>, Error> {
+        self.check_keys(&keys)?;
+        let (request, _) = self.plan(questions)?;
+        self.inference.find(&self.problem, &request, keys, false)
     }
 
-    /// Answers the questions from a partial that covers every key.
+    /// The pass whose finding has been merged from those of all keys. The keys may be spread over
+    /// several posteriors, each told by [`Model::with_key_offset`](crate::Model::with_key_offset) where
+    /// its own begin; questions about single edges are then answered for the keys held here.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask); [`Error::Shape`] where the finding is of other sizes or questions.
     pub fn complete<'v, Q: Question<'v, T>>(
         &self,
+        questions: Q,
+        mut finding: Finding<T>,
+    ) -> Result<Pass<'_, 'a, 'v, T, Q>, Error> {
+        let (request, plan) = self.plan(&questions)?;
+        self.check_finding(&request, &finding)?;
+        if !finding.complete {
+            self.inference.complete(&self.problem, &request, &mut finding);
+        }
+        Ok(Pass { found: Found { posterior: self, request, finding }, questions, plan })
+    }
+
+    fn plan<'v, Q: Question<'v, T>>(
+        &self,
         questions: &Q,
-        partial: Partial<T>,
-    ) -> Result<Q::Answer, Error> {
-        let mut request = Request::default();
-        questions.request(self, &mut request)?;
-        let statistics = partial.into_whole(self)?;
-        let (heads, factors) = (self.shape.heads, self.factor_count().max(1));
-        let row = |row| {
-            let head = row / factors;
-            ((head / heads, head % heads), row % factors)
+    ) -> Result<(Request<'v, T>, Q::Plan), Error> {
+        let mut request = Request::new(&self.problem.shape);
+        let plan = questions.plan(self, &mut request)?;
+        Ok((request, plan))
+    }
+
+    fn check_keys(&self, keys: &Range<usize>) -> Result<(), Error> {
+        if keys.start <= keys.end && keys.end <= self.problem.shape.keys {
+            return Ok(());
+        }
+        Err(Error::value(
+            "keys",
+            format!("a range within 0..{}", self.problem.shape.keys),
+            format!("{keys:?}"),
+        ))
+    }
+
+    /// Refuses a finding that other questions, or other sizes, have left behind.
+    fn check_finding(&self, request: &Request<'_, T>, finding: &Finding<T>) -> Result<(), Error> {
+        let shape = &self.problem.shape;
+        let heads = shape.batch * shape.heads;
+        let by_key = finding.merge == crate::infer::Merge::Factors;
+        let factors = match by_key {
+            true => heads * (finding.keys.end - finding.keys.start).max(0) as usize,
+            false => heads * self.factor_count(),
         };
-        let summary = Summary::new(statistics, self, &request, row);
-        questions.take(&mut Pass { posterior: self, request, summary })
+        let queries = heads * shape.queries;
+        let expected = Finding::nothing(finding.merge, request, (factors, queries), 0..0);
+        let sizes = |of: &Finding<T>| {
+            let linear = of.linear.iter().map(|e| e.values.len());
+            let mut sizes = vec![of.factors(), of.mass.len(), of.prior.len()];
+            sizes.extend(linear);
+            sizes.push(of.extremal.len());
+            sizes
+        };
+        let (found, expected) = (sizes(finding), sizes(&expected));
+        if found == expected {
+            return Ok(());
+        }
+        Err(Error::shape(
+            "finding",
+            format!("{expected:?}: factors, queries, and what the questions want of them"),
+            &found,
+            "Complete a finding with the posterior and the questions it was made for.",
+        ))
+    }
+}
+
+/// What a pass has found out, and of what: where questions read their answers.
+#[derive(Debug)]
+pub struct Found<'p, 'a, 'v, T: Real> {
+    /// The posterior that was asked.
+    pub posterior: &'p Posterior<'a, T>,
+    /// What was wanted.
+    pub request: Request<'v, T>,
+    /// What was found.
+    pub finding: Finding<T>,
+}
+
+impl<T: Real> Found<'_, '_, '_, T> {
+    /// The sizes.
+    pub fn shape(&self) -> &Shape {
+        self.posterior.shape()
+    }
+
+    /// Sizes of an answer with a number per factor.
+    pub fn factor_sizes(&self) -> (usize, usize, usize) {
+        let shape = self.shape();
+        let heads = shape.batch * shape.heads;
+        // Where keys choose, a merged finding may be of more keys than are held here.
+        let factors = self.finding.factors().checked_div(heads);
+        (shape.batch, shape.heads, factors.unwrap_or_else(|| self.posterior.factor_count()))
+    }
+
+    /// A number of every factor, [B, H, F].
+    pub fn by_factor<R: Clone>(&self, values: Vec<R>) -> Array3<R> {
+        Array3::from_shape_vec(self.factor_sizes(), values).expect("one entry per factor")
+    }
+
+    /// A number of every query, [B, H, N].
+    pub fn by_query<R: Clone>(&self, values: Vec<R>) -> Array3<R> {
+        let shape = self.shape();
+        let sizes = (shape.batch, shape.heads, shape.queries);
+        Array3::from_shape_vec(sizes, values).expect("one entry per query")
+    }
+
+    /// A vector of every query, [B, H, N, width].
+    pub fn by_query_of<R: Clone>(&self, width: usize, values: Vec<R>) -> Array4<R> {
+        let shape = self.shape();
+        let sizes = (shape.batch, shape.heads, shape.queries, width);
+        Array4::from_shape_vec(sizes, values).expect("one vector per query")
+    }
+}
+
+/// Refuses a gradient that has not its answer's shape.
+fn check_shape<D: Dimension, T>(
+    question: &str,
+    gradient: &ArrayView<'_, T, D>,
+    expected: &[usize],
+) -> Result<(), Error> {
+    if gradient.shape() == expected {
+        return Ok(());
+    }
+    Err(Error::shape(
+        format!("grad.{question}"),
+        format!("{expected:?}"),
+        gradient.shape(),
+        "An upstream gradient has its answer's shape.",
+    ))
+}
+
+impl<T: Real> Found<'_, '_, '_, T> {
+    /// What queries gathered, as the model's value has it: as it is, or over their mass.
+    pub fn gathered(&self, mut rows: Array4<T>) -> Array4<T> {
+        let average = self.posterior.problem.value == Value::Average;
+        let (mass, scale) = (&self.finding.mass, &self.finding.log_scale);
+        if !average && scale.is_empty() {
+            return rows;
+        }
+        for (i, mut row) in rows.rows_mut().into_iter().enumerate() {
+            if average {
+                let mass = mass[i];
+                row.mapv_inplace(|x| if mass == T::zero() { mass } else { x / mass });
+            } else {
+                let scale = scale[i].exp();
+                row.mapv_inplace(|x| x * scale);
+            }
+        }
+        rows
+    }
+
+    /// A number that every query gathered, without a scale.
+    pub fn unscaled(&self, mut values: Vec<T>) -> Vec<T> {
+        values.iter_mut().zip(&self.finding.log_scale).for_each(|(x, scale)| *x *= scale.exp());
+        values
+    }
+
+    /// The gradient in what queries gathered, in the scale it was gathered in.
+    pub fn scaled<'g>(&self, gradient: Cow<'g, [T]>, width: usize) -> Cow<'g, [T]> {
+        let scale = &self.finding.log_scale;
+        if scale.is_empty() {
+            return gradient;
+        }
+        let mut gradient = gradient.into_owned();
+        for (row, scale) in gradient.chunks_exact_mut(width.max(1)).zip(scale) {
+            let scale = scale.exp();
+            row.iter_mut().for_each(|g| *g *= scale);
+        }
+        Cow::Owned(gradient)
+    }
+
+    /// Refuses a gradient in a vector of every query that is shaped otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Shape`].
+    pub fn check_by_query_of<'g>(
+        &self,
+        question: &str,
+        gradient: Option<ArrayView4<'g, T>>,
+        width: usize,
+    ) -> Result<Option<ArrayView4<'g, T>>, Error> {
+        let Some(gradient) = gradient else { return Ok(None) };
+        let shape = self.shape();
+        let expected = [shape.batch, shape.heads, shape.queries, width];
+        check_shape(question, &gradient, &expected).map(|()| Some(gradient))
+    }
+
+    /// Refuses a gradient in a number of every query that is shaped otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Shape`].
+    pub fn check_by_query<'g>(
+        &self,
+        question: &str,
+        gradient: Option<ArrayView3<'g, T>>,
+    ) -> Result<Option<ArrayView3<'g, T>>, Error> {
+        let Some(gradient) = gradient else { return Ok(None) };
+        let shape = self.shape();
+        let expected = [shape.batch, shape.heads, shape.queries];
+        check_shape(question, &gradient, &expected).map(|()| Some(gradient))
+    }
+
+    /// Refuses a gradient in a number of every factor that is shaped otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Shape`].
+    pub fn check_by_factor<'g>(
+        &self,
+        question: &str,
+        gradient: Option<ArrayView3<'g, T>>,
+    ) -> Result<Option<ArrayView3<'g, T>>, Error> {
+        let Some(gradient) = gradient else { return Ok(None) };
+        let (b, h, f) = self.factor_sizes();
+        check_shape(question, &gradient, &[b, h, f]).map(|()| Some(gradient))
+    }
+
+    /// Refuses a gradient in a number of every key that is shaped otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Shape`].
+    pub fn check_by_key<'g>(
+        &self,
+        question: &str,
+        gradient: Option<ArrayView3<'g, T>>,
+    ) -> Result<Option<ArrayView3<'g, T>>, Error> {
+        let Some(gradient) = gradient else { return Ok(None) };
+        let shape = self.shape();
+        let expected = [shape.batch, shape.heads, shape.keys];
+        check_shape(question, &gradient, &expected).map(|()| Some(gradient))
+    }
+
+    /// Questions about single edges, where the inference answers them.
+    ///
+    /// # Errors
+    /// [`Error::NotAnswerable`].
+    pub fn edges(&self, question: &str) -> Result<&dyn EdgeQuestions<T>, Error> {
+        self.posterior.inference.edges().ok_or_else(|| Error::NotAnswerable {
+            question: question.into(),
+            why: format!("the structure `{}` has no marginals of single edges", self.posterior.structure),
+            instead: "Ask the posterior of one step.".into(),
+        })
     }
 }
 
 /// A forward pass: answers, and gradients of them.
-pub struct Pass<'p, 'a, 'v, T: Real> {
-    pub(crate) posterior: &'p Posterior<'a, T>,
-    pub(crate) request: Request<'v, T>,
-    pub(crate) summary: Summary<T>,
+#[derive(Debug)]
+pub struct Pass<'p, 'a, 'v, T: Real, Q: Question<'v, T>> {
+    found: Found<'p, 'a, 'v, T>,
+    questions: Q,
+    plan: Q::Plan,
 }
 
-impl<'v, T: Real> Pass<'_, '_, 'v, T> {
-    /// The answers to questions this pass was made for.
-    pub fn answer<Q: Question<'v, T>>(&self, questions: &Q) -> Result<Q::Answer, Error> {
-        questions.answer(self)
-    }
-
-    /// What the pass found out, without what it borrowed; see [`Posterior::resume`].
-    pub fn into_summary(self) -> Summary<T> {
-        self.summary
-    }
-
-    /// Gradients of a loss whose gradients with respect to the answers are `upstream`.
+impl<'v, T: Real, Q: Question<'v, T>> Pass<'_, '_, 'v, T, Q> {
+    /// The answers.
     ///
-    /// Exact for every question of the table that is differentiable, in any combination, asked
-    /// before or not. Cost: five products of the forward's two, O(N) memory.
-    pub fn backward(&self, upstream: &Upstream<'_, T>) -> Result<Gradients<T>, Error> {
-        self.backward_of(upstream, Values::Apart)
+    /// # Errors
+    /// [`Error::NotAnswerable`] where the structure does not answer a question.
+    pub fn answer(&self) -> Result<Q::Answer, Error> {
+        self.questions.answer(&self.plan, &self.found)
     }
 
-    fn backward_of(
-        &self,
-        upstream: &Upstream<'_, T>,
-        values: Values,
+    /// The answers, moved out where they can be.
+    ///
+    /// # Errors
+    /// As [`answer`](Self::answer).
+    pub fn into_answer(mut self) -> Result<Q::Answer, Error> {
+        self.questions.take(&self.plan, &mut self.found)
+    }
+
+    /// What the pass found out: plain data, for a backward in another place than the forward, such as a
+    /// framework's tape; see [`Posterior::complete`].
+    pub fn into_finding(self) -> Finding<T> {
+        self.found.finding
+    }
+
+    /// What the pass found out.
+    pub fn finding(&self) -> &Finding<T> {
+        &self.found.finding
+    }
+
+    /// Gradients of a loss whose gradients in the answers are `upstream`, which has the shape of the
+    /// questions: an array for each that is differentiable, or `None`, and `()` for the others.
+    ///
+    /// ```
+    /// # use marginals::{Model, potential::Dot, prior::Uniform, structure::EachQueryPicksOne};
+    /// # use marginals::question::{Entropy, Map, Mean};
+    /// # use ndarray::Array4;
+    /// # let (q, k, v) = (Array4::<f64>::ones((1, 1, 3, 4)), Array4::<f64>::ones((1, 1, 6, 4)), Array4::<f64>::ones((1, 1, 6, 2)));
+    /// # let model = Model::new(EachQueryPicksOne, Uniform, Dot::scaled(4));
+    /// # let posterior = model.posterior(q.view(), k.view())?;
+    /// let pass = posterior.pass((Mean(v.view()), Entropy, Map))?;
+    /// let (mean, entropy, map) = pass.answer()?;
+    /// let (d_mean, d_entropy) = (&mean * 2.0, ndarray::Array3::ones(entropy.dim()));
+    /// let gradients = pass.backward((&d_mean, &d_entropy, ()))?;
+    /// # assert_eq!(gradients.q.dim(), q.dim());
+    /// # assert_eq!(gradients.v().unwrap().dim(), v.dim());
+    /// # let _ = map;
+    /// # Ok::<(), marginals::Error>(())
+    /// ```
+    ///
+    /// Exact for every differentiable question. Cost: five products of the forward's two, O(N) memory.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where a gradient has not its answer's shape, and [`Error::NoGradient`] where a
+    /// part of the model does not define its own.
+    pub fn backward<'g>(
+        &'g self,
+        upstream: impl IntoUpstream<<Q::Upstream as Upstream>::Of<'g, T>>,
     ) -> Result<Gradients<T>, Error> {
-        self.check_upstream(upstream)?;
-        let mut request = Request::default();
-        if exact::needs(&mut request, upstream) && self.lacks(&request) {
-            request.values = self.request.values.as_ref().map(|v| v.view().into());
-            request.functions = self.request.functions;
-            let again = self.posterior.run(request);
-            let summary = &again.summary;
-            return T::backward(self.posterior, &again.request, summary, upstream, values);
-        }
-        T::backward(self.posterior, &self.request, &self.summary, upstream, values)
+        let keys = 0..self.found.shape().keys;
+        self.differentiate(upstream.into_upstream(), keys, Values::Apart)
     }
 
-    /// The same where the values are the keys themselves, as in slots and associative memories:
-    /// `k` of the result is the sum of both gradients, and `v` is absent.
+    /// Gradients where the values are the keys themselves, as in slots and associative memories: that of
+    /// `k` is the sum of both, and there is none of the values.
     ///
     /// Where one tensor was given as both (and the potential compares it as it is) the two are added
     /// up in one place: less time, and one tensor of the keys' size less.
-    pub fn backward_shared(&self, upstream: &Upstream<'_, T>) -> Result<Gradients<T>, Error> {
-        let Some(values) = &self.request.values else {
-            return self.backward(upstream);
+    ///
+    /// # Errors
+    /// As [`backward`](Self::backward); [`Error::Shape`] where the values are not shaped as the keys.
+    pub fn backward_shared<'g>(
+        &'g self,
+        upstream: impl IntoUpstream<<Q::Upstream as Upstream>::Of<'g, T>>,
+    ) -> Result<Gradients<T>, Error> {
+        let keys = 0..self.found.shape().keys;
+        let (problem, request) = (&self.found.posterior.problem, &self.found.request);
+        let upstream = upstream.into_upstream();
+        let [values] = request.values.as_slice() else {
+            return self.differentiate(upstream, keys, Values::Apart);
         };
-        let k = &self.posterior.k;
-        if values.dim() != k.dim() {
+        if values.tensor.dim() != problem.k.dim() {
+            let (b, h, m, d) = values.tensor.dim();
             return Err(Error::shape(
                 "v",
-                format!("{:?}, the shape of k", k.shape()),
-                values.shape(),
+                format!("{:?}, the shape of k", problem.k.dim()),
+                &[b, h, m, d],
                 "Values that are the keys have their shape.",
             ));
         }
-        let one = values.as_ptr() == k.as_ptr() && values.strides() == k.strides();
-        if one && self.posterior.potential.keys_are_features() && upstream.value_variance.is_none()
-        {
-            return self.backward_of(upstream, Values::Keys);
+        let one = values.tensor.layout().is_some() && values.tensor.layout() == problem.k.layout();
+        let plain = request.averages_plainly();
+        if one && plain && problem.potential.keys_are_features() {
+            return self.differentiate(upstream, keys, Values::Keys);
         }
-        let mut found = self.backward(upstream)?;
-        if let Some(v) = found.v.take() {
+        let mut found = self.differentiate(upstream, keys, Values::Apart)?;
+        if let Some(v) = found.take_v() {
             found.k += &v;
         }
         Ok(found)
     }
 
-    /// Whether the forward pass left out something that `wanted` wants.
-    fn lacks(&self, wanted: &Request<'_, T>) -> bool {
-        let have = &self.request;
-        (wanted.mean && !have.mean)
-            || (wanted.second_moment && !have.second_moment)
-            || (wanted.entropy && !have.entropy)
-            || (wanted.expected_log_weight && !have.expected_log_weight)
-            || (wanted.prior_log_partition && !have.prior_log_partition)
-            || (wanted.distance && !have.distance)
+    /// Gradients through some of the keys alone: of the queries what those contribute, of keys and
+    /// values those of the range. Over a partition of the keys the queries' add up to the whole.
+    ///
+    /// # Errors
+    /// As [`backward`](Self::backward); [`Error::Value`] where `keys` is not a range of the keys here.
+    pub fn backward_over<'g>(
+        &'g self,
+        keys: Range<usize>,
+        upstream: impl IntoUpstream<<Q::Upstream as Upstream>::Of<'g, T>>,
+    ) -> Result<Gradients<T>, Error> {
+        self.found.posterior.check_keys(&keys)?;
+        self.differentiate(upstream.into_upstream(), keys, Values::Apart)
     }
 
-    fn check_upstream(&self, upstream: &Upstream<'_, T>) -> Result<(), Error> {
-        let shape = &self.posterior.shape;
-        let (b, h, n) = (shape.batch, shape.heads, shape.queries);
-        let width = self.request.value_width();
-        for (name, gradient) in
-            [("grad.mean", &upstream.mean), ("grad.value-variance", &upstream.value_variance)]
-        {
-            let Some(gradient) = gradient else { continue };
-            if self.request.values.is_none() {
-                return Err(Error::NotAnswerable {
-                    question: name.into(),
-                    why: "the pass was not given values".into(),
-                    instead: "Ask for the mean or the value variance in the forward pass.".into(),
-                });
-            }
-            if gradient.dim() != (b, h, n, width) {
-                return Err(Error::shape(
-                    name,
-                    format!("[{b}, {h}, {n}, {width}]"),
-                    gradient.shape(),
-                    "An upstream gradient has its answer's shape.",
-                ));
-            }
-        }
-        if let Some(gradient) = &upstream.expected_of {
-            let count = self.request.function_count();
-            self.require(count > 0, "grad.expected-of")?;
-            if gradient.dim() != (b, h, n, count) {
-                return Err(Error::shape(
-                    "grad.expected-of",
-                    format!("[{b}, {h}, {n}, {count}]"),
-                    gradient.shape(),
-                    "An upstream gradient has its answer's shape.",
-                ));
-            }
-        }
-        let factors = self.posterior.factor_count();
-        for (name, gradient, last) in [
-            ("grad.log-partition", &upstream.log_partition, factors),
-            ("grad.log-evidence", &upstream.log_evidence, factors),
-            ("grad.entropy", &upstream.entropy, factors),
-            ("grad.kl", &upstream.kl, factors),
-            ("grad.column-mass", &upstream.column_mass, shape.keys),
-            ("grad.expected-distance", &upstream.expected_distance, n),
-            ("grad.query-mass", &upstream.query_mass, n),
-        ] {
-            let Some(gradient) = gradient else { continue };
-            if gradient.dim() != (b, h, last) {
-                return Err(Error::shape(
-                    name,
-                    format!("[{b}, {h}, {last}]"),
-                    gradient.shape(),
-                    "An upstream gradient has its answer's shape.",
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// A quantity of every factor.
-    pub(crate) fn by_factor<R: Clone>(&self, values: Vec<R>) -> Array3<R> {
-        let shape = &self.posterior.shape;
-        let dimensions = (shape.batch, shape.heads, self.posterior.factor_count());
-        Array3::from_shape_vec(dimensions, values).expect("one entry per factor")
-    }
-
-    /// A vector of every query.
-    pub(crate) fn by_query<R: Clone>(&self, values: Vec<R>) -> Array4<R> {
-        let shape = &self.posterior.shape;
-        let width = self.request.value_width();
-        let dimensions = (shape.batch, shape.heads, shape.queries, width);
-        Array4::from_shape_vec(dimensions, values).expect("one value per query")
-    }
-
-    /// Refuses a question that this pass was not made for.
-    pub(crate) fn require(&self, asked: bool, question: &str) -> Result<(), Error> {
-        if asked {
-            return Ok(());
-        }
-        Err(Error::NotAnswerable {
-            question: question.into(),
-            why: "this pass was made for other questions".into(),
-            instead: "Name it when making the pass.".into(),
-        })
+    fn differentiate<'g>(
+        &'g self,
+        upstream: <Q::Upstream as Upstream>::Of<'g, T>,
+        keys: Range<usize>,
+        values: Values,
+    ) -> Result<Gradients<T>, Error> {
+        let Found { posterior, request, finding } = &self.found;
+        let mut slopes = Slopes::new(request.linear.len());
+        self.questions.backward(&self.plan, &self.found, upstream, &mut slopes)?;
+        posterior.inference.backward(&posterior.problem, request, finding, &slopes, keys, values)
     }
 }
-
-/// A question, or several: what a pass must find out, and how the answer reads.
-///
-/// `'v` is how long borrowed values live.
-pub trait Question<'v, T: Real> {
-    /// The answer.
-    type Answer;
-
-    /// Adds what this question needs to what the pass finds out.
-    fn request(
-        &self,
-        posterior: &Posterior<'_, T>,
-        request: &mut Request<'v, T>,
-    ) -> Result<(), Error>;
-
-    /// Reads the answer off a pass.
-    fn answer(&self, pass: &Pass<'_, '_, 'v, T>) -> Result<Self::Answer, Error>;
-
-    /// The same off a pass that is read once, so that a large answer may be moved out.
-    fn take(&self, pass: &mut Pass<'_, '_, 'v, T>) -> Result<Self::Answer, Error> {
-        self.answer(pass)
-    }
-}
-
-/// Several questions chosen at run time: ask for the pass with this, then for each answer.
-pub struct Asked<'q, 'v, T: Real>(pub Vec<&'q dyn AnyQuestion<'v, T>>);
-
-/// A question without its answer's type.
-pub trait AnyQuestion<'v, T: Real> {
-    /// As [`Question::request`].
-    fn request_any(
-        &self,
-        posterior: &Posterior<'_, T>,
-        request: &mut Request<'v, T>,
-    ) -> Result<(), Error>;
-}
-
-impl<'v, T: Real, Q: Question<'v, T>> AnyQuestion<'v, T> for Q {
-    fn request_any(
-        &self,
-        posterior: &Posterior<'_, T>,
-        request: &mut Request<'v, T>,
-    ) -> Result<(), Error> {
-        self.request(posterior, request)
-    }
-}
-
-impl<'v, T: Real> Question<'v, T> for Asked<'_, 'v, T> {
-    type Answer = ();
-    fn request(
-        &self,
-        posterior: &Posterior<'_, T>,
-        request: &mut Request<'v, T>,
-    ) -> Result<(), Error> {
-        self.0.iter().try_for_each(|question| question.request_any(posterior, request))
-    }
-    fn answer(&self, _pass: &Pass<'_, '_, 'v, T>) -> Result<(), Error> {
-        Ok(())
-    }
-}
-
-macro_rules! several {
-    ($($question:ident $index:tt),+) => {
-        impl<'v, T: Real, $($question: Question<'v, T>),+> Question<'v, T> for ($($question,)+) {
-            type Answer = ($($question::Answer,)+);
-            fn request(
-                &self,
-                posterior: &Posterior<'_, T>,
-                request: &mut Request<'v, T>,
-            ) -> Result<(), Error> {
-                $(self.$index.request(posterior, request)?;)+
-                Ok(())
-            }
-            fn answer(&self, pass: &Pass<'_, '_, 'v, T>) -> Result<Self::Answer, Error> {
-                Ok(($(self.$index.answer(pass)?,)+))
-            }
-            fn take(&self, pass: &mut Pass<'_, '_, 'v, T>) -> Result<Self::Answer, Error> {
-                Ok(($(self.$index.take(pass)?,)+))
-            }
-        }
-    };
-}
-several!(A 0);
-several!(A 0, B 1);
-several!(A 0, B 1, C 2);
-several!(A 0, B 1, C 2, D 3);
-several!(A 0, B 1, C 2, D 3, E 4);
-several!(A 0, B 1, C 2, D 3, E 4, F 5);
-several!(A 0, B 1, C 2, D 3, E 4, F 5, G 6);
-several!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
-several!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8);
-several!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9);
-several!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10);
-several!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11);
-several!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11, M 12);

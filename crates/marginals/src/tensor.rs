@@ -5,7 +5,10 @@ use std::ops::Range;
 use crate::Real;
 use half::{bf16, f16};
 use marginals_kernels::large_pages;
-use ndarray::{Array4, ArrayView2, ArrayView4, CowArray, Ix2, Ix4, ShapeBuilder};
+use ndarray::{
+    Array2, Array4, ArrayBase, ArrayView2, ArrayView4, CowArray, CowRepr, Ix2, Ix4, ShapeBuilder,
+    ViewRepr, s,
+};
 
 use crate::Error;
 
@@ -13,32 +16,136 @@ use crate::Error;
 pub trait Element: Copy + Send + Sync + 'static {
     /// The type the arithmetic and the answers are in.
     type Real: Real;
-    /// The tensor in the computing type: itself, or a widened copy.
-    fn widen<'a>(view: ArrayView4<'a, Self>) -> CowArray<'a, Self::Real, Ix4>;
+    /// The tensor as it is, to be read in the computing type.
+    fn store<'a>(view: ArrayView4<'a, Self>) -> Stored<'a, Self::Real>;
 }
 
 impl Element for f32 {
     type Real = f32;
-    fn widen<'a>(view: ArrayView4<'a, f32>) -> CowArray<'a, f32, Ix4> {
-        view.into()
+    fn store<'a>(view: ArrayView4<'a, f32>) -> Stored<'a, f32> {
+        Stored::Real(view.into())
     }
 }
 impl Element for f64 {
     type Real = f64;
-    fn widen<'a>(view: ArrayView4<'a, f64>) -> CowArray<'a, f64, Ix4> {
-        view.into()
+    fn store<'a>(view: ArrayView4<'a, f64>) -> Stored<'a, f64> {
+        Stored::Real(view.into())
     }
 }
 impl Element for bf16 {
     type Real = f32;
-    fn widen<'a>(view: ArrayView4<'a, bf16>) -> CowArray<'a, f32, Ix4> {
-        view.mapv(bf16::to_f32).into()
+    fn store<'a>(view: ArrayView4<'a, bf16>) -> Stored<'a, f32> {
+        Stored::Bf16(view)
     }
 }
 impl Element for f16 {
     type Real = f32;
-    fn widen<'a>(view: ArrayView4<'a, f16>) -> CowArray<'a, f32, Ix4> {
-        view.mapv(f16::to_f32).into()
+    fn store<'a>(view: ArrayView4<'a, f16>) -> Stored<'a, f32> {
+        Stored::F16(view)
+    }
+}
+
+/// A tensor [B, heads, nodes, width] in the format it is stored in. Rows are read in the computing
+/// type, those of the half types converted as they are read: no widened copy of the whole is made.
+#[derive(Clone, Debug)]
+pub(crate) enum Stored<'a, T> {
+    // The aliases of these types would make the lifetime invariant.
+    Real(ArrayBase<CowRepr<'a, T>, Ix4, T>),
+    Bf16(ArrayBase<ViewRepr<&'a bf16>, Ix4, bf16>),
+    F16(ArrayBase<ViewRepr<&'a f16>, Ix4, f16>),
+}
+
+/// Some rows of one head, converted.
+fn widened<T: Real, S: marginals_kernels::Stored>(
+    view: &ArrayView4<'_, S>,
+    (batch, head): (usize, usize),
+    nodes: Range<usize>,
+) -> CowArray<'static, T, Ix2> {
+    let rows = view.slice(s![batch, head, nodes, ..]);
+    let mut wide = Array2::zeros(rows.raw_dim());
+    for (mut into, from) in wide.rows_mut().into_iter().zip(rows.rows()) {
+        into.iter_mut().zip(from).for_each(|(into, &x)| *into = x.widen());
+    }
+    wide.into()
+}
+
+impl<T: Real> Stored<'_, T> {
+    pub fn dim(&self) -> (usize, usize, usize, usize) {
+        match self {
+            Self::Real(tensor) => tensor.dim(),
+            Self::Bf16(tensor) => tensor.dim(),
+            Self::F16(tensor) => tensor.dim(),
+        }
+    }
+
+    /// Some nodes of one head as contiguous rows: borrowed where they lie so.
+    pub fn rows(&self, head: (usize, usize), nodes: Range<usize>) -> CowArray<'_, T, Ix2> {
+        match self {
+            Self::Real(tensor) => contiguous(tensor.slice(s![head.0, head.1, nodes, ..])),
+            Self::Bf16(tensor) => widened(tensor, head, nodes),
+            Self::F16(tensor) => widened(tensor, head, nodes),
+        }
+    }
+
+    /// Some nodes of one head as contiguous rows that live as long as the tensor; `None` where they are
+    /// to be copied or converted.
+    pub fn borrowed_rows(
+        &self,
+        head: (usize, usize),
+        nodes: Range<usize>,
+    ) -> Option<ArrayView2<'_, T>> {
+        let Self::Real(tensor) = self else { return None };
+        let rows = tensor.slice(s![head.0, head.1, nodes, ..]);
+        rows.is_standard_layout().then_some(rows)
+    }
+
+    /// The tensor with each head repeated, so that it has `heads` of them.
+    pub fn with_heads(&self, heads: usize) -> Stored<'static, T> {
+        let (batch, own, nodes, width) = self.dim();
+        let mut all = Array4::zeros((batch, heads, nodes, width));
+        for b in 0..batch {
+            for h in 0..heads {
+                let rows = self.rows((b, h * own / heads), 0..nodes);
+                all.slice_mut(s![b, h, .., ..]).assign(&rows);
+            }
+        }
+        Stored::Real(all.into())
+    }
+
+    /// A view that borrows from this one.
+    pub fn reborrow(&self) -> Stored<'_, T> {
+        match self {
+            Self::Real(tensor) => Stored::Real(tensor.view().into()),
+            Self::Bf16(tensor) => Stored::Bf16(*tensor),
+            Self::F16(tensor) => Stored::F16(*tensor),
+        }
+    }
+
+    /// The address and the strides of a tensor that is not converted.
+    pub fn layout(&self) -> Option<(*const T, &[isize])> {
+        match self {
+            Self::Real(tensor) => Some((tensor.as_ptr(), tensor.strides())),
+            _ => None,
+        }
+    }
+
+    /// Index of the first NaN.
+    pub fn nan(&self) -> Option<[usize; 4]> {
+        let (batch, heads, nodes, _) = self.dim();
+        let heads = (0..batch).flat_map(|b| (0..heads).map(move |h| (b, h)));
+        heads.into_iter().find_map(|head| {
+            let rows = self.rows(head, 0..nodes);
+            let (place, _) = rows.indexed_iter().find(|(_, x)| x.is_nan())?;
+            Some([head.0, head.1, place.0, place.1])
+        })
+    }
+}
+
+/// Refuses a stored tensor that holds NaN, naming where.
+pub(crate) fn refuse_stored_nan<T: Real>(name: &str, tensor: &Stored<'_, T>) -> Result<(), Error> {
+    match tensor.nan() {
+        None => Ok(()),
+        Some(index) => Err(Error::not_a_number(name, index.to_vec())),
     }
 }
 
@@ -66,15 +173,17 @@ pub struct Shape {
     pub query_width: usize,
     /// Width of a key; equal to D for every potential that compares the two directly.
     pub key_width: usize,
-    /// Query i sits at position i + `query_offset`; key j at position j.
+    /// Query i sits at position i + `query_offset`.
     pub query_offset: i64,
+    /// Key j sits at position j + `key_offset`, which is also its number in answers.
+    pub key_offset: i64,
 }
 
 impl Shape {
     /// The sizes of `q` [B, H, N, D] and `k` [B, Hk, M, D].
-    pub fn of<T>(
+    pub fn of<T, S>(
         q: &ArrayView4<'_, T>,
-        k: &ArrayView4<'_, T>,
+        k: &ArrayView4<'_, S>,
         query_offset: i64,
     ) -> Result<Self, Error> {
         let (batch, heads, queries, query_width) = q.dim();
@@ -95,7 +204,40 @@ impl Shape {
                 "Each key head serves an equal group of query heads.",
             ));
         }
-        Ok(Self { batch, heads, key_heads, queries, keys, query_width, key_width, query_offset })
+        Ok(Self {
+            batch,
+            heads,
+            key_heads,
+            queries,
+            keys,
+            query_width,
+            key_width,
+            query_offset,
+            key_offset: 0,
+        })
+    }
+
+    /// A block of the scores of one batch entry and head.
+    pub fn block(&self, head: (usize, usize), queries: Range<usize>, keys: Range<usize>) -> Block {
+        Block {
+            batch: head.0,
+            head: head.1,
+            queries,
+            keys,
+            query_offset: self.query_offset,
+            key_offset: self.key_offset,
+        }
+    }
+
+    /// Every batch entry and head, in order.
+    pub(crate) fn all_heads(&self) -> impl Iterator<Item = (usize, usize)> + Clone + use<> {
+        let (batch, heads) = (self.batch, self.heads);
+        (0..batch).flat_map(move |b| (0..heads).map(move |h| (b, h)))
+    }
+
+    /// Number of a batch entry and head among all of them.
+    pub(crate) fn head_number(&self, (batch, head): (usize, usize)) -> usize {
+        batch * self.heads + head
     }
 
     /// Query heads served by one key head.
@@ -122,6 +264,8 @@ pub struct Block {
     pub keys: Range<usize>,
     /// Query i sits at position i + `query_offset`.
     pub query_offset: i64,
+    /// Key j sits at position j + `key_offset`.
+    pub key_offset: i64,
 }
 
 impl Block {
@@ -129,7 +273,13 @@ impl Block {
     /// behind query i, negative when it lies ahead.
     #[inline(always)]
     pub fn distance(&self, i: usize, j: usize) -> i64 {
-        i as i64 + self.query_offset - j as i64
+        i as i64 + self.query_offset - (j as i64 + self.key_offset)
+    }
+
+    /// Number of key `j` in answers: its position.
+    #[inline(always)]
+    pub fn number(&self, j: usize) -> i64 {
+        j as i64 + self.key_offset
     }
 
     /// The smallest and largest [`distance`](Self::distance) in the block.

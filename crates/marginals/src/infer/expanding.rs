@@ -55,14 +55,18 @@ mod rho;
 mod weights;
 mod windows;
 
-use ndarray::{CowArray, Ix4};
 use rayon::prelude::*;
 
-use super::exact::{Request, Statistics, Summary, TASKS};
-use crate::model::structure::EachQueryPicksOne;
+use super::finding::Finding;
+use super::slopes::Slopes;
+use super::statistic::{EdgeFunction, Handle, Linear, Request};
+use super::streaming::{Rule, Softmax, TASKS};
+use super::{Gradients, Values};
 use crate::potential::Potential;
-use crate::prior::{Prior, Uniform};
-use crate::{Error, Posterior, Real, Shape, Value};
+use crate::prior::Prior;
+use crate::question::Distance;
+use crate::tensor::Stored;
+use crate::{Error, Real, Shape, Value};
 
 pub use certificate::KeyNorms;
 pub use mean_field::MeanField;
@@ -85,9 +89,9 @@ pub(crate) struct Problem<'a, T: Real> {
     pub shape: Shape,
     pub concentrations: Concentrations,
     pub potential: &'a dyn Potential<T>,
-    pub q: CowArray<'a, T, Ix4>,
-    pub k: CowArray<'a, T, Ix4>,
-    pub v: Option<CowArray<'a, T, Ix4>>,
+    pub q: Stored<'a, T>,
+    pub k: Stored<'a, T>,
+    pub v: Stored<'a, T>,
     pub norms: NormBounds,
     pub tolerance: f64,
     /// Keys that a window starts with.
@@ -101,17 +105,60 @@ impl<T: Real> std::fmt::Debug for Problem<'_, T> {
     }
 }
 
+/// What a pass is to find out, and where it stands.
+pub(crate) struct Wanted<'r, T: Real> {
+    pub request: Request<'r, T>,
+    /// E\[v\], where it is wanted.
+    pub mean: Option<Handle>,
+    /// E\[d\], where it is wanted.
+    pub distance: Option<Handle>,
+    /// Of the functions given.
+    pub functions: Vec<Handle>,
+}
+
+/// The softmax over the keys of a window.
+fn softmax<T: Real>() -> Rule<'static, T> {
+    Rule::Rows(Box::new(Softmax { null: None }))
+}
+
 impl<'a, T: Real> Problem<'a, T> {
-    /// The posterior over edges under `prior`.
-    pub fn posterior<'s>(&'s self, prior: &'s dyn Prior<T>) -> Posterior<'s, T> {
-        let (q, k) = (self.q.view().into(), self.k.view().into());
-        Posterior::new(self.shape, &EachQueryPicksOne, prior, self.potential, Value::Gather, q, k)
+    /// The problem of inferring the edges under `prior`.
+    pub fn under<'s>(&'s self, prior: &'s dyn Prior<T>) -> super::Problem<'s, T> {
+        super::Problem {
+            shape: self.shape,
+            prior,
+            potential: self.potential,
+            value: Value::Gather,
+            q: self.q.reborrow(),
+            k: self.k.reborrow(),
+            engine: T::engine(),
+        }
     }
 
-    /// A request that averages the values, where there are any.
-    pub fn mean_request(&self) -> Request<'_, T> {
-        let values = self.v.as_ref().map(|v| v.view().into());
-        Request { values, mean: self.v.is_some(), distance: true, ..Request::default() }
+    /// The averages of distance and of given functions, and of the values where `all`.
+    pub fn wanted<'r>(
+        &'r self,
+        all: bool,
+        functions: &[&'r dyn EdgeFunction<T>],
+    ) -> Wanted<'r, T> {
+        let mut request = Request::new(&self.shape);
+        let values = all.then(|| request.stored_values(self.v.reborrow()));
+        let mean = values.map(|values| request.linear(Linear::Value(values)));
+        let distance = Some(request.linear(Linear::Edge(&Distance)));
+        let functions = functions.iter().map(|&f| request.linear(Linear::Edge(f))).collect();
+        Wanted { request, mean, distance, functions }
+    }
+
+    /// The ordinary backward pass under `prior`.
+    pub fn differentiate(
+        &self,
+        prior: &dyn Prior<T>,
+        request: &Request<'_, T>,
+        finding: &Finding<T>,
+        slopes: &Slopes<'_, T>,
+    ) -> Result<Gradients<T>, Error> {
+        let over = (0..self.shape.keys, Values::Apart);
+        T::engine().backward(&softmax(), &self.under(prior), request, finding, slopes, over)
     }
 
     /// Flat index of a query over [B, H, N].
@@ -119,17 +166,13 @@ impl<'a, T: Real> Problem<'a, T> {
         (batch * self.shape.heads + head) * self.shape.queries + query
     }
 
-    /// Normalises the statistics of runs that follow one another.
-    pub fn summarise(&self, runs: Vec<Statistics<T>>) -> Summary<T> {
-        let queries = self.shape.queries.max(1);
-        let heads = self.shape.heads;
-        let row = |row| {
-            let head = row / queries;
-            ((head / heads, head % heads), row % queries)
-        };
-        // What statistics hold does not depend on the prior, and they say what was asked.
-        let posterior = self.posterior(&Uniform);
-        Summary::new(Statistics::concatenate(runs), &posterior, &Request::default(), row)
+    /// The finding of runs that follow one another.
+    pub fn concatenate(&self, runs: Vec<Finding<T>>, request: &Request<'_, T>) -> Finding<T> {
+        let heads = self.shape.batch * self.shape.heads;
+        let nothing = || Finding::nothing(super::Merge::Mixture, request, (0, 0), 0..0);
+        let mut all = Finding::concatenate(runs, heads).unwrap_or_else(nothing);
+        all.complete = true;
+        all
     }
 
     /// Number of (batch, head, query).
@@ -138,14 +181,14 @@ impl<'a, T: Real> Problem<'a, T> {
     }
 }
 
-/// What became of one run of queries.
+/// Result of one run of queries.
 pub(crate) struct Outcome<T> {
     /// First key of the window.
     pub start: usize,
     /// Times the window grew.
     pub growths: usize,
-    /// Statistics of the final window.
-    pub statistics: Statistics<T>,
+    /// What was found in the final window.
+    pub finding: Finding<T>,
     /// Bound on the lost mass, by query.
     pub lost: Vec<f64>,
     /// Steps of coordinate ascent, and why they ended, by query; empty where there are none.
@@ -154,7 +197,7 @@ pub(crate) struct Outcome<T> {
     pub concentration: Vec<f64>,
 }
 
-/// What became of all of them, flat over [B, H, N]: owned, for a backward in another place.
+/// Result of all runs, flat over [B, H, N]: owned, for a backward in another place.
 #[derive(Clone, Debug)]
 pub struct Expansion<T> {
     pub(crate) windows: Windows,
@@ -162,7 +205,12 @@ pub struct Expansion<T> {
     pub(crate) lost: Vec<f64>,
     pub(crate) steps: Vec<(usize, Reason)>,
     pub(crate) concentration: Vec<f64>,
-    pub(crate) summary: Summary<T>,
+    pub(crate) finding: Finding<T>,
+    /// Where E\[ρ\] and E\[ρ²\] stand, under exact inference.
+    pub(crate) moments: Vec<Handle>,
+    /// Where E\[v\] and E\[d\] stand.
+    pub(crate) mean: Handle,
+    pub(crate) distance: Handle,
 }
 
 /// Runs every block of queries to its certified window. `ascent` is how the mean field is found;
@@ -201,11 +249,25 @@ pub(crate) fn expand<T: Real>(
         all.1.extend(outcome.lost);
         all.2.extend(outcome.steps);
         all.3.extend(outcome.concentration);
-        all.4.push(outcome.statistics);
+        all.4.push(outcome.finding);
     }
-    let (growths, lost, steps, concentration, statistics) = all;
-    let summary = problem.summarise(statistics);
-    Ok(Expansion { windows, growths, lost, steps, concentration, summary })
+    let (growths, lost, steps, concentration, findings) = all;
+    let moments = rho::RhoMoment::both(&problem.concentrations);
+    let functions = moments.each_ref().map(|m| m as &dyn EdgeFunction<T>);
+    let functions = if ascent.is_none() { &functions[..] } else { &[] };
+    let wanted = problem.wanted(true, functions);
+    let finding = problem.concatenate(findings, &wanted.request);
+    Ok(Expansion {
+        windows,
+        growths,
+        lost,
+        steps,
+        concentration,
+        finding,
+        moments: wanted.functions,
+        mean: wanted.mean.expect("values are averaged"),
+        distance: wanted.distance.expect("distances are averaged"),
+    })
 }
 
 /// Calls `f` with the prior of what was found.

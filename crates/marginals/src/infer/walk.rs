@@ -1,4 +1,4 @@
-//! Exact inference over walks: [`Walk`].
+//! Exact inference over walks: [`Walk`](crate::structure::Walk).
 //!
 //! With P_ij the one-step posterior (Σ_j P_ij ≤ 1) and P(h) the weights over the number of hops, a
 //! walk from node x_0 = i is a number of hops h and the h nodes picked one after the other:
@@ -21,8 +21,8 @@
 //! when its last node is not ∅: with probability Σ_h P(h) (P^h 1)_i, less than 1 only if somebody on
 //! the way may pick nothing. A dead query still arrives with P(0), at itself.
 //!
-//! Each step is normalised by itself, so the log-partition of the walk is 0; the place of the
-//! evidence is taken by the probability of an [`Event`], such as arriving.
+//! Each step is normalised by itself, so the log-partition of the walk is 0; what takes its part is
+//! the probability of an [`Event`], such as arriving.
 //!
 //! Every question is answered by streaming passes of the one-step posterior over N × (a few columns):
 //! P is never written down, and memory is O(N) per column. Horner's rule gives sums over h,
@@ -31,116 +31,138 @@
 //! S_h = P(h) V + P S_h+1,     S_H = P(H) V,     E[v] = S_0,
 //! ```
 //!
-//! in H passes, and sums along the way (the entropy of every pick) are more columns of the same
-//! passes.
+//! in H passes, and sums along the way (the entropy of every pick, functions of every edge used) are
+//! more columns of the same passes.
 
 mod backward;
 mod event;
 mod horner;
 mod path;
-mod question;
 
-use std::sync::OnceLock;
+use std::ops::Range;
 
-use ndarray::{Array3, Array4, ArrayView4};
-
-use super::exact::{Request, Summary};
-use crate::posterior::question::{Entropy, Mean};
-use crate::structure::Walk;
-use crate::{Element, Error, Posterior, Real, Shape};
+use super::finding::Finding;
+use super::slopes::Slopes;
+use super::statistic::{Linear, Request};
+use super::{Gradients, Inference, Problem, Values};
+use crate::structure::HopDistribution;
+use crate::{Error, Parameter, Real, Shape};
 
 pub use event::Event;
-pub use horner::WalkPass;
-pub use question::{WalkQuestion, WalkRequest};
+pub(crate) use event::Walks;
 
-/// The posterior over the walks from every node. Nothing is computed until a question is asked.
-///
-/// | question | definition | answer's shape |
-/// |---|---|---|
-/// | [`mean`](Self::mean) | Σ_h P(h) P^h V | \[B, H, N, D_v\] |
-/// | [`entropy`](Self::entropy) | of the number of hops and the path together | \[B, H, N\] |
-/// | [`ask`](Self::ask) | the above, [`Kl`](crate::question::Kl) and [`ExpectedDistance`](crate::question::ExpectedDistance), together | as asked |
-/// | [`path_log_probability`](Self::path_log_probability) | log p(h, x_1 … x_h \| x_0) | \[B, H, paths\] |
-/// | [`probability`](Self::probability) | P(event \| start) | \[B, H, N, events\] |
-/// | [`conditional`](Self::conditional) | P(event \| start, another event) | \[B, H, N, events\] |
-/// | [`hops`](Self::hops) | P(h \| start, event) | \[B, H, N, hops + 1\] |
-///
-/// The axis of N nodes is where the walk starts.
-pub struct WalkPosterior<'a, T: Real> {
-    walk: &'a Walk,
-    one_step: Posterior<'a, T>,
-    normalisers: OnceLock<Summary<T>>,
+/// Inference over walks: that of one step, once per hop.
+#[derive(Debug)]
+pub struct Walking<'s, T: Real> {
+    pub(super) hops: &'s HopDistribution,
+    pub(super) step: Box<dyn Inference<T> + 's>,
+    /// Name of the structure of one step.
+    structure: &'static str,
 }
 
-impl<'a, T: Real> WalkPosterior<'a, T> {
-    pub(crate) fn new(walk: &'a Walk, one_step: Posterior<'a, T>) -> Self {
-        Self { walk, one_step, normalisers: OnceLock::new() }
+impl<'s, T: Real> Walking<'s, T> {
+    /// Walks of `hops`, each pick inferred by `step`.
+    pub(crate) fn new(
+        hops: &'s HopDistribution,
+        step: Box<dyn Inference<T> + 's>,
+        structure: &'static str,
+    ) -> Self {
+        Self { hops, step, structure }
     }
 
-    /// The structure.
-    pub fn walk(&self) -> &'a Walk {
-        self.walk
+    /// P(h).
+    pub fn distribution(&self) -> &HopDistribution {
+        self.hops
+    }
+}
+
+/// What is answered, for messages.
+const ANSWERED: &str = "A walk answers mean, entropy, kl, expected-distance, hops and paths.";
+
+impl<T: Real> Inference<T> for Walking<'_, T> {
+    fn name(&self) -> &'static str {
+        "walk"
     }
 
-    /// The posterior of one step, for questions about single picks.
-    pub fn one_step(&self) -> &Posterior<'a, T> {
-        &self.one_step
+    fn check(&self, problem: &Problem<'_, T>) -> Result<(), Error> {
+        self.step.check(problem)?;
+        let edges = self.step.edges();
+        let one_edge = edges.is_some_and(|edges| !edges.draws_sets())
+            && self.step.factors(&Shape { keys: usize::MAX, ..problem.shape })
+                == problem.shape.queries;
+        if one_edge {
+            return Ok(());
+        }
+        Err(Error::NotAnswerable {
+            question: "walk".into(),
+            why: format!("`{}` does not give a query one edge to follow", self.structure),
+            instead: "Walk with `each-query-picks-one` or `each-query-picks-at-most-one`.".into(),
+        })
     }
 
-    /// The sizes.
-    pub fn shape(&self) -> &Shape {
-        self.one_step.shape()
+    fn require_log_partition(&self, question: &str) -> Result<(), Error> {
+        Err(Error::NotAnswerable {
+            question: question.into(),
+            why: "each step of a walk is normalised by itself".into(),
+            instead: ANSWERED.into(),
+        })
     }
 
-    /// Refuses NaN in q and k, naming where. Without this, NaN may reach every start of its head: the
-    /// passes after the first carry it as a value, and 0 · NaN is NaN.
-    pub fn checked(self) -> Result<Self, Error> {
-        Ok(Self { one_step: self.one_step.checked()?, ..self })
+    fn require_edges(&self, question: &str) -> Result<(), Error> {
+        Err(Error::NotAnswerable {
+            question: question.into(),
+            why: "the structure `walk` couples the picks of a path".into(),
+            instead: ANSWERED.into(),
+        })
     }
 
-    /// Answers the questions together, in H passes over the keys: [`Mean`], [`Entropy`],
-    /// [`Kl`](crate::question::Kl), [`ExpectedDistance`](crate::question::ExpectedDistance) or a
-    /// tuple of them.
-    ///
-    /// Cost: each pass is one product of queries and keys, one exponential per possible edge and one
-    /// product with the values; O(B H N (D + D_v)) memory beside the inputs, whatever H is.
-    pub fn ask<'v, Q: WalkQuestion<'v, T>>(&self, questions: Q) -> Result<Q::Answer, Error> {
-        let mut request = WalkRequest::default();
-        questions.request(self.shape(), &mut request)?;
-        questions.answer(&WalkPass::new(self, request, horner::Keep::Answers)?)
-    }
-
-    /// The passes that answer the questions, kept for their backward: O(H · B H N D_v) memory.
-    pub fn pass<'v, Q: WalkQuestion<'v, T>>(
+    fn find(
         &self,
-        questions: &Q,
-    ) -> Result<WalkPass<'_, 'a, 'v, T>, Error> {
-        let mut request = WalkRequest::default();
-        questions.request(self.shape(), &mut request)?;
-        WalkPass::new(self, request, horner::Keep::Products)
+        problem: &Problem<'_, T>,
+        request: &Request<'_, T>,
+        keys: Range<usize>,
+        _complete: bool,
+    ) -> Result<Finding<T>, Error> {
+        if keys != (0..problem.shape.keys) {
+            return Err(Error::value(
+                "keys",
+                format!("all of them, 0..{}: a walk may go on from any", problem.shape.keys),
+                format!("{keys:?}"),
+            ));
+        }
+        for statistic in &request.linear {
+            let name = match statistic {
+                Linear::ValueVariance(_) => "value-variance",
+                Linear::EdgeTimesValue(..) => "covariance",
+                Linear::LogProbability
+                | Linear::LogRatio
+                | Linear::Value(_)
+                | Linear::Edge(_) => continue,
+            };
+            self.require_edges(name)?;
+        }
+        horner::find(self, problem, request)
     }
 
-    /// E\[v\] of every start, [B, H, N, D_v]; see [`Mean`], whose values `v` are [B, Hk, N, D_v].
-    pub fn mean<E: Element<Real = T>>(&self, v: ArrayView4<'_, E>) -> Result<Array4<T>, Error> {
-        self.ask(Mean(v))
+    fn backward(
+        &self,
+        problem: &Problem<'_, T>,
+        request: &Request<'_, T>,
+        finding: &Finding<T>,
+        slopes: &Slopes<'_, T>,
+        _keys: Range<usize>,
+        values: Values,
+    ) -> Result<Gradients<T>, Error> {
+        backward::backward(self, problem, request, finding, slopes, values)
     }
 
-    /// The entropy of the walk from every start, in nats, [B, H, N].
-    ///
-    /// −E[log p(h, x_1 … x_h)], ∅ being a node like the others. By the chain rule it is the entropy
-    /// of the number of hops and that of every pick that is made,
-    ///
-    /// ```text
-    /// −Σ_h P(h) log P(h) + Σ_t P(hops > t) (P^t e)_i,     e_j the entropy of one pick from j.
-    /// ```
-    ///
-    /// A dead query has e = 0 and is certain to be lost, so what is left is the entropy of h.
-    pub fn entropy(&self) -> Result<Array3<T>, Error> {
-        self.ask(Entropy)
+    fn paths(&self) -> Option<&Walking<'_, T>> {
+        Some(self)
     }
 
-    /// The normalisers of one step, found by the first question that needs them.
-    fn normalisers(&self) -> &Summary<T> {
-        self.normalisers.get_or_init(|| self.one_step.run(Request::default()).summary)
+    fn parameters(&self) -> Vec<Parameter> {
+        let mut all = vec![self.hops.parameter()];
+        all.extend(self.step.parameters());
+        all
     }
 }

@@ -1,9 +1,9 @@
 //! Structures: which sets of edges are possible.
 //!
 //! A structure Φ is a set of edge sets φ; the posterior is p(φ | x) = exp(Σ_ij φ_ij θ_ij) / Z(θ)
-//! over it. Those that implement [`Structure`] are **factored**: Φ is a product of small independent
-//! choices, one per query, per key or per edge, so that one streaming pass answers every question.
-//! [`Walk`] is **coupled**: its picks depend on each other, and it wraps a factored model.
+//! over it. A structure says which [inference](crate::infer) is exact for it. Most fall apart into
+//! independent choices, one per query, per key or per edge, and are streamed; [`Walk`] couples the
+//! picks of a path and takes a streaming pass per hop.
 //!
 //! To add one, see CONTRIBUTING.md.
 
@@ -17,50 +17,44 @@ pub use each_key_picks_one::EachKeyPicksOne;
 pub use each_query_picks_at_most_one::EachQueryPicksAtMostOne;
 pub use each_query_picks_one::EachQueryPicksOne;
 pub use independent::Independent;
-pub use walk::Walk;
+pub use walk::{HopDistribution, Walk};
 
-use crate::{Error, Parameter, Shape};
+use std::fmt::Debug;
 
-/// How a factored structure falls apart into independent choices.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Factorisation {
-    /// Each query chooses among its keys: Z_i = e^null + Σ_j e^θ_ij.
-    PerQuery {
-        /// Log-weight of choosing no key, one per head (or one for all); absent when a key must be
-        /// chosen.
-        null: Option<Vec<f64>>,
-    },
-    /// Each key chooses among its queries: Z_j = Σ_i e^θ_ij.
-    PerKey,
-    /// Each edge is there or not: Z_ij = 1 + e^θ_ij.
-    PerEdge,
-}
+use crate::infer::Inference;
+use crate::{Error, Parameter, Real, Shape, Value};
 
-/// A structure that falls apart into independent choices.
-pub trait Structure: Send + Sync {
+/// A structure: a set of possible edge sets, and how its posterior is inferred exactly.
+pub trait Structure<T: Real>: Debug + Send + Sync {
     /// The name used in model files.
     fn name(&self) -> &'static str;
-    /// The independent choices.
-    fn factorisation(&self) -> Factorisation;
-    /// Refuses sizes and parameters that make no sense.
-    fn check(&self, _shape: &Shape) -> Result<(), Error> {
+
+    /// The exact inference.
+    fn exact(&self) -> Box<dyn Inference<T> + '_>;
+
+    /// Refuses sizes, values and parameters that make no sense.
+    ///
+    /// # Errors
+    /// [`Error`], naming what does not fit.
+    fn check(&self, _shape: &Shape, _value: Value) -> Result<(), Error> {
         Ok(())
     }
+
     /// Learnable parameters.
     fn parameters(&self) -> Vec<Parameter> {
-        Vec::new()
+        self.exact().parameters()
     }
 }
 
-impl<S: Structure + ?Sized> Structure for Box<S> {
+impl<T: Real, S: Structure<T> + ?Sized> Structure<T> for Box<S> {
     fn name(&self) -> &'static str {
         (**self).name()
     }
-    fn factorisation(&self) -> Factorisation {
-        (**self).factorisation()
+    fn exact(&self) -> Box<dyn Inference<T> + '_> {
+        (**self).exact()
     }
-    fn check(&self, shape: &Shape) -> Result<(), Error> {
-        (**self).check(shape)
+    fn check(&self, shape: &Shape, value: Value) -> Result<(), Error> {
+        (**self).check(shape, value)
     }
     fn parameters(&self) -> Vec<Parameter> {
         (**self).parameters()

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::{Array2, ArrayD, ArrayView4, CowArray, Dimension, Ix2, Ix3, IxDyn};
+use ndarray::{
+    Array2, ArrayBase, ArrayD, ArrayView4, CowArray, CowRepr, Dimension, Ix2, Ix3, IxDyn,
+};
 
 use super::numbers::Given;
 use super::{
@@ -23,7 +25,8 @@ use crate::{Error, Model, Real, Value};
 #[derive(Clone, Debug)]
 pub struct Tensors<'t, T> {
     /// Real ones, owned or borrowed.
-    pub real: BTreeMap<String, CowArray<'t, T, IxDyn>>,
+    // The alias of this type would make the lifetime invariant.
+    pub real: BTreeMap<String, ArrayBase<CowRepr<'t, T>, IxDyn, T>>,
     /// Whole-numbered ones.
     pub integer: BTreeMap<String, ArrayD<i64>>,
 }
@@ -35,10 +38,11 @@ impl<T> Default for Tensors<'_, T> {
 }
 
 /// A model built from data.
-pub type SpecModel<'a, T> = Model<Box<dyn Structure>, Product<'a, T>, Box<dyn Potential<T>>>;
+pub type SpecModel<'a, T> = Model<Box<dyn Structure<T>>, Product<'a, T>, Box<dyn Potential<T>>>;
 
 impl<T: Real> Tensors<'_, T> {
-    fn names(&self) -> Vec<String> {
+    /// The names of all.
+    pub fn names(&self) -> Vec<String> {
         self.real.keys().chain(self.integer.keys()).cloned().collect()
     }
 
@@ -57,7 +61,11 @@ impl<T: Real> Tensors<'_, T> {
         self.real.get(name).ok_or_else(|| self.missing(name, why))
     }
 
-    fn integers(&self, name: &str, why: &str) -> Result<&ArrayD<i64>, Error> {
+    /// A whole-numbered tensor.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`] and [`Error::Entries`].
+    pub fn integers(&self, name: &str, why: &str) -> Result<&ArrayD<i64>, Error> {
         self.integer.get(name).ok_or_else(|| self.missing(name, why))
     }
 
@@ -108,7 +116,7 @@ impl ModelSpec {
         width: usize,
         tensors: &'a Tensors<'_, T>,
     ) -> Result<SpecModel<'a, T>, Error> {
-        T::build(self, heads, width, tensors)
+        T::engine().build(self, heads, width, tensors)
     }
 
     pub(crate) fn build_generic<'a, T: Real>(
@@ -118,7 +126,7 @@ impl ModelSpec {
         tensors: &'a Tensors<'_, T>,
     ) -> Result<SpecModel<'a, T>, Error> {
         let mut given = self.given(heads, width, tensors)?;
-        let structure = self.structure.build(&mut given)?;
+        let structure = self.structure.build(&mut given, tensors)?;
         let prior = build_prior(&self.prior, &mut given, heads, tensors)?;
         let value = match self.value {
             ValueSpec::Gather => Value::Gather,
@@ -129,41 +137,14 @@ impl ModelSpec {
             .with_value(value)
             .with_query_offset(self.query_offset))
     }
-
-    /// The walk, where that is the structure; [`build`](Self::build) then makes the model of one
-    /// step.
-    pub fn walk<T: Real>(&self, tensors: &Tensors<'_, T>) -> Result<Option<Walk>, Error> {
-        let StructureSpec::Walk { hops, weights, .. } = &self.structure else { return Ok(None) };
-        let why = "weights of the structure `walk`";
-        let walk = match weights {
-            Some(HopWeights::One(list)) => Walk::new(list)?,
-            Some(HopWeights::Each(rows)) => Walk::per_head(matrix("walk.weights", rows)?)?,
-            None if tensors.real.contains_key("walk.log-weights") => {
-                let log_weights = tensors.small::<Ix2>("walk.log-weights", why)?;
-                Walk::from_log_weights_per_head(log_weights)?
-            }
-            None if tensors.real.contains_key("walk.weights") => {
-                Walk::per_head(tensors.small::<Ix2>("walk.weights", why)?)?
-            }
-            None => match hops {
-                Some(hops) => Walk::uniform(*hops)?,
-                None => return Err(Error::value("walk.hops", "a number, or weights", "neither")),
-            },
-        };
-        match hops {
-            Some(hops) if *hops != walk.hops() => Err(Error::value(
-                "walk.weights",
-                format!("{} of them: for 0, 1, … {hops} hops", hops + 1),
-                walk.hops() + 1,
-            )),
-            _ => Ok(Some(walk)),
-        }
-    }
 }
 
 impl StructureSpec {
-    /// The structure; of one step, for a walk.
-    fn build(&self, given: &mut Given) -> Result<Box<dyn Structure>, Error> {
+    fn build<T: Real>(
+        &self,
+        given: &mut Given,
+        tensors: &Tensors<'_, T>,
+    ) -> Result<Box<dyn Structure<T>>, Error> {
         Ok(match self {
             Self::EachQueryPicksOne => Box::new(EachQueryPicksOne),
             Self::EachQueryPicksAtMostOne { .. } => {
@@ -174,8 +155,43 @@ impl StructureSpec {
             Self::Walk { step, .. } if matches!(**step, Self::Walk { .. }) => {
                 return Err(Error::value("walk.step", "a structure of one step", "a walk"));
             }
-            Self::Walk { step, .. } => step.build(given)?,
+            Self::Walk { hops, weights, step } => {
+                let walk = walk(*hops, weights.as_ref(), tensors)?;
+                Box::new(walk.of(step.build(given, tensors)?))
+            }
         })
+    }
+}
+
+/// Weights over the number of hops, from the file or the tensors it names.
+fn walk<T: Real>(
+    hops: Option<usize>,
+    weights: Option<&HopWeights>,
+    tensors: &Tensors<'_, T>,
+) -> Result<Walk, Error> {
+    let why = "weights of the structure `walk`";
+    let walk = match weights {
+        Some(HopWeights::One(list)) => Walk::new(list)?,
+        Some(HopWeights::Each(rows)) => Walk::per_head(matrix("walk.weights", rows)?)?,
+        None if tensors.real.contains_key("walk.log-weights") => {
+            let log_weights = tensors.small::<Ix2>("walk.log-weights", why)?;
+            Walk::from_log_weights_per_head(log_weights)?
+        }
+        None if tensors.real.contains_key("walk.weights") => {
+            Walk::per_head(tensors.small::<Ix2>("walk.weights", why)?)?
+        }
+        None => match hops {
+            Some(hops) => Walk::uniform(hops)?,
+            None => return Err(Error::value("walk.hops", "a number, or weights", "neither")),
+        },
+    };
+    match hops {
+        Some(hops) if hops != walk.hops() => Err(Error::value(
+            "walk.weights",
+            format!("{} of them: for 0, 1, … {hops} hops", hops + 1),
+            walk.hops() + 1,
+        )),
+        _ => Ok(walk),
     }
 }
 

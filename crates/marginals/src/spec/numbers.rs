@@ -7,7 +7,7 @@ use super::{
     AlibiSpec, ModelSpec, PerHead, PotentialSpec, PrecisionSpec, PriorSpec, StructureSpec,
 };
 use crate::prior::Alibi;
-use crate::{Error, Real, infer};
+use crate::{Error, Real};
 
 /// Where a number may lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ pub(super) fn of_priors(priors: &[PriorSpec], heads: usize) -> Vec<Numbers> {
 
 /// Names repeats as gradients do.
 fn tell_apart(numbers: &mut [Numbers]) {
-    infer::exact::number_repeats(numbers.iter_mut().map(|numbers| &mut numbers.name).collect());
+    crate::gradient::number_repeats(numbers.iter_mut().map(|numbers| &mut numbers.name).collect());
 }
 
 /// Parameters in the order in which the parts of a model take them.

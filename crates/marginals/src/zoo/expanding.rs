@@ -5,7 +5,6 @@
 use ndarray::{Array3, Array4, ArrayView4};
 
 use super::Mechanism;
-use crate::compiled::Engine;
 use crate::infer::collapsed::{Differentiation, FixedPoint, Reason};
 use crate::infer::expanding::{
     self, Concentrations, ExpandingPrior, KeyNorms, MeanField, NormBounds, Problem, Windows,
@@ -207,7 +206,7 @@ impl Expanding {
         v: ArrayView4<'a, E>,
     ) -> Result<Expanded<'a, E::Real>, Error> {
         let problem = self.problem(potential, q, k, v)?;
-        let expansion = <E::Real as Engine>::expand(&problem, self.inference.ascent())?;
+        let expansion = <E::Real as Real>::engine().expand(&problem, self.inference.ascent())?;
         Ok(Expanded::new(problem, expansion, self.inference.clone()))
     }
 
@@ -255,20 +254,20 @@ impl Expanding {
                 "Values belong to keys: batch, key heads and keys are those of k.",
             ));
         }
-        let (q, k, v) = (E::widen(q), E::widen(k), E::widen(v));
+        let (q, k, v) = (E::store(q), E::store(k), E::store(v));
         // Without a tolerance no bound is asked for.
         let norms = if self.tolerance == 0.0 { KeyNorms::AtMost(0.0) } else { self.key_norms };
         if self.tolerance == 0.0 {
-            NormBounds::new(self.key_norms_given(), &shape, &k.view())?;
+            NormBounds::new(self.key_norms_given(), &shape, &k)?;
         }
         Ok(Problem {
             shape,
             concentrations: self.concentrations.clone(),
             potential,
-            norms: NormBounds::new(norms, &shape, &k.view())?,
+            norms: NormBounds::new(norms, &shape, &k)?,
             q,
             k,
-            v: Some(v),
+            v,
             tolerance: self.tolerance,
             first_keys: self.first_keys,
         })
@@ -325,11 +324,11 @@ impl<'a, T: Real> Expanded<'a, T> {
         let by_query = |f: &dyn Fn(usize, (usize, usize), usize) -> f64| {
             Array3::from_shape_fn(dimensions, |(b, h, i)| f(problem.flat((b, h), i), (b, h), i))
         };
-        let summary = &expansion.summary;
+        let finding = &expansion.finding;
         let is_mean_field = inference != Inference::Exact;
         let after = |flat: usize| expansion.concentration[flat];
         let log_evidence = by_query(&|flat, place, i| {
-            let log_z = summary.log_partition[flat].f64();
+            let log_z = finding.normalisers.log_z(flat).f64();
             if !is_mean_field || windows.keys(place, i).is_empty() {
                 return log_z;
             }
@@ -349,14 +348,18 @@ impl<'a, T: Real> Expanded<'a, T> {
             } else if is_mean_field {
                 of_beta(alpha + 1.0, after(flat))
             } else {
-                let one = summary.functions[2 * flat].f64();
-                let spread = summary.functions[2 * flat + 1].f64() - one * one;
+                let moment = |of: usize| {
+                    finding.expectation(expansion.moments[of]).values[flat].f64()
+                };
+                let one = moment(0);
+                let spread = moment(1) - one * one;
                 (one, if spread < 0.0 { 0.0 } else { spread })
             }
         };
         let rho_mean = by_query(&|flat, place, i| rho(flat, place, i).0);
         let rho_variance = by_query(&|flat, place, i| rho(flat, place, i).1);
-        let distance = by_query(&|flat, _, _| summary.distance[flat].f64());
+        let distances = &finding.expectation(expansion.distance).values;
+        let distance = by_query(&|flat, _, _| distances[flat].f64());
         let window = Array3::from_shape_fn(dimensions, |(b, h, i)| windows.keys((b, h), i).len());
         let flat = |list: &[f64]| {
             Array3::from_shape_vec(dimensions, list.to_vec()).expect("one number per query")
@@ -372,8 +375,8 @@ impl<'a, T: Real> Expanded<'a, T> {
                 expansion.steps[problem.flat((b, h), i)].1
             })
         });
-        let width = problem.v.as_ref().map_or(0, |v| v.dim().3);
-        let mean = Array4::from_shape_vec((b, h, n, width), expansion.summary.mean.clone())
+        let means = expansion.finding.expectation(expansion.mean).values.clone();
+        let mean = Array4::from_shape_vec((b, h, n, problem.v.dim().3), means)
             .expect("one value per query");
         let causal = Windows::causal(shape);
         Self {
@@ -460,7 +463,7 @@ fn gradients<T: Real>(
 ) -> Result<ExpandingGradients<T>, Error> {
     let shape = &problem.shape;
     let by_query = [shape.batch, shape.heads, shape.queries];
-    let width = problem.v.as_ref().map_or(0, |v| v.dim().3);
+    let width = problem.v.dim().3;
     let mean = [shape.batch, shape.heads, shape.queries, width];
     let shapes = [
         ("grad.mean", upstream.mean.as_ref().map(|g| g.shape()), &mean[..]),
@@ -477,5 +480,5 @@ fn gradients<T: Real>(
             ));
         }
     }
-    T::expanding_backward(problem, expansion, inference.ascent(), upstream)
+    T::engine().expanding_backward(problem, expansion, inference.ascent(), upstream)
 }

@@ -22,14 +22,12 @@ use ndarray::{Array3, Array4, ArrayView4, Axis};
 
 use super::Mechanism;
 use crate::infer::collapsed::{Differentiable, Evaluation, InputGradients, Latent, Maximise};
-use crate::infer::exact::{Upstream, number_repeats};
+use crate::gradient::number_repeats;
 use crate::potential::Dot;
 use crate::prior::{Coverage, Prior, Uniform};
 use crate::question::{LogPartition, Mean};
 use crate::structure::EachQueryPicksOne;
-use crate::{
-    Block, Element, Error, Model, ParameterGradient, Posterior, Real, Shape, model, refuse_nan,
-};
+use crate::{Error, Model, ParameterGradient, Posterior, Real, Shape, model, refuse_nan};
 
 pub use retrieval::{RETRIEVED, Retrieval, Settled};
 pub use separation::Separation;
@@ -92,7 +90,7 @@ pub struct Hopfield<'a, T: Real, P = Uniform> {
     largest_square: Vec<T>,
 }
 
-impl<'a, T: Real + Element<Real = T>> Hopfield<'a, T> {
+impl<'a, T: Real> Hopfield<'a, T> {
     /// Memories of `patterns` [B, Hk, M, D], one inverse temperature β > 0 for all heads or one
     /// per head, and (H, N): how many heads and states per head there are. Heads share memories as
     /// grouped queries do.
@@ -128,6 +126,7 @@ impl<'a, T: Real + Element<Real = T>> Hopfield<'a, T> {
             query_width: width,
             key_width: width,
             query_offset: 0,
+            key_offset: 0,
         };
         model::check_positive("beta", beta)?;
         model::check_per_head("beta", beta, &shape)?;
@@ -159,13 +158,8 @@ impl<'a, T: Real + Element<Real = T>> Hopfield<'a, T> {
             prior_log_partition: self.prior_log_partition,
             largest_square: self.largest_square,
         };
-        let whole = |(batch, head)| Block {
-            batch,
-            head,
-            queries: 0..network.shape.queries,
-            keys: 0..network.shape.keys,
-            query_offset: 0,
-        };
+        let sizes = network.shape;
+        let whole = |head| sizes.block(head, 0..sizes.queries, 0..sizes.keys);
         let mut places = (0..network.shape.batch)
             .flat_map(|b| (0..network.shape.heads).map(move |h| whole((b, h))));
         if !places.all(|block| network.model.prior.coverage(&block) == Coverage::Free) {
@@ -173,13 +167,14 @@ impl<'a, T: Real + Element<Real = T>> Hopfield<'a, T> {
             let at_rest = vec![T::zero(); network.problems() * network.width()];
             let posterior = network.posterior(&at_rest)?;
             let normalisers = posterior.ask(LogPartition)?;
+            drop(posterior);
             network.prior_log_partition = normalisers.into_raw_vec_and_offset().0;
         }
         Ok(network)
     }
 }
 
-impl<T: Real + Element<Real = T>, P: Prior<T>> Hopfield<'_, T, P> {
+impl<T: Real, P: Prior<T>> Hopfield<'_, T, P> {
     /// The sizes: states are queries, patterns keys.
     pub fn shape(&self) -> &Shape {
         &self.shape
@@ -214,11 +209,11 @@ impl<T: Real + Element<Real = T>, P: Prior<T>> Hopfield<'_, T, P> {
         inputs: &mut InputGradients<T>,
     ) -> Result<(Vec<T>, Array4<T>), Error> {
         let posterior = self.posterior(z)?;
-        let pass = posterior.pass(&Mean(values))?;
-        let gradients = pass.backward(&Upstream { mean: Some(upstream), ..Upstream::default() })?;
+        let pass = posterior.pass(Mean(values))?;
+        let mut gradients = pass.backward(upstream)?;
         inputs.add("patterns", &gradients.k);
         self.add_parameters(&gradients.parameters, inputs);
-        let values = gradients.v.expect("a mean has a gradient in its values");
+        let values = gradients.take_v().expect("a mean has a gradient in its values");
         Ok((gradients.q.into_raw_vec_and_offset().0, values))
     }
 
@@ -276,16 +271,15 @@ impl<T: Real + Element<Real = T>, P: Prior<T>> Hopfield<'_, T, P> {
     ) -> Result<(Vec<T>, Array4<T>), Error> {
         let posterior = self.posterior(z)?;
         let mean = Mean(self.patterns.reborrow());
-        let pass = posterior.pass(&mean)?;
-        let upstream = Some(self.states("upstream", upstream)?);
-        let gradients = pass.backward(&Upstream { mean: upstream, ..Upstream::default() })?;
+        let pass = posterior.pass(mean)?;
+        let gradients = pass.backward(self.states("upstream", upstream)?)?;
         // A pattern is both what states are compared with and what they gather.
         inputs.add("patterns", &gradients.k);
-        if let Some(v) = &gradients.v {
+        if let Some(v) = gradients.v() {
             inputs.add("patterns", v);
         }
         self.add_parameters(&gradients.parameters, inputs);
-        Ok((gradients.q.into_raw_vec_and_offset().0, pass.answer(&mean)?))
+        Ok((gradients.q.into_raw_vec_and_offset().0, pass.answer()?))
     }
 
     fn add_parameters(&self, list: &[ParameterGradient<T>], inputs: &mut InputGradients<T>) {
@@ -299,7 +293,7 @@ impl<T: Real + Element<Real = T>, P: Prior<T>> Hopfield<'_, T, P> {
     }
 }
 
-impl<T: Real + Element<Real = T>, P: Prior<T>> Latent<T> for Hopfield<'_, T, P> {
+impl<T: Real, P: Prior<T>> Latent<T> for Hopfield<'_, T, P> {
     fn problems(&self) -> usize {
         self.shape.batch * self.shape.heads * self.shape.queries
     }
@@ -320,7 +314,7 @@ impl<T: Real + Element<Real = T>, P: Prior<T>> Latent<T> for Hopfield<'_, T, P> 
     }
 }
 
-impl<T: Real + Element<Real = T>, P: Prior<T>> Maximise<T> for Hopfield<'_, T, P> {
+impl<T: Real, P: Prior<T>> Maximise<T> for Hopfield<'_, T, P> {
     fn maximise(&self, z: &[T]) -> Result<Evaluation<T>, Error> {
         let questions = (Mean(self.patterns.reborrow()), LogPartition);
         let (next, log_partition) = self.posterior(z)?.ask(questions)?;
@@ -338,7 +332,7 @@ impl<T: Real + Element<Real = T>, P: Prior<T>> Maximise<T> for Hopfield<'_, T, P
 }
 
 /// ∇F(z) = β (z − Xᵀ p(z)): a gradient step of size 1/β is the exact step.
-impl<T: Real + Element<Real = T>, P: Prior<T>> Differentiable<T> for Hopfield<'_, T, P> {
+impl<T: Real, P: Prior<T>> Differentiable<T> for Hopfield<'_, T, P> {
     fn gradient(&self, z: &[T]) -> Result<Evaluation<T>, Error> {
         let mut at = self.maximise(z)?;
         let width = self.width();

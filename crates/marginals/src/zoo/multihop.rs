@@ -56,9 +56,10 @@ potential = \"dot\"
 /// use marginals::structure::EachQueryPicksOne;
 /// # use ndarray::Array4;
 /// # let (q, k, v) = (Array4::<f32>::ones((1, 2, 5, 4)), Array4::<f32>::ones((1, 2, 5, 4)), Array4::<f32>::ones((1, 2, 5, 3)));
-/// let model = Model::new(EachQueryPicksOne, Causal, Dot::scaled(4));
-/// let walk = multihop::stopping(0.3, 4)?;
-/// let out = walk.posterior(&model, q.view(), k.view())?.mean(v.view())?;
+/// # use marginals::question::Mean;
+/// let walk = multihop::stopping(0.3, 4)?.of(EachQueryPicksOne);
+/// let model = Model::new(walk, Causal, Dot::scaled(4));
+/// let out = model.posterior(q.view(), k.view())?.ask(Mean(v.view()))?;
 /// # assert_eq!(out.shape(), &[1, 2, 5, 3]);
 /// # Ok::<(), marginals::Error>(())
 /// ```
@@ -78,7 +79,7 @@ mod tests {
     #[test]
     fn stopping_is_geometric() {
         let walk = stopping(0.25, 3).unwrap();
-        let p = walk.probabilities();
+        let p = walk.distribution().probabilities();
         for h in 0..3 {
             assert!((p[[0, h + 1]] / p[[0, h]] - 0.75).abs() < 1e-15);
         }

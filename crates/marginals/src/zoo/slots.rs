@@ -30,12 +30,11 @@ use ndarray::{Array3, Array4, ArrayView1, ArrayView2, ArrayView3, ArrayView4, Ax
 
 use super::Mechanism;
 use crate::infer::collapsed::{Evaluation, InputGradients, Latent, Maximise};
-use crate::infer::exact::Upstream;
 use crate::potential::Dot;
 use crate::prior::Uniform;
 use crate::question::{LogPartition, Mean, QueryMass};
 use crate::structure::EachKeyPicksOne;
-use crate::{Element, Error, Model, Real, Value};
+use crate::{Error, Model, Real, Value};
 
 /// Slot attention.
 pub const MECHANISM: Mechanism = Mechanism {
@@ -149,7 +148,7 @@ fn centre<T: Real>(row: &mut ndarray::ArrayViewMut1<'_, T>) -> T {
     if square > T::zero() { square.sqrt().recip() } else { T::zero() }
 }
 
-impl<T: Element<Real = T> + Real> Latent<T> for PlainSlots<'_, T> {
+impl<T: Real> Latent<T> for PlainSlots<'_, T> {
     fn problems(&self) -> usize {
         self.x.dim().0
     }
@@ -167,7 +166,7 @@ impl<T: Element<Real = T> + Real> Latent<T> for PlainSlots<'_, T> {
     }
 }
 
-impl<T: Element<Real = T> + Real> Maximise<T> for PlainSlots<'_, T> {
+impl<T: Real> Maximise<T> for PlainSlots<'_, T> {
     fn maximise(&self, z: &[T]) -> Result<Evaluation<T>, Error> {
         let normalised = self.normalised(z)?;
         let posterior = self.model.posterior(normalised.view(), self.x)?;
@@ -187,14 +186,10 @@ impl<T: Element<Real = T> + Real> Maximise<T> for PlainSlots<'_, T> {
         let normalised = self.normalised(z)?;
         let upstream = self.slots(upstream)?.insert_axis(Axis(1));
         let posterior = self.model.posterior(normalised.view(), self.x)?;
-        let pass = posterior.pass(&(Mean(self.x), QueryMass))?;
-        let (mean, mass) = (pass.answer(&Mean(self.x))?, pass.answer(&QueryMass)?);
+        let pass = posterior.pass((Mean(self.x), QueryMass))?;
+        let (mean, mass) = pass.answer()?;
         let through = Smoothing::new(self.epsilon, &self.x).backward(&mass, &mean, upstream);
-        let found = pass.backward_shared(&Upstream {
-            mean: Some(through.mean.view()),
-            query_mass: Some(through.mass.view()),
-            ..Upstream::default()
-        })?;
+        let found = pass.backward_shared((&through.mean, &through.mass))?;
         let mut dx = found.k;
         through.add_to_values(&mut dx);
         inputs.add("x", &dx.index_axis(Axis(1), 0));

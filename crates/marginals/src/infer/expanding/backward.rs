@@ -3,12 +3,15 @@
 use ndarray::{Array3, Array4, ArrayView3, ArrayView4};
 
 use super::mean_field::MeanField;
-use super::rho::{RhoMoments, RhoSlopes};
+use super::rho::{RhoMoment, RhoSlope};
 use super::weights::{BetaGeometricWeights, Rates, entry};
 use super::windows::{ExpandingPrior, Windows, runs};
 use super::{Expansion, Problem};
 use crate::infer::collapsed::{AdjointReport, Exact, FixedPoint};
-use crate::infer::exact::{self, Request, Run, Summary, TASKS, Upstream};
+use crate::infer::finding::Finding;
+use crate::infer::slopes::{Slopes, flat};
+use crate::infer::statistic::{EdgeFunction, Request};
+use crate::infer::streaming::{Run, TASKS};
 use crate::special::{digamma_rise, trigamma, trigamma_fall};
 use crate::{Error, ParameterGradient, Real};
 use rayon::prelude::*;
@@ -60,24 +63,21 @@ pub(crate) fn backward_exact<T: Real>(
     let concentrations = &problem.concentrations;
     let weights = BetaGeometricWeights::new(concentrations, &problem.shape);
     let prior = ExpandingPrior { windows, weights: &weights };
-    let posterior = problem.posterior(&prior);
-    let moments = RhoMoments(concentrations);
-    let mut request = problem.mean_request();
-    request.functions = Some(&moments);
-    let to_moments = upstream.rho.map(|rho| {
-        let (b, h, n) = rho.dim();
-        Array4::from_shape_fn((b, h, n, 2), |(b, h, i, c)| match c {
-            0 => rho[[b, h, i]],
-            _ => T::zero(),
-        })
-    });
-    let inner = Upstream {
-        mean: upstream.mean,
-        log_partition: upstream.log_evidence,
-        expected_of: to_moments.as_ref().map(|g| g.view()),
-        ..Upstream::default()
-    };
-    let gradients = exact::backward(&posterior, &request, &expansion.summary, &inner)?;
+    let moments = RhoMoment::both(concentrations);
+    let functions = moments.each_ref().map(|m| m as &dyn EdgeFunction<T>);
+    let wanted = problem.wanted(true, &functions);
+    let mut slopes = Slopes::new(wanted.request.linear.len());
+    if let (Some(mean), Some(gradient)) = (wanted.mean, upstream.mean) {
+        slopes.add_linear(mean, flat(gradient));
+    }
+    if let Some(gradient) = upstream.log_evidence {
+        slopes.add_log_partition(gradient);
+    }
+    if let Some(gradient) = upstream.rho {
+        slopes.add_linear(wanted.functions[0], flat(gradient));
+    }
+    let mut gradients = problem.differentiate(&prior, &wanted.request, &expansion.finding, &slopes)?;
+    let v = gradients.take_v().unwrap_or_default();
     let mut parameters = gradients.parameters.into_iter();
     let mut own = |like: &Array3<f64>| {
         let gradient = parameters.next().expect("α and β come first").gradient;
@@ -87,21 +87,23 @@ pub(crate) fn backward_exact<T: Real>(
     let mut alpha = own(&concentrations.alpha);
     let mut beta = own(&concentrations.beta);
     if let Some(rho) = upstream.rho {
-        let slopes = RhoSlopes(concentrations);
-        let request = Request { functions: Some(&slopes), ..Request::default() };
-        let means = pass(problem, windows, &prior, &request).functions;
-        for (((b, h, i), &g), slopes) in rho.indexed_iter().zip(means.chunks_exact(2)) {
+        let own = RhoSlope::both(concentrations);
+        let functions = own.each_ref().map(|m| m as &dyn EdgeFunction<T>);
+        let wanted = problem.wanted(false, &functions);
+        let found = pass(problem, windows, &prior, &wanted.request);
+        let [in_alpha, in_beta] = [0, 1].map(|f| &found.expectation(wanted.functions[f]).values);
+        for (((b, h, i), &g), (x, y)) in rho.indexed_iter().zip(in_alpha.iter().zip(in_beta)) {
             let at = entry(&alpha, (b, h), i);
-            alpha[at] += g.f64() * slopes[0].f64();
+            alpha[at] += g.f64() * x.f64();
             let at = entry(&beta, (b, h), i);
-            beta[at] += g.f64() * slopes[1].f64();
+            beta[at] += g.f64() * y.f64();
         }
         prior_mean_slopes(problem, windows, rho, &mut alpha, &mut beta);
     }
     Ok(ExpandingGradients {
         q: gradients.q,
         k: gradients.k,
-        v: gradients.v.unwrap_or_default(),
+        v,
         alpha,
         beta,
         potential: parameters.collect(),
@@ -135,26 +137,26 @@ fn pass<T: Real>(
     windows: &Windows,
     prior: &ExpandingPrior<'_, T>,
     request: &Request<'_, T>,
-) -> Summary<T> {
+) -> Finding<T> {
     let shape = &problem.shape;
-    let posterior = problem.posterior(prior);
-    let k = problem.k.view();
-    let places = (0..shape.batch).flat_map(|b| (0..shape.heads).map(move |h| (b, h)));
-    let tasks: Vec<_> =
-        places.flat_map(|place| runs(shape).into_iter().map(move |run| (place, run))).collect();
+    let inner = problem.under(prior);
+    let tasks: Vec<_> = shape
+        .all_heads()
+        .flat_map(|head| runs(shape).into_iter().map(move |run| (head, run)))
+        .collect();
     let parts = TASKS.div_ceil(tasks.len().max(1));
-    let statistics = tasks
+    let findings = tasks
         .into_par_iter()
-        .map(|(place, queries)| {
-            let keys = windows.keys(place, queries.end - 1);
-            let mut run = Run::new(place, queries, parts);
+        .map(|(head, queries)| {
+            let keys = windows.keys(head, queries.end - 1);
+            let mut run = Run::new(head, queries, parts);
             if !keys.is_empty() {
-                run.add_keys(&posterior, &k, None, keys);
+                run.add_keys(&inner, None, keys);
             }
-            run.statistics(&posterior, request, 0)
+            run.find(&inner, request, 0)
         })
         .collect();
-    problem.summarise(statistics)
+    problem.concatenate(findings, request)
 }
 
 /// Gradients under the mean field: the ordinary backward pass at the rates found, whose gradient in
@@ -172,14 +174,16 @@ pub(crate) fn backward_mean_field<T: Real>(
     model.places().for_each(|(at, flat)| z[at] = expansion.concentration[flat].ln());
     let weights = Rates { values: model.all_rates(&z).into(), first: 0, shape };
     let prior = ExpandingPrior { windows: &expansion.windows, weights: &weights };
-    let inner = Upstream {
-        mean: upstream.mean,
-        log_partition: upstream.log_evidence,
-        ..Upstream::default()
-    };
-    let request = problem.mean_request();
-    let posterior = problem.posterior(&prior);
-    let gradients = exact::backward(&posterior, &request, &expansion.summary, &inner)?;
+    let wanted = problem.wanted(true, &[]);
+    let mut slopes = Slopes::new(wanted.request.linear.len());
+    if let (Some(mean), Some(gradient)) = (wanted.mean, upstream.mean) {
+        slopes.add_linear(mean, flat(gradient));
+    }
+    if let Some(gradient) = upstream.log_evidence {
+        slopes.add_log_partition(gradient);
+    }
+    let mut gradients = problem.differentiate(&prior, &wanted.request, &expansion.finding, &slopes)?;
+    let v = gradients.take_v().unwrap_or_default();
     let (rate, learned) = gradients.parameters.split_first().expect("the prior's rate comes first");
     let rate: Vec<f64> = rate.gradient.iter().map(|x| x.f64()).collect();
     let mut to_alpha = Array3::zeros(problem.concentrations.alpha.raw_dim());
@@ -234,7 +238,7 @@ pub(crate) fn backward_mean_field<T: Real>(
     Ok(ExpandingGradients {
         q: add(&gradients.q, "q"),
         k: add(&gradients.k, "k"),
-        v: gradients.v.unwrap_or_default(),
+        v,
         alpha: to_alpha,
         beta: to_beta,
         potential,

@@ -16,11 +16,12 @@
 //!
 //! each less the same from t + 1 on.
 
-use ndarray::{ArrayView4, Axis, s};
+use ndarray::Axis;
 use rayon::prelude::*;
 
-use crate::infer::exact::ALIGN;
+use crate::infer::streaming::ALIGN;
 use crate::special::ln_beta;
+use crate::tensor::Stored;
 use crate::{Error, Real, Shape};
 
 /// What is known of the lengths of keys, from which Cauchy-Schwarz bounds scores unseen.
@@ -46,7 +47,7 @@ impl NormBounds {
     pub fn new<T: Real>(
         norms: KeyNorms,
         shape: &Shape,
-        k: &ArrayView4<'_, T>,
+        k: &Stored<'_, T>,
     ) -> Result<Self, Error> {
         let key_heads = shape.key_heads;
         match norms {
@@ -58,7 +59,7 @@ impl NormBounds {
             }
             KeyNorms::Computed => {
                 let of_head = |index: usize| {
-                    let keys = k.slice(s![index / key_heads, index % key_heads, .., ..]);
+                    let keys = k.rows((index / key_heads, index % key_heads), 0..shape.keys);
                     let mut longest = 0.0;
                     let chunks = keys.axis_chunks_iter(Axis(0), ALIGN);
                     chunks
@@ -194,7 +195,8 @@ mod tests {
         let keys = 3 * ALIGN + 5;
         let k = ndarray::Array4::from_shape_fn((1, 1, keys, 1), |(_, _, j, _)| j as f64);
         let shape = Shape::of(&k.view(), &k.view(), 0).unwrap();
-        let bounds = NormBounds::new(KeyNorms::Computed, &shape, &k.view()).unwrap();
+        let stored = crate::Element::store(k.view());
+        let bounds = NormBounds::new(KeyNorms::Computed, &shape, &stored).unwrap();
         for start in [0, ALIGN, 2 * ALIGN, 3 * ALIGN] {
             let longest = start.saturating_sub(1) as f64;
             assert!((bounds.before((0, 0), start) - longest).abs() <= 1e-12 * longest);

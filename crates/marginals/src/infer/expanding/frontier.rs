@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use crate::Real;
-use ndarray::s;
-
 use super::Problem;
 use super::certificate::{Tail, length, lost};
 use super::windows::visible;
-use crate::infer::exact::{ALIGN, Statistics};
+use crate::infer::finding::Finding;
+use crate::infer::statistic::Handle;
+use crate::infer::streaming::ALIGN;
 
 /// One run of queries of one head and the first key it has read from.
 pub(super) struct Frontier<'p, 'a, T: Real> {
@@ -31,7 +31,7 @@ pub(super) const AIM: f64 = 0.9;
 impl<'p, 'a, T: Real> Frontier<'p, 'a, T> {
     /// Before anything is read; the first window is `start..end`.
     pub fn new(problem: &'p Problem<'a, T>, place: (usize, usize), queries: Range<usize>) -> Self {
-        let q = problem.q.slice(s![place.0, place.1, queries.clone(), ..]);
+        let q = problem.q.rows(place, queries.clone());
         let nearest = visible(&problem.shape, queries.start);
         let start = match problem.tolerance {
             0.0 => 0,
@@ -124,22 +124,12 @@ impl<'p, 'a, T: Real> Frontier<'p, 'a, T> {
     }
 }
 
-/// log Z of every query from its statistics.
-pub(super) fn log_seen<T: Real>(statistics: &Statistics<T>) -> Vec<f64> {
-    let factors = &statistics.factors;
-    let pairs = factors.max.iter().zip(&factors.sum);
-    pairs
-        .map(|(&max, &sum)| match sum.f64() {
-            0.0 => f64::NEG_INFINITY,
-            sum => max.f64() + sum.ln(),
-        })
-        .collect()
+/// log Z of every query from what was found.
+pub(super) fn log_seen<T: Real>(finding: &Finding<T>) -> Vec<f64> {
+    (0..finding.factors()).map(|row| finding.normalisers.log_z(row).f64()).collect()
 }
 
-/// E[d] of every query from its statistics.
-pub(super) fn mean_distance<T: Real>(statistics: &Statistics<T>) -> Vec<f64> {
-    let pairs = statistics.totals.distance.iter().zip(&statistics.factors.sum);
-    pairs
-        .map(|(&total, &sum)| if sum == T::zero() { 0.0 } else { total.f64() / sum.f64() })
-        .collect()
+/// An expectation of every query.
+pub(super) fn expected<T: Real>(finding: &Finding<T>, statistic: Handle) -> Vec<f64> {
+    finding.expectation(statistic).values.iter().map(|x| x.f64()).collect()
 }

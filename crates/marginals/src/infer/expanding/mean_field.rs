@@ -8,15 +8,17 @@ use ndarray::Array3;
 use rayon::prelude::*;
 
 use super::certificate::{Tail, lost};
-use super::frontier::{AIM, Frontier, log_seen, mean_distance};
+use super::frontier::{AIM, Frontier, expected, log_seen};
 use super::weights::{Rates, entry};
 use super::windows::{ExpandingPrior, Windows, runs};
-use super::{Outcome, Problem};
+use super::{Outcome, Problem, Wanted};
 use crate::infer::collapsed::{
     Evaluation, Exact, FixedPoint, InputGradients, Latent, Maximise, Reason,
 };
-use crate::infer::exact::{self, Request, Run, Statistics, Summary, TASKS, Upstream};
-use crate::question::EdgeFunctions;
+use crate::infer::finding::Finding;
+use crate::infer::slopes::Slopes;
+use crate::infer::statistic::{EdgeFunction, Request};
+use crate::infer::streaming::{Run, TASKS};
 use crate::special::{digamma_rise, ln_beta, trigamma, trigamma_fall};
 use crate::{Block, Error, Real};
 
@@ -55,18 +57,16 @@ impl<T: Real> std::fmt::Debug for AscentRun<'_, T> {
     }
 }
 
-/// d − c and (d − c)² about a centre c of each query: what the variance keeps its digits by.
+/// d − c, or (d − c)², about a centre c of each query: what the variance keeps its digits by.
 #[derive(Debug)]
 struct Spread<'a> {
     centre: &'a [f64],
     first: usize,
+    squared: bool,
 }
 
-impl<T: Real> EdgeFunctions<T> for Spread<'_> {
-    fn count(&self) -> usize {
-        2
-    }
-    fn fill(&self, index: usize, block: &Block, mut values: TileMut<'_, T>) {
+impl<T: Real> EdgeFunction<T> for Spread<'_> {
+    fn fill(&self, block: &Block, mut values: TileMut<'_, T>) {
         InstructionSet::detect().run(
             #[inline(always)]
             || {
@@ -75,7 +75,7 @@ impl<T: Real> EdgeFunctions<T> for Spread<'_> {
                     let farthest = T::of(farthest - self.centre[i - self.first]);
                     for (c, x) in values.row_mut(r).iter_mut().enumerate() {
                         let apart = farthest - T::of(c as f64);
-                        *x = if index == 0 { apart } else { apart * apart };
+                        *x = if self.squared { apart * apart } else { apart };
                     }
                 }
             },
@@ -126,34 +126,33 @@ impl<'p, 'a, T: Real> MeanField<'p, 'a, T> {
         (0..run.queries.len()).map(rate).collect()
     }
 
-    /// Statistics of one run under q(φ) at `z`, over the key ranges from number `from` on.
+    /// What one run finds under q(φ) at `z`, over the key ranges from number `from` on.
     fn pass(
         &self,
         run: &AscentRun<'_, T>,
         z: &[f64],
         request: &Request<'_, T>,
         from: usize,
-    ) -> Statistics<T> {
+    ) -> Finding<T> {
         let first = self.problem.flat(run.place, run.queries.start);
         let weights = Rates { values: self.rates(run, z).into(), first, shape: self.problem.shape };
         let prior = ExpandingPrior { windows: self.causal, weights: &weights };
-        let posterior = self.problem.posterior(&prior);
+        let inner = self.problem.under(&prior);
         if let Some(prepared) = &run.prepared {
-            return prepared.statistics(&posterior, request, from);
+            return prepared.find(&inner, request, from);
         }
-        let (k, v) = (self.problem.k.view(), request.values.as_ref().map(|v| v.view()));
         let mut own = Run::new(run.place, run.queries.clone(), self.parts);
-        own.add_keys(&posterior, &k, v.as_ref(), run.keys.clone());
-        own.statistics(&posterior, request, 0)
+        own.add_keys(&inner, Some(request), run.keys.clone());
+        own.find(&inner, request, 0)
     }
 
     /// F and the z that follows.
     fn evaluate(&self, z: &[f64]) -> Evaluation<f64> {
-        let request = distance_request();
+        let wanted = self.problem.wanted(false, &[]);
         let of_run = |run: &AscentRun<'_, T>| {
-            let statistics = self.pass(run, z, &request, 0);
+            let found = self.pass(run, z, &wanted.request, 0);
             let rates = self.rates(run, z);
-            let seen = log_seen(&statistics).into_iter().zip(mean_distance(&statistics));
+            let seen = log_seen(&found).into_iter().zip(mean_distance(&found, &wanted));
             seen.enumerate()
                 .map(|(r, (log_z, mean))| {
                     let (alpha, beta, after) = self.at(run, z, r);
@@ -190,21 +189,24 @@ impl<'p, 'a, T: Real> MeanField<'p, 'a, T> {
                 after - beta
             })
             .collect();
-        let spread = Spread { centre: &centre, first: run.queries.start };
-        let mut request = distance_request();
-        request.functions = Some(&spread);
-        let statistics = self.pass(run, z, &request, 0);
-        let sums = statistics.totals.functions.chunks_exact(2).zip(&statistics.factors.sum);
-        sums.zip(&centre)
-            .map(|((moments, &sum), centre)| {
-                let (one, two) = (moments[0].f64() / sum.f64(), moments[1].f64() / sum.f64());
+        let first = run.queries.start;
+        let spreads = [false, true].map(|squared| Spread { centre: &centre, first, squared });
+        let functions = spreads.each_ref().map(|spread| spread as &dyn EdgeFunction<T>);
+        let mut request = Request::new(&self.problem.shape);
+        let moments = functions.map(|f| request.linear(crate::infer::Linear::Edge(f)));
+        let found = self.pass(run, z, &request, 0);
+        let [one, two] = moments.map(|moment| expected(&found, moment));
+        one.into_iter()
+            .zip(two)
+            .zip(&centre)
+            .map(|((one, two), centre)| {
                 (centre + one, if two < one * one { 0.0 } else { two - one * one })
             })
             .collect()
     }
 
-    /// Normalised answers to `request` under q(φ) at `z`, over [B, H, N].
-    pub(crate) fn summary(&self, z: &[f64], request: &Request<'_, T>) -> Summary<T> {
+    /// What is found under q(φ) at `z`, over [B, H, N].
+    pub(crate) fn finding(&self, z: &[f64], request: &Request<'_, T>) -> Finding<T> {
         let shape = &self.problem.shape;
         let mut own = self
             .runs
@@ -215,19 +217,19 @@ impl<'p, 'a, T: Real> MeanField<'p, 'a, T> {
         let mut runs_left = self.runs.iter().peekable();
         let weights = Rates { values: [][..].into(), first: 0, shape: *shape };
         let prior = ExpandingPrior { windows: self.causal, weights: &weights };
-        let posterior = self.problem.posterior(&prior);
+        let inner = self.problem.under(&prior);
         let mut parts = Vec::new();
-        for place in (0..shape.batch).flat_map(|b| (0..shape.heads).map(move |h| (b, h))) {
+        for place in shape.all_heads() {
             for queries in runs(shape) {
                 let is_next =
                     |run: &&AscentRun<'_, T>| run.place == place && run.queries == queries;
                 parts.push(match runs_left.next_if(is_next) {
                     Some(_) => own.next().expect("one part per run"),
-                    None => Run::new(place, queries, 1).statistics(&posterior, request, 0),
+                    None => Run::new(place, queries, 1).find(&inner, request, 0),
                 });
             }
         }
-        self.problem.summarise(parts)
+        self.problem.concatenate(parts, request)
     }
 
     /// Rates of every query over [B, H, N]; 0 where there is no problem.
@@ -250,8 +252,13 @@ impl<'p, 'a, T: Real> MeanField<'p, 'a, T> {
     }
 }
 
-fn distance_request<'r, T: Real>() -> Request<'r, T> {
-    Request { distance: true, ..Request::default() }
+/// E[d] of every query; 0 where it has no key.
+fn mean_distance<T: Real>(finding: &Finding<T>, wanted: &Wanted<'_, T>) -> Vec<f64> {
+    expected(finding, wanted.distance.expect("distances are averaged"))
+}
+
+fn sizes((a, b, c, d): (usize, usize, usize, usize)) -> [usize; 4] {
+    [a, b, c, d]
 }
 
 /// The bound of a query, in nats; see the module above.
@@ -270,8 +277,8 @@ impl<T: Real> Latent<f64> for MeanField<'_, '_, T> {
         let Problem { q, k, concentrations, potential, .. } = self.problem;
         let parameters = potential.parameters();
         let named = [
-            ("q", q.shape()),
-            ("k", k.shape()),
+            ("q", &sizes(q.dim())[..]),
+            ("k", &sizes(k.dim())[..]),
             ("alpha", concentrations.alpha.shape()),
             ("beta", concentrations.beta.shape()),
         ];
@@ -316,17 +323,15 @@ impl<T: Real> Maximise<f64> for MeanField<'_, '_, T> {
         let shape = problem.shape;
         let mut expected_distance = vec![T::zero(); problem.count()];
         self.places().for_each(|(at, flat)| expected_distance[flat] = T::of(to_mean[at]));
-        let dimensions = (shape.batch, shape.heads, shape.queries);
-        let expected_distance =
-            Array3::from_shape_vec(dimensions, expected_distance).expect("one number per query");
-        let request = distance_request();
-        let summary = self.summary(z, &request);
+        let wanted = problem.wanted(false, &[]);
+        let found = self.finding(z, &wanted.request);
         let windows = self.windows();
         let weights = Rates { values: self.all_rates(z).into(), first: 0, shape };
         let prior = ExpandingPrior { windows: &windows, weights: &weights };
-        let upstream =
-            Upstream { expected_distance: Some(expected_distance.view()), ..Upstream::default() };
-        let gradients = exact::backward(&problem.posterior(&prior), &request, &summary, &upstream)?;
+        let mut slopes = Slopes::new(wanted.request.linear.len());
+        let distance = wanted.distance.expect("distances are averaged");
+        slopes.add_linear(distance, expected_distance.into());
+        let gradients = problem.differentiate(&prior, &wanted.request, &found, &slopes)?;
         inputs.add("q", &gradients.q.mapv(|x| x.f64()));
         inputs.add("k", &gradients.k.mapv(|x| x.f64()));
         let (rate, learned) =
@@ -374,23 +379,24 @@ pub(super) fn grow_mean_field<T: Real>(
     let unread = Rates { values: [][..].into(), first: 0, shape: problem.shape };
     let prior = ExpandingPrior { windows: causal, weights: &unread };
     // Preparing keys looks at the sizes and the potential alone.
-    let posterior = problem.posterior(&prior);
-    let (k, v) = (problem.k.view(), problem.v.as_ref().map(|v| v.view()));
+    let inner = problem.under(&prior);
+    let all = problem.wanted(true, &[]);
     let mut prepared = Run::new(place, queries.clone(), parts);
     if frontier.end == 0 {
-        let statistics = prepared.statistics(&posterior, &problem.mean_request(), 0);
+        let finding = prepared.find(&inner, &all.request, 0);
         let lost = vec![0.0; count];
         let concentration = concentration(&z);
-        return Ok(Outcome { start: 0, growths: 0, statistics, lost, steps, concentration });
+        return Ok(Outcome { start: 0, growths: 0, finding, lost, steps, concentration });
     }
     let first = frontier.start..frontier.end;
-    prepared.add_keys(&posterior, &k, v.as_ref(), first.clone());
+    prepared.add_keys(&inner, Some(&all.request), first.clone());
     let run = AscentRun { place, queries: queries.clone(), keys: first, first: 0, prepared: None };
     let mut model = MeanField { problem, causal, runs: vec![run], parts, moments: None.into() };
     model.runs[0].prepared = Some(prepared);
 
-    let request = distance_request();
-    let mut seen = model.pass(&model.runs[0], &z, &request, 0);
+    let wanted = problem.wanted(false, &[]);
+    let request = &wanted.request;
+    let mut seen = model.pass(&model.runs[0], &z, request, 0);
     let mut settled = false;
     let lost = loop {
         let tail = |z: &[f64], r: usize| Tail::Geometric {
@@ -405,7 +411,7 @@ pub(super) fn grow_mean_field<T: Real>(
                 *all = (all.0 + own.0, *own.1);
             }
             z = solution.z;
-            seen = model.pass(&model.runs[0], &z, &request, 0);
+            seen = model.pass(&model.runs[0], &z, request, 0);
             settled = true;
             continue;
         }
@@ -429,14 +435,14 @@ pub(super) fn grow_mean_field<T: Real>(
         let run = &mut model.runs[0];
         run.keys.start = keys.start;
         let prepared = run.prepared.as_mut().expect("a run that grows keeps its keys");
-        let from = prepared.add_keys(&posterior, &k, v.as_ref(), keys);
-        seen.merge_choices(&model.pass(&model.runs[0], &z, &request, from));
+        let from = prepared.add_keys(&inner, Some(&all.request), keys);
+        seen.mix(&model.pass(&model.runs[0], &z, request, from));
         settled = false;
     };
-    let statistics = model.pass(&model.runs[0], &z, &problem.mean_request(), 0);
+    let finding = model.pass(&model.runs[0], &z, &all.request, 0);
     let concentration = concentration(&z);
     let Frontier { start, growths, .. } = frontier;
-    Ok(Outcome { start, growths, statistics, lost, steps, concentration })
+    Ok(Outcome { start, growths, finding, lost, steps, concentration })
 }
 
 /// Bounds on the lost mass that hold for every iterate of the untruncated ascent; `None` where no
@@ -445,7 +451,7 @@ fn certified<T: Real>(
     model: &MeanField<'_, '_, T>,
     frontier: &Frontier<'_, '_, T>,
     z: &[f64],
-    seen: &Statistics<T>,
+    seen: &Finding<T>,
 ) -> Option<Vec<f64>> {
     let run = &model.runs[0];
     let epsilon = T::epsilon().f64();
@@ -477,8 +483,9 @@ fn certified<T: Real>(
         }
         above[r] = (after + 2.0 * gap / (1.0 - slope)).ln();
     }
-    let there = model.pass(run, &above, &distance_request(), 0);
-    let (log_z, means) = (log_seen(&there), mean_distance(&there));
+    let wanted = model.problem.wanted(false, &[]);
+    let there = model.pass(run, &above, &wanted.request, 0);
+    let (log_z, means) = (log_seen(&there), mean_distance(&there, &wanted));
     let mut bounds = Vec::with_capacity(z.len());
     for r in 0..z.len() {
         let (_, beta, after, tail, log_unseen) = own(&above, r);

@@ -8,17 +8,49 @@ use super::weights::{Concentrations, Rates};
 use super::windows::{ExpandingPrior, runs};
 use super::{Expansion, Problem};
 use crate::Block;
-use crate::infer::exact::{Run, TASKS};
-use crate::question::EdgeFunctions;
+use crate::infer::statistic::{EdgeFunction, Request};
+use crate::infer::streaming::{Run, TASKS};
 use crate::special::ln_beta;
 
-/// E[ρ | φ_ij = 1] and E[ρ² | φ_ij = 1] under Beta(α + 1, β + d), d the distance of the edge.
+/// E[ρ | φ_ij = 1], or E[ρ² | φ_ij = 1], under Beta(α + 1, β + d), d the distance of the edge.
 #[derive(Debug)]
-pub(super) struct RhoMoments<'a>(pub &'a Concentrations);
+pub(super) struct RhoMoment<'a> {
+    concentrations: &'a Concentrations,
+    power: Power,
+}
 
-/// ∂E[ρ | φ_ij = 1]/∂α and /∂β: (β + d)/s² and −(α + 1)/s², s = α + β + 1 + d.
+#[derive(Clone, Copy, Debug)]
+enum Power {
+    One,
+    Two,
+}
+
+impl<'a> RhoMoment<'a> {
+    /// The first and the second.
+    pub fn both(concentrations: &'a Concentrations) -> [Self; 2] {
+        [Power::One, Power::Two].map(|power| Self { concentrations, power })
+    }
+}
+
+/// ∂E[ρ | φ_ij = 1]/∂α or /∂β: (β + d)/s² and −(α + 1)/s², s = α + β + 1 + d.
 #[derive(Debug)]
-pub(super) struct RhoSlopes<'a>(pub &'a Concentrations);
+pub(super) struct RhoSlope<'a> {
+    concentrations: &'a Concentrations,
+    of: Concentration,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Concentration {
+    Alpha,
+    Beta,
+}
+
+impl<'a> RhoSlope<'a> {
+    /// That in α and that in β.
+    pub fn both(concentrations: &'a Concentrations) -> [Self; 2] {
+        [Concentration::Alpha, Concentration::Beta].map(|of| Self { concentrations, of })
+    }
+}
 
 /// Writes f(α, β, d) over a block; keys ahead of the query are taken to be at distance 0.
 fn fill<T: Real>(
@@ -43,15 +75,14 @@ fn fill<T: Real>(
     );
 }
 
-impl<T: Real> EdgeFunctions<T> for RhoMoments<'_> {
-    fn count(&self) -> usize {
-        2
-    }
-    fn fill(&self, index: usize, block: &Block, values: TileMut<'_, T>) {
+impl<T: Real> EdgeFunction<T> for RhoMoment<'_> {
+    fn fill(&self, block: &Block, values: TileMut<'_, T>) {
         let (one, two) = (T::one(), T::of(2.0));
-        match index {
-            0 => fill(self.0, block, values, |a, b, d| (a + one) / (a + b + one + d)),
-            _ => fill(self.0, block, values, |a, b, d| {
+        match self.power {
+            Power::One => {
+                fill(self.concentrations, block, values, |a, b, d| (a + one) / (a + b + one + d));
+            }
+            Power::Two => fill(self.concentrations, block, values, |a, b, d| {
                 let s = a + b + one + d;
                 (a + one) / s * ((a + two) / (s + one))
             }),
@@ -59,18 +90,15 @@ impl<T: Real> EdgeFunctions<T> for RhoMoments<'_> {
     }
 }
 
-impl<T: Real> EdgeFunctions<T> for RhoSlopes<'_> {
-    fn count(&self) -> usize {
-        2
-    }
-    fn fill(&self, index: usize, block: &Block, values: TileMut<'_, T>) {
+impl<T: Real> EdgeFunction<T> for RhoSlope<'_> {
+    fn fill(&self, block: &Block, values: TileMut<'_, T>) {
         let one = T::one();
-        match index {
-            0 => fill(self.0, block, values, |a, b, d| {
+        match self.of {
+            Concentration::Alpha => fill(self.concentrations, block, values, |a, b, d| {
                 let s = a + b + one + d;
                 (b + d) / s / s
             }),
-            _ => fill(self.0, block, values, |a, b, d| {
+            Concentration::Beta => fill(self.concentrations, block, values, |a, b, d| {
                 let s = a + b + one + d;
                 -(a + one) / s / s
             }),
@@ -101,9 +129,8 @@ pub(crate) fn log_density<T: Real>(
     let rate = -(-rho).ln_1p();
     let weights = Rates { values: vec![rate; problem.count()].into(), first: 0, shape };
     let prior = ExpandingPrior { windows, weights: &weights };
-    let posterior = problem.posterior(&prior);
-    let request = Default::default();
-    let k = problem.k.view();
+    let inner = problem.under(&prior);
+    let request = Request::new(&shape);
     let places = (0..shape.batch).flat_map(|b| (0..shape.heads).map(move |h| (b, h)));
     let tasks: Vec<_> =
         places.flat_map(|place| runs(&shape).into_iter().map(move |run| (place, run))).collect();
@@ -112,16 +139,16 @@ pub(crate) fn log_density<T: Real>(
         let mut run = Run::new(place, queries.clone(), parts);
         let keys = windows.keys(place, queries.end - 1);
         if !keys.is_empty() {
-            run.add_keys(&posterior, &k, None, keys);
+            run.add_keys(&inner, None, keys);
         }
-        let seen = super::frontier::log_seen(&run.statistics(&posterior, &request, 0));
+        let seen = super::frontier::log_seen(&run.find(&inner, &request, 0));
         let density = |(i, seen): (usize, f64)| {
             let (alpha, beta) = problem.concentrations.of(place, i);
             let before = beta_density(alpha, beta, rho);
             match windows.keys(place, i).is_empty() {
                 true => before,
                 false => {
-                    let all = expansion.summary.log_partition[problem.flat(place, i)].f64();
+                    let all = expansion.finding.normalisers.log_z(problem.flat(place, i)).f64();
                     before + rho.ln() + seen - all
                 }
             }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use marginals_kernels::{Tile, TileMut};
 
-use crate::infer::exact::BACKWARD_QUERIES;
+use crate::infer::streaming::BACKWARD_QUERIES;
 use crate::prior::{Coverage, Prior, intersect};
 use crate::{Accumulator, Block, Parameter, Real, Shape};
 

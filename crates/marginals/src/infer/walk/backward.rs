@@ -1,11 +1,28 @@
 //! The backward of Horner's rule.
+//!
+//! With G_0 the upstream gradient and G_h+1 = Pᵀ G_h, the rule S_h = P(h) V + P S_h+1 gives
+//!
+//! ```text
+//! ∂L/∂P(h) = ⟨G_h, V⟩,    ∂L/∂V = Σ_h P(h) G_h,    ∂L/∂P = Σ_h G_h S_h+1ᵀ,
+//! ```
+//!
+//! and P is never written down: its gradient goes to q, k and the parameters through the backward of
+//! one step. A weight of 0 is differentiated from the right, except that the entropy of the number of
+//! hops, which is infinitely steep there, is left out; a log-weight of −∞ has gradient 0.
+//!
+//! Cost: H backward passes of one step; O(B H N D) memory beside the products kept.
+
+use std::borrow::Cow;
 
 use ndarray::{Array2, Array4, ArrayView2, Axis, Zip, s};
 
-use super::WalkPass;
-use super::horner::Keep;
-use super::question::{Along, WalkRequest};
-use crate::infer::exact::{self, Gradients, Request, Upstream};
+use super::Walking;
+use super::horner::Columns;
+use crate::gradient::number_repeats;
+use crate::infer::finding::Finding;
+use crate::infer::slopes::Slopes;
+use crate::infer::statistic::{Linear, Request};
+use crate::infer::{Gradients, Problem, Values};
 use crate::{Error, ParameterGradient, Real};
 
 /// Gradients of the loss in what a walk adds to its one-step model.
@@ -14,133 +31,169 @@ struct WalkGradients<T> {
     probability: Array2<f64>,
     /// In P(hops > h).
     further: Array2<f64>,
-    /// In the values.
-    v: Option<Array4<T>>,
+    /// In the values, by table of the request.
+    values: Vec<Option<Array4<T>>>,
     /// In the quantities of one pick, [B, H, N, quantities].
     per_pick: Array4<T>,
 }
 
-impl<'v, T: Real> WalkPass<'_, '_, 'v, T> {
-    /// Gradients of a loss whose gradients with respect to the answers are `upstream`: of the mean,
-    /// the entropy, the KL and the expected distance, asked before or not.
-    ///
-    /// With G_0 the upstream gradient and G_h+1 = Pᵀ G_h, the rule S_h = P(h) V + P S_h+1 gives
-    ///
-    /// ```text
-    /// ∂L/∂P(h) = ⟨G_h, V⟩,    ∂L/∂V = Σ_h P(h) G_h,    ∂L/∂P = Σ_h G_h S_h+1ᵀ,
-    /// ```
-    ///
-    /// and P is never written down: its gradient goes to q, k and the parameters through the
-    /// backward of one step. `parameters` holds `walk.weights` or `walk.log-weights`, as they were
-    /// given, then those of the one-step model. A weight of 0 is differentiated from the right,
-    /// except that the entropy of the number of hops, which is infinitely steep there, is left out;
-    /// a log-weight of −∞ has gradient 0.
-    ///
-    /// Cost: H backward passes of one step; O(B H N D) memory beside the products kept.
-    pub fn backward(&self, upstream: &Upstream<'_, T>) -> Result<Gradients<T>, Error> {
-        self.check_upstream(upstream)?;
-        let missing = |q: &Along| q.upstream(upstream).is_some() && !self.request.along.contains(q);
-        if Along::ALL.iter().any(missing) {
-            let mut wanted = WalkRequest::default();
-            let asked = Along::ALL.into_iter().filter(|q| q.upstream(upstream).is_some());
-            asked.for_each(|quantity| wanted.sum_along(quantity));
-            if let (Some(v), Some(_)) = (&self.request.values.values, &upstream.mean) {
-                wanted.values = Request::mean_of(v.view());
-            }
-            return WalkPass::new(self.posterior, wanted, Keep::Products)?.propagate(upstream);
-        }
-        self.propagate(upstream)
+pub(super) fn backward<T: Real>(
+    walking: &Walking<'_, T>,
+    problem: &Problem<'_, T>,
+    request: &Request<'_, T>,
+    finding: &Finding<T>,
+    slopes: &Slopes<'_, T>,
+    values: Values,
+) -> Result<Gradients<T>, Error> {
+    let shape = &problem.shape;
+    let hops = walking.hops.hops();
+    if finding.steps.len() != hops {
+        return Err(Error::NotAnswerable {
+            question: "the gradients of a walk".into(),
+            why: "what was found at each hop has not been kept".into(),
+            instead: "Keep the pass, or its finding, of `Posterior::pass`.".into(),
+        });
     }
-
-    fn propagate(&self, upstream: &Upstream<'_, T>) -> Result<Gradients<T>, Error> {
-        let walk = self.posterior.walk;
-        let one_step = &self.posterior.one_step;
-        let hops = walk.hops();
-        let rows = walk.probabilities().nrows();
-        let mut own = WalkGradients {
-            probability: Array2::zeros((rows, hops + 1)),
-            further: Array2::zeros((rows, hops)),
-            v: self.request.values.values.as_ref().map(|v| Array4::zeros(v.raw_dim())),
-            per_pick: Array4::zeros(self.per_pick.raw_dim()),
-        };
-        let mut summary = self.summary.clone();
-        let mut total: Option<Gradients<T>> = None;
-        let mut g = self.join(upstream);
-        for hop in 0..hops {
-            self.read(hop, &g, &mut own);
-            let product = self.products.get(hop + 1).cloned().unwrap_or_else(|| self.nothing());
-            let state = self.state(hop + 1, product);
-            let request = Request::mean_of(state.view());
-            summary.mean.clear();
-            summary.mean.extend(self.products[hop].iter().copied());
-            let mut of_step = Upstream { mean: Some(g.view()), ..Upstream::default() };
-            if hop + 1 == hops {
-                // What every pick adds along the way is one gradient by now.
-                for (column, quantity) in self.request.along.iter().enumerate() {
-                    let e = own.per_pick.index_axis(Axis(3), column);
-                    quantity.set_upstream(&mut of_step, e);
-                }
-            }
-            let mut step = exact::backward(one_step, &request, &summary, &of_step)?;
-            g = step.v.take().expect("the states were given as values");
-            match &mut total {
-                None => total = Some(step),
-                Some(total) => add(total, &step),
-            }
-        }
-        self.read(hops, &g, &mut own);
-
-        let mut total = total.expect("a walk has at least one hop");
-        total.v = own.v.take();
-        let gradient = self.gradient_of_weights(own, upstream);
-        total.parameters.insert(0, gradient);
-        Ok(total)
+    let columns = Columns::new(request);
+    let rows = walking.hops.probabilities().nrows();
+    let zeros = |table: usize| {
+        let used = columns.values().any(|(own, _)| own == table);
+        used.then(|| Array4::zeros(request.values[table].tensor.dim()))
+    };
+    let mut own = WalkGradients {
+        probability: Array2::zeros((rows, hops + 1)),
+        further: Array2::zeros((rows, hops)),
+        values: (0..request.values.len()).map(zeros).collect(),
+        per_pick: columns.no_picks(problem),
+    };
+    // What the passes found of one pick.
+    let mut per_pick = columns.no_picks(problem);
+    let last = finding.steps.last().expect("a walk has at least one hop");
+    for column in 0..columns.along.len() {
+        let e = &last.linear[column + 1].values;
+        let mut into = per_pick.index_axis_mut(Axis(3), column);
+        into.iter_mut().zip(e).for_each(|(into, &x)| *into = x);
     }
+    let sizes = (shape.batch, shape.heads, shape.queries, columns.count());
+    let product = |hop: usize| match finding.steps.get(hop) {
+        None => columns.nothing(problem),
+        Some(step) => Array4::from_shape_vec(sizes, step.linear[0].values.clone())
+            .expect("one row per query"),
+    };
 
-    /// G_0: the upstream gradients side by side, as the columns of the states are.
-    fn join(&self, upstream: &Upstream<'_, T>) -> Array4<T> {
-        let width = self.request.values.value_width();
-        let mut joined = self.nothing();
-        if let Some(mean) = &upstream.mean {
-            joined.slice_mut(s![.., .., .., ..width]).assign(mean);
-        }
-        for (column, quantity) in self.request.along.iter().enumerate() {
-            if let Some(gradient) = quantity.upstream(upstream) {
-                joined.index_axis_mut(Axis(3), width + column).assign(gradient);
+    let mut total: Option<Gradients<T>> = None;
+    let mut g = columns.join(problem, slopes);
+    for hop in 0..hops {
+        columns.read(walking, problem, (hop, &g), &per_pick, &mut own);
+        let state = columns.state(walking, problem, &per_pick, hop + 1, product(hop + 1));
+        let mut step = Request::new(shape);
+        let carried = step.values(state.view())?;
+        let carried = step.linear(Linear::Value(carried));
+        let mut of_step = Slopes::new(1);
+        let at_last = hop + 1 == hops;
+        if at_last {
+            // What every pick adds along the way is one gradient by now.
+            of_step = Slopes::new(1 + columns.along.len());
+            for (column, &index) in columns.along.iter().enumerate() {
+                let handle = step.linear(request.linear[index]);
+                let e = own.per_pick.index_axis(Axis(3), column);
+                of_step.add_linear(handle, e.iter().copied().collect());
             }
+        }
+        let flat: Vec<T> = g.iter().copied().collect();
+        of_step.add_linear(carried, Cow::Owned(flat));
+        let found = &finding.steps[hop];
+        let keys = 0..shape.keys;
+        let mut of_step =
+            walking.step.backward(problem, &step, found, &of_step, keys, Values::Apart)?;
+        g = of_step.take_v().expect("the states were given as values");
+        match &mut total {
+            None => total = Some(of_step),
+            Some(total) => add(total, &of_step),
+        }
+    }
+    columns.read(walking, problem, (hops, &g), &per_pick, &mut own);
+
+    let mut total = total.expect("a walk has at least one hop");
+    total.values = std::mem::take(&mut own.values);
+    for (gradient, values) in total.values.iter_mut().zip(&request.values) {
+        if let (Some(gradient), Some(heads)) = (gradient, values.own_heads) {
+            let all = gradient.dim().1;
+            let mut sums = Array4::zeros((shape.batch, heads, shape.keys, gradient.dim().3));
+            for head in 0..all {
+                let mut into = sums.slice_mut(s![.., head * heads / all, .., ..]);
+                into += &gradient.slice(s![.., head, .., ..]);
+            }
+            *gradient = sums;
+        }
+    }
+    if values == Values::Keys
+        && let Some(v) = total.take_v()
+    {
+        total.k += &v;
+    }
+    let entropy = request.log_probability().map(|index| &*slopes.linear[index]);
+    let gradient = own.of_weights(walking, entropy, (shape.heads, shape.queries));
+    total.parameters.insert(0, gradient);
+    number_repeats(total.parameters.iter_mut().map(|p| &mut p.name).collect());
+    Ok(total)
+}
+
+impl<T: Real> Columns<'_, '_, T> {
+    /// G_0: the slopes side by side, as the columns of the states are.
+    fn join(&self, problem: &Problem<'_, T>, slopes: &Slopes<'_, T>) -> Array4<T> {
+        let mut joined = self.nothing(problem);
+        for (place, slopes) in self.places.iter().zip(&slopes.linear) {
+            let mut into = joined.slice_mut(s![.., .., .., place.clone()]);
+            into.iter_mut().zip(slopes.iter()).for_each(|(into, &g)| *into = g);
         }
         joined
     }
 
     /// Adds what G_h says of P(h), the values and the picks through [P(h) V | P(hops > h) e].
-    fn read(&self, hop: usize, g: &Array4<T>, into: &mut WalkGradients<T>) {
-        let walk = self.posterior.walk;
-        let width = self.request.values.value_width();
-        for (b, h) in self.heads() {
-            let row = walk.row(h);
-            if let (Some(v), Some(dv)) = (self.value(b, h), &mut into.v) {
-                let g = g.slice(s![b, h, .., ..width]);
-                into.probability[[row, hop]] += dot(g, v);
-                let probability = T::of(walk.probability(h, hop));
-                dv.slice_mut(s![b, self.value_head(h), .., ..]).scaled_add(probability, &g);
+    fn read(
+        &self,
+        walking: &Walking<'_, T>,
+        problem: &Problem<'_, T>,
+        (hop, g): (usize, &Array4<T>),
+        per_pick: &Array4<T>,
+        into: &mut WalkGradients<T>,
+    ) {
+        let shape = &problem.shape;
+        let hops = walking.hops;
+        for (b, h) in shape.all_heads() {
+            let row = hops.row(h);
+            for (table, columns) in self.values() {
+                let values = &self.request.values[table].tensor;
+                let own = h * values.dim().1 / shape.heads;
+                let v = values.rows((b, own), 0..shape.keys);
+                let g = g.slice(s![b, h, .., columns]);
+                into.probability[[row, hop]] += dot(g, v.view());
+                let probability = T::of(hops.probability(h, hop));
+                if let Some(dv) = &mut into.values[table] {
+                    dv.slice_mut(s![b, own, .., ..]).scaled_add(probability, &g);
+                }
             }
-            if hop < walk.hops() {
-                let g = g.slice(s![b, h, .., width..]);
-                into.further[[row, hop]] += dot(g, self.per_pick.slice(s![b, h, .., ..]));
-                let further = T::of(walk.more_than(h, hop));
+            if hop < hops.hops() {
+                let g = g.slice(s![b, h, .., self.width..]);
+                into.further[[row, hop]] += dot(g, per_pick.slice(s![b, h, .., ..]));
+                let further = T::of(hops.more_than(h, hop));
                 into.per_pick.slice_mut(s![b, h, .., ..]).scaled_add(further, &g);
             }
         }
     }
+}
 
+impl<T: Real> WalkGradients<T> {
     /// From the gradients in P(h) and P(hops > h), and of the entropy of h itself, to the weights.
-    fn gradient_of_weights(
-        &self,
-        own: WalkGradients<T>,
-        upstream: &Upstream<'_, T>,
+    fn of_weights(
+        self,
+        walking: &Walking<'_, T>,
+        log_probability: Option<&[T]>,
+        (heads, queries): (usize, usize),
     ) -> ParameterGradient<T> {
-        let walk = self.posterior.walk;
-        let WalkGradients { mut probability, further, .. } = own;
+        let hops = walking.hops;
+        let Self { mut probability, further, .. } = self;
         for (mut row, further) in probability.rows_mut().into_iter().zip(further.rows()) {
             let mut sum = 0.0;
             for (g, further) in row.iter_mut().skip(1).zip(further) {
@@ -148,58 +201,18 @@ impl<'v, T: Real> WalkPass<'_, '_, 'v, T> {
                 *g += sum;
             }
         }
-        if let Some(entropy) = &upstream.entropy {
-            for ((_, h, _), &g) in entropy.indexed_iter() {
-                let row = walk.row(h);
-                let of_row = walk.probabilities().row(row);
-                for (slope, &p) in probability.row_mut(row).iter_mut().zip(of_row) {
-                    if p > 0.0 {
-                        *slope -= g.f64() * (p.ln() + 1.0);
-                    }
+        for (index, &g) in log_probability.unwrap_or(&[]).iter().enumerate() {
+            let row = hops.row(index / queries.max(1) % heads.max(1));
+            let of_row = hops.probabilities().row(row);
+            for (slope, &p) in probability.row_mut(row).iter_mut().zip(of_row) {
+                if p > 0.0 {
+                    *slope += g.f64() * (p.ln() + 1.0);
                 }
             }
         }
-        let gradient = walk.backward(&probability);
+        let gradient = hops.backward(&probability);
         let flat: Vec<f64> = gradient.iter().copied().collect();
-        ParameterGradient::from_small(&walk.parameter(), &flat)
-    }
-
-    fn check_upstream(&self, upstream: &Upstream<'_, T>) -> Result<(), Error> {
-        let unknown = [
-            ("grad.value-variance", upstream.value_variance.is_some()),
-            ("grad.log-partition", upstream.log_partition.is_some()),
-            ("grad.log-evidence", upstream.log_evidence.is_some()),
-            ("grad.column-mass", upstream.column_mass.is_some()),
-            ("grad.expected-of", upstream.expected_of.is_some()),
-            ("grad.query-mass", upstream.query_mass.is_some()),
-        ];
-        if let Some((name, _)) = unknown.iter().find(|(_, given)| *given) {
-            return Err(Error::NotAnswerable {
-                question: (*name).into(),
-                why: "a walk does not answer that question".into(),
-                instead: "Give gradients of the mean, entropy, KL or expected distance.".into(),
-            });
-        }
-        let shape = self.posterior.shape();
-        let (b, h, n) = (shape.batch, shape.heads, shape.queries);
-        let advice = "An upstream gradient has its answer's shape.";
-        if let Some(mean) = &upstream.mean {
-            self.require(self.request.values.values.is_some(), "grad.mean")?;
-            let width = self.request.values.value_width();
-            if mean.dim() != (b, h, n, width) {
-                let expected = format!("[{b}, {h}, {n}, {width}]");
-                return Err(Error::shape("grad.mean", expected, mean.shape(), advice));
-            }
-        }
-        for quantity in Along::ALL {
-            let Some(gradient) = quantity.upstream(upstream) else { continue };
-            if gradient.dim() != (b, h, n) {
-                let name = format!("grad.{}", quantity.name());
-                let expected = format!("[{b}, {h}, {n}]");
-                return Err(Error::shape(name, expected, gradient.shape(), advice));
-            }
-        }
-        Ok(())
+        ParameterGradient::from_small(&hops.parameter(), &flat)
     }
 }
 

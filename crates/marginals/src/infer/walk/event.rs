@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use crate::Real;
 use ndarray::{Array4, ArrayViewMut1, Zip, s};
 
-use super::WalkPosterior;
-use crate::infer::exact::Request;
+use super::Walking;
+use crate::infer::statistic::{Linear, Request};
+use crate::infer::Problem;
+use crate::posterior::Found;
 use crate::{Error, check_room};
 
 /// Something that a walk may or may not do, given where it starts.
@@ -121,7 +123,36 @@ impl Powers {
 /// Bytes per node and hop when hops are asked for: P^h 1, joint and conditional probability.
 const HOP_BYTES: usize = 24;
 
-impl<T: Real> WalkPosterior<'_, T> {
+/// Walks of one posterior, to be asked about single picks.
+pub(crate) struct Walks<'f, T: Real> {
+    pub(super) walking: &'f Walking<'f, T>,
+    pub(super) problem: &'f Problem<'f, T>,
+    /// What one step found.
+    pub(super) step: &'f crate::infer::Finding<T>,
+}
+
+impl<'f, T: Real> Walks<'f, T> {
+    /// The walks of a pass.
+    ///
+    /// # Errors
+    /// [`Error::NotAnswerable`] where the structure is not one of walks.
+    pub fn of(question: &str, found: &'f Found<'f, 'f, '_, T>) -> Result<Self, Error> {
+        let posterior = found.posterior;
+        let Some(walking) = posterior.inference().paths() else {
+            return Err(Error::NotAnswerable {
+                question: question.into(),
+                why: format!("the structure `{}` makes one pick", posterior.structure()),
+                instead: "Ask it of a walk.".into(),
+            });
+        };
+        let step = found.finding.steps.first().expect("a walk has at least one hop");
+        Ok(Self { walking, problem: &posterior.problem, step })
+    }
+
+    fn shape(&self) -> &crate::Shape {
+        &self.problem.shape
+    }
+
     /// P(event | start) of each event and every start, [B, H, N, events].
     ///
     /// A single edge is P(step t goes a → b | i) = P(hops > t) (P^t)_ia P_ab; joint edges, hops and
@@ -161,9 +192,9 @@ impl<T: Real> WalkPosterior<'_, T> {
     /// impossible.
     pub fn hops(&self, given: &Event) -> Result<Array4<T>, Error> {
         let shape = self.shape();
-        let nodes = [shape.batch, shape.heads, shape.queries, self.walk.hops() + 1];
+        let nodes = [shape.batch, shape.heads, shape.queries, self.walking.hops.hops() + 1];
         check_room("hops", &nodes, HOP_BYTES)?;
-        let each: Vec<Event> = (0..=self.walk.hops()).map(|h| Event::any().with_hops(h)).collect();
+        let each: Vec<Event> = (0..=self.walking.hops.hops()).map(|h| Event::any().with_hops(h)).collect();
         self.conditional(&each, given)
     }
 
@@ -181,7 +212,7 @@ impl<T: Real> WalkPosterior<'_, T> {
         let dimensions = (shape.batch, shape.heads, shape.queries, events.len());
         let mut out = Array4::zeros(dimensions);
         for (index, event) in events.iter().enumerate() {
-            if event.contradicts_itself || event.least_hops() > self.walk.hops() {
+            if event.contradicts_itself || event.least_hops() > self.walking.hops.hops() {
                 continue;
             }
             for b in 0..shape.batch {
@@ -204,14 +235,14 @@ impl<T: Real> WalkPosterior<'_, T> {
         // Σ_h P(h) P(ends as it should | at `node` with the edges named behind).
         let finish = |node: usize| -> f64 {
             let least = event.least_hops();
-            let hops = (least..=self.walk.hops()).filter(|&h| event.hops.is_none_or(|x| x == h));
+            let hops = (least..=self.walking.hops.hops()).filter(|&h| event.hops.is_none_or(|x| x == h));
             let ends = |left| match event.end {
                 End::Unknown => 1.0,
                 End::Arrived => powers.at(left, place, node, None),
                 End::At(end) => powers.at(left, place, node, Some(end)),
             };
             // Where the number of hops is impossible, nothing is asked of the powers.
-            let possible = hops.map(|h| (h, self.walk.probability(place.1, h)));
+            let possible = hops.map(|h| (h, self.walking.hops.probability(place.1, h)));
             possible.filter(|(_, p)| *p > 0.0).map(|(h, p)| p * ends(h - least)).sum()
         };
         let Some((&first, &(from, _))) = event.edges.first_key_value() else {
@@ -236,7 +267,7 @@ impl<T: Real> WalkPosterior<'_, T> {
 
     /// The powers that `events` are read from.
     fn powers(&self, events: &[Event]) -> Result<Powers, Error> {
-        let hops = self.walk.hops();
+        let hops = self.walking.hops.hops();
         let mut targets: Vec<Option<usize>> = Vec::new();
         let mut deepest = 0;
         for event in events {
@@ -275,11 +306,14 @@ impl<T: Real> WalkPosterior<'_, T> {
         let mut values = vec![columns.mapv(T::f64)];
         if !targets.is_empty() {
             for _ in 0..deepest {
-                let mut step = self.one_step.run(Request::mean_of(columns.view()));
-                let mean = std::mem::take(&mut step.summary.mean);
-                let product = step.by_query(mean);
-                drop(step);
-                columns = product;
+                let mut request = Request::new(self.shape());
+                let carried = request.values(columns.view())?;
+                let carried = request.linear(Linear::Value(carried));
+                let keys = 0..self.shape().keys;
+                let mut found = self.walking.step.find(self.problem, &request, keys, true)?;
+                drop(request);
+                let product = Array4::from_shape_vec(dimensions, found.take_expectation(carried));
+                columns = product.expect("one row per query");
                 values.push(columns.mapv(T::f64));
             }
         }

@@ -1,166 +1,168 @@
 //! The forward passes: Horner's rule.
 
-use crate::Real;
-use ndarray::{Array3, Array4, ArrayView2, Axis, s};
+use ndarray::{Array4, Axis, s};
 
-use super::WalkPosterior;
-use super::question::{Along, WalkRequest};
-use crate::infer::exact::{Request, Summary};
-use crate::{Error, check_room};
+use super::Walking;
+use crate::infer::finding::{Finding, Merge};
+use crate::infer::statistic::{Handle, Linear, Request};
+use crate::infer::Problem;
+use crate::{Error, Real, check_room};
 
-/// What to keep of the passes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Keep {
-    /// The answers.
-    Answers,
-    /// Every product too, for the backward.
-    Products,
-}
-
-/// The forward passes of a walk: answers, and gradients of them.
-///
-/// The columns that are carried are those of the values, and one for each quantity summed along the
-/// way. With e its value for one pick, the rule is the same for both:
+/// The columns that are carried: those of the values, and one for each quantity summed along the way.
+/// With e the quantity of one pick, the rule is the same for both:
 ///
 /// ```text
 /// S_h = [P(h) V | P(hops > h) e] + P S_h+1.
 /// ```
-pub struct WalkPass<'p, 'a, 'v, T: Real> {
-    pub(super) posterior: &'p WalkPosterior<'a, T>,
-    pub(super) request: WalkRequest<'v, T>,
-    /// e, [B, H, N, quantities].
-    pub(super) per_pick: Array4<T>,
-    /// P S_h+1 for h = 0, 1, …: [B, H, N, columns]; none where only answers are kept.
-    pub(super) products: Vec<Array4<T>>,
-    /// S_0.
-    pub(super) total: Array4<T>,
-    /// Of one step: its normalisers and what the backward of e reads; without a mean.
-    pub(super) summary: Summary<T>,
+pub(super) struct Columns<'r, 'v, T: Real> {
+    pub request: &'r Request<'v, T>,
+    /// By statistic of the request, the columns it has.
+    pub places: Vec<std::ops::Range<usize>>,
+    /// The statistics that are sums along the way.
+    pub along: Vec<usize>,
+    /// Columns of values.
+    pub width: usize,
 }
 
-impl<'p, 'a, 'v, T: Real> WalkPass<'p, 'a, 'v, T> {
-    pub(super) fn new(
-        posterior: &'p WalkPosterior<'a, T>,
-        request: WalkRequest<'v, T>,
-        keep: Keep,
-    ) -> Result<Self, Error> {
-        let one_step = &posterior.one_step;
-        let shape = one_step.shape();
-        let nodes = (shape.batch, shape.heads, shape.queries);
-        let per_pick = Array4::zeros((nodes.0, nodes.1, nodes.2, request.along.len()));
-        let hops = posterior.walk.hops();
-        if keep == Keep::Products {
-            let columns = request.values.value_width() + request.along.len();
-            let kept = [hops, nodes.0, nodes.1, nodes.2, columns];
-            check_room("walk.hops", &kept, size_of::<T>())?;
+impl<'r, 'v, T: Real> Columns<'r, 'v, T> {
+    pub fn new(request: &'r Request<'v, T>) -> Self {
+        let is_value = |index: usize| matches!(request.linear[index], Linear::Value(_));
+        let (values, along): (Vec<usize>, Vec<usize>) =
+            (0..request.linear.len()).partition(|&index| is_value(index));
+        let mut places = vec![0..0; request.linear.len()];
+        let mut next = 0;
+        for &index in values.iter().chain(&along) {
+            places[index] = next..next + request.columns(index);
+            next += request.columns(index);
         }
-        let mut pass = Self {
-            posterior,
-            request,
-            per_pick,
-            products: Vec::new(),
-            total: Array4::zeros((0, 0, 0, 0)),
-            summary: Summary::default(),
-        };
+        let width = next - along.len();
+        Self { request, places, along, width }
+    }
 
-        // From the last hop to the first; P(hops > H) = 0, so that e is not needed before the first
-        // pass has found it.
-        let mut state = pass.state(hops, pass.nothing());
-        for hop in (0..hops).rev() {
-            let mut wanted = Request::mean_of(state.view());
-            let first = hop + 1 == hops;
-            if first {
-                for quantity in &pass.request.along {
-                    quantity.of_one_pick().request(one_step, &mut wanted)?;
-                }
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.width + self.along.len()
+    }
+
+    /// The tables of values that are carried, with their columns.
+    pub fn values(&self) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> + '_ {
+        let pairs = self.request.linear.iter().zip(&self.places);
+        pairs.filter_map(|(statistic, columns)| match *statistic {
+            Linear::Value(table) => Some((table, columns.clone())),
+            _ => None,
+        })
+    }
+}
+
+/// Runs the passes.
+pub(super) fn find<T: Real>(
+    walking: &Walking<'_, T>,
+    problem: &Problem<'_, T>,
+    request: &Request<'_, T>,
+) -> Result<Finding<T>, Error> {
+    let shape = &problem.shape;
+    let columns = Columns::new(request);
+    let hops = walking.hops.hops();
+    if request.keeps_steps {
+        let kept = [hops, shape.batch, shape.heads, shape.queries, columns.count()];
+        check_room("walk.hops", &kept, size_of::<T>())?;
+    }
+    let mut steps: Vec<Finding<T>> = Vec::new();
+    let mut per_pick = columns.no_picks(problem);
+    // From the last hop to the first; P(hops > H) = 0, so that e is not needed before the first pass
+    // has found it.
+    let mut state = columns.state(walking, problem, &per_pick, hops, columns.nothing(problem));
+    for hop in (0..hops).rev() {
+        let first = hop + 1 == hops;
+        let mut step = Request::new(shape);
+        let carried = step.values(state.view())?;
+        let carried = step.linear(Linear::Value(carried));
+        let wanted: Vec<Handle> = match first {
+            true => columns.along.iter().map(|&index| step.linear(request.linear[index])).collect(),
+            false => Vec::new(),
+        };
+        let mut found = walking.step.find(problem, &step, 0..shape.keys, true)?;
+        let sizes = (shape.batch, shape.heads, shape.queries, columns.count());
+        let product = found.take_expectation(carried);
+        let product = Array4::from_shape_vec(sizes, product).expect("one row per query");
+        if first {
+            for (column, &quantity) in wanted.iter().enumerate() {
+                let e = &found.expectation(quantity).values;
+                let mut into = per_pick.index_axis_mut(Axis(3), column);
+                into.iter_mut().zip(e).for_each(|(into, &x)| *into = x);
             }
-            let mut step = one_step.run(wanted);
-            let mean = std::mem::take(&mut step.summary.mean);
-            let product = step.by_query(mean);
-            if first {
-                for (column, &quantity) in pass.request.along.iter().enumerate() {
-                    let e = quantity.of_one_pick().answer(&step)?;
-                    pass.per_pick.index_axis_mut(Axis(3), column).assign(&e);
-                }
-                pass.summary = step.summary;
-            }
-            if keep == Keep::Products {
-                pass.products.push(product.clone());
-            }
-            state = pass.state(hop, product);
         }
-        pass.products.reverse();
-        pass.total = state;
-        Ok(pass)
+        if request.keeps_steps || first {
+            if request.keeps_steps {
+                found.put_expectation(carried, product.iter().copied().collect());
+            }
+            steps.push(found);
+        }
+        drop(step);
+        state = columns.state(walking, problem, &per_pick, hop, product);
+    }
+    steps.reverse();
+    let rows = shape.batch * shape.heads * shape.queries;
+    let keys = 0..shape.keys as i64;
+    let mut finding = Finding::nothing(Merge::Mixture, request, (rows, rows), keys);
+    finding.heads = shape.batch * shape.heads;
+    finding.complete = true;
+    finding.normalisers.max.fill(T::zero());
+    for (index, place) in columns.places.iter().enumerate() {
+        let own = state.slice(s![.., .., .., place.clone()]);
+        finding.put_expectation(Handle(index), own.iter().copied().collect());
+    }
+    if let Some(index) = request.log_probability() {
+        // log P(h) is part of the probability of a walk.
+        let per_head = shape.queries.max(1);
+        for (row, x) in finding.linear[index].values.iter_mut().enumerate() {
+            let head = row / per_head % shape.heads.max(1);
+            *x -= T::of(walking.hops.entropy(head));
+        }
+    }
+    finding.report.steps = hops;
+    finding.steps = steps;
+    Ok(finding)
+}
+
+impl<T: Real> Columns<'_, '_, T> {
+    /// Zeros for the quantities of one pick, [B, H, N, quantities].
+    pub fn no_picks(&self, problem: &Problem<'_, T>) -> Array4<T> {
+        let shape = &problem.shape;
+        Array4::zeros((shape.batch, shape.heads, shape.queries, self.along.len()))
     }
 
     /// S_h+1 past the last hop.
-    pub(super) fn nothing(&self) -> Array4<T> {
-        let shape = self.posterior.shape();
-        let columns = self.request.values.value_width() + self.request.along.len();
-        Array4::zeros((shape.batch, shape.heads, shape.queries, columns))
+    pub fn nothing(&self, problem: &Problem<'_, T>) -> Array4<T> {
+        let shape = &problem.shape;
+        Array4::zeros((shape.batch, shape.heads, shape.queries, self.count()))
     }
 
     /// S_h of `hop`, made from P S_h+1.
-    pub(super) fn state(&self, hop: usize, product: Array4<T>) -> Array4<T> {
-        let walk = self.posterior.walk;
-        let width = self.request.values.value_width();
+    pub fn state(
+        &self,
+        walking: &Walking<'_, T>,
+        problem: &Problem<'_, T>,
+        per_pick: &Array4<T>,
+        hop: usize,
+        product: Array4<T>,
+    ) -> Array4<T> {
+        let shape = &problem.shape;
         let mut state = product;
-        for (b, h) in self.heads() {
-            let probability = T::of(walk.probability(h, hop));
-            if let Some(v) = self.value(b, h)
-                && probability != T::zero()
-            {
-                state.slice_mut(s![b, h, .., ..width]).scaled_add(probability, &v);
+        for (b, h) in shape.all_heads() {
+            let probability = T::of(walking.hops.probability(h, hop));
+            if probability != T::zero() {
+                for (table, columns) in self.values() {
+                    let values = &self.request.values[table].tensor;
+                    let own = h * values.dim().1 / shape.heads;
+                    let v = values.rows((b, own), 0..shape.keys);
+                    state.slice_mut(s![b, h, .., columns]).scaled_add(probability, &v);
+                }
             }
-            let further = T::of(walk.more_than(h, hop));
-            let e = self.per_pick.slice(s![b, h, .., ..]);
-            state.slice_mut(s![b, h, .., width..]).scaled_add(further, &e);
+            let further = T::of(walking.hops.more_than(h, hop));
+            let e = per_pick.slice(s![b, h, .., ..]);
+            state.slice_mut(s![b, h, .., self.width..]).scaled_add(further, &e);
         }
         state
-    }
-
-    /// Every (batch entry, query head).
-    pub(super) fn heads(&self) -> impl Iterator<Item = (usize, usize)> + use<T> {
-        let shape = *self.posterior.shape();
-        (0..shape.batch).flat_map(move |b| (0..shape.heads).map(move |h| (b, h)))
-    }
-
-    /// The values that the walks of one query head read, [N, D_v].
-    pub(super) fn value(&self, batch: usize, head: usize) -> Option<ArrayView2<'_, T>> {
-        let values = self.request.values.values.as_ref()?;
-        Some(values.slice(s![batch, self.value_head(head), .., ..]))
-    }
-
-    /// Head of the values that query head `head` reads.
-    pub(super) fn value_head(&self, head: usize) -> usize {
-        let heads = self.posterior.shape().heads;
-        let sets = self.request.values.values.as_ref().map_or(heads, |v| v.dim().1);
-        head * sets / heads.max(1)
-    }
-
-    /// The sum of `quantity` along the walks.
-    pub(super) fn along(&self, quantity: Along) -> Result<Array3<T>, Error> {
-        let place = self.request.along.iter().position(|&q| q == quantity);
-        self.require(place.is_some(), quantity.name())?;
-        let column = self.request.values.value_width() + place.unwrap_or(0);
-        Ok(self.total.index_axis(Axis(3), column).to_owned())
-    }
-
-    /// The answers to questions these passes were made for.
-    pub fn answer<Q: super::WalkQuestion<'v, T>>(&self, questions: &Q) -> Result<Q::Answer, Error> {
-        questions.answer(self)
-    }
-
-    /// Refuses a question that these passes were not made for.
-    pub(super) fn require(&self, asked: bool, question: &str) -> Result<(), Error> {
-        if asked {
-            return Ok(());
-        }
-        Err(Error::NotAnswerable {
-            question: question.into(),
-            why: "this pass was made for other questions".into(),
-            instead: "Name it when making the pass.".into(),
-        })
     }
 }

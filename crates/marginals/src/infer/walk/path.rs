@@ -3,11 +3,10 @@
 use crate::Real;
 use ndarray::Array3;
 
-use super::WalkPosterior;
+use super::event::Walks;
 use crate::Error;
-use crate::infer::exact;
 
-impl<T: Real> WalkPosterior<'_, T> {
+impl<T: Real> Walks<'_, T> {
     /// log p(h, x_1 … x_h | x_0) = log P(h) + Σ_t log P\[x_t, x_t+1\] of each path x_0 … x_h, in nats,
     /// [B, H, paths].
     ///
@@ -16,7 +15,7 @@ impl<T: Real> WalkPosterior<'_, T> {
     /// without a node or with nodes that do not exist. Cost: O(D) per edge, and one pass over the
     /// keys the first time.
     pub fn path_log_probability(&self, paths: &[&[usize]]) -> Result<Array3<T>, Error> {
-        let shape = self.shape();
+        let shape = &self.problem.shape;
         for path in paths {
             if path.is_empty() {
                 return Err(Error::value("path", "at least the node it starts from", "no node"));
@@ -27,8 +26,8 @@ impl<T: Real> WalkPosterior<'_, T> {
         Ok(Array3::from_shape_fn(dimensions, |(b, h, index)| {
             let path = paths[index];
             let hops = path.len() - 1;
-            let log_p = match hops <= self.walk.hops() {
-                true => self.walk.probability(h, hops).ln(),
+            let log_p = match hops <= self.walking.hops.hops() {
+                true => self.walking.hops.probability(h, hops).ln(),
                 false => f64::NEG_INFINITY,
             };
             let picks = path.windows(2).map(|pick| self.pick((b, h), pick[0], pick[1]));
@@ -39,12 +38,14 @@ impl<T: Real> WalkPosterior<'_, T> {
 
     /// log P\[from, to\] of one pick.
     pub(super) fn pick(&self, place: (usize, usize), from: usize, to: usize) -> f64 {
-        exact::log_probability(&self.one_step, self.normalisers(), place, (from, to)).f64()
+        let edges = self.walking.step.edges().expect("a step picks one edge");
+        let log_p = edges.log_probability(self.problem, self.step, place, (from, to));
+        log_p.expect("a step picks one edge").f64()
     }
 
     /// Refuses a node that does not exist.
     pub(super) fn check_node(&self, argument: &str, node: usize) -> Result<(), Error> {
-        let nodes = self.shape().queries;
+        let nodes = self.problem.shape.queries;
         if node < nodes {
             return Ok(());
         }

@@ -16,6 +16,9 @@ pub struct Features<'a, T> {
     across: Option<Panels<T>>,
     /// nodes × depth, for gradients.
     along: Option<Panels<T>>,
+    /// Nodes that hold what is not finite, and what they hold; their rows are 0. Only in cleaned
+    /// features.
+    spoiled: Vec<(usize, Vec<T>)>,
 }
 
 impl<'a, T: Real> Features<'a, T> {
@@ -25,7 +28,22 @@ impl<'a, T: Real> Features<'a, T> {
             true => rows,
             false => rows.as_standard_layout().into_owned().into(),
         };
-        Self { rows, first, across: None, along: None }
+        Self { rows, first, across: None, along: None, spoiled: Vec::new() }
+    }
+
+    /// The features with rows that are not finite told apart: in a gradient they must not meet the edges
+    /// whose own gradient is 0.
+    pub(crate) fn cleaned(mut self) -> Self {
+        let spoiled: Vec<usize> = (self.rows.outer_iter().enumerate())
+            .filter(|(_, row)| row.iter().any(|x| !x.is_finite()))
+            .map(|(index, _)| index)
+            .collect();
+        for index in spoiled {
+            let mut row = self.rows.row_mut(index);
+            self.spoiled.push((self.first + index, row.to_vec()));
+            row.fill(T::zero());
+        }
+        self
     }
 
     /// Packs them as the right-hand side of score products.
@@ -112,6 +130,22 @@ impl<'a, T: Real> Features<'a, T> {
         let set = InstructionSet::detect();
         let depth = self.depth();
         let key_run = block.keys.start - keys.first..block.keys.end - keys.first;
+        for (j, row) in keys.spoiled.iter().filter(|(j, _)| block.keys.contains(j)) {
+            for (r, dq) in into.q.chunks_exact_mut(depth.max(1)).enumerate().take(gradient.rows) {
+                let g = gradient.row(r)[j - block.keys.start];
+                if g != T::zero() {
+                    dq.iter_mut().zip(row).for_each(|(x, &k)| *x += g * k);
+                }
+            }
+        }
+        for (i, row) in self.spoiled.iter().filter(|(i, _)| block.queries.contains(i)) {
+            let gradients = gradient.row(i - block.queries.start);
+            for (dk, &g) in into.k.chunks_exact_mut(depth.max(1)).zip(gradients) {
+                if g != T::zero() {
+                    dk.iter_mut().zip(row).for_each(|(x, &q)| *x += g * q);
+                }
+            }
+        }
         let keys = keys.along.as_ref().expect("key features are packed for the backward pass");
         let queries = self.along.as_ref().expect("query features are packed for the backward pass");
         let g = Strided { data: gradient.data, row_stride: gradient.stride, depth_stride: 1 };

@@ -1,4 +1,7 @@
-use super::{Factorisation, Structure};
+use super::Structure;
+use crate::Real;
+use crate::infer::Inference;
+use crate::infer::streaming::Streaming;
 
 /// Σ_i φ_ij = 1: every key has exactly one edge, the queries compete for it.
 ///
@@ -9,11 +12,11 @@ use super::{Factorisation, Structure};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EachKeyPicksOne;
 
-impl Structure for EachKeyPicksOne {
+impl<T: Real> Structure<T> for EachKeyPicksOne {
     fn name(&self) -> &'static str {
         "each-key-picks-one"
     }
-    fn factorisation(&self) -> Factorisation {
-        Factorisation::PerKey
+    fn exact(&self) -> Box<dyn Inference<T> + '_> {
+        Box::new(Streaming::columns())
     }
 }

@@ -1,4 +1,7 @@
-use super::{Factorisation, Structure};
+use super::Structure;
+use crate::Real;
+use crate::infer::Inference;
+use crate::infer::streaming::{Softmax, Streaming};
 
 /// Σ_j φ_ij = 1: every query has exactly one edge.
 ///
@@ -8,11 +11,11 @@ use super::{Factorisation, Structure};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EachQueryPicksOne;
 
-impl Structure for EachQueryPicksOne {
+impl<T: Real> Structure<T> for EachQueryPicksOne {
     fn name(&self) -> &'static str {
         "each-query-picks-one"
     }
-    fn factorisation(&self) -> Factorisation {
-        Factorisation::PerQuery { null: None }
+    fn exact(&self) -> Box<dyn Inference<T> + '_> {
+        Box::new(Streaming::rows(Softmax { null: None }))
     }
 }

@@ -1,4 +1,7 @@
-use super::{Factorisation, Structure};
+use super::Structure;
+use crate::Real;
+use crate::infer::Inference;
+use crate::infer::streaming::{Logistic, Streaming};
 
 /// Every set of edges is possible.
 ///
@@ -9,11 +12,11 @@ use super::{Factorisation, Structure};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Independent;
 
-impl Structure for Independent {
+impl<T: Real> Structure<T> for Independent {
     fn name(&self) -> &'static str {
         "independent"
     }
-    fn factorisation(&self) -> Factorisation {
-        Factorisation::PerEdge
+    fn exact(&self) -> Box<dyn Inference<T> + '_> {
+        Box::new(Streaming::rows(Logistic))
     }
 }

@@ -1,11 +1,10 @@
-use ndarray::{Array2, ArrayView4, Axis};
+use ndarray::{Array2, Axis};
 
-use super::{Factorisation, Structure};
-use crate::infer::walk::WalkPosterior;
-use crate::model::{Model, head_index};
-use crate::potential::Potential;
-use crate::prior::Prior;
-use crate::{Element, Error, Parameter, Shape, Value};
+use super::{EachQueryPicksOne, Structure};
+use crate::infer::Inference;
+use crate::infer::walk::Walking;
+use crate::model::head_index;
+use crate::{Error, Parameter, Real, Shape, Value};
 
 /// Paths of at most H picks: multihop attention.
 ///
@@ -16,8 +15,8 @@ use crate::{Element, Error, Parameter, Shape, Value};
 /// p(h, x_1 … x_h | x_0) = P(h) Π_t P[x_t, x_t+1],        E[v] = Σ_h P(h) P^h V.
 /// ```
 ///
-/// The picks of one path depend on each other, so the structure is **coupled**: it wraps a factored
-/// one-step model instead of being one, and [`WalkPosterior`] answers its own questions. Sources:
+/// The picks of one path depend on each other, so the structure is **coupled**: each is made by the
+/// structure of one step. Sources:
 /// Singh & Buckley, arXiv 2304.04556 (multihop attention; Algorithm 2 of the NeurIPS 2023 version)
 /// for two hops; Wang et al., arXiv 2009.14332 (attention diffusion), for weights over many.
 ///
@@ -29,15 +28,23 @@ use crate::{Element, Error, Parameter, Shape, Value};
 /// use marginals::structure::{EachQueryPicksOne, Walk};
 /// # use ndarray::Array4;
 /// # let (q, k, v) = (Array4::<f32>::ones((1, 2, 5, 4)), Array4::<f32>::ones((1, 2, 5, 4)), Array4::<f32>::ones((1, 2, 5, 3)));
-/// let model = Model::new(EachQueryPicksOne, Causal, Dot::scaled(4));
-/// let walk = Walk::new(&[1.0, 2.0, 1.0])?; // no hop, one hop, two hops
-/// let posterior = walk.posterior(&model, q.view(), k.view())?; // nothing computed yet
-/// let out = posterior.mean(v.view())?; // two streaming passes
+/// # use marginals::question::Mean;
+/// let walk = Walk::new(&[1.0, 2.0, 1.0])?.of(EachQueryPicksOne); // no hop, one hop, two hops
+/// let model = Model::new(walk, Causal, Dot::scaled(4));
+/// let posterior = model.posterior(q.view(), k.view())?; // nothing computed yet
+/// let out = posterior.ask(Mean(v.view()))?; // two streaming passes
 /// # assert_eq!(out.shape(), &[1, 2, 5, 3]);
 /// # Ok::<(), marginals::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-pub struct Walk {
+pub struct Walk<S = EachQueryPicksOne> {
+    hops: HopDistribution,
+    step: S,
+}
+
+/// P(h), the distribution of the number of hops.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HopDistribution {
     /// P(h): one row per head, or one for all.
     probabilities: Array2<f64>,
     given: Given,
@@ -53,7 +60,8 @@ enum Given {
 }
 
 impl Walk {
-    /// Weights over 0, 1, …, H hops, the same for every head.
+    /// Weights over 0, 1, …, H hops, the same for every head; each pick is one of
+    /// [`EachQueryPicksOne`].
     ///
     /// P(h) = weights\[h\] / Σ weights. Refuses weights that are negative, not finite or all 0, and
     /// fewer than two of them: a walk without a hop is no walk.
@@ -80,7 +88,8 @@ impl Walk {
             row.mapv_inplace(|x| x / sum);
             sums.push(sum * largest);
         }
-        Ok(Self { probabilities, given: Given::Weights(sums) })
+        let hops = HopDistribution { probabilities, given: Given::Weights(sums) };
+        Ok(Self { hops, step: EachQueryPicksOne })
     }
 
     /// Log-weights over 0, 1, …, H hops, the same for every head: P(h) = softmax(log-weights).
@@ -108,7 +117,8 @@ impl Walk {
             let sum = row.sum();
             row.mapv_inplace(|x| x / sum);
         }
-        Ok(Self { probabilities, given: Given::LogWeights })
+        let hops = HopDistribution { probabilities, given: Given::LogWeights };
+        Ok(Self { hops, step: EachQueryPicksOne })
     }
 
     /// As likely to take any number of hops up to `hops`; there may be 2²⁰ of them.
@@ -125,11 +135,68 @@ impl Walk {
         Self::new(&weights)
     }
 
-    /// The name used in model files.
-    pub fn name(&self) -> &'static str {
+    /// The walk each pick of which is one of `step`.
+    pub fn of<S>(self, step: S) -> Walk<S> {
+        Walk { hops: self.hops, step }
+    }
+}
+
+impl<S> Walk<S> {
+    /// H, the most hops a path may have.
+    pub fn hops(&self) -> usize {
+        self.hops.hops()
+    }
+
+    /// P(h).
+    pub fn distribution(&self) -> &HopDistribution {
+        &self.hops
+    }
+}
+
+impl<T: Real, S: Structure<T>> Structure<T> for Walk<S> {
+    fn name(&self) -> &'static str {
         "walk"
     }
 
+    fn exact(&self) -> Box<dyn Inference<T> + '_> {
+        Box::new(Walking::new(&self.hops, self.step.exact(), self.step.name()))
+    }
+
+    /// Needs one edge per query ([`EachQueryPicksOne`] or
+    /// [`EachQueryPicksAtMostOne`](super::EachQueryPicksAtMostOne)), queries and keys that are the
+    /// same nodes (N keys, offsets 0), and [`Value::Gather`].
+    fn check(&self, shape: &Shape, value: Value) -> Result<(), Error> {
+        if value != Value::Gather {
+            return Err(Error::NotAnswerable {
+                question: "walk".into(),
+                why: "a walk carries values from node to node as they are, and the model averages \
+                      them"
+                    .into(),
+                instead: "Leave the model's value at `gather`.".into(),
+            });
+        }
+        for (name, offset) in
+            [("query-offset", shape.query_offset), ("key-offset", shape.key_offset)]
+        {
+            if offset != 0 {
+                let expected = "0: a walk goes on from the key it picked, so query i must be key i";
+                return Err(Error::value(name, expected, offset));
+            }
+        }
+        if shape.keys != shape.queries {
+            return Err(Error::shape(
+                "k",
+                format!("[B, Hk, {}, D], one key per query", shape.queries),
+                &[shape.batch, shape.key_heads, shape.keys, shape.key_width],
+                "A walk goes on from the key it picked, so queries and keys are the same nodes.",
+            ));
+        }
+        self.step.check(shape, value)?;
+        self.hops.check(shape)
+    }
+}
+
+impl HopDistribution {
     /// H, the most hops a path may have.
     pub fn hops(&self) -> usize {
         self.probabilities.ncols() - 1
@@ -150,60 +217,6 @@ impl Walk {
             (1, counts) => Parameter::new(name, &[counts]),
             (heads, counts) => Parameter::new(name, &[heads, counts]),
         }
-    }
-
-    /// The posterior over the walks from every node under the one-step `model`, for `q`
-    /// [B, H, N, D] and `k` [B, Hk, N, D]. Checks sizes and parameters; computes nothing until a
-    /// question is asked.
-    ///
-    /// Needs one edge per query ([`EachQueryPicksOne`](super::EachQueryPicksOne) or
-    /// [`EachQueryPicksAtMostOne`](super::EachQueryPicksAtMostOne)), queries and keys that are the
-    /// same nodes (N keys, query offset 0), and [`Value::Gather`].
-    pub fn posterior<'a, S, P, U, E>(
-        &'a self,
-        model: &'a Model<S, P, U>,
-        q: ArrayView4<'a, E>,
-        k: ArrayView4<'a, E>,
-    ) -> Result<WalkPosterior<'a, E::Real>, Error>
-    where
-        S: Structure,
-        E: Element,
-        P: Prior<E::Real>,
-        U: Potential<E::Real>,
-    {
-        let refused = |why: String, instead: &str| Error::NotAnswerable {
-            question: "walk".into(),
-            why,
-            instead: instead.into(),
-        };
-        if !matches!(model.structure.factorisation(), Factorisation::PerQuery { .. }) {
-            return Err(refused(
-                format!("`{}` does not give a query one edge to follow", model.structure.name()),
-                "Walk with `each-query-picks-one` or `each-query-picks-at-most-one`.",
-            ));
-        }
-        if model.value != Value::Gather {
-            return Err(refused(
-                "a walk carries values from node to node as they are, and the model averages them"
-                    .into(),
-                "Leave the model's value at `gather`.",
-            ));
-        }
-        if model.query_offset != 0 {
-            let expected = "0: a walk goes on from the key it picked, so query i must be key i";
-            return Err(Error::value("query-offset", expected, model.query_offset));
-        }
-        if k.dim().2 != q.dim().2 {
-            return Err(Error::shape(
-                "k",
-                format!("[B, Hk, {}, D], one key per query", q.dim().2),
-                k.shape(),
-                "A walk goes on from the key it picked, so queries and keys are the same nodes.",
-            ));
-        }
-        let one_step = model.posterior(q, k)?;
-        self.check(one_step.shape())?;
-        Ok(WalkPosterior::new(self, one_step))
     }
 
     fn check(&self, shape: &Shape) -> Result<(), Error> {
@@ -235,7 +248,7 @@ impl Walk {
     }
 
     /// −Σ_h P(h) log P(h) of one head.
-    pub(crate) fn entropy_of_hops(&self, head: usize) -> f64 {
+    pub(crate) fn entropy(&self, head: usize) -> f64 {
         let terms = self.probabilities.row(self.row(head));
         terms.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum()
     }

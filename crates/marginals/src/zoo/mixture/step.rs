@@ -4,7 +4,6 @@ use ndarray::{Array3, Array4, ArrayD, s};
 
 use super::Mixture;
 use crate::infer::collapsed::{Evaluation, InputGradients, Latent, Maximise};
-use crate::infer::exact::Upstream;
 use crate::potential::GaussianDensity;
 use crate::prior::Bias;
 use crate::question::{LogPartition, Mean};
@@ -301,13 +300,11 @@ impl<T: Real + Element<Real = T>> Maximise<T> for Mixture<'_, T> {
         let state = self.state(z)?;
         let model = state.model();
         let posterior = model.posterior(state.queries.view(), self.points.reborrow())?;
-        let question = Mean(self.gathered.view());
-        let pass = posterior.pass(&question)?;
-        let sums = pass.answer(&question)?;
+        let pass = posterior.pass(Mean(self.gathered.view()))?;
+        let sums = pass.answer()?;
         let mut of_z = vec![T::zero(); z.len()];
         let of_sums = self.moved_backward(&sums, upstream, &state, &mut of_z);
-        let gradients =
-            pass.backward(&Upstream { mean: Some(of_sums.view()), ..Upstream::default() })?;
+        let mut gradients = pass.backward(&of_sums)?;
 
         let parts = self.parts();
         let of_log_weights = gradients.parameter("bias").expect("the weights are a bias");
@@ -336,7 +333,7 @@ impl<T: Real + Element<Real = T>> Maximise<T> for Mixture<'_, T> {
         self.hand_over_given(&mut of_z, inputs);
         // The values hold the points too, once as they are and once squared.
         let d = parts.width;
-        let of_values = gradients.v.expect("a mean has a gradient in its values");
+        let of_values = gradients.take_v().expect("a mean has a gradient in its values");
         let away = self.gathered.slice(s![.., .., .., ..d]);
         let of_squares = &of_values.slice(s![.., .., .., d..2 * d]) * &away;
         let of_points =

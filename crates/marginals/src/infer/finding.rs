@@ -1,0 +1,821 @@
+//! Findings: what an inference leaves behind.
+
+use std::ops::Range;
+
+use marginals_kernels::LogPartition;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::collapsed::Reason;
+use super::statistic::{Extremal, Handle, Linear, Request};
+use super::streaming::softplus;
+use crate::{Error, Real};
+
+/// A scored choice: an edge named by its key (by its query, where keys choose); −1 is no edge.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidate<T> {
+    /// Its score θ, plus noise for draws.
+    pub score: T,
+    /// Its index.
+    pub index: i64,
+}
+
+impl<T: Real> Candidate<T> {
+    /// No choice at all.
+    pub fn none() -> Self {
+        Self { score: T::neg_infinity(), index: -1 }
+    }
+
+    /// Whether this one is preferred: higher score, then smaller index. The impossible is never
+    /// preferred, and neither is NaN.
+    #[inline(always)]
+    pub fn beats(&self, other: &Self) -> bool {
+        self.score > other.score
+            || (self.score == other.score
+                && self.score > T::neg_infinity()
+                && self.index < other.index)
+    }
+
+    /// The choice with the sign of its score turned, so that the lowest wins.
+    pub(crate) fn turned(self) -> Self {
+        Self { score: -self.score, ..self }
+    }
+}
+
+/// Puts a candidate in its place in a list kept best first, dropping the worst.
+pub(crate) fn insert<T: Real>(list: &mut [Candidate<T>], candidate: Candidate<T>) {
+    let place = list.partition_point(|kept| !candidate.beats(kept));
+    if place < list.len() {
+        list[place..].rotate_right(1);
+        list[place] = candidate;
+    }
+}
+
+/// log Z of every factor as max + log_sum; see [`LogPartition`]. A max of −∞ says that nothing is
+/// possible.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Normalisers<T> {
+    /// The largest score, or another reference near it.
+    pub max: Vec<T>,
+    /// log Σ e^(θ − max).
+    pub log_sum: Vec<T>,
+}
+
+impl<T: Real> Normalisers<T> {
+    pub(crate) fn with_capacity(count: usize) -> Self {
+        Self { max: Vec::with_capacity(count), log_sum: Vec::with_capacity(count) }
+    }
+
+    pub(crate) fn push(&mut self, max: T, log_sum: T) {
+        self.max.push(max);
+        self.log_sum.push(log_sum);
+    }
+
+    /// Number of factors.
+    pub fn len(&self) -> usize {
+        self.max.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.max.is_empty()
+    }
+
+    /// Those of a run of factors.
+    pub(crate) fn run(&self, factors: Range<usize>) -> LogPartition<'_, T> {
+        LogPartition { max: &self.max[factors.clone()], log_sum: &self.log_sum[factors] }
+    }
+
+    /// log p of a score of one factor.
+    #[inline(always)]
+    pub fn log_p(&self, factor: usize, score: T) -> T {
+        (score - self.max[factor]) - self.log_sum[factor]
+    }
+
+    /// log Z of one factor.
+    #[inline(always)]
+    pub fn log_z(&self, factor: usize) -> T {
+        let max = self.max[factor];
+        if max == T::neg_infinity() { max } else { max + self.log_sum[factor] }
+    }
+}
+
+/// What becomes of a linear statistic where two findings are merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Kind {
+    /// E\[log p\], by the chain rule of the entropy.
+    LogProbability,
+    /// E\[log p − log π\], by the chain rule of the KL.
+    LogRatio,
+    /// E\[f\].
+    Average,
+    /// A variance, by the law of total variance.
+    Variance,
+}
+
+/// A posterior expectation, row after row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Expectation<T> {
+    kind: Kind,
+    /// The expectation, or the variance.
+    pub values: Vec<T>,
+    /// Of a variance, the mean it is about.
+    pub means: Vec<T>,
+}
+
+impl<T: Real> Expectation<T> {
+    /// Nothing seen yet of a statistic over `rows` factors or queries.
+    pub(crate) fn new(statistic: &Linear<'_, T>, rows: usize, columns: usize) -> Self {
+        let kind = match statistic {
+            Linear::LogProbability => Kind::LogProbability,
+            Linear::LogRatio => Kind::LogRatio,
+            Linear::ValueVariance(_) => Kind::Variance,
+            Linear::Value(_) | Linear::Edge(_) | Linear::EdgeTimesValue(..) => Kind::Average,
+        };
+        let means = if kind == Kind::Variance { rows * columns } else { 0 };
+        Self { kind, values: vec![T::zero(); rows * columns], means: vec![T::zero(); means] }
+    }
+
+    /// Whether it has one entry per factor, and not one per query.
+    fn is_of_factors(&self) -> bool {
+        matches!(self.kind, Kind::LogProbability | Kind::LogRatio)
+    }
+}
+
+/// Best edges, the same number for every factor (or query).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Extremes<T> {
+    /// The highest scores of every factor, best first.
+    Best {
+        /// How many are kept.
+        count: usize,
+        /// The edges.
+        edges: Vec<Candidate<T>>,
+    },
+    /// The winner of each draw of every factor, under its noise.
+    Draws {
+        /// How many draws.
+        count: usize,
+        /// The edges.
+        edges: Vec<Candidate<f64>>,
+    },
+    /// The highest score of every query.
+    Highest(Vec<Candidate<T>>),
+    /// The lowest score of every query.
+    Lowest(Vec<Candidate<T>>),
+}
+
+impl<T: Real> Extremes<T> {
+    pub(crate) fn new(wanted: Extremal, factors: usize, queries: usize) -> Self {
+        match wanted {
+            Extremal::Best(count) => {
+                Self::Best { count, edges: vec![Candidate::none(); count * factors] }
+            }
+            Extremal::Draws { count, .. } => {
+                Self::Draws { count, edges: vec![Candidate::none(); count * factors] }
+            }
+            Extremal::Highest => Self::Highest(vec![Candidate::none(); queries]),
+            Extremal::Lowest => Self::Lowest(vec![Candidate::none(); queries]),
+        }
+    }
+
+    /// The edges, but those of draws.
+    pub fn edges(&self) -> &[Candidate<T>] {
+        match self {
+            Self::Best { edges, .. } | Self::Highest(edges) | Self::Lowest(edges) => edges,
+            Self::Draws { .. } => &[],
+        }
+    }
+
+    /// The factors (or queries) of another finding after those of this one.
+    fn append(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Best { edges, .. }, Self::Best { edges: others, .. })
+            | (Self::Highest(edges), Self::Highest(others))
+            | (Self::Lowest(edges), Self::Lowest(others)) => edges.extend(others),
+            (Self::Draws { edges, .. }, Self::Draws { edges: others, .. }) => edges.extend(others),
+            _ => {}
+        }
+    }
+
+    /// The best of both, factor by factor.
+    fn merge(&mut self, other: &Self) {
+        fn each<R: Real>(a: &mut [Candidate<R>], b: &[Candidate<R>]) {
+            for (a, b) in a.iter_mut().zip(b) {
+                if b.beats(a) {
+                    *a = *b;
+                }
+            }
+        }
+        match (self, other) {
+            (Self::Best { count, edges }, Self::Best { edges: others, .. }) if *count > 0 => {
+                for (a, b) in edges.chunks_exact_mut(*count).zip(others.chunks_exact(*count)) {
+                    b.iter().for_each(|&candidate| insert(a, candidate));
+                }
+            }
+            (Self::Draws { edges, .. }, Self::Draws { edges: others, .. }) => each(edges, others),
+            (Self::Highest(edges), Self::Highest(others)) => each(edges, others),
+            (Self::Lowest(edges), Self::Lowest(others)) => {
+                for (a, b) in edges.iter_mut().zip(others) {
+                    if b.index >= 0 && (a.index < 0 || b.turned().beats(&a.turned())) {
+                        *a = *b;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// How the findings over two ranges of keys become that over their union.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Merge {
+    /// The factors choose among all keys: normalisers add in log space, expectations mix by the
+    /// shares of the normaliser.
+    Mixture,
+    /// Each range is a set of factors of its own; what queries gather from them adds.
+    Factors,
+    /// Every key is independent: everything adds.
+    Sum,
+    /// Keys are offered from the last to the first: the earlier ones are reached with the probability
+    /// that the later ones were passed over.
+    Sequence,
+}
+
+/// How a finding was come by.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Whether it is exact, but for rounding.
+    pub exactness: Exactness,
+    /// Passes over the keys, or steps of an iteration.
+    pub steps: usize,
+    /// Why an iteration ended.
+    #[serde(skip)]
+    pub reason: Option<Reason>,
+}
+
+/// How far a finding can be from exact.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum Exactness {
+    /// Exact, but for rounding.
+    #[default]
+    Exact,
+    /// Keys were left out whose posterior mass is at most this, for every query.
+    MassLost(f64),
+    /// The best member of a smaller family; its log-partition is a lower bound.
+    LowerBound,
+}
+
+/// What an inference over a range of keys leaves behind: owned, plain data that can be stored, sent,
+/// merged and resumed.
+///
+/// Every quantity is normalised over the keys seen: log Z in two parts, posterior expectations under
+/// that, best edges. The findings of two neighbouring ranges merge into that of their union, so that
+/// threads, long contexts and several machines all use one merge:
+///
+/// ```
+/// # use marginals::{Model, potential::Dot, prior::Uniform, structure::EachQueryPicksOne};
+/// # use marginals::question::{Entropy, Mean};
+/// # use ndarray::Array4;
+/// # let (q, k, v) = (Array4::<f64>::ones((1, 1, 3, 4)), Array4::<f64>::ones((1, 1, 6, 4)), Array4::<f64>::ones((1, 1, 6, 2)));
+/// # let model = Model::new(EachQueryPicksOne, Uniform, Dot::scaled(4));
+/// let posterior = model.posterior(q.view(), k.view())?;
+/// let questions = (Mean(v.view()), Entropy);
+/// let mut finding = posterior.find(&questions, 0..4)?;
+/// finding.merge(posterior.find(&questions, 4..6)?)?;
+/// let (mean, entropy) = posterior.complete(questions, finding)?.answer()?;
+/// # assert!((entropy[[0, 0, 0]] - 6f64.ln()).abs() < 1e-12);
+/// # assert!((mean[[0, 0, 0, 0]] - 1.0).abs() < 1e-12);
+/// # Ok::<(), marginals::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding<T> {
+    pub(crate) merge: Merge,
+    /// Positions of the keys seen.
+    pub(crate) keys: Range<i64>,
+    /// Heads of all batch entries together: what factors and queries are grouped by.
+    pub(crate) heads: usize,
+    /// Whether what a factor may choose beside its keys (no edge) has been taken in.
+    pub(crate) complete: bool,
+    /// log Z of every factor.
+    pub(crate) normalisers: Normalisers<T>,
+    /// log Z(log w) of every factor; empty where it was not asked for.
+    pub(crate) prior: Normalisers<T>,
+    /// log P(no edge) of every factor; empty where each must have one.
+    pub(crate) log_none: Vec<T>,
+    /// Σ_j p_ij of every query.
+    pub(crate) mass: Vec<T>,
+    /// What is gathered is to be multiplied by e to this, by query; empty where it is 0. A mass may be
+    /// far below the smallest number and still be averaged over.
+    pub(crate) log_scale: Vec<T>,
+    pub(crate) linear: Vec<Expectation<T>>,
+    pub(crate) extremal: Vec<Extremes<T>>,
+    /// Findings of single steps, where the inference takes several and a backward is to follow.
+    pub(crate) steps: Vec<Finding<T>>,
+    /// How it was come by.
+    pub report: Report,
+}
+
+impl<T: Real> Finding<T> {
+    /// The positions of the keys seen.
+    pub fn keys(&self) -> Range<i64> {
+        self.keys.clone()
+    }
+
+    /// Number of factors, of all heads together.
+    pub fn factors(&self) -> usize {
+        self.normalisers.len()
+    }
+
+    /// log Z of every factor, in nats.
+    pub fn normalisers(&self) -> &Normalisers<T> {
+        &self.normalisers
+    }
+
+    /// log Z(log w) of every factor, where a question asked for it.
+    pub fn prior_normalisers(&self) -> &Normalisers<T> {
+        &self.prior
+    }
+
+    /// log P(no edge) of every factor; empty where each must have one.
+    pub fn log_none(&self) -> &[T] {
+        &self.log_none
+    }
+
+    /// Σ_j p_ij of every query.
+    pub fn mass(&self) -> &[T] {
+        &self.mass
+    }
+
+    /// An expectation that was asked for.
+    pub fn expectation(&self, statistic: Handle) -> &Expectation<T> {
+        &self.linear[statistic.0]
+    }
+
+    /// The same, moved out.
+    pub(crate) fn take_expectation(&mut self, statistic: Handle) -> Vec<T> {
+        std::mem::take(&mut self.linear[statistic.0].values)
+    }
+
+    /// Puts an expectation where it was asked for.
+    pub(crate) fn put_expectation(&mut self, statistic: Handle, values: Vec<T>) {
+        self.linear[statistic.0].values = values;
+    }
+
+    /// Probability of a choice of a factor, its score known: of no edge, 0 where nothing is possible.
+    pub fn probability(&self, factor: usize, choice: Candidate<T>) -> T {
+        if choice.index < 0 && choice.score == T::neg_infinity() {
+            // Nothing beat the impossible: nothing is possible, or nothing is a number.
+            let log_z = self.normalisers.log_z(factor);
+            return if log_z.is_nan() { log_z } else { T::zero() };
+        }
+        let log_p = match self.merge {
+            // Each edge by itself.
+            Merge::Sum => -softplus(-choice.score),
+            Merge::Mixture | Merge::Factors => self.normalisers.log_p(factor, choice.score),
+            // Scores of a sequence are log-probabilities.
+            Merge::Sequence => choice.score,
+        };
+        (if log_p > T::zero() { T::zero() } else { log_p }).exp()
+    }
+
+    /// Best edges that were asked for.
+    pub fn extremes(&self, statistic: Handle) -> &Extremes<T> {
+        &self.extremal[statistic.0]
+    }
+
+    /// Takes in the finding of the keys that follow.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where `next` does not start where this one ends, and
+    /// [`Error::NotAnswerable`] where the two come from different models, sizes or questions.
+    pub fn merge(&mut self, next: Self) -> Result<(), Error> {
+        if next.keys.start != self.keys.end {
+            return Err(Error::value(
+                "keys",
+                format!("a finding that starts at key {}, where this one ends", self.keys.end),
+                format!("{:?}", next.keys),
+            ));
+        }
+        let by_factor = self.merge == Merge::Factors;
+        let kinds = |finding: &Self| -> Vec<(Kind, usize)> {
+            let length = |e: &Expectation<T>| match by_factor && e.is_of_factors() {
+                true => 0,
+                false => e.values.len(),
+            };
+            finding.linear.iter().map(|e| (e.kind, length(e))).collect()
+        };
+        let same = self.merge == next.merge
+            && self.heads == next.heads
+            && !self.complete
+            && !next.complete
+            && self.mass.len() == next.mass.len()
+            && (by_factor || self.factors() == next.factors())
+            && self.prior.is_empty() == next.prior.is_empty()
+            && self.extremal.len() == next.extremal.len()
+            && kinds(self) == kinds(&next);
+        if !same {
+            return Err(Error::NotAnswerable {
+                question: "merge".into(),
+                why: "the findings come from different models, sizes or questions, or one is \
+                      complete already"
+                    .into(),
+                instead: "Merge findings of one posterior and the same questions.".into(),
+            });
+        }
+        self.merge_checked(next);
+        Ok(())
+    }
+
+    pub(crate) fn merge_checked(&mut self, next: Self) {
+        let keys = self.keys.start..next.keys.end;
+        match self.merge {
+            Merge::Mixture => self.mix(&next),
+            Merge::Factors => self.interleave(&next),
+            Merge::Sum => self.add(&next),
+            Merge::Sequence => {
+                let far = std::mem::replace(self, next);
+                self.follow(&far);
+            }
+        }
+        self.keys = keys;
+    }
+
+    /// Mixes in a finding over other choices of the same factors.
+    pub(crate) fn mix(&mut self, other: &Self) {
+        let rows = self.factors();
+        let (shares, normalisers) = shares(&self.normalisers, &other.normalisers);
+        let prior = match self.prior.is_empty() {
+            true => None,
+            false => Some(shares_of_prior(&self.prior, &other.prior)),
+        };
+        for (own, others) in self.linear.iter_mut().zip(&other.linear) {
+            match own.kind {
+                Kind::LogProbability => {
+                    for (r, &(a, b)) in shares.iter().enumerate() {
+                        let (x, y) = (own.values[r] + a.ln(), others.values[r] + b.ln());
+                        own.values[r] = weighted(a, x) + weighted(b, y);
+                    }
+                }
+                Kind::LogRatio => {
+                    let prior = prior.as_ref().expect("a KL has the prior's normaliser").0.iter();
+                    for (r, (&(a, b), &(c, d))) in shares.iter().zip(prior).enumerate() {
+                        let x = own.values[r] + (a.ln() - c.ln());
+                        let y = others.values[r] + (b.ln() - d.ln());
+                        own.values[r] = weighted(a, x) + weighted(b, y);
+                    }
+                }
+                Kind::Average => mix_rows(&mut own.values, &others.values, &shares),
+                Kind::Variance => {
+                    let width = own.values.len() / rows.max(1);
+                    for (r, &(a, b)) in shares.iter().enumerate() {
+                        for c in r * width..(r + 1) * width {
+                            let apart = own.means[c] - others.means[c];
+                            own.values[c] = weighted(a, own.values[c])
+                                + weighted(b, others.values[c])
+                                + weighted(a * b, apart * apart);
+                        }
+                    }
+                    mix_rows(&mut own.means, &others.means, &shares);
+                }
+            }
+        }
+        mix_rows(&mut self.mass, &other.mass, &shares);
+        self.normalisers = normalisers;
+        if let Some((_, prior)) = prior {
+            self.prior = prior;
+        }
+        self.merge_extremes(other);
+    }
+
+    /// Mixes in having no edge, which gathers nothing. `shares` are those of the edges and of none;
+    /// `prior` those of the prior, where a KL is found.
+    pub(crate) fn mix_in_none(&mut self, shares: &[(T, T)], prior: &[(T, T)]) {
+        let rows = shares.len();
+        // A share too small for what is gathered to keep its digits is told apart, as a scale.
+        let tiny = T::min_positive_value() / T::epsilon();
+        let is_tiny = |a: T| a < tiny && a > T::zero();
+        if shares.iter().any(|&(a, _)| is_tiny(a)) {
+            let scale = |&(a, _): &(T, T)| if is_tiny(a) { a.ln() } else { T::zero() };
+            self.log_scale = shares.iter().map(scale).collect();
+        }
+        let scale = |list: &mut [T]| {
+            let width = list.len() / rows.max(1);
+            for (row, &(a, _)) in list.chunks_exact_mut(width.max(1)).zip(shares) {
+                if !is_tiny(a) {
+                    row.iter_mut().for_each(|x| *x = weighted(a, *x));
+                }
+            }
+        };
+        for own in &mut self.linear {
+            match own.kind {
+                Kind::LogProbability => {
+                    for (x, &(a, b)) in own.values.iter_mut().zip(shares) {
+                        *x = weighted(a, *x + a.ln()) + weighted(b, b.ln());
+                    }
+                }
+                Kind::LogRatio => {
+                    let both = shares.iter().zip(prior);
+                    for (x, (&(a, b), &(c, d))) in own.values.iter_mut().zip(both) {
+                        let mixed = weighted(a, *x + (a.ln() - c.ln()));
+                        let mixed = mixed + weighted(b, b.ln() - d.ln());
+                        *x = if mixed < T::zero() { T::zero() } else { mixed };
+                    }
+                }
+                Kind::Average => scale(&mut own.values),
+                Kind::Variance => {
+                    let width = own.values.len() / rows.max(1);
+                    for (r, &(a, b)) in shares.iter().enumerate() {
+                        for c in r * width..(r + 1) * width {
+                            let mean = own.means[c];
+                            let a = if is_tiny(a) { T::one() } else { a };
+                            own.values[c] =
+                                weighted(a, own.values[c]) + weighted(a * b, mean * mean);
+                        }
+                    }
+                    scale(&mut own.means);
+                }
+            }
+        }
+        scale(&mut self.mass);
+    }
+
+    fn merge_extremes(&mut self, other: &Self) {
+        for (own, others) in self.extremal.iter_mut().zip(&other.extremal) {
+            own.merge(others);
+        }
+    }
+
+    /// Independent edges: everything adds.
+    fn add(&mut self, other: &Self) {
+        add(&mut self.normalisers.log_sum, &other.normalisers.log_sum);
+        add(&mut self.prior.log_sum, &other.prior.log_sum);
+        add(&mut self.log_none, &other.log_none);
+        self.add_gathered(other, |_| true);
+        self.merge_extremes(other);
+    }
+
+    /// Adds masses and those expectations that `of` names, bringing both to one scale.
+    fn add_gathered(&mut self, other: &Self, of: impl Fn(&Expectation<T>) -> bool) {
+        let scales = |r: usize| -> (T, T, T) {
+            let of = |list: &[T]| list.get(r).copied().unwrap_or(T::zero());
+            let (a, b) = (of(&self.log_scale), of(&other.log_scale));
+            let max = a.max(b);
+            ((a - max).exp(), (b - max).exp(), max)
+        };
+        if self.log_scale.is_empty() && other.log_scale.is_empty() {
+            add(&mut self.mass, &other.mass);
+            for (own, others) in self.linear.iter_mut().zip(&other.linear) {
+                if of(own) {
+                    add(&mut own.values, &others.values);
+                    add(&mut own.means, &others.means);
+                }
+            }
+            return;
+        }
+        let rows: Vec<(T, T, T)> = (0..self.mass.len()).map(scales).collect();
+        let shares: Vec<(T, T)> = rows.iter().map(|&(a, b, _)| (a, b)).collect();
+        mix_rows(&mut self.mass, &other.mass, &shares);
+        for (own, others) in self.linear.iter_mut().zip(&other.linear) {
+            if own.is_of_factors() {
+                if of(own) {
+                    add(&mut own.values, &others.values);
+                }
+                continue;
+            }
+            mix_rows(&mut own.values, &others.values, &shares);
+            mix_rows(&mut own.means, &others.means, &shares);
+        }
+        self.log_scale = rows.iter().map(|&(_, _, max)| max).collect();
+    }
+
+    /// Keys' factors follow one another within each head; what queries gather adds.
+    fn interleave(&mut self, next: &Self) {
+        let heads = self.heads;
+        fn by_head<R: Clone>(a: &mut Vec<R>, b: &[R], heads: usize) {
+            if heads == 0 || (a.is_empty() && b.is_empty()) {
+                return;
+            }
+            let (m, n) = (a.len() / heads, b.len() / heads);
+            let rows = (0..heads).flat_map(|h| a[h * m..][..m].iter().chain(&b[h * n..][..n]));
+            *a = rows.cloned().collect();
+        }
+        self.add_gathered(next, |e| !e.is_of_factors());
+        by_head(&mut self.normalisers.max, &next.normalisers.max, heads);
+        by_head(&mut self.normalisers.log_sum, &next.normalisers.log_sum, heads);
+        by_head(&mut self.prior.max, &next.prior.max, heads);
+        by_head(&mut self.prior.log_sum, &next.prior.log_sum, heads);
+        by_head(&mut self.log_none, &next.log_none, heads);
+        for (own, others) in self.linear.iter_mut().zip(&next.linear) {
+            if own.is_of_factors() {
+                by_head(&mut own.values, &others.values, heads);
+            }
+        }
+        for (own, others) in self.extremal.iter_mut().zip(&next.extremal) {
+            match (own, others) {
+                (Extremes::Best { edges, .. }, Extremes::Best { edges: others, .. }) => {
+                    by_head(edges, others, heads);
+                }
+                (Extremes::Draws { edges, .. }, Extremes::Draws { edges: others, .. }) => {
+                    by_head(edges, others, heads);
+                }
+                (own, others) => own.merge(others),
+            }
+        }
+    }
+
+    /// Keys offered in turn, these before those of `far`.
+    fn follow(&mut self, far: &Self) {
+        let rows = self.factors();
+        let reached: Vec<(T, T)> = self.log_none.iter().map(|none| (T::one(), none.exp())).collect();
+        for (own, others) in self.linear.iter_mut().zip(&far.linear) {
+            match own.kind {
+                // E[log p] holds the term of having no edge; that of these keys becomes the ways on.
+                Kind::LogProbability => {
+                    for (r, &(_, pass)) in reached.iter().enumerate() {
+                        own.values[r] += weighted(pass, others.values[r]);
+                    }
+                }
+                Kind::LogRatio => {
+                    for (r, &(_, pass)) in reached.iter().enumerate() {
+                        own.values[r] += weighted(pass, others.values[r]);
+                    }
+                }
+                Kind::Average => mix_rows(&mut own.values, &others.values, &reached),
+                Kind::Variance => {
+                    // E[v²] of what is gathered, which may be nothing.
+                    let width = own.values.len() / rows.max(1);
+                    for (r, &(_, pass)) in reached.iter().enumerate() {
+                        for c in r * width..(r + 1) * width {
+                            let (a, b) = (own.means[c], others.means[c]);
+                            let mean = a + weighted(pass, b);
+                            // About the mean of both: within each range, and between the ranges.
+                            let near = own.values[c] + a * a;
+                            let behind = others.values[c] + b * b;
+                            let spread = near + weighted(pass, behind) - mean * mean;
+                            own.values[c] = spread.max(T::zero());
+                            own.means[c] = mean;
+                        }
+                    }
+                }
+            }
+        }
+        mix_rows(&mut self.mass, &far.mass, &reached);
+        add(&mut self.log_none, &far.log_none);
+        self.merge_extremes(far);
+    }
+
+    /// The finding of runs of factors that follow one another: batch-major, by head, by query.
+    pub(crate) fn concatenate(parts: Vec<Self>, heads: usize) -> Option<Self> {
+        let mut parts = parts.into_iter();
+        let mut all = parts.next()?;
+        let rest: Vec<Self> = parts.collect();
+        all.heads = heads;
+        if rest.is_empty() {
+            return Some(all);
+        }
+        let append = |own: &mut Vec<T>, field: &(dyn Fn(&Self) -> &Vec<T> + Sync)| {
+            join_rows(own, rest.iter().map(|part| field(part).as_slice()));
+        };
+        append(&mut all.normalisers.max, &|f| &f.normalisers.max);
+        append(&mut all.normalisers.log_sum, &|f| &f.normalisers.log_sum);
+        append(&mut all.prior.max, &|f| &f.prior.max);
+        append(&mut all.prior.log_sum, &|f| &f.prior.log_sum);
+        append(&mut all.log_none, &|f| &f.log_none);
+        append(&mut all.mass, &|f| &f.mass);
+        if rest.iter().any(|f| !f.log_scale.is_empty()) || !all.log_scale.is_empty() {
+            let rows = |f: &Self| match f.log_scale.is_empty() {
+                true => vec![T::zero(); f.mass.len()],
+                false => f.log_scale.clone(),
+            };
+            // Masses have been joined: those of the first part are what is left of them.
+            let others: usize = rest.iter().map(|f| f.mass.len()).sum();
+            let mut scale = match all.log_scale.is_empty() {
+                true => vec![T::zero(); all.mass.len() - others],
+                false => std::mem::take(&mut all.log_scale),
+            };
+            rest.iter().for_each(|f| scale.extend(rows(f)));
+            all.log_scale = scale;
+        }
+        for index in 0..all.linear.len() {
+            let own = &mut all.linear[index];
+            append(&mut own.values, &|f| &f.linear[index].values);
+            append(&mut own.means, &|f| &f.linear[index].means);
+        }
+        for (index, own) in all.extremal.iter_mut().enumerate() {
+            rest.iter().for_each(|f| own.append(&f.extremal[index]));
+        }
+        Some(all)
+    }
+
+    /// A finding without keys: nothing is possible.
+    pub(crate) fn nothing(
+        merge: Merge,
+        request: &Request<'_, T>,
+        (factors, queries): (usize, usize),
+        keys: Range<i64>,
+    ) -> Self {
+        let lowest = match merge {
+            Merge::Mixture | Merge::Factors => T::neg_infinity(),
+            Merge::Sum | Merge::Sequence => T::zero(),
+        };
+        let normalisers =
+            |count| Normalisers { max: vec![lowest; count], log_sum: vec![T::zero(); count] };
+        let wants_prior = request.wants_prior();
+        let linear = request.linear.iter().enumerate().map(|(index, statistic)| {
+            let rows = if request.is_of_factors(index) { factors } else { queries };
+            Expectation::new(statistic, rows, request.columns(index))
+        });
+        let extremal = &request.extremal;
+        Self {
+            merge,
+            keys,
+            heads: 1,
+            complete: false,
+            normalisers: normalisers(factors),
+            prior: if wants_prior { normalisers(factors) } else { Normalisers::default() },
+            log_none: match merge {
+                Merge::Sum | Merge::Sequence => vec![T::zero(); factors],
+                Merge::Mixture | Merge::Factors => Vec::new(),
+            },
+            mass: vec![T::zero(); queries],
+            log_scale: Vec::new(),
+            linear: linear.collect(),
+            extremal: extremal.iter().map(|&w| Extremes::new(w, factors, queries)).collect(),
+            steps: Vec::new(),
+            report: Report::default(),
+        }
+    }
+}
+
+/// w x, where a weight of 0 leaves nothing, whatever x is.
+#[inline(always)]
+pub(crate) fn weighted<T: Real>(weight: T, x: T) -> T {
+    if weight == T::zero() { weight } else { weight * x }
+}
+
+/// The shares of two normalisers in their sum, and the sum.
+fn shares<T: Real>(a: &Normalisers<T>, b: &Normalisers<T>) -> (Vec<(T, T)>, Normalisers<T>) {
+    let mut sum = Normalisers::with_capacity(a.len());
+    let shares = (0..a.len())
+        .map(|r| {
+            let max = a.max[r].max(b.max[r]);
+            if max == T::neg_infinity() {
+                sum.push(max, T::neg_infinity());
+                return (T::one(), T::zero());
+            }
+            let part = |n: &Normalisers<T>| match n.max[r] == T::neg_infinity() {
+                true => T::zero(),
+                false => ((n.max[r] - max) + n.log_sum[r]).exp(),
+            };
+            let (x, y) = (part(a), part(b));
+            let total = x + y;
+            sum.push(max, total.ln());
+            (x / total, y / total)
+        })
+        .collect();
+    (shares, sum)
+}
+
+/// The same of the prior's normalisers; shares of a KL, whose logarithm is taken.
+fn shares_of_prior<T: Real>(
+    a: &Normalisers<T>,
+    b: &Normalisers<T>,
+) -> (Vec<(T, T)>, Normalisers<T>) {
+    shares(a, b)
+}
+
+/// Row by row, a · own + b · other.
+fn mix_rows<T: Real>(own: &mut [T], other: &[T], shares: &[(T, T)]) {
+    let width = own.len() / shares.len().max(1);
+    if width == 0 {
+        return;
+    }
+    let rows = own.chunks_exact_mut(width).zip(other.chunks_exact(width));
+    for ((own, other), &(a, b)) in rows.zip(shares) {
+        own.iter_mut().zip(other).for_each(|(x, &y)| *x = weighted(a, *x) + weighted(b, y));
+    }
+}
+
+fn add<T: Real>(into: &mut [T], other: &[T]) {
+    into.iter_mut().zip(other).for_each(|(a, &b)| *a += b);
+}
+
+/// Appends lists, copied by every thread: the values of all queries are as large as the answer.
+fn join_rows<'p, T: Real>(own: &mut Vec<T>, parts: impl Iterator<Item = &'p [T]> + Clone) {
+    let more: usize = parts.clone().map(<[T]>::len).sum();
+    if more == 0 {
+        return;
+    }
+    let mut all = vec![T::zero(); own.len() + more];
+    let (first, mut rest) = all.split_at_mut(own.len());
+    first.copy_from_slice(own);
+    let mut pairs = Vec::new();
+    for part in parts {
+        let (into, after) = rest.split_at_mut(part.len());
+        pairs.push((into, part));
+        rest = after;
+    }
+    pairs.into_par_iter().for_each(|(into, part)| into.copy_from_slice(part));
+    *own = all;
+}

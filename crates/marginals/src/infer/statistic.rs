@@ -1,0 +1,260 @@
+//! Statistics: what a pass over the edges finds out beside the normaliser.
+//!
+//! There are two kinds. A **linear** statistic is a posterior expectation Σ_ij p_ij f(i, j): of the
+//! values, of a function of the edge, of log p itself. An **extremal** one keeps the best edges under
+//! the scores, with noise or without. An inference knows these kinds and nothing of questions; a
+//! question says which of them its answer is a function of, and hands its gradient back to them as
+//! [`Slopes`](super::Slopes).
+
+use std::fmt::Debug;
+
+use marginals_kernels::{Tile, TileMut};
+use ndarray::ArrayView4;
+
+use crate::tensor::Stored;
+use crate::{Accumulator, Block, Element, Error, Parameter, Real, Shape};
+
+/// A function f(i, j) of an edge, by the block: what a linear statistic averages.
+///
+/// It may look at anything the implementor holds: positions, other tensors, tables with parameters
+/// of their own. It must be finite wherever an edge is possible.
+pub trait EdgeFunction<T: Real>: Debug + Send + Sync {
+    /// The tile method: writes f(i, j) over `block`.
+    fn fill(&self, block: &Block, values: TileMut<'_, T>);
+
+    /// Learnable parameters, in the order of the accumulators below.
+    fn parameters(&self) -> Vec<Parameter> {
+        Vec::new()
+    }
+
+    /// Adds Σ_ij g_ij ∂f(i, j)/∂parameter over `block` to each parameter's accumulator.
+    fn accumulate_gradient(
+        &self,
+        _block: &Block,
+        _gradient: Tile<'_, T>,
+        _into: &mut [Accumulator<'_, T>],
+    ) {
+    }
+}
+
+/// A posterior expectation that a pass finds.
+#[derive(Clone, Copy, Debug)]
+pub enum Linear<'v, T: Real> {
+    /// E\[log p\] of every factor: minus its entropy.
+    LogProbability,
+    /// E\[log p − log π\] of every factor: its KL from the prior.
+    LogRatio,
+    /// Σ_j p_ij v_j of every query, of the values with this index in the request.
+    Value(usize),
+    /// The variance of Σ_j φ_ij v_j of every query and coordinate.
+    ValueVariance(usize),
+    /// Σ_j p_ij f(i, j) of every query.
+    Edge(&'v dyn EdgeFunction<T>),
+    /// Σ_j p_ij f(i, j) v_j of every query.
+    EdgeTimesValue(&'v dyn EdgeFunction<T>, usize),
+}
+
+/// Best edges that a pass keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extremal {
+    /// The k edges of highest score of every factor, best first; having no edge takes part where the
+    /// structure allows it.
+    Best(usize),
+    /// The best edge of every factor under the Gumbel noise of each of `count` draws.
+    Draws {
+        /// How many draws.
+        count: usize,
+        /// Seed of the noise.
+        seed: u64,
+    },
+    /// The possible edge of highest score of every query.
+    Highest,
+    /// The possible edge of lowest score of every query.
+    Lowest,
+}
+
+/// Place of a statistic among those of its kind in a request, and in what the pass leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handle(pub(crate) usize);
+
+/// Values that a pass averages: a tensor and where the caller keeps it.
+#[derive(Debug)]
+pub(crate) struct Values<'v, T> {
+    pub tensor: Stored<'v, T>,
+    /// How many heads they have, where they were repeated for each query head.
+    pub own_heads: Option<usize>,
+    /// Address, sizes and strides: the same tensor given twice is read once.
+    source: (usize, Vec<usize>, Vec<isize>),
+}
+
+/// What a pass must find out: the union of what the questions asked need.
+#[derive(Debug)]
+pub struct Request<'v, T: Real> {
+    shape: Shape,
+    pub(crate) values: Vec<Values<'v, T>>,
+    pub(crate) linear: Vec<Linear<'v, T>>,
+    pub(crate) extremal: Vec<Extremal>,
+    /// Whether log Z(log w) is wanted.
+    pub(crate) prior_normaliser: bool,
+    /// Whether a backward pass may follow, so that what single steps found is to be kept.
+    pub(crate) keeps_steps: bool,
+    /// How many questions read each linear statistic.
+    readers: Vec<usize>,
+}
+
+impl<'v, T: Real> Request<'v, T> {
+    /// Nothing wanted yet of a problem of these sizes.
+    pub(crate) fn new(shape: &Shape) -> Self {
+        Self {
+            shape: *shape,
+            values: Vec::new(),
+            linear: Vec::new(),
+            extremal: Vec::new(),
+            prior_normaliser: false,
+            keeps_steps: true,
+            readers: Vec::new(),
+        }
+    }
+
+    /// The sizes of the problem.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Declares values `v` [B, Hk or H, M, D_v] to be averaged, and returns their index.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where they do not belong to the keys.
+    pub fn values<E: Element<Real = T>>(&mut self, v: ArrayView4<'v, E>) -> Result<usize, Error> {
+        let shape = &self.shape;
+        let (batch, heads, keys, _) = v.dim();
+        let shared = heads == shape.key_heads || (heads > 0 && shape.heads % heads == 0);
+        if (batch, keys) != (shape.batch, shape.keys) || !shared {
+            return Err(Error::shape(
+                "v",
+                format!(
+                    "[{}, {}, {}, D_v], one value per key",
+                    shape.batch, shape.key_heads, shape.keys
+                ),
+                v.shape(),
+                "Values belong to keys: batch and keys are those of k, and their heads divide the \
+                 query heads.",
+            ));
+        }
+        let source = (v.as_ptr() as usize, v.shape().to_vec(), v.strides().to_vec());
+        if let Some(known) = self.values.iter().position(|known| known.source == source) {
+            return Ok(known);
+        }
+        let tensor = E::store(v);
+        let values = match heads % shape.key_heads.max(1) {
+            0 => Values { tensor, own_heads: None, source },
+            _ => Values { tensor: tensor.with_heads(shape.heads), own_heads: Some(heads), source },
+        };
+        self.values.push(values);
+        Ok(self.values.len() - 1)
+    }
+
+    /// Declares values that have been checked.
+    pub(crate) fn stored_values(&mut self, tensor: Stored<'v, T>) -> usize {
+        self.values.push(Values { tensor, own_heads: None, source: (0, Vec::new(), Vec::new()) });
+        self.values.len() - 1
+    }
+
+    /// Wants an expectation.
+    pub fn linear(&mut self, wanted: Linear<'v, T>) -> Handle {
+        let same = |known: &Linear<'v, T>| match (known, &wanted) {
+            (Linear::LogProbability, Linear::LogProbability)
+            | (Linear::LogRatio, Linear::LogRatio) => true,
+            (Linear::Value(a), Linear::Value(b))
+            | (Linear::ValueVariance(a), Linear::ValueVariance(b)) => a == b,
+            // Whether two functions are one cannot be told.
+            _ => false,
+        };
+        let index = self.linear.iter().position(same).unwrap_or_else(|| {
+            self.linear.push(wanted);
+            self.readers.push(0);
+            self.linear.len() - 1
+        });
+        self.readers[index] += 1;
+        Handle(index)
+    }
+
+    /// Wants best edges.
+    pub fn extremal(&mut self, wanted: Extremal) -> Handle {
+        let index = self.extremal.iter().position(|known| *known == wanted);
+        Handle(index.unwrap_or_else(|| {
+            self.extremal.push(wanted);
+            self.extremal.len() - 1
+        }))
+    }
+
+    /// Wants the prior's own log-partition, log Z(log w).
+    pub fn prior_log_partition(&mut self) {
+        self.prior_normaliser = true;
+    }
+
+    /// How many questions read a linear statistic.
+    pub(crate) fn readers(&self, statistic: Handle) -> usize {
+        self.readers[statistic.0]
+    }
+
+    /// Whether values are averaged as they are and in no other way.
+    pub(crate) fn averages_plainly(&self) -> bool {
+        !self.linear.iter().any(|statistic| {
+            matches!(statistic, Linear::ValueVariance(_) | Linear::EdgeTimesValue(..))
+        })
+    }
+
+    /// Whether a statistic averages the values with this index.
+    pub(crate) fn averages(&self, values: usize) -> bool {
+        self.linear.iter().any(|statistic| match *statistic {
+            Linear::Value(own) | Linear::ValueVariance(own) | Linear::EdgeTimesValue(_, own) => {
+                own == values
+            }
+            Linear::LogProbability | Linear::LogRatio | Linear::Edge(_) => false,
+        })
+    }
+
+    /// Numbers per value of the values with this index.
+    pub(crate) fn width(&self, values: usize) -> usize {
+        self.values[values].tensor.dim().3
+    }
+
+    /// Numbers per query (or factor) of a linear statistic.
+    pub(crate) fn columns(&self, statistic: usize) -> usize {
+        match self.linear[statistic] {
+            Linear::LogProbability | Linear::LogRatio | Linear::Edge(_) => 1,
+            Linear::Value(values)
+            | Linear::ValueVariance(values)
+            | Linear::EdgeTimesValue(_, values) => self.width(values),
+        }
+    }
+
+    /// Whether the statistic has an entry per factor; the others have one per query.
+    pub(crate) fn is_of_factors(&self, statistic: usize) -> bool {
+        matches!(self.linear[statistic], Linear::LogProbability | Linear::LogRatio)
+    }
+
+    /// Where E\[log p\] stands, if it is wanted.
+    pub(crate) fn log_probability(&self) -> Option<usize> {
+        self.linear.iter().position(|kind| matches!(kind, Linear::LogProbability))
+    }
+
+    /// Where E\[log p − log π\] stands, if it is wanted.
+    pub(crate) fn log_ratio(&self) -> Option<usize> {
+        self.linear.iter().position(|kind| matches!(kind, Linear::LogRatio))
+    }
+
+    /// Whether log Z(log w) is found: because it is asked for, or a KL needs it.
+    pub(crate) fn wants_prior(&self) -> bool {
+        self.prior_normaliser || self.log_ratio().is_some()
+    }
+
+    /// The draws wanted: how many, and the seed; those of the first question that draws.
+    pub(crate) fn draws(&self) -> impl Iterator<Item = (usize, usize, u64)> + '_ {
+        self.extremal.iter().enumerate().filter_map(|(index, wanted)| match *wanted {
+            Extremal::Draws { count, seed } => Some((index, count, seed)),
+            _ => None,
+        })
+    }
+}

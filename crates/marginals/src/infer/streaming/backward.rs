@@ -1,0 +1,478 @@
+//! The backward pass: gradients of any combination of answers.
+//!
+//! With f_ij the sum of the upstream-weighted quantities averaged,
+//!
+//! ```text
+//! ∂L/∂θ_ij = p_ij (f_ij − E_i[f])          queries choose (keys: E_j)
+//! ∂L/∂θ_ij = p_ij (1 − p_ij) f_ij          independent edges
+//! ```
+//!
+//! so one pass serves every question (the covariance identity for exponential families). Entropy
+//! and KL average log p and log p − log w, which are in f up to a constant of the row; evidence
+//! and KL also depend on the log-weights directly, through the prior's own marginals π_ij.
+
+mod coefficients;
+mod in_order;
+mod tiles;
+
+use std::ops::Range;
+
+use marginals_kernels::Aligned;
+use ndarray::{Array4, ArrayView2, ArrayViewMut4, Axis, s};
+
+use super::heads::Care;
+use super::scorer::Scorer;
+use super::{Rule, TASKS, split};
+use crate::gradient::{Accumulator, Layout, ParameterGradient, number_repeats};
+use crate::infer::finding::Finding;
+use crate::infer::slopes::Slopes;
+use crate::infer::statistic::Request;
+use crate::infer::{Gradients, Problem, Values};
+use crate::potential::{Features, Place};
+use crate::{Error, Parameter, Real, tensor};
+
+use super::rule::{FactorSlopes, Order};
+use coefficients::Coefficients;
+use in_order::InOrder;
+use tiles::HeadBackward;
+pub(crate) use tiles::QUERY_BLOCK;
+
+/// Keys below which a range of them is not worth splitting.
+const FEWEST_KEYS: usize = 1024;
+
+/// What every task of one backward pass shares.
+struct Task<'a, 'p, T: Real> {
+    rule: &'a Rule<'a, T>,
+    problem: &'a Problem<'p, T>,
+    request: &'a Request<'a, T>,
+    finding: &'a Finding<T>,
+    of_values: Values,
+    /// The keys that are differentiated.
+    keys: Range<usize>,
+    coefficients: Coefficients<'a, T>,
+    prior_parameters: Vec<Parameter>,
+    /// Those of functions of edges, in the order in which tiles visit them.
+    edge_parameters: Vec<Parameter>,
+    potential_parameters: Vec<Parameter>,
+}
+
+/// The regions of the gradients that one task owns.
+struct Own<'a, T> {
+    k: ArrayViewMut4<'a, T>,
+    /// By table of the request.
+    values: Vec<Option<ArrayViewMut4<'a, T>>>,
+    learned: Vec<Accumulator<'a, T>>,
+}
+
+/// Sums over what one task did, to be added up in the order of the tasks.
+struct Sums {
+    learned: Vec<Vec<f64>>,
+    potential: Vec<Vec<f64>>,
+}
+
+/// The backward pass over some of the keys, from the gradient of a loss in what was found of all of
+/// them.
+pub(crate) fn backward<T: Real>(
+    rule: &Rule<'_, T>,
+    problem: &Problem<'_, T>,
+    request: &Request<'_, T>,
+    finding: &Finding<T>,
+    slopes: &Slopes<'_, T>,
+    (keys, of_values): (Range<usize>, Values),
+) -> Result<Gradients<T>, Error> {
+    let shape = &problem.shape;
+    let coefficients = Coefficients::new(rule, problem, request, finding, slopes);
+    let functions = (coefficients.edges.iter().map(|(function, _)| *function)).chain(
+        coefficients.tables.iter().flat_map(|table| table.products.iter().map(|(f, _)| *f)),
+    );
+    let edge_parameters = functions.flat_map(|function| function.parameters()).collect();
+    let task = Task {
+        rule,
+        problem,
+        request,
+        finding,
+        of_values,
+        keys: keys.clone(),
+        coefficients,
+        prior_parameters: problem.prior.parameters(),
+        edge_parameters,
+        potential_parameters: problem.potential.parameters(),
+    };
+    let learned: Vec<Parameter> =
+        task.prior_parameters.iter().chain(&task.edge_parameters).cloned().collect();
+
+    // Tasks own groups of heads that share keys, values or a dense parameter, and a range of keys.
+    let dense = |p: &&Parameter| p.layout == Layout::Scores;
+    let shared = learned
+        .iter()
+        .filter(dense)
+        .any(|p| (p.shape[0] == 1 && shape.batch > 1) || (p.shape[1] == 1 && shape.heads > 1));
+    let key_heads: Vec<(usize, usize)> =
+        (0..shape.batch).flat_map(|b| (0..shape.key_heads).map(move |h| (b, h))).collect();
+    let groups: Vec<Vec<(usize, usize)>> = match shared && !key_heads.is_empty() {
+        true => vec![key_heads],
+        false => key_heads.into_iter().map(|place| vec![place]).collect(),
+    };
+    let parts = TASKS.div_ceil(groups.len().max(1)).min(keys.len().div_ceil(FEWEST_KEYS)).max(1);
+    // A running state goes through all keys.
+    let parts = if rule.order() == Order::LastFirst { 1 } else { parts };
+    let chunks = split(keys.clone(), parts);
+
+    let mut dense_gradients: Vec<Array4<T>> = learned
+        .iter()
+        .filter(dense)
+        // What is shared along the keys is summed by each range of keys on its own first.
+        .map(|p| {
+            (
+                p.shape[0],
+                p.shape[1],
+                p.shape[2],
+                if p.shape[3] == 1 { chunks.len() } else { p.shape[3] },
+            )
+        })
+        .map(tensor::zeros)
+        .collect();
+    let heads = |own: usize| if shared { None } else { Some(own) };
+    let query_heads = heads(shape.group());
+    let lengths: Vec<usize> = chunks.iter().map(Range::len).collect();
+    let mut dq = Array4::zeros(problem.q.dim());
+    let mut dk = Array4::zeros(problem.k.dim());
+    let apart = of_values == Values::Apart;
+    let mut dv: Vec<Option<Array4<T>>> = (0..request.values.len())
+        .map(|table| {
+            let used = apart && request.averages(table);
+            used.then(|| Array4::zeros(request.values[table].tensor.dim()))
+        })
+        .collect();
+    // Ranges of keys each give a part of the queries' gradient.
+    let q: Vec<_> = by_group(dq.view_mut(), query_heads)
+        .map(|group| InOrder::new(group, chunks.len()))
+        .collect();
+    let own_keys = s![.., .., keys.clone(), ..];
+    let mut k = by_keys(dk.slice_mut(own_keys), heads(1), &lengths);
+    let mut values: Vec<_> = dv
+        .iter_mut()
+        .enumerate()
+        .map(|(table, dv)| {
+            let dv = dv.as_mut()?;
+            Some(by_keys(dv.slice_mut(own_keys), heads(task.sets(table)), &lengths))
+        })
+        .collect();
+    let regions = regions(&learned, &mut dense_gradients, &groups, &chunks, query_heads);
+    let own: Vec<Own<'_, T>> = regions
+        .into_iter()
+        .map(|learned| Own {
+            k: k.next().expect("one region per task"),
+            values: values.iter_mut().map(|v| v.as_mut().and_then(Iterator::next)).collect(),
+            learned,
+        })
+        .collect();
+    let tasks: Vec<_> = groups
+        .iter()
+        .zip(&q)
+        .flat_map(|group| chunks.iter().enumerate().map(move |chunk| (group, chunk)))
+        .zip(own)
+        .collect();
+    let sums = in_order::run(tasks, |(((group, q), (part, keys)), mut own)| {
+        in_order::add_part(q, part, |mut dq| {
+            let sums = task.run(group, keys.clone(), dq.view_mut(), &mut own, Care::Fast)?;
+            if !own.is_spoiled() && dq.iter().all(|x| x.is_finite()) {
+                return Ok(sums);
+            }
+            // Something that is not finite took part, perhaps where it must not: once more, with care.
+            dq.fill(T::zero());
+            own.clear();
+            task.run(group, keys.clone(), dq, &mut own, Care::Careful)
+        })
+    })?;
+    drop(q);
+    for (gradient, parameter) in dense_gradients.iter_mut().zip(learned.iter().filter(dense)) {
+        if parameter.shape[3] == 1 {
+            *gradient = gradient.sum_axis(Axis(3)).insert_axis(Axis(3));
+        }
+    }
+    let mut dv: Vec<Option<Array4<T>>> = dv;
+    for (gradient, values) in dv.iter_mut().zip(&request.values) {
+        if let (Some(gradient), Some(heads)) = (gradient, values.own_heads) {
+            *gradient = folded(gradient, heads);
+        }
+    }
+    let mut gradients = Gradients { q: dq, k: dk, values: dv, parameters: Vec::new() };
+    task.collect_parameters(sums, dense_gradients, &learned, &mut gradients.parameters);
+    Ok(gradients)
+}
+
+/// The gradient of values that were repeated for each query head.
+fn folded<T: Real>(gradient: &Array4<T>, heads: usize) -> Array4<T> {
+    let (batch, all, keys, width) = gradient.dim();
+    let mut sums = Array4::zeros((batch, heads, keys, width));
+    for head in 0..all {
+        let mut into = sums.slice_mut(s![.., head * heads / all, .., ..]);
+        into += &gradient.slice(s![.., head, .., ..]);
+    }
+    sums
+}
+
+impl<T: Real> Own<'_, T> {
+    /// Whether something in it is not finite.
+    fn is_spoiled(&self) -> bool {
+        let values = self.values.iter().flatten().flat_map(|v| v.iter());
+        !self.k.iter().chain(values).all(|x| x.is_finite())
+    }
+
+    /// As before anything was added.
+    fn clear(&mut self) {
+        self.k.fill(T::zero());
+        self.values.iter_mut().flatten().for_each(|v| v.fill(T::zero()));
+        self.learned.iter_mut().for_each(Accumulator::clear);
+    }
+}
+
+/// Cuts a view over [B, heads, …] into groups of `heads` heads (`None`: one group of all).
+fn by_group<T>(
+    view: ArrayViewMut4<'_, T>,
+    heads: Option<usize>,
+) -> impl Iterator<Item = ArrayViewMut4<'_, T>> {
+    let (batch, all) = (view.dim().0, view.dim().1);
+    let (batch, heads) = match heads {
+        None => (vec![batch], vec![all]),
+        Some(heads) => (vec![1; batch], vec![heads; all.div_ceil(heads)]),
+    };
+    cut(view, Axis(0), &batch).into_iter().flat_map(move |entry| cut(entry, Axis(1), &heads))
+}
+
+/// Cuts a view over [B, heads, M, …] into groups of heads, and those into ranges of keys.
+fn by_keys<'a, T>(
+    view: ArrayViewMut4<'a, T>,
+    heads: Option<usize>,
+    lengths: &[usize],
+) -> std::vec::IntoIter<ArrayViewMut4<'a, T>> {
+    by_group(view, heads)
+        .flat_map(|group| cut(group, Axis(2), lengths))
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+/// Cuts the score-shaped gradients into the regions that tasks own, task by task: by groups of
+/// `heads` query heads (`None`: one group of all), then by ranges of keys.
+fn regions<'a, T: Real>(
+    parameters: &[Parameter],
+    dense: &'a mut [Array4<T>],
+    groups: &[Vec<(usize, usize)>],
+    chunks: &[Range<usize>],
+    heads: Option<usize>,
+) -> Vec<Vec<Accumulator<'a, T>>> {
+    let tasks = groups.len() * chunks.len();
+    let mut all: Vec<Vec<Accumulator<'a, T>>> = (0..tasks).map(|_| Vec::new()).collect();
+    let lengths: Vec<usize> = chunks.iter().map(Range::len).collect();
+    let mut dense = dense.iter_mut();
+    for parameter in parameters {
+        if parameter.layout == Layout::Small {
+            let own = |_: &_| Accumulator::Small(vec![0.0; parameter.len()]);
+            all.iter_mut().for_each(|list| list.push(own(&())));
+            continue;
+        }
+        let gradient = dense.next().expect("one gradient per score-shaped parameter").view_mut();
+        let shared_along_keys = parameter.shape[3] == 1;
+        let by_task = by_group(gradient, heads).flat_map(|group| match shared_along_keys {
+            true => cut(group, Axis(3), &vec![1; chunks.len()]),
+            false => cut(group, Axis(3), &lengths),
+        });
+        for (index, (list, region)) in all.iter_mut().zip(by_task).enumerate() {
+            let (batch, key_head) = groups[index / chunks.len()][0];
+            list.push(Accumulator::Scores {
+                region,
+                first_key: if shared_along_keys { 0 } else { chunks[index % chunks.len()].start },
+                first: heads.map_or((0, 0), |heads| (batch, key_head * heads)),
+            });
+        }
+    }
+    all
+}
+
+/// Cuts a view along `axis` into pieces of the given lengths.
+fn cut<'a, T>(
+    view: ArrayViewMut4<'a, T>,
+    axis: Axis,
+    lengths: &[usize],
+) -> Vec<ArrayViewMut4<'a, T>> {
+    let mut rest = Some(view);
+    let mut pieces = Vec::with_capacity(lengths.len());
+    for &length in lengths {
+        let view = rest.take().expect("what is left after each piece");
+        let length = length.min(view.len_of(axis));
+        let (piece, after) = view.split_at(axis, length);
+        pieces.push(piece);
+        rest = Some(after);
+    }
+    pieces
+}
+
+impl<T: Real> Task<'_, '_, T> {
+    /// How many sets of values each key head has in a table.
+    fn sets(&self, table: usize) -> usize {
+        let heads = self.request.values[table].tensor.dim().1;
+        heads / self.problem.shape.key_heads.max(1)
+    }
+
+    fn scorer(&self) -> Scorer<'_, T> {
+        Scorer { prior: self.problem.prior, potential: self.problem.potential }
+    }
+
+    /// Features of queries as the scores are made of them, and as gradients are where that differs.
+    fn query_features(
+        &self,
+        care: Care,
+        place: Place<'_>,
+        raw: ArrayView2<'_, T>,
+    ) -> (Features<'static, T>, Option<Features<'static, T>>) {
+        let potential = self.problem.potential;
+        let made = || potential.query_features(place, raw).into_owned();
+        let features = Features::new(made().into(), place.first);
+        let pack = |features: Features<'static, T>| match potential.is_product() {
+            true => features.packed_along(),
+            false => features,
+        };
+        match care {
+            Care::Fast => (pack(features), None),
+            Care::Careful => {
+                let clean = Features::new(made().into(), place.first).cleaned();
+                (features, Some(pack(clean)))
+            }
+        }
+    }
+
+    /// Features of keys likewise.
+    fn key_features<'f>(
+        &self,
+        care: Care,
+        place: Place<'_>,
+        raw: ArrayView2<'f, T>,
+    ) -> (Features<'f, T>, Option<Features<'f, T>>) {
+        let potential = self.problem.potential;
+        let made = || Features::new(potential.key_features(place, raw), place.first);
+        let product = potential.is_product();
+        match care {
+            Care::Fast if product => (made().packed_across().packed_along(), None),
+            Care::Fast => (made(), None),
+            Care::Careful if product => {
+                (made().packed_across(), Some(made().cleaned().packed_along()))
+            }
+            Care::Careful => (made(), Some(made().cleaned())),
+        }
+    }
+
+    fn run(
+        &self,
+        group: &[(usize, usize)],
+        keys: Range<usize>,
+        mut dq: ArrayViewMut4<'_, T>,
+        own: &mut Own<'_, T>,
+        care: Care,
+    ) -> Result<Sums, Error> {
+        let problem = self.problem;
+        let shape = &problem.shape;
+        let Own { k: dk, values, learned } = own;
+        let mut values: Vec<_> = values
+            .iter_mut()
+            .map(|dv| dv.as_mut().map(|dv| by_group(dv.view_mut(), Some(1))))
+            .collect();
+        let own_features = problem.potential.keys_are_features();
+        let mut potential: Vec<Vec<f64>> =
+            self.potential_parameters.iter().map(|p| vec![0.0; p.len()]).collect();
+        let first = group[0];
+        for (&(batch, key_head), dk) in group.iter().zip(by_group(dk.view_mut(), Some(1))) {
+            let place = Place { shape, batch, head: key_head, first: keys.start };
+            let raw = problem.k.rows((batch, key_head), keys.clone());
+            let features = self.key_features(care, place, raw.view());
+            // Keys that are their own features have their gradient added up where it belongs.
+            let size = if own_features { 0 } else { keys.len() * features.0.depth() };
+            let mut of_features = Aligned::zeros(size);
+            let (into, made) = match own_features {
+                true => (dk.into_slice().expect("a gradient of contiguous rows"), None),
+                false => (&mut of_features[..], Some(dk)),
+            };
+            let depth = features.0.depth();
+            let mut head = HeadBackward::new(self, features, keys.clone(), into, care);
+            // One set of values for every query head of the key head, or one for each.
+            let tables = values.iter_mut().enumerate().map(|(table, values)| {
+                let next = |_| values.as_mut().and_then(Iterator::next);
+                (0..self.sets(table)).map(next).collect()
+            });
+            head.use_tables((batch, key_head), tables.collect());
+            let b = batch - first.0;
+            for query_head in key_head * shape.group()..(key_head + 1) * shape.group() {
+                let own = query_head - first.1 * shape.group();
+                let into = dq.slice_mut(s![b, own, .., ..]);
+                head.add_queries((batch, query_head), into, learned, &mut potential)?;
+            }
+            head.finish_tables();
+            drop(head);
+            let Some(mut dk) = made else { continue };
+            let gradient = ArrayView2::from_shape((keys.len(), depth), &of_features)
+                .expect("one gradient per feature");
+            let place = Place { shape, batch, head: key_head, first: keys.start };
+            let into = dk.slice_mut(s![0, 0, .., ..]);
+            let raw = raw.view();
+            let parameters = &mut potential;
+            problem.potential.key_features_backward(place, raw, gradient, into, parameters);
+        }
+        let small = |accumulator: &Accumulator<'_, T>| match accumulator {
+            Accumulator::Small(sum) => sum.clone(),
+            Accumulator::Scores { .. } => Vec::new(),
+        };
+        Ok(Sums { learned: learned.iter().map(small).collect(), potential })
+    }
+
+    /// Adds up the gradients of the parameters, always in the same order: the structure's, the prior's,
+    /// those of functions of edges, the potential's.
+    fn collect_parameters(
+        &self,
+        sums: Vec<Sums>,
+        dense: Vec<Array4<T>>,
+        learned: &[Parameter],
+        into: &mut Vec<ParameterGradient<T>>,
+    ) {
+        let zeros = |list: &[Parameter]| -> Vec<Vec<f64>> {
+            list.iter().map(|p| vec![0.0; p.len()]).collect()
+        };
+        let mut of_learned = zeros(learned);
+        let mut potential = zeros(&self.potential_parameters);
+        let add = |sums: &mut [Vec<f64>], part: &[Vec<f64>]| {
+            for (sum, part) in sums.iter_mut().zip(part) {
+                sum.iter_mut().zip(part).for_each(|(sum, &g)| *sum += g);
+            }
+        };
+        for part in sums {
+            add(&mut of_learned, &part.learned);
+            add(&mut potential, &part.potential);
+        }
+        if let Rule::Rows(rule) = self.rule {
+            let coefficients = &self.coefficients;
+            into.extend(rule.parameter_gradients(&FactorSlopes {
+                shape: &self.problem.shape,
+                finding: self.finding,
+                log_p: &coefficients.log_p,
+                log_partition: &coefficients.partition,
+                log_ratio: &coefficients.ratio,
+                prior: &coefficients.prior,
+                log_none: &coefficients.log_none,
+                expected: &coefficients.expected,
+            }));
+        }
+        let mut dense = dense.into_iter();
+        for (parameter, sum) in learned.iter().zip(&of_learned) {
+            into.push(match parameter.layout {
+                Layout::Small => ParameterGradient::from_small(parameter, sum),
+                Layout::Scores => ParameterGradient {
+                    name: parameter.name.clone(),
+                    gradient: dense.next().expect("one per score-shaped parameter").into_dyn(),
+                },
+            });
+        }
+        for (parameter, sum) in self.potential_parameters.iter().zip(&potential) {
+            into.push(ParameterGradient::from_small(parameter, sum));
+        }
+        number_repeats(into.iter_mut().map(|p| &mut p.name).collect());
+    }
+}

@@ -1,0 +1,285 @@
+//! Slopes turned into what the tiles multiply by.
+
+use std::borrow::Cow;
+
+use marginals_kernels::{InstructionSet, Tile, dot_rows};
+use rayon::prelude::*;
+
+use super::super::heads::reference;
+use super::super::rule::at;
+use super::super::second_pass::Known;
+use super::super::Rule;
+use crate::infer::Problem;
+use crate::infer::finding::{Finding, Merge, Normalisers};
+use crate::infer::slopes::Slopes;
+use crate::infer::statistic::{EdgeFunction, Linear, Request};
+use crate::Real;
+
+/// What multiplies the values of one table, by query and coordinate; lists are empty where nothing
+/// does.
+pub(super) struct TableSlopes<'a, T: Clone> {
+    /// Numbers per value.
+    pub width: usize,
+    /// On v.
+    pub plain: Cow<'a, [T]>,
+    /// On v − r, for the variance.
+    pub apart: Vec<T>,
+    /// On (v − r)².
+    pub squares: Cow<'a, [T]>,
+    /// On f(i, j) v, by edge function.
+    pub products: Vec<(&'a dyn EdgeFunction<T>, Cow<'a, [T]>)>,
+    /// r of every batch entry and set of values.
+    pub references: Vec<Vec<T>>,
+}
+
+impl<T: Real> TableSlopes<'_, T> {
+    pub fn is_used(&self) -> bool {
+        !(self.plain.is_empty() && self.squares.is_empty() && self.products.is_empty())
+    }
+}
+
+/// What tiles multiply by, flat; factor coefficients over [B, H, factors], query coefficients over
+/// [B, H, N].
+pub(super) struct Coefficients<'a, T: Real> {
+    /// On log p in f. By factor; empty when not asked.
+    pub log_p: Vec<T>,
+    /// On log Z: what multiplies p itself. By factor.
+    pub partition: Vec<T>,
+    /// The KL's, on −log w in f. By factor; empty when not asked.
+    pub ratio: Vec<T>,
+    /// What multiplies the prior's own marginals π. By factor; empty likewise.
+    pub prior: Vec<T>,
+    /// On log P(no edge). By factor; empty when not asked.
+    pub log_none: Vec<T>,
+    /// By table.
+    pub tables: Vec<TableSlopes<'a, T>>,
+    /// On functions of the edge. By query; empty when not asked.
+    pub edges: Vec<(&'a dyn EdgeFunction<T>, Cow<'a, [T]>)>,
+    /// On p itself, by query; empty when not asked.
+    pub mass: Cow<'a, [T]>,
+    /// On the column mass, [B, H, M]; empty when not asked.
+    pub column: Cow<'a, [T]>,
+    /// On p_ij, [B, H, N, M]; empty when not asked.
+    pub marginals: Cow<'a, [T]>,
+    /// E_i[f] of queries that choose, less what multiplies p whatever the edge. Empty elsewhere.
+    pub centre: Vec<T>,
+    /// E_i[f] alone.
+    pub expected: Vec<T>,
+    /// Normalisers by factor, of −∞ where a query takes no part in the loss.
+    pub normalisers: Normalisers<T>,
+}
+
+/// `sums[i] += Σ_c weights[i, c] · values[i, c]`, by every thread. A weight of 0 leaves nothing.
+fn add_dots<T: Real>(weights: &[T], values: &[T], sums: &mut [T]) {
+    const ROWS: usize = 512;
+    if weights.is_empty() || sums.is_empty() {
+        return;
+    }
+    let set = InstructionSet::detect();
+    let width = weights.len() / sums.len();
+    let size = ROWS * width.max(1);
+    let rows = weights.par_chunks(size).zip(values.par_chunks(size));
+    sums.par_chunks_mut(ROWS).zip(rows).for_each(|(sums, (weights, values))| {
+        let tile = |data| Tile::new(data, sums.len(), width, width);
+        let (weights, values) = (tile(weights), tile(values));
+        dot_rows(set, weights, values, sums);
+    });
+}
+
+/// g x, where a gradient of 0 leaves nothing whatever x is.
+fn times<T: Real>(gradient: T, x: T) -> T {
+    if gradient == T::zero() { gradient } else { gradient * x }
+}
+
+/// The means of the values of a table, of every batch entry and set.
+fn references<T: Real>(request: &Request<'_, T>, table: usize) -> Vec<Vec<T>> {
+    let tensor = &request.values[table].tensor;
+    let (batch, sets, keys, _) = tensor.dim();
+    let all = (0..batch * sets).into_par_iter();
+    all.map(|index| reference(&tensor.rows((index / sets, index % sets), 0..keys))).collect()
+}
+
+impl<'a, T: Real> Coefficients<'a, T> {
+    pub fn new(
+        rule: &Rule<'_, T>,
+        problem: &Problem<'_, T>,
+        request: &'a Request<'_, T>,
+        finding: &Finding<T>,
+        slopes: &'a Slopes<'_, T>,
+    ) -> Self {
+        let shape = &problem.shape;
+        let factors = finding.factors();
+        let queries = shape.batch * shape.heads * shape.queries;
+        let (rows, many_edges) = match rule {
+            Rule::Rows(rule) => (true, rule.has_many_edges()),
+            Rule::Columns(_) => (false, true),
+        };
+        let choosing = rows && !many_edges;
+
+        let of = |index: Option<usize>| index.map_or(&[][..], |index| &*slopes.linear[index]);
+        let entropy = of(request.log_probability());
+        let kl = of(request.log_ratio());
+        let over = |n: usize, asked: bool, f: &dyn Fn(usize) -> T| -> Vec<T> {
+            if asked { (0..n).map(f).collect() } else { Vec::new() }
+        };
+        let asked = |list: &[T]| !list.is_empty();
+        let log_p =
+            over(factors, asked(entropy) || asked(kl), &|r| at(entropy, r) + at(kl, r));
+        let partition = over(factors, true, &|r| at(&slopes.log_partition, r));
+        let evidence = &slopes.prior_log_partition;
+        let prior =
+            over(factors, asked(kl) || asked(evidence), &|r| at(kl, r) + at(evidence, r));
+
+        let mut tables: Vec<TableSlopes<'a, T>> = (0..request.values.len())
+            .map(|table| TableSlopes {
+                width: request.width(table),
+                plain: Cow::Borrowed(&[]),
+                apart: Vec::new(),
+                squares: Cow::Borrowed(&[]),
+                products: Vec::new(),
+                references: Vec::new(),
+            })
+            .collect();
+        let mut edges = Vec::new();
+        let mut expected = vec![T::zero(); if rows { queries } else { 0 }];
+        for (index, statistic) in request.linear.iter().enumerate() {
+            let own = &*slopes.linear[index];
+            if !asked(own) {
+                continue;
+            }
+            let found = &finding.linear[index];
+            match *statistic {
+                Linear::LogProbability | Linear::LogRatio => {}
+                Linear::Value(table) => {
+                    add_dots(own, &found.values, &mut expected);
+                    tables[table].plain = Cow::Borrowed(own);
+                }
+                Linear::Edge(function) => {
+                    add_dots(own, &found.values, &mut expected);
+                    edges.push((function, Cow::Borrowed(own)));
+                }
+                Linear::EdgeTimesValue(function, table) => {
+                    add_dots(own, &found.values, &mut expected);
+                    tables[table].products.push((function, Cow::Borrowed(own)));
+                }
+                Linear::ValueVariance(table) => {
+                    let into = &mut tables[table];
+                    into.squares = Cow::Borrowed(own);
+                    if !choosing {
+                        continue;
+                    }
+                    // Var = E[(v − r)²] − (m − r)²: the second term is linear in p too.
+                    into.references = references(request, table);
+                    let width = request.width(table).max(1);
+                    let sets = request.values[table].tensor.dim().1;
+                    into.apart = vec![T::zero(); own.len()];
+                    for i in 0..queries {
+                        let head = i / shape.queries.max(1);
+                        let set = head % shape.heads.max(1) * sets / shape.heads.max(1);
+                        let set = head / shape.heads.max(1) * sets + set;
+                        let mut sum = T::zero();
+                        for c in 0..width {
+                            let index = i * width + c;
+                            let g = own[index];
+                            let mean = times(g, found.means[index] - into.references[set][c]);
+                            into.apart[index] = -(mean + mean);
+                            let apart = found.means[index] - into.references[set][c];
+                            sum += times(g, found.values[index] - apart * apart);
+                        }
+                        expected[i] += sum;
+                    }
+                }
+            }
+        }
+
+        let mut centre = Vec::new();
+        let mut normalisers = finding.normalisers.clone();
+        if rows {
+            let known = Known { rule, problem, normalisers: &finding.normalisers };
+            let more = |expected: &mut Vec<T>, sums: Vec<T>| {
+                expected.iter_mut().zip(sums).for_each(|(x, sum)| *x += sum);
+            };
+            if asked(&slopes.column_mass) && !many_edges {
+                more(&mut expected, known.expected_over_keys(&slopes.column_mass));
+            }
+            if asked(&slopes.marginals) && !many_edges {
+                more(&mut expected, known.expected_over_edges(&slopes.marginals));
+            }
+            let constant = rule.merge() == Merge::Mixture;
+            for (i, expected) in expected.iter_mut().enumerate() {
+                let mut sum = *expected;
+                sum += times(at(&slopes.mass, i), finding.mass[i]);
+                if let Some(index) = request.log_probability() {
+                    sum += times(at(entropy, i), finding.linear[index].values[i]);
+                }
+                if let Some(index) = request.log_ratio() {
+                    // E[log p − (log w − its largest)].
+                    let ratio = finding.linear[index].values[i] - finding.prior.log_sum[i];
+                    sum += times(at(kl, i), ratio);
+                }
+                *expected = sum;
+            }
+            // What multiplies p whatever the edge is in the centre already.
+            let of_row = |i: usize| {
+                let mass = if constant { at(&slopes.mass, i) } else { T::zero() };
+                expected[i] - partition[i] + at(&slopes.log_none, i) - mass
+            };
+            centre = over(queries, true, &of_row);
+            let idle = idle(slopes, shape.heads * shape.batch, (shape.queries, shape.keys));
+            for (max, idle) in normalisers.max.iter_mut().zip(idle) {
+                if idle {
+                    *max = T::neg_infinity();
+                }
+            }
+        }
+        Self {
+            log_p,
+            partition,
+            ratio: kl.to_vec(),
+            prior,
+            log_none: slopes.log_none.to_vec(),
+            tables,
+            edges,
+            mass: Cow::Borrowed(&slopes.mass),
+            column: Cow::Borrowed(&slopes.column_mass),
+            marginals: Cow::Borrowed(&slopes.marginals),
+            centre,
+            expected,
+            normalisers,
+        }
+    }
+}
+
+/// Which queries take no part in the loss: every slope that concerns them is 0. What they hold may be
+/// anything.
+fn idle<T: Real>(
+    slopes: &Slopes<'_, T>,
+    heads: usize,
+    (queries, keys): (usize, usize),
+) -> Vec<bool> {
+    let count = heads * queries;
+    let mut idle = vec![true; count];
+    let mut spare = |list: &[T]| {
+        let width = list.len() / count.max(1);
+        if width == 0 {
+            return;
+        }
+        for (idle, row) in idle.iter_mut().zip(list.chunks_exact(width)) {
+            *idle = *idle && row.iter().all(|&g| g == T::zero());
+        }
+    };
+    spare(&slopes.log_partition);
+    spare(&slopes.prior_log_partition);
+    spare(&slopes.log_none);
+    spare(&slopes.mass);
+    spare(&slopes.marginals);
+    slopes.linear.iter().for_each(|list| spare(list));
+    if !slopes.column_mass.is_empty() {
+        for (head, own) in slopes.column_mass.chunks_exact(keys.max(1)).enumerate() {
+            if own.iter().any(|&g| g != T::zero()) {
+                idle[head * queries..][..queries].fill(false);
+            }
+        }
+    }
+    idle
+}

@@ -1,0 +1,813 @@
+//! The backward pass over the tiles of one key head.
+
+use std::ops::Range;
+
+use marginals_kernels::{
+    Aligned, InstructionSet, Panels, Store, Strided, Tile, TileMut, dot_columns, exp_columns, gemm,
+};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, ArrayViewMut4};
+
+use super::super::heads::Care;
+use super::super::logistic::softplus;
+use super::super::rule::{BackwardTile, Order, RowSlopes, at};
+use super::super::{Rule, blocks, narrowed};
+use super::coefficients::{Coefficients, TableSlopes};
+use super::{Task, Values as Destination};
+use crate::gradient::Accumulator;
+use crate::infer::statistic::EdgeFunction;
+use crate::potential::{FeatureGradient, Features, Place};
+use crate::prior::Coverage;
+use crate::{Block, Error, Real};
+
+/// Queries and keys per tile: several tiles are alive at once and share the second-level cache.
+pub(crate) const QUERY_BLOCK: usize = 96;
+/// See [`QUERY_BLOCK`].
+const KEY_BLOCK: usize = 256;
+/// Elements from one row of a tile to the next; see the forward pass's.
+const STRIDE: usize = KEY_BLOCK + 16;
+
+/// One key head over a range of keys, collecting the gradients of its keys and values.
+pub(super) struct HeadBackward<'a, 't, 'p, T: Real> {
+    task: &'a Task<'t, 'p, T>,
+    /// Features as the scores are made of them.
+    pub features: Features<'a, T>,
+    /// Features as gradients are made of them, where that makes a difference.
+    clean: Option<Features<'a, T>>,
+    /// By table of the request, the sets of values that the key head's query heads average.
+    tables: Vec<Vec<Table<'a, T>>>,
+    keys: Range<usize>,
+    care: Care,
+    /// Gradient of the key features, row after row.
+    dk: &'a mut [T],
+    /// Gradient of one head's query features, row after row.
+    dq: Aligned<T>,
+    scores: Aligned<T>,
+    quantity: Aligned<T>,
+    weights: Aligned<T>,
+    log_potential: Aligned<T>,
+    other: Aligned<T>,
+    quadratic: Aligned<T>,
+}
+
+/// Values of a run of keys: themselves, and packed across for f.
+struct Table<'a, T: Real> {
+    /// Absent where they are the keys, whose own panels serve.
+    across: Option<Panels<T>>,
+    centred: Option<Centred<T>>,
+    /// Σ p · (coefficient of v), row after row. Absent where the values are the keys: it is added to
+    /// theirs.
+    gradient: Option<&'a mut [T]>,
+    /// Σ p · (coefficient of (v − r)²), row after row.
+    d_square: Aligned<T>,
+}
+
+/// Values about a reference, and their squares.
+struct Centred<T: Real> {
+    /// v − r; v where edges vary one by one.
+    rows: Array2<T>,
+    apart: Panels<T>,
+    squares: Panels<T>,
+}
+
+/// Slopes of one table by one head's queries, plain and packed along the queries.
+struct Along<'c, T> {
+    plain: Option<(&'c [T], Panels<T>)>,
+    apart: Option<(&'c [T], Panels<T>)>,
+    squares: Option<(&'c [T], Panels<T>)>,
+    products: Vec<(&'c [T], Panels<T>)>,
+}
+
+/// Upstream rows of one head's queries.
+struct Rows<'c, T> {
+    /// Flat index of the head's first query.
+    first: usize,
+    tables: Vec<Along<'c, T>>,
+}
+
+impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
+    pub fn new(
+        task: &'a Task<'t, 'p, T>,
+        (features, clean): (Features<'a, T>, Option<Features<'a, T>>),
+        keys: Range<usize>,
+        dk: &'a mut [T],
+        care: Care,
+    ) -> Self {
+        let tile = |wanted: bool| Aligned::zeros(if wanted { QUERY_BLOCK * STRIDE } else { 0 });
+        let reads_weights = task.reads_weights();
+        let squares = task.coefficients.tables.iter().any(|table| !table.squares.is_empty());
+        Self {
+            dk,
+            dq: Aligned::zeros(0),
+            scores: tile(true),
+            quantity: tile(true),
+            weights: tile(reads_weights),
+            log_potential: tile(task.problem.potential.reads_log_potential()),
+            other: tile(true),
+            quadratic: tile(squares && task.has_many_edges()),
+            tables: Vec::new(),
+            task,
+            features,
+            clean,
+            keys,
+            care,
+        }
+    }
+
+    /// Takes up the values that the query heads average, and where their gradients go: by table and set,
+    /// none where the values are the keys.
+    pub fn use_tables(
+        &mut self,
+        (batch, key_head): (usize, usize),
+        gradients: Vec<Vec<Option<ArrayViewMut4<'a, T>>>>,
+    ) {
+        let instructions = InstructionSet::detect();
+        let across = |rows: ArrayView2<'_, T>| {
+            let (count, width) = rows.dim();
+            let data = rows.to_slice().expect("contiguous rows");
+            Panels::pack(instructions, data, width, 1, count, width)
+        };
+        let shared = self.task.of_values == Destination::Keys;
+        let make = |index: usize, set: usize, gradient: Option<ArrayViewMut4<'a, T>>| {
+            let slopes = &self.task.coefficients.tables[index];
+            let values = &self.task.request.values[index].tensor;
+            let rows = values.rows((batch, set), self.keys.clone());
+            let averaged = !(slopes.plain.is_empty() && slopes.products.is_empty());
+            let plain = (averaged && !shared).then(|| across(rows.view()));
+            let centred = (!slopes.squares.is_empty()).then(|| {
+                let mut apart = rows.to_owned();
+                if let Some(reference) = slopes.references.get(batch * values.dim().1 + set) {
+                    for mut row in apart.outer_iter_mut() {
+                        row.iter_mut().zip(reference).for_each(|(x, &r)| *x -= r);
+                    }
+                }
+                let squares = across(apart.mapv(|x| x * x).view());
+                let panels = across(apart.view());
+                Centred { rows: apart, apart: panels, squares }
+            });
+            let contiguous = "a gradient of contiguous rows";
+            let d_square = Aligned::zeros(if centred.is_some() { rows.len() } else { 0 });
+            Table {
+                across: plain,
+                centred,
+                gradient: gradient.map(|into| into.into_slice().expect(contiguous)),
+                d_square,
+            }
+        };
+        self.tables = (gradients.into_iter().enumerate())
+            .map(|(index, sets)| {
+                let first = key_head * sets.len();
+                let sets = sets.into_iter().enumerate();
+                match self.task.coefficients.tables[index].is_used() {
+                    true => sets.map(|(set, into)| make(index, first + set, into)).collect(),
+                    false => Vec::new(),
+                }
+            })
+            .collect();
+    }
+
+    /// Ends the gradients of the values: (v − r)² has slope 2 (v − r).
+    pub fn finish_tables(&mut self) {
+        for table in self.tables.iter_mut().flatten() {
+            let Table { centred: Some(centred), gradient, d_square, .. } = table else { continue };
+            let into = match gradient {
+                Some(gradient) => &mut **gradient,
+                None => &mut *self.dk,
+            };
+            let pairs = into.iter_mut().zip(&**d_square).zip(&centred.rows);
+            pairs.for_each(|((g, &s), &x)| {
+                // Where nobody had mass the value may be anything.
+                if s != T::zero() {
+                    *g += (s + s) * x;
+                }
+            });
+        }
+        self.tables.clear();
+    }
+
+    /// Adds what the queries of one head contribute, and writes the gradient of those queries.
+    pub fn add_queries(
+        &mut self,
+        (batch, head): (usize, usize),
+        into: ArrayViewMut2<'_, T>,
+        learned: &mut [Accumulator<'_, T>],
+        potential: &mut [Vec<f64>],
+    ) -> Result<(), Error> {
+        let problem = self.task.problem;
+        let shape = &problem.shape;
+        let place = Place { shape, batch, head, first: 0 };
+        let raw = problem.q.rows((batch, head), 0..shape.queries);
+        let (q, clean) = self.task.query_features(self.care, place, raw.view());
+        let row = shape.head_number((batch, head)) * shape.queries;
+        let task = self.task;
+        let upstream = Rows {
+            first: row,
+            tables: (task.coefficients.tables.iter())
+                .map(|table| along(table, row, shape.queries))
+                .collect(),
+        };
+        self.dq.resize(shape.queries * q.depth());
+        self.dq.fill(T::zero());
+        let all = shape.block((batch, head), 0..shape.queries, self.keys.clone());
+        let mut key_blocks: Vec<_> =
+            blocks(self.keys.clone(), self.keys.start, KEY_BLOCK).collect();
+        let last_first = task.rule.order() == Order::LastFirst;
+        if last_first {
+            key_blocks.reverse();
+        }
+        let mut carry = vec![[T::zero(); 2]; if last_first { shape.queries } else { QUERY_BLOCK }];
+        for keys in key_blocks {
+            let live: Vec<(Block, Coverage)> = (0..shape.queries)
+                .step_by(QUERY_BLOCK)
+                .map(|first| Block {
+                    queries: first..(first + QUERY_BLOCK).min(shape.queries),
+                    keys: keys.clone(),
+                    ..all.clone()
+                })
+                // Columns are normalised together where keys choose.
+                .map(|block| match task.is_by_column() {
+                    true => block,
+                    false => narrowed(problem.prior, block, self.keys.start),
+                })
+                .map(|block| (problem.prior.coverage(&block), block))
+                .filter(|(coverage, block)| *coverage != Coverage::Empty && !block.keys.is_empty())
+                .map(|(coverage, block)| (block, coverage))
+                .collect();
+            let centre = self.column_centres(&live, &q, &upstream, &keys);
+            // What the centres of a single block were made from is still there.
+            let kept = self.task.is_linear_by_column() && live.len() == 1;
+            for (block, coverage) in live {
+                if !kept {
+                    self.fill(&block, coverage, &q, &upstream);
+                    if self.task.is_linear_by_column() {
+                        self.normalise_columns(&block);
+                    }
+                }
+                let own = if last_first { block.queries.clone() } else { 0..block.queries.len() };
+                self.differentiate(&block, &upstream, &centre, &mut carry[own]);
+                let q = clean.as_ref().unwrap_or(&q);
+                self.scatter(&block, q, &upstream, learned, potential)?;
+            }
+        }
+        let gradient = ArrayView2::from_shape((shape.queries, q.depth()), &self.dq)
+            .expect("one gradient per feature");
+        let raw = raw.view();
+        problem.potential.query_features_backward(place, raw, gradient, into, potential);
+        Ok(())
+    }
+
+    /// Makes θ (in `scores`) and f less its terms in log p (in `quantity`) over one block.
+    fn fill(
+        &mut self,
+        block: &Block,
+        coverage: Coverage,
+        q: &Features<'_, T>,
+        upstream: &Rows<'_, T>,
+    ) {
+        let set = InstructionSet::detect();
+        let (n, m) = (block.queries.len(), block.keys.len());
+        let coefficients = &self.task.coefficients;
+        let has_weights = !self.weights.is_empty();
+        if has_weights {
+            self.weights.fill(T::zero());
+        }
+        let weights = has_weights.then(|| TileMut::new(&mut self.weights, n, m, STRIDE));
+        let copy = (!self.log_potential.is_empty())
+            .then(|| TileMut::new(&mut self.log_potential, n, m, STRIDE));
+        let scores = TileMut::new(&mut self.scores, n, m, STRIDE);
+        let scorer = self.task.scorer();
+        scorer.fill(block, coverage, (q, &self.features), scores, weights, copy);
+
+        let own_head = (block.head, self.task.problem.shape.group());
+        let mut f = TileMut::new(&mut self.quantity, n, m, STRIDE);
+        let run = block.keys.start - self.keys.start..block.keys.end - self.keys.start;
+        let product = |rows: &[T], panels: &Panels<T>, store, into: TileMut<'_, T>| {
+            let width = rows.len() / self.task.problem.shape.queries.max(1);
+            let data = &rows[block.queries.start * width..block.queries.end * width];
+            let a = Strided { data, row_stride: width, depth_stride: 1 };
+            gemm(set, store, a, panels, 0..width, run.clone(), into);
+        };
+        let mut store = Store::Overwrite;
+        for (index, along) in upstream.tables.iter().enumerate() {
+            let Some(set) = set_of(&self.tables, index, own_head) else { continue };
+            let table = &self.tables[index][set];
+            if let Some((rows, _)) = &along.plain {
+                // Where they are the keys, the keys' own panels serve.
+                let panels = table.across.as_ref().or(self.features.across());
+                let panels = panels.expect("keys that are features are packed across");
+                product(rows, panels, store, f.reborrow());
+                store = Store::Add;
+            }
+        }
+        if matches!(store, Store::Overwrite) {
+            (0..n).for_each(|r| f.row_mut(r).fill(T::zero()));
+        }
+        let many_edges = self.task.has_many_edges();
+        let mut first = true;
+        for (index, along) in upstream.tables.iter().enumerate() {
+            let Some(set) = set_of(&self.tables, index, own_head) else { continue };
+            let Some(Centred { apart, squares, .. }) = &self.tables[index][set].centred else {
+                continue;
+            };
+            let Some((rows, _)) = &along.squares else { continue };
+            if many_edges {
+                // Where a query may have several edges, Var = Σ p (1 − p) v² and d Var/dp =
+                // (1 − 2p) v²: the p in it is known once scores are.
+                let store = if first { Store::Overwrite } else { Store::Add };
+                product(rows, squares, store, TileMut::new(&mut self.quadratic, n, m, STRIDE));
+                first = false;
+                continue;
+            }
+            product(rows, squares, Store::Add, f.reborrow());
+            if let Some((rows, _)) = &along.apart {
+                product(rows, apart, Store::Add, f.reborrow());
+            }
+        }
+        for (index, along) in upstream.tables.iter().enumerate() {
+            let Some(set) = set_of(&self.tables, index, own_head) else { continue };
+            let table = &self.tables[index][set];
+            let slopes = &coefficients.tables[index];
+            for ((function, _), (rows, _)) in slopes.products.iter().zip(&along.products) {
+                let panels = table.across.as_ref().or(self.features.across());
+                let panels = panels.expect("keys that are features are packed across");
+                let mut scaled = vec![T::zero(); n * m];
+                product(rows, panels, Store::Overwrite, TileMut::new(&mut scaled, n, m, m));
+                let mut values = TileMut::new(&mut self.other, n, m, STRIDE);
+                function.fill(block, values.reborrow());
+                for r in 0..n {
+                    let pairs = f.row_mut(r).iter_mut().zip(values.row(r)).zip(&scaled[r * m..]);
+                    pairs.for_each(|((f, &s), &x)| *f += s * x);
+                }
+            }
+        }
+        if !coefficients.column.is_empty() {
+            let shape = &self.task.problem.shape;
+            let row = shape.head_number((block.batch, block.head)) * shape.keys;
+            let column = &coefficients.column[row..][block.keys.clone()];
+            for r in 0..n {
+                f.row_mut(r).iter_mut().zip(column).for_each(|(f, &g)| *f += g);
+            }
+        }
+        if !coefficients.marginals.is_empty() {
+            let keys = self.task.problem.shape.keys;
+            for (r, i) in block.queries.clone().enumerate() {
+                let own = &coefficients.marginals[(upstream.first + i) * keys..];
+                let own = &own[block.keys.clone()];
+                f.row_mut(r).iter_mut().zip(own).for_each(|(f, &g)| *f += g);
+            }
+        }
+        for (function, slopes) in &coefficients.edges {
+            let mut values = TileMut::new(&mut self.other, n, m, STRIDE);
+            function.fill(block, values.reborrow());
+            for (r, i) in block.queries.clone().enumerate() {
+                let g = slopes[upstream.first + i];
+                let pairs = f.row_mut(r).iter_mut().zip(values.row(r));
+                pairs.for_each(|(f, &x)| *f += g * x);
+            }
+        }
+        // Elsewhere the centre already holds it.
+        if !coefficients.mass.is_empty() && !self.task.holds_mass_in_centre() {
+            for (r, i) in block.queries.clone().enumerate() {
+                let g = coefficients.mass[upstream.first + i];
+                f.row_mut(r).iter_mut().for_each(|f| *f += g);
+            }
+        }
+        if !coefficients.ratio.is_empty() && has_weights {
+            let weights = TileMut::new(&mut self.weights, n, m, STRIDE);
+            let largest = &self.task.finding.prior.max;
+            for (r, i) in block.queries.clone().enumerate() {
+                for ((c, f), &w) in f.row_mut(r).iter_mut().enumerate().zip(weights.row(r)) {
+                    let factor = self.task.factor(block, i, c);
+                    let slope = coefficients.ratio[factor];
+                    // An impossible edge has no mass for its infinite weight to act on.
+                    if w != T::neg_infinity() && slope != T::zero() {
+                        *f -= slope * (w - largest[factor]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// log p, p, and p as what is gathered is weighted by, of one edge where keys choose.
+    fn log_p(&self, block: &Block, i: usize, c: usize, score: T) -> [T; 3] {
+        if score == T::neg_infinity() {
+            return [T::zero(); 3];
+        }
+        let factor = self.task.factor(block, i, c);
+        let log_p = self.task.coefficients.normalisers.log_p(factor, score);
+        let shape = &self.task.problem.shape;
+        let query = shape.head_number((block.batch, block.head)) * shape.queries + i;
+        let scale = at(&self.task.finding.log_scale, query);
+        [log_p, log_p.exp(), (log_p - scale).exp()]
+    }
+
+    /// p f with every term, of one edge where keys choose; what is gathered may be in another scale.
+    fn weighted_f(&self, block: &Block, (r, i): (usize, usize), c: usize, p: [T; 3]) -> T {
+        let coefficients = &self.task.coefficients;
+        let [log_p, p, scaled] = p;
+        let index = r * STRIDE + c;
+        let mut f = self.quantity[index];
+        if !self.quadratic.is_empty() {
+            f += (T::one() - p - p) * self.quadratic[index];
+        }
+        let mut sum = if scaled == T::zero() { scaled } else { scaled * f };
+        if !coefficients.log_p.is_empty() && p != T::zero() {
+            sum += p * (coefficients.log_p[self.task.factor(block, i, c)] * log_p);
+        }
+        sum
+    }
+
+    /// Σ_i p_ij f_ij of the keys of one block, where keys choose; needs every query first.
+    fn column_centres(
+        &mut self,
+        live: &[(Block, Coverage)],
+        q: &Features<'_, T>,
+        upstream: &Rows<'_, T>,
+        keys: &Range<usize>,
+    ) -> Vec<T> {
+        if !self.task.is_by_column() {
+            return Vec::new();
+        }
+        let mut centre = vec![T::zero(); keys.len()];
+        let set = InstructionSet::detect();
+        for (block, coverage) in live {
+            self.fill(block, *coverage, q, upstream);
+            if self.task.is_linear_by_column() {
+                self.normalise_columns(block);
+                let (n, m) = (block.queries.len(), block.keys.len());
+                let p = TileMut::new(&mut self.scores, n, m, STRIDE);
+                let f = TileMut::new(&mut self.quantity, n, m, STRIDE);
+                dot_columns(set, p.as_tile(), f.as_tile(), &mut centre);
+                continue;
+            }
+            for (r, i) in block.queries.clone().enumerate() {
+                for (c, centre) in centre.iter_mut().enumerate() {
+                    let score = self.scores[r * STRIDE + c];
+                    let p = self.log_p(block, i, c, score);
+                    *centre += self.weighted_f(block, (r, i), c, p);
+                }
+            }
+        }
+        centre
+    }
+
+    /// Turns `scores` from θ into p, where keys choose.
+    fn normalise_columns(&mut self, block: &Block) {
+        let (n, m) = (block.queries.len(), block.keys.len());
+        let factor = self.task.factor(block, block.queries.start, 0);
+        let normalisers = self.task.coefficients.normalisers.run(factor..factor + m);
+        let scores = TileMut::new(&mut self.scores, n, m, STRIDE);
+        exp_columns(InstructionSet::detect(), scores, normalisers);
+    }
+
+    /// [`differentiate`](Self::differentiate) where `scores` holds p already.
+    fn differentiate_columns(&mut self, block: &Block, centre: &[T]) {
+        let (n, m) = (block.queries.len(), block.keys.len());
+        let factor = self.task.factor(block, block.queries.start, 0);
+        let partition = &self.task.coefficients.partition[factor..factor + m];
+        let (scores, quantity) = (&mut self.scores, &mut self.quantity);
+        InstructionSet::detect().run(
+            #[inline(always)]
+            || {
+                for start in (0..n).map(|r| r * STRIDE) {
+                    let scores = &mut scores[start..start + m];
+                    let quantity = &mut quantity[start..start + m];
+                    let columns = centre.iter().zip(partition);
+                    for ((score, f), (&centre, &partition)) in
+                        scores.iter_mut().zip(quantity).zip(columns)
+                    {
+                        let p = *score;
+                        let gradient = p * (*f - centre + partition);
+                        // f of an impossible edge may be anything.
+                        *score = if p == T::zero() { p } else { gradient };
+                        *f = p;
+                    }
+                }
+            },
+        );
+    }
+
+    /// Turns `scores` into ∂L/∂θ and `quantity` into p.
+    fn differentiate(
+        &mut self,
+        block: &Block,
+        upstream: &Rows<'_, T>,
+        centre: &[T],
+        carry: &mut [[T; 2]],
+    ) {
+        let (n, m) = (block.queries.len(), block.keys.len());
+        let coefficients = &self.task.coefficients;
+        if let Rule::Rows(rule) = self.task.rule {
+            let rows = upstream.first + block.queries.start..upstream.first + block.queries.end;
+            fn own<'l, T>(list: &'l [T], rows: &Range<usize>) -> &'l [T] {
+                list.get(rows.clone()).unwrap_or(&[])
+            }
+            let finding = self.task.finding;
+            let slopes = RowSlopes {
+                normalisers: coefficients.normalisers.run(rows.clone()),
+                log_p: own(&coefficients.log_p, &rows),
+                log_partition: own(&coefficients.partition, &rows),
+                log_none: own(&coefficients.log_none, &rows),
+                none: own(&finding.log_none, &rows),
+                centre: own(&coefficients.centre, &rows),
+                expected: own(&coefficients.expected, &rows),
+                log_scale: own(&finding.log_scale, &rows),
+            };
+            let quadratic = (!self.quadratic.is_empty())
+                .then(|| Tile::new(&self.quadratic, n, m, STRIDE));
+            let tile = BackwardTile {
+                block,
+                scores: TileMut::new(&mut self.scores, n, m, STRIDE),
+                quantity: TileMut::new(&mut self.quantity, n, m, STRIDE),
+                quadratic,
+            };
+            rule.differentiate(tile, slopes, carry);
+            return;
+        }
+        if self.task.is_linear_by_column() {
+            return self.differentiate_columns(block, centre);
+        }
+        for (r, i) in block.queries.clone().enumerate() {
+            for (c, &centre) in centre.iter().enumerate() {
+                let at = r * STRIDE + c;
+                let p = self.log_p(block, i, c, self.scores[at]);
+                let factor = self.task.factor(block, i, c);
+                let mut gradient = self.weighted_f(block, (r, i), c, p);
+                if p[1] != T::zero() {
+                    gradient += p[1] * (coefficients.partition[factor] - centre);
+                }
+                self.scores[at] = gradient;
+                self.quantity[at] = p[2];
+            }
+        }
+    }
+
+    /// Adds one block's gradients to where they belong.
+    fn scatter(
+        &mut self,
+        block: &Block,
+        q: &Features<'_, T>,
+        upstream: &Rows<'_, T>,
+        learned: &mut [Accumulator<'_, T>],
+        potential: &mut [Vec<f64>],
+    ) -> Result<(), Error> {
+        let set = InstructionSet::detect();
+        let (n, m) = (block.queries.len(), block.keys.len());
+        let run = block.keys.start - self.keys.start..block.keys.end - self.keys.start;
+        let (of_prior, of_edges) = learned.split_at_mut(self.task.prior_parameters.len());
+        if !of_prior.is_empty() {
+            self.scatter_prior(block, of_prior);
+        }
+        self.scatter_edges(block, upstream, of_edges);
+        let queries = block.queries.clone();
+        let own_head = (block.head, self.task.problem.shape.group());
+        let add = |p: &[T], panels: &Panels<T>, into: &mut [T]| {
+            let width = panels.columns();
+            let into = &mut into[run.start * width..run.end * width];
+            let into = TileMut::new(into, m, width, width);
+            let p = transposed(p);
+            gemm(set, Store::Add, p, panels, queries.clone(), 0..width, into);
+        };
+        for (index, along) in upstream.tables.iter().enumerate() {
+            let Some(set) = set_of(&self.tables, index, own_head) else { continue };
+            let into = match &mut self.tables[index][set].gradient {
+                Some(gradient) => &mut **gradient,
+                None => &mut *self.dk,
+            };
+            if let Some((_, panels)) = &along.plain {
+                add(&self.quantity, panels, into);
+            }
+            if let Some((_, panels)) = &along.apart {
+                add(&self.quantity, panels, into);
+            }
+        }
+        for (index, along) in upstream.tables.iter().enumerate() {
+            for (product, (_, panels)) in along.products.iter().enumerate() {
+                let (function, _) = self.task.coefficients.tables[index].products[product];
+                let mut values = TileMut::new(&mut self.other, n, m, STRIDE);
+                function.fill(block, values.reborrow());
+                for r in 0..n {
+                    let p = &self.quantity[r * STRIDE..][..m];
+                    let pairs = values.row_mut(r).iter_mut().zip(p);
+                    pairs.for_each(|(s, &p)| *s = if p == T::zero() { p } else { *s * p });
+                }
+                let Some(set) = set_of(&self.tables, index, own_head) else { continue };
+                let into = match &mut self.tables[index][set].gradient {
+                    Some(gradient) => &mut **gradient,
+                    None => &mut *self.dk,
+                };
+                add(&self.other, panels, into);
+            }
+        }
+        let squared = upstream.tables.iter().any(|along| along.squares.is_some());
+        if squared {
+            if self.task.has_many_edges() {
+                let scales = &self.task.finding.log_scale;
+                for (r, i) in block.queries.clone().enumerate() {
+                    let scale = at(scales, upstream.first + i).exp();
+                    let row = &mut self.quantity[r * STRIDE..][..m];
+                    row.iter_mut().for_each(|p| *p *= T::one() - *p * scale);
+                }
+            }
+            for (index, along) in upstream.tables.iter().enumerate() {
+                if let (Some((_, panels)), Some(set)) =
+                    (&along.squares, set_of(&self.tables, index, own_head))
+                {
+                    add(&self.quantity, panels, &mut self.tables[index][set].d_square);
+                }
+            }
+        }
+        let keys = self.clean.as_ref().unwrap_or(&self.features);
+        let (of_query, of_key) = (q.depth(), keys.depth());
+        let values = (!self.log_potential.is_empty())
+            .then(|| TileMut::new(&mut self.log_potential, n, m, STRIDE));
+        self.task.problem.potential.backward(
+            block,
+            q,
+            keys,
+            values.as_ref().map(TileMut::as_tile),
+            TileMut::new(&mut self.scores, n, m, STRIDE),
+            &mut FeatureGradient {
+                q: &mut self.dq[block.queries.start * of_query..block.queries.end * of_query],
+                k: &mut self.dk[run.start * of_key..run.end * of_key],
+                parameters: potential,
+            },
+        )
+    }
+
+    /// Gradients of what functions of edges are made of: p times their slopes.
+    fn scatter_edges(
+        &mut self,
+        block: &Block,
+        upstream: &Rows<'_, T>,
+        learned: &mut [Accumulator<'_, T>],
+    ) {
+        if learned.is_empty() {
+            return;
+        }
+        let (n, m) = (block.queries.len(), block.keys.len());
+        let mut rest = learned;
+        let mut add = |function: &dyn EdgeFunction<T>, tile: Tile<'_, T>| {
+            let (own, after) = std::mem::take(&mut rest).split_at_mut(function.parameters().len());
+            rest = after;
+            if !own.is_empty() {
+                function.accumulate_gradient(block, tile, own);
+            }
+        };
+        let coefficients = &self.task.coefficients;
+        for (function, slopes) in &coefficients.edges {
+            let mut tile = TileMut::new(&mut self.other, n, m, STRIDE);
+            for (r, i) in block.queries.clone().enumerate() {
+                let g = slopes[upstream.first + i];
+                let p = &self.quantity[r * STRIDE..][..m];
+                tile.row_mut(r).iter_mut().zip(p).for_each(|(x, &p)| *x = p * g);
+            }
+            add(*function, tile.as_tile());
+        }
+        let run = block.keys.start - self.keys.start..block.keys.end - self.keys.start;
+        let own_head = (block.head, self.task.problem.shape.group());
+        for (index, along) in upstream.tables.iter().enumerate() {
+            let Some(set) = set_of(&self.tables, index, own_head) else { continue };
+            let table = &self.tables[index][set];
+            let slopes = &coefficients.tables[index];
+            for ((function, _), (rows, _)) in slopes.products.iter().zip(&along.products) {
+                let panels = table.across.as_ref().or(self.features.across());
+                let panels = panels.expect("keys that are features are packed across");
+                let width = slopes.width;
+                let data = &rows[block.queries.start * width..block.queries.end * width];
+                let a = Strided { data, row_stride: width, depth_stride: 1 };
+                let mut tile = TileMut::new(&mut self.other, n, m, STRIDE);
+                let set = InstructionSet::detect();
+                gemm(set, Store::Overwrite, a, panels, 0..width, run.clone(), tile.reborrow());
+                for r in 0..n {
+                    let p = &self.quantity[r * STRIDE..][..m];
+                    let pairs = tile.row_mut(r).iter_mut().zip(p);
+                    pairs.for_each(|(x, &p)| *x = if p == T::zero() { p } else { *x * p });
+                }
+                add(*function, tile.as_tile());
+            }
+        }
+    }
+
+    /// ∂L/∂log w = ∂L/∂θ + (KL's and log Z(log w)'s) π − KL's p.
+    fn scatter_prior(&mut self, block: &Block, prior: &mut [Accumulator<'_, T>]) {
+        let (n, m) = (block.queries.len(), block.keys.len());
+        let coefficients = &self.task.coefficients;
+        let finding = self.task.finding;
+        let many_edges = matches!(self.task.rule, Rule::Rows(rule) if rule.has_many_edges());
+        let gradient = if coefficients.prior.is_empty() {
+            TileMut::new(&mut self.scores, n, m, STRIDE)
+        } else {
+            for (r, i) in block.queries.clone().enumerate() {
+                let shape = &self.task.problem.shape;
+                let query = shape.head_number((block.batch, block.head)) * shape.queries + i;
+                let scale = at(&finding.log_scale, query).exp();
+                for c in 0..m {
+                    let at = r * STRIDE + c;
+                    let factor = self.task.factor(block, i, c);
+                    let w = self.weights[at];
+                    let pi = match (w == T::neg_infinity(), many_edges) {
+                        (true, _) => T::zero(),
+                        (false, true) => (-softplus(-w)).exp(),
+                        (false, false) => finding.prior.log_p(factor, w).exp(),
+                    };
+                    let mut g = self.scores[at];
+                    let slope = coefficients.prior[factor];
+                    if slope != T::zero() {
+                        g += slope * pi;
+                    }
+                    if let Some(&kl) = coefficients.ratio.get(factor)
+                        && kl != T::zero()
+                    {
+                        g -= kl * self.quantity[at] * scale;
+                    }
+                    self.other[at] = g;
+                }
+            }
+            TileMut::new(&mut self.other, n, m, STRIDE)
+        };
+        self.task.problem.prior.accumulate_gradient(block, gradient.as_tile(), prior);
+    }
+}
+
+/// Which set of a table's values a query head averages; `None` where the table is not used.
+fn set_of<T: Real>(
+    tables: &[Vec<Table<'_, T>>],
+    table: usize,
+    (head, group): (usize, usize),
+) -> Option<usize> {
+    let sets = tables[table].len();
+    (sets > 0).then(|| head % group * sets / group)
+}
+
+/// The slopes of one table by one head's queries.
+fn along<'c, T: Real>(table: &'c TableSlopes<'_, T>, first: usize, queries: usize) -> Along<'c, T> {
+    let set = InstructionSet::detect();
+    let own = |list: &'c [T]| {
+        if list.is_empty() {
+            return None;
+        }
+        let width = table.width;
+        let own = &list[first * width..(first + queries) * width];
+        Some((own, Panels::pack(set, own, queries, width, width, 1)))
+    };
+    Along {
+        plain: own(&table.plain),
+        apart: own(&table.apart),
+        squares: own(&table.squares),
+        products: table.products.iter().filter_map(|(_, list)| own(list)).collect(),
+    }
+}
+
+/// A tile, read as its transpose.
+fn transposed<T>(data: &[T]) -> Strided<'_, T> {
+    Strided { data, row_stride: 1, depth_stride: STRIDE }
+}
+
+impl<T: Real> Task<'_, '_, T> {
+    /// Whether keys choose.
+    fn is_by_column(&self) -> bool {
+        matches!(self.rule, Rule::Columns(_))
+    }
+
+    /// Whether edges of one query vary one by one.
+    fn has_many_edges(&self) -> bool {
+        match self.rule {
+            Rule::Rows(rule) => rule.has_many_edges(),
+            Rule::Columns(_) => true,
+        }
+    }
+
+    /// Whether what multiplies p whatever the edge is in the centre of a row.
+    fn holds_mass_in_centre(&self) -> bool {
+        matches!(self.rule, Rule::Rows(rule) if rule.merge() == crate::infer::finding::Merge::Mixture)
+    }
+
+    /// Whether keys choose and f has no term in their own probabilities, so that whole columns are
+    /// differentiated at a time.
+    fn is_linear_by_column(&self) -> bool {
+        let coefficients: &Coefficients<'_, T> = &self.coefficients;
+        self.is_by_column()
+            && coefficients.log_p.is_empty()
+            && coefficients.tables.iter().all(|table| table.squares.is_empty())
+            && self.finding.log_scale.is_empty()
+    }
+
+    /// Whether log w is read apart from the scores.
+    fn reads_weights(&self) -> bool {
+        let learned = !self.prior_parameters.is_empty();
+        let kl = !self.coefficients.ratio.is_empty() && !self.problem.prior.is_mask();
+        kl || (learned && !self.coefficients.prior.is_empty())
+    }
+
+    /// Flat index of the factor that edge (query `i`, column `c` of `block`) belongs to.
+    #[inline(always)]
+    fn factor(&self, block: &Block, i: usize, c: usize) -> usize {
+        let shape = &self.problem.shape;
+        let head = shape.head_number((block.batch, block.head));
+        match self.rule {
+            // Where keys choose a finding may be of some of the keys.
+            Rule::Columns(_) => head * self.keys.len() + block.keys.start - self.keys.start + c,
+            Rule::Rows(_) => head * shape.queries + i,
+        }
+    }
+}

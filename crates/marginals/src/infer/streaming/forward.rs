@@ -1,0 +1,236 @@
+//! The forward pass: cutting it into tasks and putting their findings together.
+
+use std::ops::Range;
+
+use marginals_kernels::Draw;
+use rayon::prelude::*;
+
+use super::heads::{Care, HeadKeys, Preparation};
+use super::rule::Wants;
+use super::scorer::Scorer;
+use super::{QUERY_BLOCK, Rule, TASKS, columns, rows, split};
+use crate::infer::Problem;
+use crate::infer::finding::Finding;
+use crate::infer::statistic::{Linear, Request};
+use crate::tensor::Stored;
+use crate::{Real, Shape, Value};
+
+/// Keys below which a range of them is not worth splitting.
+pub(super) const FEWEST_KEYS: usize = 2048;
+
+/// What every task of one forward pass shares.
+pub(super) struct Task<'a, T: Real> {
+    pub shape: &'a Shape,
+    pub scorer: Scorer<'a, T>,
+    pub request: &'a Request<'a, T>,
+    pub wants: Wants,
+    /// Whether log-weights are looked at apart from the scores.
+    pub reads_weights: bool,
+    /// Whether functions of edges are averaged.
+    pub reads_edges: bool,
+    /// Whether what queries gather is divided by their mass.
+    pub averages: bool,
+    pub q: &'a Stored<'a, T>,
+}
+
+impl<'a, T: Real> Task<'a, T> {
+    /// What a pass over `problem` finds out for `request`.
+    pub fn new(problem: &'a Problem<'_, T>, request: &'a Request<'_, T>) -> Self {
+        let edges = |statistic: &Linear<'_, T>| {
+            matches!(statistic, Linear::Edge(_) | Linear::EdgeTimesValue(..))
+        };
+        Self {
+            shape: &problem.shape,
+            scorer: Scorer { prior: problem.prior, potential: problem.potential },
+            request,
+            wants: rows::wants(request),
+            reads_weights: request.wants_prior(),
+            reads_edges: request.linear.iter().any(edges),
+            averages: problem.value == Value::Average,
+            q: &problem.q,
+        }
+    }
+}
+
+/// The noise of one draw: a function of its seed and its place alone.
+pub(crate) fn draw(
+    seed: u64,
+    (batch, head): (usize, usize),
+    query: usize,
+    sample: usize,
+) -> Draw {
+    Draw {
+        seed,
+        batch: batch as u32,
+        head: head as u32,
+        query: query as u32,
+        sample: sample as u32,
+    }
+}
+
+/// The index under which having no edge draws its noise; no key reaches it.
+pub(crate) const NULL_KEY: usize = u32::MAX as usize;
+
+/// The finding of every factor and query over a range of keys; `complete` takes in what factors may
+/// choose beside their keys.
+pub(crate) fn find<T: Real>(
+    rule: &Rule<'_, T>,
+    problem: &Problem<'_, T>,
+    request: &Request<'_, T>,
+    keys: Range<usize>,
+    complete: bool,
+) -> Finding<T> {
+    let shape = &problem.shape;
+    let task = Task::new(problem, request);
+    let heads: Vec<(usize, usize)> = shape.all_heads().collect();
+    let numbers = keys.start as i64 + shape.key_offset..keys.end as i64 + shape.key_offset;
+    let nothing = |heads: usize| {
+        let factors = match rule {
+            Rule::Columns(_) => keys.len(),
+            Rule::Rows(_) => shape.queries,
+        };
+        let sizes = (heads * factors, heads * shape.queries);
+        let mut nothing = Finding::nothing(rule.merge(), request, sizes, numbers.clone());
+        nothing.heads = heads;
+        nothing
+    };
+    let all = match rule {
+        _ if shape.queries == 0 || heads.is_empty() => nothing(heads.len()),
+        Rule::Columns(_) => by_columns(&task, problem, &heads, keys.clone()),
+        Rule::Rows(_) => by_rows(&task, rule, problem, &heads, keys.clone(), complete),
+    };
+    Finding { keys: numbers, complete, ..all }
+}
+
+/// Whether what a fast pass found shows that values not finite took part, perhaps where they must not.
+fn is_spoiled<T: Real>(finding: &Finding<T>) -> bool {
+    finding.linear.iter().any(|e| {
+        e.values.iter().any(|x| !x.is_finite()) || e.means.iter().any(|x| !x.is_finite())
+    })
+}
+
+/// Whether some query that is averaged over has so small a mass that what it gathered has lost its
+/// digits.
+fn underflows<T: Real>(task: &Task<'_, T>, found: &Finding<T>) -> bool {
+    let small = T::min_positive_value() / T::epsilon();
+    task.averages && !task.request.linear.is_empty() && found.mass.iter().any(|&m| m < small)
+}
+
+/// The finding of a run of queries that are ended where they were made.
+fn by_rows<T: Real>(
+    task: &Task<'_, T>,
+    rule: &Rule<'_, T>,
+    problem: &Problem<'_, T>,
+    heads: &[(usize, usize)],
+    keys: Range<usize>,
+    complete: bool,
+) -> Finding<T> {
+    let shape = task.shape;
+    let Rule::Rows(row_rule) = rule else { unreachable!("called with a rule of rows") };
+    let row_rule = &**row_rule;
+    let preparation = |care| Preparation {
+        shape,
+        potential: problem.potential,
+        care,
+        many_edges: row_rule.has_many_edges(),
+    };
+    let key_head = |(b, h): (usize, usize)| b * shape.key_heads + shape.key_head(h);
+    let blocks: Vec<Range<usize>> = (0..shape.queries)
+        .step_by(QUERY_BLOCK)
+        .map(|first| first..(first + QUERY_BLOCK).min(shape.queries))
+        .collect();
+    let tasks: Vec<_> = heads
+        .iter()
+        .flat_map(|&head| blocks.iter().map(move |block| (head, block.clone())))
+        .collect();
+    // Few queries against many keys: the keys are split too, and the parts merged.
+    let parts = match TASKS.div_ceil(tasks.len().max(1)) {
+        1 => 1,
+        parts => parts.min(keys.len().div_ceil(FEWEST_KEYS)).max(1),
+    };
+    // Values that are not finite are rare: whoever meets one takes care, and nobody else.
+    let run = |prepared: &[HeadKeys<'_, T>], (head, block): &((usize, usize), Range<usize>)| {
+        let head_keys = &prepared[key_head(*head)];
+        let found = rows::find(task, row_rule, head_keys, *head, block.clone(), Care::Fast);
+        if !is_spoiled(&found) && !underflows(task, &found) {
+            return found;
+        }
+        let own = (head.0, shape.key_head(head.1));
+        let keys = head_keys.keys.clone();
+        let careful = preparation(Care::Careful);
+        let careful = careful.head(&problem.k, Some(task.request), keys, own);
+        rows::find(task, row_rule, &careful, *head, block.clone(), Care::Careful)
+    };
+    let finish = |mut found: Finding<T>, (head, block): &((usize, usize), Range<usize>)| {
+        if complete {
+            let place = |row: usize| (*head, block.start + row);
+            row_rule.complete(task.request, &mut found, &place);
+        }
+        found
+    };
+    // One task at a time to whoever is free: a core that other programs slow down gets fewer.
+    let findings: Vec<Finding<T>> = if parts == 1 {
+        let prepared = preparation(Care::Fast).all(&problem.k, Some(task.request), keys);
+        let whole = |cut: &(_, Range<usize>)| finish(run(&prepared, cut), cut);
+        tasks.par_iter().with_max_len(1).map(whole).collect()
+    } else {
+        let over = |keys: Range<usize>| -> Vec<Finding<T>> {
+            let prepared = preparation(Care::Fast).all(&problem.k, Some(task.request), keys);
+            tasks.par_iter().with_max_len(1).map(|cut| run(&prepared, cut)).collect()
+        };
+        let mut ranges = split(keys, parts).into_par_iter().map(over).collect::<Vec<_>>().into_iter();
+        let mut merged = ranges.next().expect("at least one range of keys");
+        for next in ranges {
+            merged.iter_mut().zip(next).for_each(|(all, next)| all.merge_checked(next));
+        }
+        merged.into_iter().zip(&tasks).map(|(found, cut)| finish(found, cut)).collect()
+    };
+    let findings = Finding::concatenate(findings, heads.len());
+    findings.expect("at least one head and one query")
+}
+
+fn by_columns<T: Real>(
+    task: &Task<'_, T>,
+    problem: &Problem<'_, T>,
+    heads: &[(usize, usize)],
+    keys: Range<usize>,
+) -> Finding<T> {
+    let shape = task.shape;
+    let chunks = split(keys.clone(), TASKS.div_ceil(heads.len().max(1)));
+    let preparation =
+        |care| Preparation { shape, potential: problem.potential, care, many_edges: true };
+    let prepared = preparation(Care::Fast).all(&problem.k, Some(task.request), keys.clone());
+    let key_head = |(b, h): (usize, usize)| b * shape.key_heads + shape.key_head(h);
+    let tasks: Vec<_> = heads
+        .iter()
+        .flat_map(|&head| chunks.iter().map(move |chunk| (head, chunk.clone())))
+        .collect();
+    let parts: Vec<Finding<T>> = tasks
+        .into_par_iter()
+        .map(|(head, chunk)| {
+            let head_keys = &prepared[key_head(head)];
+            let found = columns::find(task, head_keys, head, chunk.clone(), Care::Fast);
+            if !is_spoiled(&found) && !underflows(task, &found) {
+                return found;
+            }
+            let own = (head.0, shape.key_head(head.1));
+            let careful = preparation(Care::Careful);
+            let careful = careful.head(&problem.k, Some(task.request), keys.clone(), own);
+            columns::find(task, &careful, head, chunk, Care::Careful)
+        })
+        .collect();
+    let by_head = parts.into_iter();
+    let mut all = Vec::with_capacity(heads.len());
+    for part in by_head {
+        match all.last_mut() {
+            Some((count, whole)) if *count < chunks.len() => {
+                let whole: &mut Finding<T> = whole;
+                whole.merge_checked(part);
+                *count += 1;
+            }
+            _ => all.push((1, part)),
+        }
+    }
+    let all = all.into_iter().map(|(_, whole)| whole).collect();
+    Finding::concatenate(all, heads.len()).expect("at least one head")
+}

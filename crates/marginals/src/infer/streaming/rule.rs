@@ -1,0 +1,252 @@
+//! How the scores of a query become probabilities, key block by key block.
+
+use std::fmt::Debug;
+use std::ops::Range;
+
+use marginals_kernels::{LogPartition, Tile, TileMut};
+
+use crate::infer::finding::{Candidate, Expectation, Finding, Merge, Normalisers};
+use crate::infer::statistic::Request;
+use crate::{Block, Parameter, ParameterGradient, Real, Shape};
+
+/// What a fold keeps of the factors beside their normalisers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wants {
+    /// E\[log p\].
+    pub log_probability: bool,
+    /// E\[log p − log π\].
+    pub log_ratio: bool,
+    /// log Z(log w).
+    pub prior: bool,
+}
+
+/// The log-weights of a tile.
+#[derive(Clone, Copy, Debug)]
+pub enum Weights<'a, T> {
+    /// Nobody reads them.
+    Unread,
+    /// All are 0.
+    Free,
+    /// As they are; −∞ is impossible.
+    Tile(Tile<'a, T>),
+}
+
+/// One strip on its way through a fold.
+#[derive(Debug)]
+pub struct Strip<'a, T> {
+    /// Its queries and keys.
+    pub block: &'a Block,
+    /// On entry θ; on return what gathered quantities are weighted by.
+    pub scores: TileMut<'a, T>,
+    /// log w.
+    pub weights: Weights<'a, T>,
+    /// Room for a tile.
+    pub room: &'a mut [T],
+    /// Elements from one row of `room` to the next.
+    pub stride: usize,
+}
+
+/// A running state over the rows of one run of queries.
+pub trait RowFold<T: Real>: Send {
+    /// Folds a strip into the state of its `rows`, and turns its scores into weights. `rescale` receives
+    /// by what that which was gathered with earlier weights must be multiplied. The best edge so far is
+    /// kept in `highest`, where it is wanted.
+    fn fold(
+        &mut self,
+        strip: Strip<'_, T>,
+        rows: Range<usize>,
+        rescale: &mut [T],
+        highest: Option<&mut [Candidate<T>]>,
+    );
+
+    /// log of what the weights of some rows are relative to; empty where weights are not scaled.
+    fn log_scale(&self, _rows: Range<usize>) -> &[T] {
+        &[]
+    }
+
+    /// What was found, normalised, and by what gathered sums are to be multiplied.
+    fn finish(self: Box<Self>) -> Folded<T>;
+}
+
+/// What a fold found of its rows.
+#[derive(Debug, Default)]
+pub struct Folded<T> {
+    /// log Z.
+    pub normalisers: Normalisers<T>,
+    /// log Z(log w); empty where it is not wanted.
+    pub prior: Normalisers<T>,
+    /// E\[log p\]; empty where it is not wanted.
+    pub log_probability: Vec<T>,
+    /// E\[log p − log π\]; empty where it is not wanted.
+    pub log_ratio: Vec<T>,
+    /// log P(no edge); empty where every row has one.
+    pub log_none: Vec<T>,
+    /// Σ p.
+    pub mass: Vec<T>,
+    /// What gathered sums are multiplied by; empty where by 1.
+    pub factor: Vec<T>,
+    /// log of what was taken out of the weights; empty where nothing was.
+    pub log_scale: Vec<T>,
+}
+
+/// A tile on its way back: θ and f come in, ∂L/∂θ and p go out.
+#[derive(Debug)]
+pub struct BackwardTile<'a, T> {
+    /// Its queries and keys.
+    pub block: &'a Block,
+    /// On entry θ, on return ∂L/∂θ.
+    pub scores: TileMut<'a, T>,
+    /// On entry the quantity averaged, f, less its terms in log p; on return p.
+    pub quantity: TileMut<'a, T>,
+    /// What multiplies (1 − 2p) in f where edges vary one by one.
+    pub quadratic: Option<Tile<'a, T>>,
+}
+
+/// What the rows of a tile share on the way back, by query.
+#[derive(Clone, Copy, Debug)]
+pub struct RowSlopes<'a, T> {
+    /// log Z, or −∞ where a row takes no part.
+    pub normalisers: LogPartition<'a, T>,
+    /// Gradient in log p of the edges; empty where there is none.
+    pub log_p: &'a [T],
+    /// Gradient in log Z.
+    pub log_partition: &'a [T],
+    /// Gradient in log P(no edge); empty where there is none.
+    pub log_none: &'a [T],
+    /// log P(no edge); empty where every row has an edge.
+    pub none: &'a [T],
+    /// E\[f\], its terms in log p included.
+    pub expected: &'a [T],
+    /// That, less what multiplies p whatever the edge.
+    pub centre: &'a [T],
+    /// What is gathered is weighted by p over e to this; empty where by p.
+    pub log_scale: &'a [T],
+}
+
+/// Order in which the keys of a query are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Any: a key's probability depends on no running state but the normaliser.
+    Any,
+    /// From the last to the first, with a running state.
+    LastFirst,
+}
+
+/// How the scores of a query become probabilities.
+///
+/// An object of this kind is what a structure whose queries (or edges) choose gives to the streaming
+/// inference; all its questions, gradients and merges follow.
+pub trait RowRule<T: Real>: Debug + Send + Sync {
+    /// How findings over two ranges of keys merge.
+    fn merge(&self) -> Merge;
+
+    /// In which order keys are read.
+    fn order(&self) -> Order {
+        Order::Any
+    }
+
+    /// Whether a query may have several edges, which then vary one by one.
+    fn has_many_edges(&self) -> bool {
+        false
+    }
+
+    /// Whether a query may have no edge although there are possible ones.
+    fn may_pick_none(&self) -> bool {
+        false
+    }
+
+    /// A fold over `rows` queries that has seen nothing.
+    fn fold(&self, wants: Wants, rows: usize) -> Box<dyn RowFold<T> + '_>;
+
+    /// The same where masses are so small that weights are to be kept relative to the largest of their
+    /// row; `None` where they are anyway.
+    fn scaled_fold(&self, _wants: Wants, _rows: usize) -> Option<Box<dyn RowFold<T> + '_>> {
+        None
+    }
+
+    /// Takes in what a query may choose beside its keys; called once, after all of them. Row r is
+    /// query `place(r)` of a batch entry and head.
+    fn complete(
+        &self,
+        _request: &Request<'_, T>,
+        _finding: &mut Finding<T>,
+        _place: &dyn Fn(usize) -> ((usize, usize), usize),
+    ) {
+    }
+
+    /// θ → p, the normalisers known. `carry` holds the running state of each row, 0 before the first
+    /// tile.
+    fn probabilities(
+        &self,
+        scores: TileMut<'_, T>,
+        normalisers: LogPartition<'_, T>,
+        carry: &mut [T],
+    );
+
+    /// The backward step on one tile. `carry` holds two running states of each row, 0 before the first
+    /// tile.
+    fn differentiate(
+        &self,
+        tile: BackwardTile<'_, T>,
+        slopes: RowSlopes<'_, T>,
+        carry: &mut [[T; 2]],
+    );
+
+    /// log p of one edge, its score and normaliser known; `None` where it depends on other edges.
+    fn log_probability(&self, score: T, max: T, log_sum: T) -> Option<T>;
+
+    /// Learnable parameters of the structure.
+    fn parameters(&self) -> Vec<Parameter> {
+        Vec::new()
+    }
+
+    /// Their gradients.
+    fn parameter_gradients(&self, _slopes: &FactorSlopes<'_, T>) -> Vec<ParameterGradient<T>> {
+        Vec::new()
+    }
+}
+
+/// What the gradient of a structure's own parameters is made of, by factor.
+#[derive(Debug)]
+pub struct FactorSlopes<'a, T> {
+    /// The sizes.
+    pub shape: &'a Shape,
+    /// What was found.
+    pub finding: &'a Finding<T>,
+    /// Gradient in log p.
+    pub log_p: &'a [T],
+    /// Gradient in log Z.
+    pub log_partition: &'a [T],
+    /// Gradient in −log π: the KL's. Empty where there is none.
+    pub log_ratio: &'a [T],
+    /// What multiplies the prior's own marginals. Empty likewise.
+    pub prior: &'a [T],
+    /// Gradient in log P(no edge). Empty likewise.
+    pub log_none: &'a [T],
+    /// E\[f\] of each factor, its terms in log p and log w included.
+    pub expected: &'a [T],
+}
+
+/// Entry of a list that is empty where nobody asked for it.
+#[inline(always)]
+pub(crate) fn at<T: Real>(list: &[T], index: usize) -> T {
+    list.get(index).copied().unwrap_or(T::zero())
+}
+
+impl<T: Real> Folded<T> {
+    /// Moves what was found into a finding.
+    pub(crate) fn into_finding(self, finding: &mut Finding<T>, wants: [Option<usize>; 2]) {
+        let Self { normalisers, prior, log_probability, log_ratio, log_none, mass, .. } = self;
+        finding.log_scale = self.log_scale;
+        finding.normalisers = normalisers;
+        finding.prior = prior;
+        finding.log_none = log_none;
+        finding.mass = mass;
+        for (index, values) in wants.into_iter().zip([log_probability, log_ratio]) {
+            if let Some(index) = index {
+                let into: &mut Expectation<T> = &mut finding.linear[index];
+                into.values = values;
+            }
+        }
+    }
+}

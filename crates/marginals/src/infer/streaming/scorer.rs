@@ -1,0 +1,53 @@
+//! Making one tile of scores.
+
+use crate::Real;
+use marginals_kernels::TileMut;
+
+use crate::Block;
+use crate::potential::{Features, Potential};
+use crate::prior::{Coverage, Prior};
+
+/// The parts of a model that scores are made of.
+pub(crate) struct Scorer<'a, T> {
+    pub prior: &'a dyn Prior<T>,
+    pub potential: &'a dyn Potential<T>,
+}
+
+impl<T: Real> Scorer<'_, T> {
+    /// θ = log ψ + log w over `block`. Where `weights` is given it receives log w alone (untouched
+    /// on a free block), and where `potential` is given, log ψ alone.
+    ///
+    /// The block must not be empty of possible edges; its coverage is the caller's to ask.
+    pub fn fill(
+        &self,
+        block: &Block,
+        coverage: Coverage,
+        (q, k): (&Features<'_, T>, &Features<'_, T>),
+        mut scores: TileMut<'_, T>,
+        weights: Option<TileMut<'_, T>>,
+        potential: Option<TileMut<'_, T>>,
+    ) {
+        self.potential.log_potential(block, q, k, scores.reborrow());
+        if let Some(mut copy) = potential {
+            for r in 0..scores.rows {
+                copy.row_mut(r).copy_from_slice(scores.row(r));
+            }
+        }
+        if coverage == Coverage::Free {
+            return;
+        }
+        match weights {
+            None => self.prior.add_log_weights(block, scores),
+            Some(mut weights) => {
+                (0..weights.rows).for_each(|r| weights.row_mut(r).fill(T::zero()));
+                self.prior.add_log_weights(block, weights.reborrow());
+                for r in 0..scores.rows {
+                    let pairs = scores.row_mut(r).iter_mut().zip(weights.row(r));
+                    // What is impossible is so whatever its nodes hold.
+                    let impossible = T::neg_infinity();
+                    pairs.for_each(|(x, &w)| *x = if w == impossible { w } else { *x + w });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! Questions by name: what the command line, model files and other languages ask with.
+
+use std::any::Any;
+
+use ndarray::{Array3, Array4, Array5, ArrayD, ArrayView4, ArrayViewD};
+
+use super::upstream::OneUpstream;
+use super::{Draws, Question, TopKAnswer};
+use crate::infer::{Request, Slopes};
+use crate::posterior::{Found, Posterior};
+use crate::spec::Tensors;
+use crate::{Error, Real};
+
+/// An answer as a tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tensor<T> {
+    /// Numbers.
+    Real(ArrayD<T>),
+    /// Indices of edges, −1 for none.
+    Index(ArrayD<i64>),
+    /// Sets of edges, 0 or 1 each.
+    Bits(ArrayD<u8>),
+}
+
+impl<T> Tensor<T> {
+    /// The sizes.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Self::Real(tensor) => tensor.shape(),
+            Self::Index(tensor) => tensor.shape(),
+            Self::Bits(tensor) => tensor.shape(),
+        }
+    }
+
+    /// The numbers, where it holds some.
+    pub fn real(self) -> Option<ArrayD<T>> {
+        match self {
+            Self::Real(tensor) => Some(tensor),
+            Self::Index(_) | Self::Bits(_) => None,
+        }
+    }
+}
+
+/// A typed answer as tensors, each with what its name has after the question's.
+pub trait IntoTensors<T> {
+    /// The tensors.
+    fn into_tensors(self) -> Vec<(&'static str, Tensor<T>)>;
+}
+
+impl<T: Real> IntoTensors<T> for Array3<T> {
+    fn into_tensors(self) -> Vec<(&'static str, Tensor<T>)> {
+        vec![("", Tensor::Real(self.into_dyn()))]
+    }
+}
+impl<T: Real> IntoTensors<T> for Array4<T> {
+    fn into_tensors(self) -> Vec<(&'static str, Tensor<T>)> {
+        vec![("", Tensor::Real(self.into_dyn()))]
+    }
+}
+/// Edges by their index.
+impl<T: Real> IntoTensors<T> for Array3<i64> {
+    fn into_tensors(self) -> Vec<(&'static str, Tensor<T>)> {
+        vec![("", Tensor::Index(self.into_dyn()))]
+    }
+}
+impl<T> IntoTensors<T> for TopKAnswer<T> {
+    fn into_tensors(self) -> Vec<(&'static str, Tensor<T>)> {
+        vec![
+            (".index", Tensor::Index(self.index.into_dyn())),
+            (".probability", Tensor::Real(self.probability.into_dyn())),
+        ]
+    }
+}
+impl<T> IntoTensors<T> for Draws {
+    fn into_tensors(self) -> Vec<(&'static str, Tensor<T>)> {
+        fn bits(sets: Array5<u8>) -> ArrayD<u8> {
+            sets.into_dyn()
+        }
+        vec![match self {
+            Self::Choices(choices) => ("", Tensor::Index(choices.into_dyn())),
+            Self::Sets(sets) => ("", Tensor::Bits(bits(sets))),
+        }]
+    }
+}
+
+/// What a question asked by name may be made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking<'v, T: Real> {
+    /// The values v.
+    pub v: Option<ArrayView4<'v, T>>,
+    /// Further tensors by name.
+    pub tensors: &'v Tensors<'v, T>,
+    /// The number asked with, as in `top-k=4`.
+    pub argument: Option<usize>,
+    /// Seed of what is random.
+    pub seed: u64,
+}
+
+impl<'v, T: Real> Asking<'v, T> {
+    /// The values, which `question` averages.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`] where there are none.
+    pub fn values(&self, question: &str) -> Result<ArrayView4<'v, T>, Error> {
+        self.v.ok_or_else(|| Error::MissingTensor {
+            name: "v".into(),
+            why: format!("the values, [B, Hk, M, D_v], for the question `{question}`"),
+            present: self.tensors.names(),
+        })
+    }
+}
+
+/// A question that can be asked by name.
+pub trait NamedQuestion {
+    /// The name.
+    const NAME: &'static str;
+    /// The definition, in a line.
+    const DEFINITION: &'static str;
+    /// Sizes of the answer. F counts the factors.
+    const SHAPE: &'static str;
+    /// What stands after `=` where a number is asked with.
+    const ARGUMENT: Option<&'static str> = None;
+    /// Whether the answer can be differentiated.
+    const DIFFERENTIABLE: bool = false;
+    /// Whether values are averaged.
+    const AVERAGES_VALUES: bool = false;
+    /// Tensors that it reads, beside the values.
+    const READS: &'static [&'static str] = &[];
+
+    /// The question.
+    ///
+    /// # Errors
+    /// [`Error`], where something that it is made of is missing or does not fit.
+    fn make<'v, T: Real>(
+        asking: &Asking<'v, T>,
+    ) -> Result<Box<dyn AnyQuestion<'v, T> + 'v>, Error>;
+}
+
+type Make<T> = for<'v> fn(&Asking<'v, T>) -> Result<Box<dyn AnyQuestion<'v, T> + 'v>, Error>;
+
+/// A question as it is listed.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// The name.
+    pub name: &'static str,
+    /// The definition, in a line.
+    pub definition: &'static str,
+    /// Sizes of the answer.
+    pub shape: &'static str,
+    /// What stands after `=` where a number is asked with.
+    pub argument: Option<&'static str>,
+    /// Whether the answer can be differentiated.
+    pub differentiable: bool,
+    /// Whether values are averaged.
+    pub averages_values: bool,
+    /// Tensors that it reads, beside the values.
+    pub reads: &'static [&'static str],
+    single: Make<f32>,
+    double: Make<f64>,
+}
+
+impl Entry {
+    /// The entry of a question.
+    pub const fn of<Q: NamedQuestion>() -> Self {
+        Self {
+            name: Q::NAME,
+            definition: Q::DEFINITION,
+            shape: Q::SHAPE,
+            argument: Q::ARGUMENT,
+            differentiable: Q::DIFFERENTIABLE,
+            averages_values: Q::AVERAGES_VALUES,
+            reads: Q::READS,
+            single: Q::make::<f32>,
+            double: Q::make::<f64>,
+        }
+    }
+
+    /// The entry called `name`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`].
+    pub fn named(name: &str) -> Result<&'static Self, Error> {
+        let found = super::QUESTIONS.iter().find(|entry| entry.name == name);
+        found.ok_or_else(|| {
+            let known: Vec<&str> = super::QUESTIONS.iter().map(|entry| entry.name).collect();
+            Error::unknown("question", name, &known)
+        })
+    }
+
+    pub(crate) fn make_single<'v>(
+        &self,
+        asking: &Asking<'v, f32>,
+    ) -> Result<Box<dyn AnyQuestion<'v, f32> + 'v>, Error> {
+        (self.single)(asking)
+    }
+
+    pub(crate) fn make_double<'v>(
+        &self,
+        asking: &Asking<'v, f64>,
+    ) -> Result<Box<dyn AnyQuestion<'v, f64> + 'v>, Error> {
+        (self.double)(asking)
+    }
+}
+
+/// A question named with its number, as in `top-k=4`.
+#[derive(Clone, Copy, Debug)]
+pub struct Named {
+    /// The question.
+    pub entry: &'static Entry,
+    /// The number.
+    pub argument: Option<usize>,
+}
+
+impl PartialEq for Named {
+    fn eq(&self, other: &Self) -> bool {
+        self.entry.name == other.entry.name && self.argument == other.argument
+    }
+}
+
+impl Named {
+    /// Reads a name, with a number where the question is asked with one.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`], and [`Error::Value`] where a number is missing or not wanted.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let (name, number) = match text.split_once('=') {
+            Some((name, number)) => (name.trim(), Some(number.trim())),
+            None => (text.trim(), None),
+        };
+        let entry = Entry::named(name)?;
+        let argument = match (entry.argument, number) {
+            (None, None) => None,
+            (None, Some(number)) => return Err(Error::value(name, "no number", number)),
+            (Some(_), number) => {
+                let number = number.unwrap_or("nothing");
+                let expected = format!("a number above 0, as in `{name}=5`");
+                let parsed: Option<usize> = number.parse().ok().filter(|&n| n > 0);
+                Some(parsed.ok_or_else(|| Error::value(name, expected, number))?)
+            }
+        };
+        Ok(Self { entry, argument })
+    }
+}
+
+/// A question without its types.
+pub trait AnyQuestion<'v, T: Real>: Send + Sync {
+    /// As [`Question::plan`].
+    ///
+    /// # Errors
+    /// As there.
+    fn plan_any(
+        &self,
+        posterior: &Posterior<'_, T>,
+        request: &mut Request<'v, T>,
+    ) -> Result<Box<dyn Any + Send + Sync>, Error>;
+
+    /// As [`Question::take`], as tensors.
+    ///
+    /// # Errors
+    /// As there.
+    fn answer_any(
+        &self,
+        plan: &dyn Any,
+        found: &Found<'_, '_, 'v, T>,
+    ) -> Result<Vec<(&'static str, Tensor<T>)>, Error>;
+
+    /// As [`Question::backward`], from a tensor.
+    ///
+    /// # Errors
+    /// As there.
+    fn backward_any<'g>(
+        &self,
+        name: &str,
+        plan: &dyn Any,
+        found: &'g Found<'_, '_, 'v, T>,
+        gradient: Option<ArrayViewD<'g, T>>,
+        slopes: &mut Slopes<'g, T>,
+    ) -> Result<(), Error>;
+}
+
+impl<'v, T: Real, Q> AnyQuestion<'v, T> for Q
+where
+    Q: Question<'v, T> + Send + Sync,
+    Q::Answer: IntoTensors<T>,
+    Q::Plan: Any + Send + Sync,
+    Q::Upstream: OneUpstream,
+{
+    fn plan_any(
+        &self,
+        posterior: &Posterior<'_, T>,
+        request: &mut Request<'v, T>,
+    ) -> Result<Box<dyn Any + Send + Sync>, Error> {
+        Ok(Box::new(self.plan(posterior, request)?))
+    }
+
+    fn answer_any(
+        &self,
+        plan: &dyn Any,
+        found: &Found<'_, '_, 'v, T>,
+    ) -> Result<Vec<(&'static str, Tensor<T>)>, Error> {
+        let plan = plan.downcast_ref().expect("a question reads its own plan");
+        Ok(self.answer(plan, found)?.into_tensors())
+    }
+
+    fn backward_any<'g>(
+        &self,
+        name: &str,
+        plan: &dyn Any,
+        found: &'g Found<'_, '_, 'v, T>,
+        gradient: Option<ArrayViewD<'g, T>>,
+        slopes: &mut Slopes<'g, T>,
+    ) -> Result<(), Error> {
+        let plan = plan.downcast_ref().expect("a question reads its own plan");
+        let gradient = Q::Upstream::from_tensor(name, gradient)?;
+        self.backward(plan, found, gradient, slopes)
+    }
+}
+
+/// Questions chosen at run time, asked together. Their answers are tensors by name.
+pub struct Asked<'v, T: Real>(Vec<(&'static Entry, Box<dyn AnyQuestion<'v, T> + 'v>)>);
+
+impl<'v, T: Real> Asked<'v, T> {
+    /// The questions that `names` are the names of.
+    ///
+    /// # Errors
+    /// [`Error`], where something that a question is made of is missing or does not fit.
+    pub fn new(names: &[Named], asking: Asking<'v, T>) -> Result<Self, Error> {
+        let make = |named: &Named| {
+            let asking = Asking { argument: named.argument, ..asking };
+            Ok((named.entry, T::make_question(named.entry, &asking)?))
+        };
+        names.iter().map(make).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The questions, in order.
+    pub fn entries(&self) -> impl Iterator<Item = &'static Entry> + '_ {
+        self.0.iter().map(|(entry, _)| *entry)
+    }
+}
+
+impl<'v, T: Real> Question<'v, T> for Asked<'v, T> {
+    type Answer = Vec<(String, Tensor<T>)>;
+    type Upstream = super::upstream::Tensors;
+    type Plan = Vec<Box<dyn Any + Send + Sync>>;
+
+    fn plan(
+        &self,
+        posterior: &Posterior<'_, T>,
+        request: &mut Request<'v, T>,
+    ) -> Result<Self::Plan, Error> {
+        self.0.iter().map(|(_, question)| question.plan_any(posterior, request)).collect()
+    }
+
+    fn answer(
+        &self,
+        plan: &Self::Plan,
+        found: &Found<'_, '_, 'v, T>,
+    ) -> Result<Self::Answer, Error> {
+        let mut all = Vec::new();
+        for ((entry, question), plan) in self.0.iter().zip(plan) {
+            for (suffix, tensor) in question.answer_any(&**plan, found)? {
+                all.push((format!("{}{suffix}", entry.name), tensor));
+            }
+        }
+        Ok(all)
+    }
+
+    fn backward<'g>(
+        &self,
+        plan: &Self::Plan,
+        found: &'g Found<'_, '_, 'v, T>,
+        upstream: Vec<Option<ArrayViewD<'g, T>>>,
+        slopes: &mut Slopes<'g, T>,
+    ) -> Result<(), Error> {
+        for (((entry, question), plan), gradient) in self.0.iter().zip(plan).zip(upstream) {
+            question.backward_any(entry.name, &**plan, found, gradient, slopes)?;
+        }
+        Ok(())
+    }
+}
