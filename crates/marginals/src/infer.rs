@@ -205,6 +205,9 @@ pub trait EdgeQuestions<T: Real> {
     /// p_ij, [B, H, N, M] flat.
     fn marginals(&self, problem: &Problem<'_, T>, finding: &Finding<T>) -> Vec<T>;
 
+    /// Whether a query has at most one edge, whose probability depends on its score and a normaliser.
+    fn has_one_edge(&self) -> bool;
+
     /// Whether draws are of sets of edges, and not of one edge per factor.
     fn draws_sets(&self) -> bool;
 

@@ -271,23 +271,13 @@ impl<T: Real> Found<'_, '_, '_, T> {
     }
 
     /// A number that every query gathered, without a scale.
-    pub fn unscaled(&self, mut values: Vec<T>) -> Vec<T> {
-        values.iter_mut().zip(&self.finding.log_scale).for_each(|(x, scale)| *x *= scale.exp());
-        values
+    pub fn unscaled(&self, values: Vec<T>) -> Vec<T> {
+        self.finding.unscaled(values, 1)
     }
 
     /// The gradient in what queries gathered, in the scale it was gathered in.
     pub fn scaled<'g>(&self, gradient: Cow<'g, [T]>, width: usize) -> Cow<'g, [T]> {
-        let scale = &self.finding.log_scale;
-        if scale.is_empty() {
-            return gradient;
-        }
-        let mut gradient = gradient.into_owned();
-        for (row, scale) in gradient.chunks_exact_mut(width.max(1)).zip(scale) {
-            let scale = scale.exp();
-            row.iter_mut().for_each(|g| *g *= scale);
-        }
-        Cow::Owned(gradient)
+        self.finding.scaled(gradient, width)
     }
 
     /// Refuses a gradient in a vector of every query that is shaped otherwise.
@@ -451,11 +441,12 @@ impl<'v, T: Real, Q: Question<'v, T>> Pass<'_, '_, 'v, T, Q> {
             return self.differentiate(upstream, keys, Values::Apart);
         };
         if values.tensor.dim() != problem.k.dim() {
-            let (b, h, m, d) = values.tensor.dim();
+            let [keys, values] = [problem.k.dim(), values.tensor.dim()]
+                .map(|(b, h, m, d)| [b, h, m, d]);
             return Err(Error::shape(
                 "v",
-                format!("{:?}, the shape of k", problem.k.dim()),
-                &[b, h, m, d],
+                format!("{keys:?}, the shape of k"),
+                &values,
                 "Values that are the keys have their shape.",
             ));
         }

@@ -48,10 +48,13 @@ impl Element for f16 {
 /// A tensor [B, heads, nodes, width] in the format it is stored in. Rows are read in the computing
 /// type, those of the half types converted as they are read: no widened copy of the whole is made.
 #[derive(Clone, Debug)]
-pub(crate) enum Stored<'a, T> {
+pub enum Stored<'a, T> {
     // The aliases of these types would make the lifetime invariant.
+    /// In the computing type.
     Real(ArrayBase<CowRepr<'a, T>, Ix4, T>),
+    /// In bfloat16.
     Bf16(ArrayBase<ViewRepr<&'a bf16>, Ix4, bf16>),
+    /// In half precision.
     F16(ArrayBase<ViewRepr<&'a f16>, Ix4, f16>),
 }
 
@@ -70,7 +73,7 @@ fn widened<T: Real, S: marginals_kernels::Stored>(
 }
 
 impl<T: Real> Stored<'_, T> {
-    pub fn dim(&self) -> (usize, usize, usize, usize) {
+    pub(crate) fn dim(&self) -> (usize, usize, usize, usize) {
         match self {
             Self::Real(tensor) => tensor.dim(),
             Self::Bf16(tensor) => tensor.dim(),
@@ -79,7 +82,7 @@ impl<T: Real> Stored<'_, T> {
     }
 
     /// Some nodes of one head as contiguous rows: borrowed where they lie so.
-    pub fn rows(&self, head: (usize, usize), nodes: Range<usize>) -> CowArray<'_, T, Ix2> {
+    pub(crate) fn rows(&self, head: (usize, usize), nodes: Range<usize>) -> CowArray<'_, T, Ix2> {
         match self {
             Self::Real(tensor) => contiguous(tensor.slice(s![head.0, head.1, nodes, ..])),
             Self::Bf16(tensor) => widened(tensor, head, nodes),
@@ -89,7 +92,7 @@ impl<T: Real> Stored<'_, T> {
 
     /// Some nodes of one head as contiguous rows that live as long as the tensor; `None` where they are
     /// to be copied or converted.
-    pub fn borrowed_rows(
+    pub(crate) fn borrowed_rows(
         &self,
         head: (usize, usize),
         nodes: Range<usize>,
@@ -100,7 +103,7 @@ impl<T: Real> Stored<'_, T> {
     }
 
     /// The tensor with each head repeated, so that it has `heads` of them.
-    pub fn with_heads(&self, heads: usize) -> Stored<'static, T> {
+    pub(crate) fn with_heads(&self, heads: usize) -> Stored<'static, T> {
         let (batch, own, nodes, width) = self.dim();
         let mut all = Array4::zeros((batch, heads, nodes, width));
         for b in 0..batch {
@@ -113,7 +116,7 @@ impl<T: Real> Stored<'_, T> {
     }
 
     /// A view that borrows from this one.
-    pub fn reborrow(&self) -> Stored<'_, T> {
+    pub(crate) fn reborrow(&self) -> Stored<'_, T> {
         match self {
             Self::Real(tensor) => Stored::Real(tensor.view().into()),
             Self::Bf16(tensor) => Stored::Bf16(*tensor),
@@ -122,7 +125,7 @@ impl<T: Real> Stored<'_, T> {
     }
 
     /// The address and the strides of a tensor that is not converted.
-    pub fn layout(&self) -> Option<(*const T, &[isize])> {
+    pub(crate) fn layout(&self) -> Option<(*const T, &[isize])> {
         match self {
             Self::Real(tensor) => Some((tensor.as_ptr(), tensor.strides())),
             _ => None,
@@ -130,7 +133,7 @@ impl<T: Real> Stored<'_, T> {
     }
 
     /// Index of the first NaN.
-    pub fn nan(&self) -> Option<[usize; 4]> {
+    pub(crate) fn nan(&self) -> Option<[usize; 4]> {
         let (batch, heads, nodes, _) = self.dim();
         let heads = (0..batch).flat_map(|b| (0..heads).map(move |h| (b, h)));
         heads.into_iter().find_map(|head| {

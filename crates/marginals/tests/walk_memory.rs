@@ -1,11 +1,10 @@
 //! The memory of a long walk, measured: `cargo test --release --test walk_memory -- --ignored
 //! --nocapture`. Alone in its binary, so that the peak of the process is its own.
 
-use marginals::infer::exact::Upstream;
 use marginals::potential::Dot;
 use marginals::prior::Causal;
 use marginals::question::{Entropy, Mean};
-use marginals::structure::{EachQueryPicksOne, Walk};
+use marginals::structure::Walk;
 use marginals::{Model, prior::Uniform};
 use ndarray::Array4;
 
@@ -48,9 +47,9 @@ fn a_long_walk_stays_small() {
     let (q, k, v) = (tensor(1), tensor(2), tensor(3));
     check("q, k and v");
 
-    let model = Model::new(EachQueryPicksOne, Uniform, Dot::scaled(WIDTH));
     let walk = Walk::uniform(4).expect("four hops");
-    let posterior = walk.posterior(&model, q.view(), k.view()).expect("the same nodes");
+    let model = Model::new(walk, Uniform, Dot::scaled(WIDTH));
+    let posterior = model.posterior(q.view(), k.view()).expect("the same nodes");
     let (mean, entropy) = posterior.ask((Mean(v.view()), Entropy)).expect("answers");
     // Walks of at least one hop forget where they started, nearly: their mean is that of v.
     assert!(mean.iter().all(|x| x.abs() < 0.2));
@@ -60,12 +59,11 @@ fn a_long_walk_stays_small() {
     check("mean and entropy, 4 hops, every key possible");
 
     for hops in [2, 4] {
-        let model = Model::new(EachQueryPicksOne, Causal, Dot::scaled(WIDTH));
         let walk = Walk::uniform(hops).expect("some hops");
-        let posterior = walk.posterior(&model, q.view(), k.view()).expect("the same nodes");
-        let pass = posterior.pass(&Mean(v.view())).expect("a pass");
-        let upstream = Upstream { mean: Some(v.view()), ..Upstream::default() };
-        let gradients = pass.backward(&upstream).expect("gradients");
+        let model = Model::new(walk, Causal, Dot::scaled(WIDTH));
+        let posterior = model.posterior(q.view(), k.view()).expect("the same nodes");
+        let pass = posterior.pass(Mean(v.view())).expect("a pass");
+        let gradients = pass.backward(&v).expect("gradients");
         assert!(gradients.q.iter().chain(&gradients.k).all(|g| g.is_finite()));
         check(&format!("forward and backward, {hops} hops, causal"));
     }

@@ -1,5 +1,6 @@
 //! Findings: what an inference leaves behind.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use marginals_kernels::LogPartition;
@@ -95,8 +96,7 @@ impl<T: Real> Normalisers<T> {
     /// log Z of one factor.
     #[inline(always)]
     pub fn log_z(&self, factor: usize) -> T {
-        let max = self.max[factor];
-        if max == T::neg_infinity() { max } else { max + self.log_sum[factor] }
+        self.max[factor] + self.log_sum[factor]
     }
 }
 
@@ -195,6 +195,24 @@ impl<T: Real> Extremes<T> {
             | (Self::Lowest(edges), Self::Lowest(others)) => edges.extend(others),
             (Self::Draws { edges, .. }, Self::Draws { edges: others, .. }) => edges.extend(others),
             _ => {}
+        }
+    }
+
+    /// Adds to the log-probability of every choice of a factor that which it is reached with.
+    fn put_back(&mut self, log_reached: &[T]) {
+        let each = |edges: &mut [Candidate<T>], count: usize| {
+            for (list, &by) in edges.chunks_exact_mut(count.max(1)).zip(log_reached) {
+                list.iter_mut().for_each(|edge| edge.score += by);
+            }
+        };
+        match self {
+            Self::Best { count, edges } => each(edges, *count),
+            Self::Draws { count, edges } => {
+                for (list, &by) in edges.chunks_exact_mut((*count).max(1)).zip(log_reached) {
+                    list.iter_mut().for_each(|edge| edge.score += by.f64());
+                }
+            }
+            Self::Highest(_) | Self::Lowest(_) => {}
         }
     }
 
@@ -357,6 +375,29 @@ impl<T: Real> Finding<T> {
         std::mem::take(&mut self.linear[statistic.0].values)
     }
 
+    /// Numbers by query as they were gathered, `width` to a query, without the scale they were gathered in.
+    pub(crate) fn unscaled(&self, mut values: Vec<T>, width: usize) -> Vec<T> {
+        self.rescale(&mut values, width);
+        values
+    }
+
+    /// The gradient in what queries gathered, from that in what it is without a scale.
+    pub(crate) fn scaled<'g>(&self, gradient: Cow<'g, [T]>, width: usize) -> Cow<'g, [T]> {
+        if self.log_scale.is_empty() {
+            return gradient;
+        }
+        let mut gradient = gradient.into_owned();
+        self.rescale(&mut gradient, width);
+        Cow::Owned(gradient)
+    }
+
+    fn rescale(&self, rows: &mut [T], width: usize) {
+        for (row, scale) in rows.chunks_exact_mut(width.max(1)).zip(&self.log_scale) {
+            let scale = scale.exp();
+            row.iter_mut().for_each(|x| *x *= scale);
+        }
+    }
+
     /// Puts an expectation where it was asked for.
     pub(crate) fn put_expectation(&mut self, statistic: Handle, values: Vec<T>) {
         self.linear[statistic.0].values = values;
@@ -411,7 +452,7 @@ impl<T: Real> Finding<T> {
             && !next.complete
             && self.mass.len() == next.mass.len()
             && (by_factor || self.factors() == next.factors())
-            && self.prior.is_empty() == next.prior.is_empty()
+            && (by_factor || self.prior.is_empty() == next.prior.is_empty())
             && self.extremal.len() == next.extremal.len()
             && kinds(self) == kinds(&next);
         if !same {
@@ -558,9 +599,16 @@ impl<T: Real> Finding<T> {
     /// Adds masses and those expectations that `of` names, bringing both to one scale.
     fn add_gathered(&mut self, other: &Self, of: impl Fn(&Expectation<T>) -> bool) {
         let scales = |r: usize| -> (T, T, T) {
-            let of = |list: &[T]| list.get(r).copied().unwrap_or(T::zero());
-            let (a, b) = (of(&self.log_scale), of(&other.log_scale));
+            // What has no mass has no scale.
+            let of = |finding: &Self| match finding.mass[r] == T::zero() {
+                true => T::neg_infinity(),
+                false => finding.log_scale.get(r).copied().unwrap_or(T::zero()),
+            };
+            let (a, b) = (of(self), of(other));
             let max = a.max(b);
+            if max == T::neg_infinity() {
+                return (T::one(), T::one(), T::zero());
+            }
             ((a - max).exp(), (b - max).exp(), max)
         };
         if self.log_scale.is_empty() && other.log_scale.is_empty() {
@@ -661,8 +709,11 @@ impl<T: Real> Finding<T> {
             }
         }
         mix_rows(&mut self.mass, &far.mass, &reached);
+        // Those far away are reached past all that are near.
+        let mut far_extremes = far.extremal.clone();
+        far_extremes.iter_mut().for_each(|extremes| extremes.put_back(&self.log_none));
+        self.extremal.iter_mut().zip(&far_extremes).for_each(|(own, far)| own.merge(far));
         add(&mut self.log_none, &far.log_none);
-        self.merge_extremes(far);
     }
 
     /// The finding of runs of factors that follow one another: batch-major, by head, by query.

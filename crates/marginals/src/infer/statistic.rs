@@ -249,12 +249,4 @@ impl<'v, T: Real> Request<'v, T> {
     pub(crate) fn wants_prior(&self) -> bool {
         self.prior_normaliser || self.log_ratio().is_some()
     }
-
-    /// The draws wanted: how many, and the seed; those of the first question that draws.
-    pub(crate) fn draws(&self) -> impl Iterator<Item = (usize, usize, u64)> + '_ {
-        self.extremal.iter().enumerate().filter_map(|(index, wanted)| match *wanted {
-            Extremal::Draws { count, seed } => Some((index, count, seed)),
-            _ => None,
-        })
-    }
 }

@@ -37,7 +37,9 @@ use crate::{Block, Error, Parameter, Real, Shape};
 use second_pass::Known;
 
 pub use logistic::Logistic;
+pub(crate) use forward::{NULL_KEY, draw};
 pub(crate) use logistic::softplus;
+pub(crate) use rule::at;
 pub use rule::{
     BackwardTile, FactorSlopes, Folded, Order, RowFold, RowRule, RowSlopes, Strip, Wants, Weights,
 };
@@ -177,6 +179,10 @@ impl<T: Real> EdgeQuestions<T> for Streaming<'_, T> {
 
     fn marginals(&self, problem: &Problem<'_, T>, finding: &Finding<T>) -> Vec<T> {
         problem.engine.marginals(&self.0, problem, finding)
+    }
+
+    fn has_one_edge(&self) -> bool {
+        matches!(&self.0, Rule::Rows(rule) if rule.merge() == Merge::Mixture)
     }
 
     fn draws_sets(&self) -> bool {

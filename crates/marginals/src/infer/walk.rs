@@ -44,9 +44,9 @@ use std::ops::Range;
 use super::finding::Finding;
 use super::slopes::Slopes;
 use super::statistic::{Linear, Request};
-use super::{Gradients, Inference, Problem, Values};
+use super::{EdgeQuestions, Gradients, Inference, Problem, Values};
 use crate::structure::HopDistribution;
-use crate::{Error, Parameter, Real, Shape};
+use crate::{Error, Parameter, Real};
 
 pub use event::Event;
 pub(crate) use event::Walks;
@@ -86,10 +86,7 @@ impl<T: Real> Inference<T> for Walking<'_, T> {
 
     fn check(&self, problem: &Problem<'_, T>) -> Result<(), Error> {
         self.step.check(problem)?;
-        let edges = self.step.edges();
-        let one_edge = edges.is_some_and(|edges| !edges.draws_sets())
-            && self.step.factors(&Shape { keys: usize::MAX, ..problem.shape })
-                == problem.shape.queries;
+        let one_edge = self.step.edges().is_some_and(EdgeQuestions::has_one_edge);
         if one_edge {
             return Ok(());
         }

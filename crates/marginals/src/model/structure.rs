@@ -11,12 +11,14 @@ mod each_key_picks_one;
 mod each_query_picks_at_most_one;
 mod each_query_picks_one;
 mod independent;
+mod nearest_accepted;
 mod walk;
 
 pub use each_key_picks_one::EachKeyPicksOne;
 pub use each_query_picks_at_most_one::EachQueryPicksAtMostOne;
 pub use each_query_picks_one::EachQueryPicksOne;
 pub use independent::Independent;
+pub use nearest_accepted::NearestAccepted;
 pub use walk::{HopDistribution, Walk};
 
 use std::fmt::Debug;
@@ -46,17 +48,22 @@ pub trait Structure<T: Real>: Debug + Send + Sync {
     }
 }
 
-impl<T: Real, S: Structure<T> + ?Sized> Structure<T> for Box<S> {
-    fn name(&self) -> &'static str {
-        (**self).name()
-    }
-    fn exact(&self) -> Box<dyn Inference<T> + '_> {
-        (**self).exact()
-    }
-    fn check(&self, shape: &Shape, value: Value) -> Result<(), Error> {
-        (**self).check(shape, value)
-    }
-    fn parameters(&self) -> Vec<Parameter> {
-        (**self).parameters()
-    }
+macro_rules! forwarding {
+    ($($owner:ty),+) => {$(
+        impl<T: Real, S: Structure<T> + ?Sized> Structure<T> for $owner {
+            fn name(&self) -> &'static str {
+                (**self).name()
+            }
+            fn exact(&self) -> Box<dyn Inference<T> + '_> {
+                (**self).exact()
+            }
+            fn check(&self, shape: &Shape, value: Value) -> Result<(), Error> {
+                (**self).check(shape, value)
+            }
+            fn parameters(&self) -> Vec<Parameter> {
+                (**self).parameters()
+            }
+        }
+    )+};
 }
+forwarding!(Box<S>, &S);

@@ -325,11 +325,13 @@ impl<'v, T: Real> Asked<'v, T> {
     /// # Errors
     /// [`Error`], where something that a question is made of is missing or does not fit.
     pub fn new(names: &[Named], asking: Asking<'v, T>) -> Result<Self, Error> {
-        let make = |named: &Named| {
-            let asking = Asking { argument: named.argument, ..asking };
-            Ok((named.entry, T::make_question(named.entry, &asking)?))
-        };
-        names.iter().map(make).collect::<Result<_, _>>().map(Self)
+        let Asking { v, tensors, seed, .. } = asking;
+        let mut all = Vec::with_capacity(names.len());
+        for named in names {
+            let asking = Asking { v, tensors, argument: named.argument, seed };
+            all.push((named.entry, T::make_question(named.entry, &asking)?));
+        }
+        Ok(Self(all))
     }
 
     /// The questions, in order.

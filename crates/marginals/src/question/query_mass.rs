@@ -23,10 +23,10 @@ impl<'v, T: Real> Question<'v, T> for QueryMass {
 
     fn plan(
         &self,
-        _: &Posterior<'_, T>,
+        posterior: &Posterior<'_, T>,
         _: &mut Request<'v, T>,
     ) -> Result<Self::Plan, Error> {
-        Ok(())
+        posterior.inference().require_edges("query-mass")
     }
 
     fn answer(

@@ -56,7 +56,7 @@ impl Side {
 fn check(kind: Kind, seed: u64, sizes: (usize, usize, usize), excluded: (f64, f64)) {
     let sides = [Side::new(seed, sizes, excluded.0), Side::new(seed ^ 999, sizes, excluded.1)];
     let models = sides.each_ref().map(|side| {
-        let structure: Box<dyn Structure> = match kind {
+        let structure: Box<dyn Structure<f64>> = match kind {
             Kind::EachQueryPicksOne => Box::new(EachQueryPicksOne),
             Kind::EachQueryPicksAtMostOne => Box::new(EachQueryPicksAtMostOne::new(side.null)),
             Kind::EachKeyPicksOne => Box::new(EachKeyPicksOne),

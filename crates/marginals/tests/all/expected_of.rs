@@ -1,9 +1,9 @@
 //! Expectations of given functions of an edge's place, against sums over the marginals.
 
-use marginals::infer::exact::Upstream;
 use marginals::potential::Dot;
 use marginals::prior::Causal;
-use marginals::question::{EdgeFunctions, ExpectedOf, Marginals};
+use marginals::infer::EdgeFunction;
+use marginals::question::{ExpectedOf, Marginals};
 use marginals::structure::{
     EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, Independent, Structure,
 };
@@ -12,9 +12,11 @@ use marginals_testkit::finite_difference::along;
 use marginals_testkit::generate::Random;
 use ndarray::Array4;
 
-/// sin and a power of places, different from head to head.
+/// sin and a power of positions, different from head to head.
 #[derive(Debug)]
-struct Places;
+struct Positions(usize);
+
+const FUNCTIONS: [&dyn EdgeFunction<f64>; 3] = [&Positions(0), &Positions(1), &Positions(2)];
 
 fn function(index: usize, (b, h, i, j): (usize, usize, usize, usize)) -> f64 {
     match index {
@@ -24,14 +26,11 @@ fn function(index: usize, (b, h, i, j): (usize, usize, usize, usize)) -> f64 {
     }
 }
 
-impl EdgeFunctions<f64> for Places {
-    fn count(&self) -> usize {
-        3
-    }
-    fn fill(&self, index: usize, block: &Block, mut values: TileMut<'_, f64>) {
+impl EdgeFunction<f64> for Positions {
+    fn fill(&self, block: &Block, mut values: TileMut<'_, f64>) {
         for (r, i) in block.queries.clone().enumerate() {
             for (x, j) in values.row_mut(r).iter_mut().zip(block.keys.clone()) {
-                *x = function(index, (block.batch, block.head, i, j));
+                *x = function(self.0, (block.batch, block.head, i, j));
             }
         }
     }
@@ -43,16 +42,15 @@ fn tensors() -> (Array4<f64>, Array4<f64>) {
     (tensor(2, 37), tensor(1, 1100))
 }
 
-fn check(structure: impl Structure) {
+fn check(structure: impl Structure<f64>) {
     let (q, k) = tensors();
     let model = Model::new(structure, Causal, Dot::new(0.8)).with_query_offset(1060);
     let answer = |q: &Array4<f64>, k: &Array4<f64>| {
         let posterior = model.posterior(q.view(), k.view()).unwrap();
-        let pass = posterior.pass(&ExpectedOf(&Places)).unwrap();
-        pass.answer(&ExpectedOf(&Places)).unwrap()
+        posterior.ask(ExpectedOf(&FUNCTIONS)).unwrap()
     };
     let posterior = model.posterior(q.view(), k.view()).unwrap();
-    let (means, marginals) = posterior.ask((ExpectedOf(&Places), Marginals)).unwrap();
+    let (means, marginals) = posterior.ask((ExpectedOf(&FUNCTIONS), Marginals)).unwrap();
     for ((b, h, i, c), &got) in means.indexed_iter() {
         let row = marginals.slice(ndarray::s![b, h, i, ..]);
         let truth: f64 = row.iter().enumerate().map(|(j, p)| p * function(c, (b, h, i, j))).sum();
@@ -60,9 +58,8 @@ fn check(structure: impl Structure) {
     }
     let mut random = Random::new(18);
     let weights = means.mapv(|_| random.normal());
-    let pass = posterior.pass(&ExpectedOf(&Places)).unwrap();
-    let upstream = Upstream { expected_of: Some(weights.view()), ..Upstream::default() };
-    let gradients = pass.backward(&upstream).unwrap();
+    let pass = posterior.pass(ExpectedOf(&FUNCTIONS)).unwrap();
+    let gradients = pass.backward(&weights).unwrap();
     for (x, gradient, is_q) in [(&q, &gradients.q, true), (&k, &gradients.k, false)] {
         let flat: Vec<f64> = x.iter().copied().collect();
         let direction = random.normals(flat.len());
@@ -80,18 +77,16 @@ fn check(structure: impl Structure) {
 fn equals_the_sum_over_marginals() {
     check(EachQueryPicksOne);
     check(EachQueryPicksAtMostOne::new(0.5));
+    check(EachKeyPicksOne);
     check(Independent);
 }
 
 #[test]
-fn is_refused_where_keys_choose() {
+fn several_lists_share_a_pass() {
     let (q, k) = tensors();
-    let model = Model::new(EachKeyPicksOne, Causal, Dot::new(0.8));
+    let model = Model::new(EachQueryPicksOne, Causal, Dot::new(0.8)).with_query_offset(1060);
     let posterior = model.posterior(q.view(), k.view()).unwrap();
-    let text = posterior.ask(ExpectedOf(&Places)).unwrap_err().to_string();
-    assert!(text.contains("keys choose"), "{text}");
-    let model = Model::new(EachQueryPicksOne, Causal, Dot::new(0.8));
-    let posterior = model.posterior(q.view(), k.view()).unwrap();
-    let twice = posterior.ask((ExpectedOf(&Places), ExpectedOf(&Places)));
-    assert!(twice.unwrap_err().to_string().contains("one question"));
+    let (some, all) =
+        posterior.ask((ExpectedOf(&FUNCTIONS[1..]), ExpectedOf(&FUNCTIONS))).unwrap();
+    assert_eq!(some, all.slice(ndarray::s![.., .., .., 1..]));
 }

@@ -1,7 +1,6 @@
 //! Probabilities keep their digits where scores are so large that log Z has none to spare.
 
 use marginals::Model;
-use marginals::infer::exact::Upstream;
 use marginals::potential::Dot;
 use marginals::prior::Uniform;
 use marginals::question::{ColumnMass, LogPartition, Marginals, MaxProbability, Mean, TopK};
@@ -19,16 +18,16 @@ fn equal_keys_share_equally_at_any_score() {
         let posterior = model.posterior(q.view(), k.view()).unwrap();
         let questions =
             (Mean(v.view()), Marginals, MaxProbability, TopK(3), ColumnMass, LogPartition);
-        let pass = posterior.pass(&questions).unwrap();
-        let (mean, marginals, most, top, column, log_partition) = pass.answer(&questions).unwrap();
+        let pass = posterior.pass(questions).unwrap();
+        let (mean, marginals, most, top, column, log_partition) = pass.answer().unwrap();
         let third = |x: &f32| assert!((x - 1.0 / 3.0).abs() < 1e-7, "at {score}: {x}");
         marginals.iter().chain(&most).chain(&top.probability).chain(&column).for_each(third);
         assert!((mean[[0, 0, 0, 0]] - 3.0).abs() < 1e-6, "at {score}: {mean}");
         assert_eq!(log_partition[[0, 0, 0]], score + 3f32.ln());
         // d mean/dv is the marginals.
         let ones = Array4::ones((1, 1, 1, 1));
-        let upstream = Upstream { mean: Some(ones.view()), ..Upstream::default() };
-        pass.backward(&upstream).unwrap().v.unwrap().iter().for_each(third);
+        let upstream = (&ones, None, (), (), None, None);
+        pass.backward(upstream).unwrap().v().unwrap().iter().for_each(third);
 
         let model = Model::new(EachKeyPicksOne, Uniform, Dot::new(1.0));
         let posterior = model.posterior(k.view(), q.view()).unwrap();

@@ -1,7 +1,6 @@
 //! Values that are the keys themselves: one gradient for both uses, against finite differences.
 
 use marginals::Model;
-use marginals::infer::exact::Upstream;
 use marginals::potential::{Dot, Potential, Rotary, RotaryPairs};
 use marginals::prior::Causal;
 use marginals::question::{Entropy, Mean, ValueVariance};
@@ -29,17 +28,9 @@ impl Loss {
         Self { mean, variance, entropy }
     }
 
-    fn upstream(&self) -> Upstream<'_, f64> {
-        Upstream {
-            mean: Some(self.mean.view()),
-            value_variance: self.variance.as_ref().map(|u| u.view()),
-            entropy: Some(self.entropy.view()),
-            ..Upstream::default()
-        }
-    }
 }
 
-fn check<S: Structure, P: Potential<f64>>(name: &str, structure: S, potential: P) {
+fn check<S: Structure<f64>, P: Potential<f64>>(name: &str, structure: S, potential: P) {
     let model = Model::new(structure, Causal, potential);
     let mut random = Random::new(5);
     let mut draw = |shape| Array4::from_shape_simple_fn(shape, || random.normal());
@@ -56,9 +47,18 @@ fn check<S: Structure, P: Potential<f64>>(name: &str, structure: S, potential: P
             (&loss.mean * &mean).sum() + (&loss.entropy * &entropy).sum() + spread
         };
         let values = if apart { copy.view() } else { x.view() };
-        let pass = posterior.pass(&(Mean(values), ValueVariance(values), Entropy)).unwrap();
-        let found = pass.backward_shared(&loss.upstream()).unwrap();
-        assert!(found.v.is_none(), "{name}: values are counted twice");
+        let of_variance = loss.variance.as_ref().map(|u| u.view());
+        let found = match variance {
+            true => {
+                let pass = posterior.pass((Mean(values), ValueVariance(values), Entropy)).unwrap();
+                pass.backward_shared((&loss.mean, of_variance, &loss.entropy)).unwrap()
+            }
+            false => {
+                let pass = posterior.pass((Mean(values), Entropy)).unwrap();
+                pass.backward_shared((&loss.mean, &loss.entropy)).unwrap()
+            }
+        };
+        assert!(found.v().is_none(), "{name}: values are counted twice");
         let slopes = Slopes::default();
         let (own, gradient) = (x.as_slice().unwrap(), found.k.as_standard_layout());
         slopes
@@ -87,13 +87,12 @@ fn without_values_it_is_the_gradient_of_the_keys() {
     let model = Model::new(EachQueryPicksOne, Causal, Dot::new(0.6));
     let posterior = model.posterior(q.view(), x.view()).unwrap();
     let ones = Array3::ones((1, 2, 5));
-    let upstream = Upstream { entropy: Some(ones.view()), ..Upstream::default() };
-    let pass = posterior.pass(&Entropy).unwrap();
-    let (one, both) = (pass.backward_shared(&upstream).unwrap(), pass.backward(&upstream).unwrap());
+    let pass = posterior.pass(Entropy).unwrap();
+    let (one, both) = (pass.backward_shared(&ones).unwrap(), pass.backward(&ones).unwrap());
     assert_eq!(one.k, both.k);
     // Values of another width are not the keys.
     let wide = draw((1, 1, 6, 5));
-    let pass = posterior.pass(&Mean(wide.view())).unwrap();
-    let error = pass.backward_shared(&Upstream::default()).unwrap_err().to_string();
+    let pass = posterior.pass(Mean(wide.view())).unwrap();
+    let error = pass.backward_shared(None).unwrap_err().to_string();
     assert!(error.contains("`v`") && error.contains("[1, 1, 6, 4]"), "{error}");
 }

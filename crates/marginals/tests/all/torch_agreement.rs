@@ -3,12 +3,12 @@
 //! The file is written by `tools/reference/torch_agreement.py`, which says how.
 
 use crate::recorded::Case;
-use marginals::infer::exact::Upstream;
 use marginals::potential::Dot;
 use marginals::prior::{Alibi, Bias, Causal, Prior, Product, Uniform, Window};
 use marginals::question::{Entropy, LogPartition, Mean};
 use marginals::structure::EachQueryPicksOne;
-use marginals::{Model, Pass};
+use marginals::Model;
+use ndarray::{Array3, Array4};
 
 const FILE: &[u8] = include_bytes!("data/torch_agreement.safetensors");
 
@@ -19,28 +19,20 @@ fn check<P: Prior<f64>>(case: &Case<'_>, prior: P, offset: i64) {
     let model = Model::new(EachQueryPicksOne, prior, Dot::scaled(width)).with_query_offset(offset);
     let posterior = model.posterior(q.view(), k.view()).expect("a posterior");
     let questions = (Mean(v.view()), LogPartition, Entropy);
-    let pass: Pass<'_, '_, '_, f64> = posterior.pass(&questions).expect("a pass");
-    let (mean, log_partition, entropy) = pass.answer(&questions).expect("answers");
+    let pass = posterior.pass(questions).expect("a pass");
+    let (mean, log_partition, entropy) = pass.answer().expect("answers");
     case.close("mean", &mean);
     case.close("log-partition", &log_partition);
     case.close("entropy", &entropy);
 
-    let (of_mean, of_log_partition, of_entropy) = (
-        case.get("upstream.mean"),
-        case.get("upstream.log-partition"),
-        case.get("upstream.entropy"),
-    );
-    let gradients = pass
-        .backward(&Upstream {
-            mean: Some(of_mean.view()),
-            log_partition: Some(of_log_partition.view()),
-            entropy: Some(of_entropy.view()),
-            ..Upstream::default()
-        })
-        .expect("gradients");
+    let of_mean: Array4<f64> = case.get("upstream.mean");
+    let [of_log_partition, of_entropy]: [Array3<f64>; 2] =
+        ["upstream.log-partition", "upstream.entropy"].map(|name| case.get(name));
+    let gradients =
+        pass.backward((&of_mean, &of_log_partition, &of_entropy)).expect("gradients");
     case.close("grad.q", &gradients.q);
     case.close("grad.k", &gradients.k);
-    case.close("grad.v", gradients.v.as_ref().expect("the mean has values"));
+    case.close("grad.v", gradients.v().expect("the mean has values"));
     if case.holds("grad.bias") {
         case.close("grad.bias", gradients.parameter("bias").expect("the bias learns"));
     }

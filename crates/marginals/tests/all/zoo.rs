@@ -3,7 +3,6 @@
 //! The file is written by `tools/reference/zoo.py`, which says where each answer comes from.
 
 use crate::recorded::Case;
-use marginals::infer::exact::{Gradients, Upstream};
 use marginals::potential::{Potential, RotaryPairs};
 use marginals::prior::{Adjacency, Directions, Prior};
 use marginals::question::{Draws, Map, Mean, Samples, ValueVariance};
@@ -12,14 +11,14 @@ use marginals::zoo::{
     self, alibi, attention_sink, documents, graph_attention, hard_attention, normalization_model,
     relative_positions, rotary, sigmoid_attention, sliding_window, softcap, softmax_attention,
 };
-use marginals::{Error, Model};
+use marginals::{Error, Gradients, Model};
 use marginals_testkit::{Head, Structure as Phi, ValueKind, enumerate};
 use ndarray::{Array1, Array2, Array3, Array4, ArrayD, Axis, Ix1, s};
 
 const FILE: &[u8] = include_bytes!("data/zoo.safetensors");
 
 /// The mean of the case's `q`, `k` and `v` and its gradients; those of parameters are returned.
-fn check<S: Structure, P: Prior<f64>, U: Potential<f64>>(
+fn check<S: Structure<f64>, P: Prior<f64>, U: Potential<f64>>(
     case: &Case<'_>,
     model: &Model<S, P, U>,
 ) -> Gradients<f64> {
@@ -29,11 +28,11 @@ fn check<S: Structure, P: Prior<f64>, U: Potential<f64>>(
     case.close("mean", &mean);
     case.close("grad.q", &gradients.q);
     case.close("grad.k", &gradients.k);
-    case.close("grad.v", gradients.v.as_ref().expect("the mean has values"));
+    case.close("grad.v", gradients.v().expect("the mean has values"));
     gradients
 }
 
-fn mean_and_gradients<S: Structure, P: Prior<f64>, U: Potential<f64>>(
+fn mean_and_gradients<S: Structure<f64>, P: Prior<f64>, U: Potential<f64>>(
     model: &Model<S, P, U>,
     q: &Array4<f64>,
     k: &Array4<f64>,
@@ -41,10 +40,9 @@ fn mean_and_gradients<S: Structure, P: Prior<f64>, U: Potential<f64>>(
     upstream: &Array4<f64>,
 ) -> (Array4<f64>, Gradients<f64>) {
     let posterior = model.posterior(q.view(), k.view()).expect("a posterior");
-    let pass = posterior.pass(&Mean(v.view())).expect("a pass");
-    let upstream = Upstream { mean: Some(upstream.view()), ..Upstream::default() };
-    let mean = pass.answer(&Mean(v.view())).expect("the mean");
-    (mean, pass.backward(&upstream).expect("gradients"))
+    let pass = posterior.pass(Mean(v.view())).expect("a pass");
+    let mean = pass.answer().expect("the mean");
+    (mean, pass.backward(upstream).expect("gradients"))
 }
 
 fn parameter<'a>(gradients: &'a Gradients<f64>, name: &str) -> &'a ArrayD<f64> {
@@ -104,7 +102,7 @@ fn check_layer(
     case.close("mean", &mean.index_axis(Axis(0), 0).permuted_axes([1, 0, 2]));
 
     let through_scores = (&gradients.q + &gradients.k).sum_axis(Axis(1)).sum_axis(Axis(0));
-    let of_values = gradients.v.as_ref().expect("the mean has values").index_axis(Axis(0), 0);
+    let of_values = gradients.v().expect("the mean has values").index_axis(Axis(0), 0);
     let mut of_nodes = through_scores;
     let mut of_projection = Array3::zeros(values.raw_dim());
     for (head, g) in of_values.outer_iter().enumerate() {

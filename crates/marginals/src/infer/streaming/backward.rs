@@ -458,6 +458,7 @@ impl<T: Real> Task<'_, '_, T> {
                 prior: &coefficients.prior,
                 log_none: &coefficients.log_none,
                 expected: &coefficients.expected,
+                none: &coefficients.none,
             }));
         }
         let mut dense = dense.into_iter();

@@ -181,7 +181,9 @@ pub(super) fn finish_variances<T: Real>(
         let rows = own.values.chunks_exact_mut(width).zip(own.means.chunks_exact_mut(width));
         for ((variance, mean), &mass) in rows.zip(mass) {
             for ((variance, mean), &r) in variance.iter_mut().zip(mean).zip(reference) {
-                let spread = *variance - *mean * *mean;
+                // About the reference, and what is gathered against no edge, whose value is 0.
+                let (missing, far) = (T::one() - mass, *mean + *mean + r * mass);
+                let spread = *variance - *mean * *mean + missing * r * far;
                 *variance = if spread < T::zero() { T::zero() } else { spread };
                 // What is not gathered has no reference either.
                 *mean += r * mass;

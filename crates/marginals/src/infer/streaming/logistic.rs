@@ -204,7 +204,7 @@ impl<T: Real> RowRule<T> for Logistic {
         &self,
         tile: BackwardTile<'_, T>,
         slopes: RowSlopes<'_, T>,
-        _carry: &mut [[T; 2]],
+        _carry: &mut [[T; 3]],
     ) {
         let BackwardTile { mut scores, mut quantity, quadratic, .. } = tile;
         for r in 0..scores.rows {

@@ -86,6 +86,8 @@ struct Scratch<T> {
     highest: Vec<Candidate<T>>,
     /// Whether the best edge is found by the fold, for nothing.
     follows_highest: bool,
+    /// Whether best edges are ranked by something other than their scores.
+    ranks: bool,
     many_edges: bool,
     sums: Sums,
 }
@@ -94,16 +96,19 @@ impl<T: Real> Scratch<T> {
     fn new(task: &Task<'_, T>, rule: &dyn RowRule<T>, is_scaled: bool) -> Self {
         let tile = |wanted| Aligned::zeros(if wanted { STRIP * STRIDE } else { 0 });
         let wanted = &task.request.extremal;
+        let ranks = rule.order() == Order::LastFirst && !wanted.is_empty();
         Self {
             scores: tile(true),
             weights: tile(task.reads_weights),
-            other: tile(task.reads_weights || task.reads_edges),
+            other: tile(task.reads_weights || task.reads_edges || ranks),
             part: Vec::new(),
             rescale: [T::one(); STRIP],
             highest: Vec::new(),
-            follows_highest: wanted
-                .iter()
-                .any(|wanted| matches!(wanted, Extremal::Best(1) | Extremal::Highest)),
+            follows_highest: !ranks
+                && wanted
+                    .iter()
+                    .any(|wanted| matches!(wanted, Extremal::Best(1) | Extremal::Highest)),
+            ranks,
             many_edges: rule.has_many_edges(),
             sums: match rule.merge() {
                 Merge::Mixture => Sums::Relative,
@@ -138,7 +143,19 @@ impl<T: Real> Scratch<T> {
             weights.as_mut().map(|w| w.reborrow()),
             None,
         );
-        keep_extremes(task, strip, scores.as_tile(), rows.clone(), finding);
+        if self.ranks {
+            let mut ranked = TileMut::new(&mut self.other, n, m, STRIDE);
+            for r in 0..n {
+                ranked.row_mut(r).copy_from_slice(scores.row(r));
+            }
+            fold.rank(ranked, rows.clone());
+        }
+        let ranked = match self.ranks {
+            true => Tile::new(&self.other, n, m, STRIDE),
+            false => scores.as_tile(),
+        };
+        let followed = self.follows_highest;
+        keep_extremes(task, strip, (scores.as_tile(), ranked), followed, rows.clone(), finding);
         let highest = match self.follows_highest {
             true => {
                 read_highest(finding, rows.clone(), &mut self.highest);
@@ -194,21 +211,31 @@ fn write_highest<T: Real>(finding: &mut Finding<T>, rows: Range<usize>, from: &[
 fn keep_extremes<T: Real>(
     task: &Task<'_, T>,
     strip: &Block,
-    scores: Tile<'_, T>,
+    (scores, ranked): (Tile<'_, T>, Tile<'_, T>),
+    followed: bool,
     rows: Range<usize>,
     finding: &mut Finding<T>,
 ) {
     for (extremes, wanted) in finding.extremal.iter_mut().zip(&task.request.extremal) {
         for (r, row) in rows.clone().enumerate() {
             let first = strip.number(strip.keys.start);
-            let candidates =
-                || (first..).zip(scores.row(r)).map(|(index, &score)| Candidate { score, index });
+            let of = |row| {
+                move || (first..).zip(row).map(|(index, &score): (_, &T)| Candidate { score, index })
+            };
+            let (candidates, best) = (of(scores.row(r)), of(ranked.row(r)));
             match (&mut *extremes, *wanted) {
                 // The fold does that.
-                (Extremes::Best { count: 1, .. } | Extremes::Highest(_), _) => {}
+                (Extremes::Best { count: 1, .. } | Extremes::Highest(_), _) if followed => {}
                 (Extremes::Best { count, edges }, _) => {
                     let list = &mut edges[row * *count..][..*count];
-                    candidates().for_each(|candidate| insert(list, candidate));
+                    best().for_each(|candidate| insert(list, candidate));
+                }
+                (Extremes::Highest(edges), _) => {
+                    for candidate in candidates() {
+                        if candidate.beats(&edges[row]) {
+                            edges[row] = candidate;
+                        }
+                    }
                 }
                 (Extremes::Draws { count, edges }, Extremal::Draws { seed, .. }) => {
                     let draws = &mut edges[row * *count..][..*count];
@@ -218,7 +245,7 @@ fn keep_extremes<T: Real>(
                         let set = InstructionSet::detect();
                         let so_far = (best.index >= 0)
                             .then_some(Winner { value: best.score, key: best.index as usize });
-                        let won = gumbel_argmax(set, scores.row(r), first as usize, draw, so_far);
+                        let won = gumbel_argmax(set, ranked.row(r), first as usize, draw, so_far);
                         if let Some(won) = won {
                             *best = Candidate { score: won.value, index: won.key as i64 };
                         }

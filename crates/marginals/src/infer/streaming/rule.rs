@@ -59,6 +59,10 @@ pub trait RowFold<T: Real>: Send {
         highest: Option<&mut [Candidate<T>]>,
     );
 
+    /// Turns the scores of a strip that is about to be folded into what best edges are ranked and drawn
+    /// by: what a factor maximises. They are that already where keys are read in any order.
+    fn rank(&self, _scores: TileMut<'_, T>, _rows: Range<usize>) {}
+
     /// log of what the weights of some rows are relative to; empty where weights are not scaled.
     fn log_scale(&self, _rows: Range<usize>) -> &[T] {
         &[]
@@ -100,6 +104,11 @@ pub struct BackwardTile<'a, T> {
     pub quantity: TileMut<'a, T>,
     /// What multiplies (1 − 2p) in f where edges vary one by one.
     pub quadratic: Option<Tile<'a, T>>,
+    /// log w, where a KL reads it and it is not all 0.
+    pub weights: Option<Tile<'a, T>>,
+    /// Where keys are read in order and the prior learns: on return what a KL adds to ∂L/∂log w beside
+    /// ∂L/∂θ.
+    pub direct: Option<TileMut<'a, T>>,
 }
 
 /// What the rows of a tile share on the way back, by query.
@@ -109,12 +118,12 @@ pub struct RowSlopes<'a, T> {
     pub normalisers: LogPartition<'a, T>,
     /// Gradient in log p of the edges; empty where there is none.
     pub log_p: &'a [T],
+    /// Gradient in −log π of the edges: the KL's; empty where there is none.
+    pub log_ratio: &'a [T],
     /// Gradient in log Z.
     pub log_partition: &'a [T],
     /// Gradient in log P(no edge); empty where there is none.
     pub log_none: &'a [T],
-    /// log P(no edge); empty where every row has an edge.
-    pub none: &'a [T],
     /// E\[f\], its terms in log p included.
     pub expected: &'a [T],
     /// That, less what multiplies p whatever the edge.
@@ -183,13 +192,13 @@ pub trait RowRule<T: Real>: Debug + Send + Sync {
         carry: &mut [T],
     );
 
-    /// The backward step on one tile. `carry` holds two running states of each row, 0 before the first
+    /// The backward step on one tile. `carry` holds three running states of each row, 0 before the first
     /// tile.
     fn differentiate(
         &self,
         tile: BackwardTile<'_, T>,
         slopes: RowSlopes<'_, T>,
-        carry: &mut [[T; 2]],
+        carry: &mut [[T; 3]],
     );
 
     /// log p of one edge, its score and normaliser known; `None` where it depends on other edges.
@@ -225,6 +234,8 @@ pub struct FactorSlopes<'a, T> {
     pub log_none: &'a [T],
     /// E\[f\] of each factor, its terms in log p and log w included.
     pub expected: &'a [T],
+    /// f of having no edge, less those terms. Empty where it is 0.
+    pub none: &'a [T],
 }
 
 /// Entry of a list that is empty where nobody asked for it.

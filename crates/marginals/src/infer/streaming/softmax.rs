@@ -299,7 +299,7 @@ impl<T: Real> RowRule<T> for Softmax<'_> {
         &self,
         tile: BackwardTile<'_, T>,
         slopes: RowSlopes<'_, T>,
-        _carry: &mut [[T; 2]],
+        _carry: &mut [[T; 3]],
     ) {
         if slopes.log_scale.iter().any(|&scale| scale != T::zero()) {
             return differentiate_scaled(tile, slopes);
@@ -340,7 +340,7 @@ impl<T: Real> RowRule<T> for Softmax<'_> {
             let prior = &slopes.finding.prior;
             let ratio = of(slopes.log_ratio);
             let relative = if ratio == 0.0 { 0.0 } else { weight - prior.max[row].f64() };
-            let f = of(slopes.log_p) * log_p - ratio * relative;
+            let f = of(slopes.none) + of(slopes.log_p) * log_p - ratio * relative;
             *slope = p * (f - of(slopes.expected) + of(slopes.log_partition)) + of(slopes.log_none);
             if !slopes.prior.is_empty() {
                 let pi = (weight - prior.max[row].f64() - prior.log_sum[row].f64()).exp();
@@ -379,6 +379,9 @@ fn differentiate_scaled<T: Real>(tile: BackwardTile<'_, T>, slopes: RowSlopes<'_
 fn add_choice<T: Real>(into: &mut Normalisers<T>, row: usize, score: T) -> (T, T) {
     let (max, log_sum) = (into.max[row], into.log_sum[row]);
     let highest = max.max(score);
+    if log_sum.is_nan() {
+        return (log_sum, log_sum);
+    }
     if highest == T::neg_infinity() {
         return (T::one(), T::zero());
     }

@@ -21,7 +21,7 @@ use super::horner::Columns;
 use crate::gradient::number_repeats;
 use crate::infer::finding::Finding;
 use crate::infer::slopes::Slopes;
-use crate::infer::statistic::{Linear, Request};
+use crate::infer::statistic::{Handle, Linear, Request};
 use crate::infer::{Gradients, Problem, Values};
 use crate::{Error, ParameterGradient, Real};
 
@@ -70,15 +70,15 @@ pub(super) fn backward<T: Real>(
     let mut per_pick = columns.no_picks(problem);
     let last = finding.steps.last().expect("a walk has at least one hop");
     for column in 0..columns.along.len() {
-        let e = &last.linear[column + 1].values;
-        let mut into = per_pick.index_axis_mut(Axis(3), column);
-        into.iter_mut().zip(e).for_each(|(into, &x)| *into = x);
+        columns.read_pick(column, last, Handle(column + 1), &mut per_pick);
     }
     let sizes = (shape.batch, shape.heads, shape.queries, columns.count());
     let product = |hop: usize| match finding.steps.get(hop) {
         None => columns.nothing(problem),
-        Some(step) => Array4::from_shape_vec(sizes, step.linear[0].values.clone())
-            .expect("one row per query"),
+        Some(step) => {
+            let product = step.unscaled(step.linear[0].values.clone(), columns.count());
+            Array4::from_shape_vec(sizes, product).expect("one row per query")
+        }
     };
 
     let mut total: Option<Gradients<T>> = None;
@@ -89,6 +89,7 @@ pub(super) fn backward<T: Real>(
         let mut step = Request::new(shape);
         let carried = step.values(state.view())?;
         let carried = step.linear(Linear::Value(carried));
+        let found = &finding.steps[hop];
         let mut of_step = Slopes::new(1);
         let at_last = hop + 1 == hops;
         if at_last {
@@ -96,13 +97,17 @@ pub(super) fn backward<T: Real>(
             of_step = Slopes::new(1 + columns.along.len());
             for (column, &index) in columns.along.iter().enumerate() {
                 let handle = step.linear(request.linear[index]);
-                let e = own.per_pick.index_axis(Axis(3), column);
-                of_step.add_linear(handle, e.iter().copied().collect());
+                let e: Cow<'_, [T]> =
+                    own.per_pick.index_axis(Axis(3), column).iter().copied().collect();
+                let e = match request.linear[index] {
+                    Linear::Edge(_) => found.scaled(e, 1),
+                    _ => e,
+                };
+                of_step.add_linear(handle, e);
             }
         }
         let flat: Vec<T> = g.iter().copied().collect();
-        of_step.add_linear(carried, Cow::Owned(flat));
-        let found = &finding.steps[hop];
+        of_step.add_linear(carried, found.scaled(Cow::Owned(flat), columns.count()));
         let keys = 0..shape.keys;
         let mut of_step =
             walking.step.backward(problem, &step, found, &of_step, keys, Values::Apart)?;

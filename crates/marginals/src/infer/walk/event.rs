@@ -120,6 +120,11 @@ impl Powers {
     }
 }
 
+/// 1 for what rounding brought above it; NaN stays.
+fn at_most_one(p: f64) -> f64 {
+    if p > 1.0 { 1.0 } else { p }
+}
+
 /// Bytes per node and hop when hops are asked for: P^h 1, joint and conditional probability.
 const HOP_BYTES: usize = 24;
 
@@ -160,7 +165,7 @@ impl<'f, T: Real> Walks<'f, T> {
     /// exist. Cost: one pass over the keys per hop, carrying a column for every node at which an
     /// edge starts or a walk ends: O(hops · N) memory for each, never N × N.
     pub fn probability(&self, events: &[Event]) -> Result<Array4<T>, Error> {
-        Ok(self.probabilities(events)?.mapv(T::of))
+        Ok(self.probabilities(events)?.mapv(|p| T::of(at_most_one(p))))
     }
 
     /// P(event | start, `given`) of each event and every start, [B, H, N, events].
@@ -177,9 +182,8 @@ impl<'f, T: Real> Walks<'f, T> {
             .and(found.slice(s![.., .., .., ..events.len()]))
             .and_broadcast(condition)
             .for_each(|out, &joint, &condition| {
-                // Rounding may bring what is certain above 1; NaN stays.
                 let p = if condition == 0.0 { 0.0 } else { joint / condition };
-                *out = T::of(if p > 1.0 { 1.0 } else { p });
+                *out = T::of(at_most_one(p));
             });
         Ok(out)
     }
@@ -312,7 +316,9 @@ impl<'f, T: Real> Walks<'f, T> {
                 let keys = 0..self.shape().keys;
                 let mut found = self.walking.step.find(self.problem, &request, keys, true)?;
                 drop(request);
-                let product = Array4::from_shape_vec(dimensions, found.take_expectation(carried));
+                let gathered = found.take_expectation(carried);
+                let product = found.unscaled(gathered, targets.len());
+                let product = Array4::from_shape_vec(dimensions, product);
                 columns = product.expect("one row per query");
                 values.push(columns.mapv(T::f64));
             }

@@ -83,19 +83,18 @@ pub(super) fn find<T: Real>(
         };
         let mut found = walking.step.find(problem, &step, 0..shape.keys, true)?;
         let sizes = (shape.batch, shape.heads, shape.queries, columns.count());
-        let product = found.take_expectation(carried);
+        let gathered = found.take_expectation(carried);
+        if request.keeps_steps {
+            found.put_expectation(carried, gathered.clone());
+        }
+        let product = found.unscaled(gathered, columns.count());
         let product = Array4::from_shape_vec(sizes, product).expect("one row per query");
         if first {
             for (column, &quantity) in wanted.iter().enumerate() {
-                let e = &found.expectation(quantity).values;
-                let mut into = per_pick.index_axis_mut(Axis(3), column);
-                into.iter_mut().zip(e).for_each(|(into, &x)| *into = x);
+                columns.read_pick(column, &found, quantity, &mut per_pick);
             }
         }
         if request.keeps_steps || first {
-            if request.keeps_steps {
-                found.put_expectation(carried, product.iter().copied().collect());
-            }
             steps.push(found);
         }
         drop(step);
@@ -130,6 +129,23 @@ impl<T: Real> Columns<'_, '_, T> {
     pub fn no_picks(&self, problem: &Problem<'_, T>) -> Array4<T> {
         let shape = &problem.shape;
         Array4::zeros((shape.batch, shape.heads, shape.queries, self.along.len()))
+    }
+
+    /// Reads what a pass found of the pick of every query into a column of `per_pick`.
+    pub fn read_pick(
+        &self,
+        column: usize,
+        found: &Finding<T>,
+        quantity: Handle,
+        per_pick: &mut Array4<T>,
+    ) {
+        let e = found.expectation(quantity).values.clone();
+        let e = match self.request.linear[self.along[column]] {
+            Linear::Edge(_) => found.unscaled(e, 1),
+            _ => e,
+        };
+        let mut into = per_pick.index_axis_mut(Axis(3), column);
+        into.iter_mut().zip(e).for_each(|(into, x)| *into = x);
     }
 
     /// S_h+1 past the last hop.

@@ -6,32 +6,43 @@ use marginals::prior::{
     KeyBias, Laplace, Prior, Product, RelativeBuckets, Segments, Uniform, Window,
 };
 use marginals::structure::{
-    EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, Independent, Structure,
+    EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, Independent, Structure, Walk,
 };
 use marginals::{Model, Real, Value};
 use marginals_testkit::reference::{self, Layout};
 use marginals_testkit::{Structure as Phi, ValueKind};
 
 /// A model whose parts were chosen at run time.
-pub type AnyModel<T> = Model<Box<dyn Structure>, Product<'static, T>, Box<dyn Potential<T>>>;
+pub type AnyModel<T> = Model<Box<dyn Structure<T>>, Product<'static, T>, Box<dyn Potential<T>>>;
 
 /// The library's model with the same parts and numbers.
 pub fn model<T: Real>(of: &reference::Model) -> AnyModel<T> {
-    let structure: Box<dyn Structure> = match of.structure {
+    let value = match of.value_kind {
+        ValueKind::Gather => Value::Gather,
+        ValueKind::Average => Value::Average,
+    };
+    Model::new(structure(of), Product(of.priors.iter().map(prior).collect()), potential(&of.potential))
+        .with_value(value)
+        .with_query_offset(of.query_offset)
+}
+
+/// The library's structure.
+pub fn structure<T: Real>(of: &reference::Model) -> Box<dyn Structure<T>> {
+    match of.structure {
         Phi::EachQueryPicksOne => Box::new(EachQueryPicksOne),
         Phi::EachQueryPicksAtMostOne => {
             Box::new(EachQueryPicksAtMostOne::per_head(&of.null_log_weight))
         }
         Phi::EachKeyPicksOne => Box::new(EachKeyPicksOne),
         Phi::Independent => Box::new(Independent),
-    };
-    let value = match of.value_kind {
-        ValueKind::Gather => Value::Gather,
-        ValueKind::Average => Value::Average,
-    };
-    Model::new(structure, Product(of.priors.iter().map(prior).collect()), potential(&of.potential))
-        .with_value(value)
-        .with_query_offset(of.query_offset)
+    }
+}
+
+/// The model of walks whose picks are those of `of`.
+pub fn walk<T: Real>(of: &reference::Model, walk: Walk) -> AnyModel<T> {
+    let priors = Product(of.priors.iter().map(prior).collect());
+    let structure: Box<dyn Structure<T>> = Box::new(walk.of(structure(of)));
+    Model::new(structure, priors, potential(&of.potential))
 }
 
 fn prior<T: Real>(of: &reference::Prior) -> Box<dyn Prior<T>> {

@@ -1,39 +1,19 @@
 //! The cases that are defined once and hold everywhere: nothing to serve, nothing at all, NaN.
 
-use marginals::infer::exact::Upstream;
 use marginals::potential::Dot;
 use marginals::prior::{Bias, Uniform};
 use marginals::question::{
     ColumnMass, Entropy, ExpectedDistance, Kl, LogEvidence, LogPartition, Map, Marginals,
-    MaxProbability, Mean, Samples, TopK, ValueVariance,
+    MaxProbability, Mean, QueryMass, Samples, TopK, ValueVariance,
 };
 use marginals::structure::{
-    EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, Factorisation, Independent,
-    Structure,
+    EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, Independent, Structure,
 };
-use marginals::{Error, Model, Parameter, Shape, Value};
+use marginals::{Error, Model, Value};
 use marginals_testkit::generate::Random;
 use ndarray::{Array3, Array4};
 
-/// A structure lent to several models.
-struct Ref<'a>(&'a dyn Structure);
-
-impl Structure for Ref<'_> {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-    fn factorisation(&self) -> Factorisation {
-        self.0.factorisation()
-    }
-    fn check(&self, shape: &Shape) -> Result<(), Error> {
-        self.0.check(shape)
-    }
-    fn parameters(&self) -> Vec<Parameter> {
-        self.0.parameters()
-    }
-}
-
-fn structures() -> Vec<Box<dyn Structure>> {
+fn structures() -> Vec<Box<dyn Structure<f64>>> {
     vec![
         Box::new(EachQueryPicksOne),
         Box::new(EachQueryPicksAtMostOne::new(-0.5)),
@@ -65,15 +45,15 @@ fn empty_tensors() {
             let v = normal(&mut random, (b, h, m, dv));
             let name = structure.name();
             let factors = if name == "each-key-picks-one" { m } else { n };
-            let model = Model::new(Ref(&*structure), Uniform, Dot::new(1.0));
+            let model = Model::new(&*structure, Uniform, Dot::new(1.0));
             let posterior = model.posterior(q.view(), k.view()).expect("a posterior");
             let questions = (
                 (Mean(v.view()), ValueVariance(v.view()), LogPartition, LogEvidence, Entropy, Kl),
                 (ColumnMass, ExpectedDistance, Marginals, MaxProbability),
                 (Map, TopK(2), Samples { count: 2, seed: 0 }),
             );
-            let pass = posterior.pass(&questions).expect("a pass");
-            let answers = pass.answer(&questions).expect("answers");
+            let pass = posterior.pass(questions).expect("a pass");
+            let answers = pass.answer().expect("answers");
             let ((mean, variance, log_partition, ..), (column, _, marginals, _), _) = &answers;
             assert_eq!(mean.dim(), (b, h, n, dv), "{name}");
             assert_eq!(log_partition.dim(), (b, h, factors), "{name}");
@@ -81,13 +61,10 @@ fn empty_tensors() {
             assert_eq!(marginals.dim(), (b, h, n, m), "{name}");
             assert!(mean.iter().chain(variance).all(|x| x.is_finite()), "{name}");
             let ones = Array3::ones(log_partition.dim());
-            let upstream = Upstream {
-                mean: Some(mean.view()),
-                entropy: Some(ones.view()),
-                log_partition: Some(ones.view()),
-                ..Upstream::default()
-            };
-            let gradients = pass.backward(&upstream).expect("gradients");
+            let values = (mean, variance, &ones, &ones, &ones, &ones);
+            let (keys, queries) = (Array3::ones((b, h, m)), Array3::ones((b, h, n)));
+            let upstream = (values, (&keys, &queries, marginals, ()), ((), (), ()));
+            let gradients = pass.backward(upstream).expect("gradients");
             assert_eq!(gradients.q.dim(), q.dim(), "{name}");
             assert_eq!(gradients.k.dim(), k.dim(), "{name}");
             assert!(gradients.q.iter().chain(&gradients.k).all(|g| g.is_finite()), "{name}");
@@ -107,27 +84,21 @@ fn impossible_rows_and_columns_have_no_gradient() {
         let q = normal(&mut random, (b, h, n, d));
         let k = normal(&mut random, (b, h, m, d));
         let v = normal(&mut random, (b, h, m, 3));
-        let model = Model::new(Ref(&*structure), Bias::new(bias.view()), Dot::new(1.0));
+        let model = Model::new(&*structure, Bias::new(bias.view()), Dot::new(1.0));
         let posterior = model.posterior(q.view(), k.view()).expect("a posterior");
-        let pass = posterior.pass(&(Mean(v.view()), LogPartition)).expect("a pass");
-        let (mean, log_partition) = pass.answer(&(Mean(v.view()), LogPartition)).expect("answers");
+        let questions = (
+            (Mean(v.view()), ValueVariance(v.view()), LogPartition, LogEvidence, Entropy, Kl),
+            (ColumnMass, ExpectedDistance, QueryMass, Marginals),
+        );
+        let pass = posterior.pass(questions).expect("a pass");
+        let ((mean, _, log_partition, ..), _) = pass.answer().expect("answers");
         assert!(mean.slice(ndarray::s![0, 0, 1, ..]).iter().all(|x| *x == 0.0));
         let (values, rows) = (Array4::ones(mean.dim()), Array3::ones(log_partition.dim()));
         let (queries, keys) = (Array3::ones((b, h, n)), Array3::ones((b, h, m)));
-        let gradients = pass
-            .backward(&Upstream {
-                mean: Some(values.view()),
-                value_variance: Some(values.view()),
-                log_partition: Some(rows.view()),
-                log_evidence: Some(rows.view()),
-                entropy: Some(rows.view()),
-                kl: Some(rows.view()),
-                column_mass: Some(keys.view()),
-                expected_distance: Some(queries.view()),
-                query_mass: Some(queries.view()),
-                expected_of: None,
-            })
-            .expect("gradients");
+        let edges = Array4::ones((b, h, n, m));
+        let upstream =
+            ((&values, &values, &rows, &rows, &rows, &rows), (&keys, &queries, &queries, &edges));
+        let gradients = pass.backward(upstream).expect("gradients");
         let name = structure.name();
         let zero = |x: ndarray::ArrayViewD<'_, f64>| x.iter().all(|g| *g == 0.0);
         assert!(zero(gradients.q.slice(ndarray::s![0, 0, 1, ..]).into_dyn()), "{name}");
@@ -143,7 +114,7 @@ fn impossible_rows_and_columns_have_no_gradient() {
 #[test]
 fn nan_stays_in_its_row() {
     for structure in [
-        Box::new(EachQueryPicksOne) as Box<dyn Structure>,
+        Box::new(EachQueryPicksOne) as Box<dyn Structure<f64>>,
         Box::new(EachQueryPicksAtMostOne::new(0.0)),
         Box::new(Independent),
     ] {
@@ -152,7 +123,7 @@ fn nan_stays_in_its_row() {
             let mut q = normal(&mut random, (1, 1, n, 2));
             let k = normal(&mut random, (1, 1, m, 2));
             let v = normal(&mut random, (1, 1, m, 2));
-            let model = Model::new(Ref(&*structure), Uniform, Dot::new(1.0));
+            let model = Model::new(&*structure, Uniform, Dot::new(1.0));
             let ask = |q: &Array4<f64>| {
                 let posterior = model.posterior(q.view(), k.view()).expect("a posterior");
                 posterior
@@ -194,7 +165,7 @@ fn overflowing_scores_are_not_nan() {
     let v = Array4::from_shape_fn((1, 1, 4, 2), |(.., j, d)| (j + d) as f64);
     for structure in structures() {
         let name = structure.name();
-        let model = Model::new(Ref(&*structure), Uniform, Dot::new(1.0));
+        let model = Model::new(&*structure, Uniform, Dot::new(1.0));
         let posterior = model.posterior(q.view(), k.view()).expect("a posterior");
         let (mean, variance, entropy, kl, column, distance, marginals, max) = posterior
             .ask((
@@ -237,15 +208,13 @@ fn averages_over_little_mass() {
     let v = Array4::from_shape_fn((1, 1, 3, 1), |(.., j, _)| 1.0 + j as f32);
     let model = Model::new(EachKeyPicksOne, Uniform, Dot::new(1.0)).with_value(Value::Average);
     let posterior = model.posterior(q.view(), k.view()).expect("a posterior");
-    let pass = posterior.pass(&(Mean(v.view()), ValueVariance(v.view()))).expect("a pass");
-    let (mean, variance) =
-        pass.answer(&(Mean(v.view()), ValueVariance(v.view()))).expect("answers");
+    let pass = posterior.pass((Mean(v.view()), ValueVariance(v.view()))).expect("a pass");
+    let (mean, variance) = pass.answer().expect("answers");
     assert!((mean[[0, 0, 1, 0]] - 2.0).abs() < 1e-5, "{mean}");
     // Σ p (1 − p) v² / (Σ p)² with p = e^−60 each: (1 + 4 + 9) / 9 · e^60.
     let exact = 14.0 / 9.0 * 60f64.exp();
     assert!((f64::from(variance[[0, 0, 1, 0]]) / exact - 1.0).abs() < 1e-4, "{variance}");
     let ones = Array4::ones(mean.dim());
-    let upstream = Upstream { mean: Some(ones.view()), ..Upstream::default() };
-    let gradients = pass.backward(&upstream).expect("gradients");
+    let gradients = pass.backward((&ones, None)).expect("gradients");
     assert!(gradients.q.iter().chain(&gradients.k).all(|g| g.is_finite()));
 }

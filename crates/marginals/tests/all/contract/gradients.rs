@@ -3,8 +3,10 @@
 //! The loss is a random linear functional of a random set of answers; it is evaluated by the testkit
 //! alone, so the library's forward pass plays no part in what its backward pass is compared with.
 
-use marginals::infer::exact::Upstream;
-use marginals::question::{Mean, ValueVariance};
+use marginals::question::{
+    ColumnMass, Entropy, ExpectedDistance, Kl, LogEvidence, LogPartition, Marginals, Mean, QueryMass,
+    ValueVariance,
+};
 use marginals_testkit::generate::{Case, Flavour, PotentialKind, Random, Recipe, strategy::Pantry};
 use marginals_testkit::{Structure, ValueKind, dense};
 use ndarray::{Array3, Array4};
@@ -28,6 +30,7 @@ struct Loss {
     column: Option<Array3<f64>>,
     distance: Option<Array3<f64>>,
     mass: Option<Array3<f64>>,
+    marginals: Option<Array4<f64>>,
 }
 
 impl Loss {
@@ -35,8 +38,8 @@ impl Loss {
     fn draw(recipe: &Recipe, random: &mut Random) -> Self {
         let (b, h, n, m) = (recipe.batch, recipe.heads(), recipe.queries, recipe.keys);
         let f = recipe.structure.factors(n, m);
-        let always = random.integer(0, 8);
-        let mut wanted = (0..9).map(|question| question == always || random.chance(0.5));
+        let always = random.integer(0, 9);
+        let mut wanted = (0..10).map(|question| question == always || random.chance(0.5));
         let mut wanted: Vec<bool> = wanted.by_ref().collect();
         let mut rows = |question: usize, last: usize| {
             wanted[question].then(|| Array3::from_shape_fn((b, h, last), |_| random.normal()))
@@ -47,7 +50,10 @@ impl Loss {
             std::mem::take(&mut wanted[question])
                 .then(|| Array4::from_shape_fn((b, h, n, recipe.value_depth), |_| random.normal()))
         };
-        Self { mean: values(6), variance: values(7), factors, column, distance, mass }
+        let (mean, variance) = (values(6), values(7));
+        let marginals =
+            wanted[9].then(|| Array4::from_shape_fn((b, h, n, m), |_| random.normal()));
+        Self { mean, variance, factors, column, distance, mass, marginals }
     }
 
     /// The loss of a case, by the dense formulas.
@@ -74,8 +80,11 @@ impl Loss {
                         sum += if x.is_finite() { g * x } else { 0.0 };
                     }
                 }
-                let values =
-                    [(&self.mean, &answers.mean), (&self.variance, &answers.value_variance)];
+                let values = [
+                    (&self.mean, &answers.mean),
+                    (&self.variance, &answers.value_variance),
+                    (&self.marginals, &answers.marginals),
+                ];
                 for (upstream, answer) in values {
                     let Some(upstream) = upstream else { continue };
                     let upstream = upstream.slice(ndarray::s![b, h, .., ..]);
@@ -86,20 +95,6 @@ impl Loss {
         sum
     }
 
-    fn upstream(&self) -> Upstream<'_, f64> {
-        Upstream {
-            mean: self.mean.as_ref().map(|g| g.view()),
-            value_variance: self.variance.as_ref().map(|g| g.view()),
-            log_partition: self.factors[0].as_ref().map(|g| g.view()),
-            log_evidence: self.factors[1].as_ref().map(|g| g.view()),
-            entropy: self.factors[2].as_ref().map(|g| g.view()),
-            kl: self.factors[3].as_ref().map(|g| g.view()),
-            column_mass: self.column.as_ref().map(|g| g.view()),
-            expected_distance: self.distance.as_ref().map(|g| g.view()),
-            query_mass: self.mass.as_ref().map(|g| g.view()),
-            expected_of: None,
-        }
-    }
 }
 
 /// A tensor that the loss can be differentiated in.
@@ -127,13 +122,26 @@ fn gradients(case: &mut Case, loss: &Loss) -> Result<Vec<(String, Variable, Vec<
     let model = bridge::model::<f64>(&case.model);
     let (q, k, v) = (case.inputs.q.view(), case.inputs.k.view(), case.inputs.v.view());
     let posterior = model.posterior(q, k).map_err(|e| e.to_string())?;
-    let pass = posterior.pass(&(Mean(v), ValueVariance(v))).map_err(|e| e.to_string())?;
-    let found = pass.backward(&loss.upstream()).map_err(|e| e.to_string())?;
+    let questions = (
+        (Mean(v), ValueVariance(v), Marginals),
+        (LogPartition, LogEvidence, Entropy, Kl),
+        (ColumnMass, ExpectedDistance, QueryMass),
+    );
+    let pass = posterior.pass(questions).map_err(|e| e.to_string())?;
+    let [mean, variance, marginals] = [&loss.mean, &loss.variance, &loss.marginals]
+        .map(|g| g.as_ref().map(|g| g.view()));
+    let [z, evidence, entropy, kl] =
+        loss.factors.each_ref().map(|g| g.as_ref().map(|g| g.view()));
+    let [column, distance, mass] = [&loss.column, &loss.distance, &loss.mass]
+        .map(|g| g.as_ref().map(|g| g.view()));
+    let upstream =
+        ((mean, variance, marginals), (z, evidence, entropy, kl), (column, distance, mass));
+    let found = pass.backward(upstream).map_err(|e| e.to_string())?;
     let flat = |x: &Array4<f64>| x.iter().copied().collect::<Vec<_>>();
     let mut out = vec![
         ("q".to_owned(), Variable::Q, flat(&found.q)),
         ("k".to_owned(), Variable::K, flat(&found.k)),
-        ("v".to_owned(), Variable::V, flat(found.v.as_ref().ok_or("no gradient of v")?)),
+        ("v".to_owned(), Variable::V, flat(found.v().ok_or("no gradient of v")?)),
     ];
     let listed: Vec<&str> = case.model.clone().parameters_mut().iter().map(|p| p.0).collect();
     let names = numbered(&listed);

@@ -1,11 +1,11 @@
 //! The same bits whatever the number of threads.
 
-use marginals::infer::exact::{Gradients, Upstream};
+use marginals::Gradients;
 use marginals::question::{
-    ColumnMass, Entropy, ExpectedDistance, Kl, LogEvidence, LogPartition, Map, Mean, Samples, TopK,
-    ValueVariance,
+    ColumnMass, Entropy, ExpectedDistance, Kl, LogEvidence, LogPartition, Map, Mean, QueryMass,
+    Samples, TopK, ValueVariance,
 };
-use marginals::{Element, Real};
+use marginals::Real;
 use marginals_testkit::Structure;
 use marginals_testkit::generate::{Recipe, strategy::Pantry};
 use ndarray::Array4;
@@ -15,7 +15,7 @@ use crate::contract::runner::for_recipes;
 
 /// Answers and gradients of everything differentiable, printed: equal text is equal bits, since the
 /// shortest decimal that reads back is unique (and −0 and 0, which differ, print differently).
-fn everything<T: Element<Real = T> + Real>(
+fn everything<T: Real>(
     recipe: &Recipe,
     threads: usize,
 ) -> Result<String, String> {
@@ -27,7 +27,7 @@ fn everything<T: Element<Real = T> + Real>(
     pool.install(|| answers_and_gradients(&model, q, k, v).map_err(|e| e.to_string()))
 }
 
-fn answers_and_gradients<T: Element<Real = T> + Real>(
+fn answers_and_gradients<T: Real>(
     model: &bridge::AnyModel<T>,
     q: Array4<T>,
     k: Array4<T>,
@@ -36,30 +36,22 @@ fn answers_and_gradients<T: Element<Real = T> + Real>(
     let posterior = model.posterior(q.view(), k.view())?;
     let questions = (
         (Mean(v.view()), ValueVariance(v.view()), LogPartition, LogEvidence, Entropy, Kl),
-        (ColumnMass, ExpectedDistance, Map, TopK(2), Samples { count: 3, seed: 11 }),
+        (ColumnMass, ExpectedDistance, QueryMass),
+        (Map, TopK(2), Samples { count: 3, seed: 11 }),
     );
-    let pass = posterior.pass(&questions)?;
-    let answers = pass.answer(&questions)?;
-    let ((mean, variance, log_partition, evidence, entropy, kl), (column, distance, ..)) = &answers;
+    let pass = posterior.pass(questions)?;
+    let answers = pass.answer()?;
+    let ((mean, variance, log_partition, evidence, entropy, kl), (column, distance, _), _) = &answers;
     // Upstream gradients must be something reproducible: the finite parts of the answers serve.
     let finite = |x: &ndarray::Array3<T>| x.mapv(|x| if x.is_finite() { x } else { T::zero() });
     let (log_partition, evidence) = (finite(log_partition), finite(evidence));
-    let Gradients { q, k, v, parameters, .. } = pass.backward(&Upstream {
-        mean: Some(mean.view()),
-        value_variance: Some(variance.view()),
-        log_partition: Some(log_partition.view()),
-        log_evidence: Some(evidence.view()),
-        entropy: Some(entropy.view()),
-        kl: Some(kl.view()),
-        column_mass: Some(column.view()),
-        expected_distance: Some(distance.view()),
-        query_mass: Some(distance.view()),
-        expected_of: None,
-    })?;
+    let values = (mean, variance, &log_partition, &evidence, entropy, kl);
+    let upstream = (values, (column, distance, distance), ((), (), ()));
+    let Gradients { q, k, values, parameters } = pass.backward(upstream)?;
     let bits = |x: Vec<T>| x.iter().map(|x| format!("{x:?} ")).collect::<String>();
     let gradients = [q.into_iter().collect(), k.into_iter().collect()]
         .into_iter()
-        .chain(v.map(|v| v.into_iter().collect()))
+        .chain(values.into_iter().flatten().map(|v| v.into_iter().collect()))
         .chain(parameters.into_iter().map(|p| p.gradient.into_iter().collect()))
         .map(bits)
         .collect::<Vec<_>>()

@@ -1,7 +1,7 @@
 //! Any strides, and the half types.
 
 use half::{bf16, f16};
-use marginals::infer::exact::{Gradients, Upstream};
+use marginals::Gradients;
 use marginals::question::{ColumnMass, Entropy, LogPartition, Mean, ValueVariance};
 use marginals::{Element, Error};
 use marginals_kernels::Real;
@@ -25,14 +25,10 @@ fn ask<E: Element>(
 ) -> Result<Found<E::Real>, Error> {
     let posterior = model.posterior(q, k)?;
     let questions = (Mean(v), ValueVariance(v), LogPartition, Entropy, ColumnMass);
-    let pass = posterior.pass(&questions)?;
-    let answers = pass.answer(&questions)?;
+    let pass = posterior.pass(questions)?;
+    let answers = pass.answer()?;
     let rows = Array3::from_elem(answers.3.dim(), E::Real::of(0.5));
-    let gradients = pass.backward(&Upstream {
-        mean: Some(upstream),
-        entropy: Some(rows.view()),
-        ..Upstream::default()
-    })?;
+    let gradients = pass.backward((upstream, None, None, &rows, None))?;
     Ok((answers, gradients))
 }
 
@@ -40,7 +36,7 @@ fn same<T: Real>(a: &Found<T>, b: &Found<T>) -> Result<(), String> {
     let equal = a.0 == b.0
         && a.1.q == b.1.q
         && a.1.k == b.1.k
-        && a.1.v == b.1.v
+        && a.1.values == b.1.values
         && a.1.parameters == b.1.parameters;
     if equal { Ok(()) } else { Err("the same numbers in another layout give other bits".into()) }
 }

@@ -1,4 +1,4 @@
-//! Partials over a split of the keys, merged, are the whole.
+//! Findings over a split of the keys, merged, are the whole.
 
 use marginals::question::{
     ColumnMass, Entropy, ExpectedDistance, Kl, LogEvidence, LogPartition, Map, Marginals,
@@ -24,18 +24,19 @@ fn merged_is_whole(recipe: &Recipe) -> Result<(), String> {
         (ColumnMass, ExpectedDistance, Marginals, MaxProbability),
         (Map, TopK(3), Samples { count: 5, seed: recipe.seed }),
     );
-    // Any cuts, the same one twice included: an empty range is a partial too.
+    // Any cuts, the same one twice included: an empty range leaves a finding too.
     let m = recipe.keys as i64;
     let mut cuts: Vec<usize> =
         (0..random.integer(1, 4)).map(|_| random.integer(0, m) as usize).collect();
     cuts.extend([0, recipe.keys]);
     cuts.sort_unstable();
-    let part = |range| posterior.partial(&questions, range).map_err(|e| e.to_string());
+    let part = |range| posterior.find(&questions, range).map_err(|e| e.to_string());
     let mut partial = part(cuts[0]..cuts[1])?;
     for pair in cuts[1..].windows(2) {
         partial.merge(part(pair[0]..pair[1])?).map_err(|e| e.to_string())?;
     }
-    let merged = posterior.complete(&questions, partial).map_err(|e| e.to_string())?;
+    let merged = posterior.complete(questions, partial).and_then(|pass| pass.answer());
+    let merged = merged.map_err(|e| e.to_string())?;
     let whole = posterior.ask(questions).map_err(|e| e.to_string())?;
 
     let pairs = [

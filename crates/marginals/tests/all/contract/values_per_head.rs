@@ -1,6 +1,5 @@
 //! Values of their own for query heads that share keys.
 
-use marginals::infer::exact::Upstream;
 use marginals::question::{Mean, ValueVariance};
 use marginals_testkit::compare::{Tolerance, close};
 use marginals_testkit::finite_difference::along;
@@ -40,27 +39,22 @@ fn check(recipe: &Recipe) -> Result<(), String> {
     let (q, k) = (case.inputs.q.view(), case.inputs.k.view());
     let posterior = model.posterior(q, k).map_err(|e| e.to_string())?;
     let questions = (Mean(v.view()), ValueVariance(v.view()));
-    let pass = posterior.pass(&questions).map_err(|e| e.to_string())?;
-    let (mean, variance) = pass.answer(&questions).map_err(|e| e.to_string())?;
+    let pass = posterior.pass(questions).map_err(|e| e.to_string())?;
+    let (mean, variance) = pass.answer().map_err(|e| e.to_string())?;
     let list = |x: &Array4<f64>| x.iter().copied().collect::<Vec<f64>>();
     let expected = answers(recipe, &case, &v);
     close("mean", &list(&mean), &flat(expected.iter().map(|a| &a.mean)), EXACT)?;
     let variances = flat(expected.iter().map(|a| &a.value_variance));
     close("variance", &list(&variance), &variances, EXACT)?;
 
-    let upstream = Upstream {
-        mean: Some(of_mean.view()),
-        value_variance: Some(of_variance.view()),
-        ..Upstream::default()
-    };
-    let found = pass.backward(&upstream).map_err(|e| e.to_string())?;
+    let found = pass.backward((&of_mean, &of_variance)).map_err(|e| e.to_string())?;
     let loss = |case: &Case, v: &Array4<f64>| -> f64 {
         let answers = answers(recipe, case, v);
         let dot = |a: Vec<f64>, b: &Array4<f64>| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         dot(flat(answers.iter().map(|a| &a.mean)), &of_mean)
             + dot(flat(answers.iter().map(|a| &a.value_variance)), &of_variance)
     };
-    let dv = found.v.ok_or("no gradient of v")?;
+    let dv = found.v().ok_or("no gradient of v")?;
     let slope = along(&list(&v), &list(&direction), |x| {
         loss(&case, &Array4::from_shape_vec(v.raw_dim(), x.to_vec()).expect("as many values"))
     });

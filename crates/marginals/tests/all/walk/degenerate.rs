@@ -1,14 +1,15 @@
 //! Bad input and degenerate cases, spelled out.
 
-use marginals::infer::exact::Upstream;
-use marginals::infer::walk::{Event, WalkPosterior};
+use marginals::infer::walk::Event;
 use marginals::potential::Dot;
 use marginals::prior::{Bias, Causal, Combine, Uniform, Window};
-use marginals::question::{Entropy, Mean};
+use marginals::question::{
+    Entropy, EventProbability, Hops, LogPartition, Marginals, Mean, Paths, QueryMass,
+};
 use marginals::structure::{
     EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, Independent, Walk,
 };
-use marginals::{Error, Model, Value};
+use marginals::{Error, Model, Posterior, Value};
 use ndarray::{Array2, Array3, Array4, array};
 
 fn tensor(shape: (usize, usize, usize, usize)) -> Array4<f64> {
@@ -28,8 +29,8 @@ fn argument(error: Error) -> String {
     }
 }
 
-/// The same of a posterior that must not be.
-fn refused(posterior: Result<WalkPosterior<'_, f64>, Error>) -> String {
+/// The argument that the error of a posterior that must not be names.
+fn refused(posterior: Result<Posterior<'_, f64>, Error>) -> String {
     match posterior {
         Ok(_) => panic!("one can walk on this"),
         Err(error) => argument(error),
@@ -58,63 +59,65 @@ fn bad_weights_are_refused() {
 #[test]
 fn huge_weights_do_not_overflow() {
     let walk = Walk::new(&[f64::MAX, f64::MAX, 0.0]).unwrap();
-    assert_eq!(walk.probabilities(), &array![[0.5, 0.5, 0.0]]);
+    assert_eq!(walk.distribution().probabilities(), &array![[0.5, 0.5, 0.0]]);
     let walk = Walk::from_log_weights(&[1e300, 1e300, 0.0]).unwrap();
-    assert_eq!(walk.probabilities(), &array![[0.5, 0.5, 0.0]]);
+    assert_eq!(walk.distribution().probabilities(), &array![[0.5, 0.5, 0.0]]);
 }
 
 #[test]
 fn models_one_cannot_walk_on_are_refused() {
     let (q, k) = (tensor((1, 2, 4, 3)), tensor((1, 2, 4, 3)));
-    let walk = Walk::uniform(2).unwrap();
-    let model = Model::new(EachKeyPicksOne, Uniform, Dot::new(1.0));
-    assert_eq!(refused(walk.posterior(&model, q.view(), k.view())), "walk");
-    let model = Model::new(Independent, Uniform, Dot::new(1.0));
-    assert_eq!(refused(walk.posterior(&model, q.view(), k.view())), "walk");
-    let one = Model::new(EachQueryPicksOne, Uniform, Dot::new(1.0));
+    let walk = || Walk::uniform(2).unwrap();
+    let model = Model::new(walk().of(EachKeyPicksOne), Uniform, Dot::new(1.0));
+    assert_eq!(refused(model.posterior(q.view(), k.view())), "walk");
+    let model = Model::new(walk().of(Independent), Uniform, Dot::new(1.0));
+    assert_eq!(refused(model.posterior(q.view(), k.view())), "walk");
+    let one = Model::new(walk(), Uniform, Dot::new(1.0));
     let model = one.clone().with_value(Value::Average);
-    assert_eq!(refused(walk.posterior(&model, q.view(), k.view())), "walk");
+    assert_eq!(refused(model.posterior(q.view(), k.view())), "walk");
     let model = one.clone().with_query_offset(1);
-    assert_eq!(refused(walk.posterior(&model, q.view(), k.view())), "query-offset");
+    assert_eq!(refused(model.posterior(q.view(), k.view())), "query-offset");
     let longer = tensor((1, 2, 5, 3));
-    assert_eq!(refused(walk.posterior(&one, q.view(), longer.view())), "k");
-    let three = Walk::per_head(Array2::ones((3, 2))).unwrap();
-    assert_eq!(refused(three.posterior(&one, q.view(), k.view())), "walk.weights");
+    assert_eq!(refused(one.posterior(q.view(), longer.view())), "k");
+    let three = Model::new(Walk::per_head(Array2::ones((3, 2))).unwrap(), Uniform, Dot::new(1.0));
+    assert_eq!(refused(three.posterior(q.view(), k.view())), "walk.weights");
 }
 
 #[test]
 fn bad_questions_are_refused() {
     let (q, k, v) = (tensor((1, 2, 4, 3)), tensor((1, 1, 4, 3)), tensor((1, 1, 4, 2)));
-    let model = Model::new(EachQueryPicksOne, Uniform, Dot::new(1.0));
-    let walk = Walk::uniform(2).unwrap();
-    let posterior = walk.posterior(&model, q.view(), k.view()).unwrap();
-    assert_eq!(argument(posterior.mean(tensor((1, 1, 5, 2)).view()).unwrap_err()), "v");
-    assert_eq!(argument(posterior.path_log_probability(&[&[]]).unwrap_err()), "path");
-    assert_eq!(argument(posterior.path_log_probability(&[&[0, 4]]).unwrap_err()), "path");
-    let outside = Event::any().using(0, 0, 4);
-    assert_eq!(argument(posterior.probability(&[outside]).unwrap_err()), "event");
-    assert_eq!(argument(posterior.hops(&Event::any().ending_at(9)).unwrap_err()), "event");
-
-    let pass = posterior.pass(&Mean(v.view())).unwrap();
-    assert_eq!(argument(pass.answer(&Entropy).unwrap_err()), "entropy");
-    let g = Array3::zeros((1, 2, 4));
-    let upstream = Upstream { column_mass: Some(g.view()), ..Upstream::default() };
-    assert_eq!(argument(pass.backward(&upstream).unwrap_err()), "grad.column-mass");
+    let model = Model::new(Walk::uniform(2).unwrap(), Uniform, Dot::new(1.0));
+    let posterior = model.posterior(q.view(), k.view()).unwrap();
+    let other = tensor((1, 1, 5, 2));
+    assert_eq!(argument(posterior.ask(Mean(other.view())).unwrap_err()), "v");
+    let path = |nodes: &[usize]| argument(posterior.ask(Paths(vec![nodes])).unwrap_err());
+    assert_eq!(path(&[]), "path");
+    assert_eq!(path(&[0, 4]), "path");
+    let outside = [Event::any().using(0, 0, 4)];
+    let outside = EventProbability { events: &outside, given: Event::any() };
+    assert_eq!(argument(posterior.ask(outside).unwrap_err()), "event");
+    let ending = Hops { given: Event::any().ending_at(9) };
+    assert_eq!(argument(posterior.ask(ending).unwrap_err()), "event");
+    // What a walk does not answer is refused by name.
+    assert_eq!(argument(posterior.ask(LogPartition).unwrap_err()), "log-partition");
+    assert_eq!(argument(posterior.ask(Marginals).unwrap_err()), "marginals");
+    assert_eq!(argument(posterior.ask(QueryMass).unwrap_err()), "query-mass");
+    let pass = posterior.pass((Mean(v.view()), Entropy)).unwrap();
     let g = Array3::zeros((1, 2, 3));
-    let upstream = Upstream { entropy: Some(g.view()), ..Upstream::default() };
-    assert_eq!(argument(pass.backward(&upstream).unwrap_err()), "grad.entropy");
-    let pass = posterior.pass(&Entropy).unwrap();
-    let g = Array4::zeros((1, 2, 4, 2));
-    let upstream = Upstream { mean: Some(g.view()), ..Upstream::default() };
-    assert_eq!(argument(pass.backward(&upstream).unwrap_err()), "grad.mean");
+    assert_eq!(argument(pass.backward((None, &g)).unwrap_err()), "grad.entropy");
+    let g = Array4::zeros((1, 2, 4, 3));
+    assert_eq!(argument(pass.backward((&g, None)).unwrap_err()), "grad.mean");
+    // And what only a walk answers, of a single pick.
+    let one = Model::new(EachQueryPicksOne, Uniform, Dot::new(1.0));
+    let one = one.posterior(q.view(), k.view()).unwrap();
+    assert_eq!(argument(one.ask(Paths(vec![vec![0, 1]])).unwrap_err()), "paths");
 }
 
 #[test]
 fn events_that_contradict_themselves_never_happen() {
     let (q, k) = (tensor((1, 1, 3, 2)), tensor((1, 1, 3, 2)));
-    let model = Model::new(EachQueryPicksOne, Uniform, Dot::new(1.0));
-    let walk = Walk::uniform(3).unwrap();
-    let posterior = walk.posterior(&model, q.view(), k.view()).unwrap();
+    let model = Model::new(Walk::uniform(3).unwrap(), Uniform, Dot::new(1.0));
+    let posterior = model.posterior(q.view(), k.view()).unwrap();
     let events = [
         Event::any().using(1, 0, 1).using(1, 0, 2),
         Event::any().with_hops(1).with_hops(2),
@@ -124,9 +127,10 @@ fn events_that_contradict_themselves_never_happen() {
         Event::any().using(3, 0, 0),
         Event::any().using(0, 0, 1).using(1, 2, 0),
     ];
-    assert!(posterior.probability(&events).unwrap().iter().all(|&p| p == 0.0));
-    for event in events {
-        assert!(posterior.hops(&event).unwrap().iter().all(|&p| p == 0.0));
+    let never = EventProbability { events: &events, given: Event::any() };
+    assert!(posterior.ask(never).unwrap().iter().all(|&p| p == 0.0));
+    for given in events {
+        assert!(posterior.ask(Hops { given }).unwrap().iter().all(|&p| p == 0.0));
     }
 }
 
@@ -138,26 +142,27 @@ fn a_dead_query_on_the_way() {
     let bias = Bias::new(bias.into_shape_with_order((1, 1, 3, 3)).unwrap());
     let (q, k) = (Array4::<f64>::zeros((1, 1, 3, 1)), Array4::<f64>::zeros((1, 1, 3, 1)));
     let v = array![1.0, 10.0, 100.0].into_shape_with_order((1, 1, 3, 1)).unwrap();
-    let model = Model::new(EachQueryPicksOne, bias, Dot::new(1.0));
-    let walk = Walk::new(&[1.0, 1.0, 2.0]).unwrap();
-    let posterior = walk.posterior(&model, q.view(), k.view()).unwrap();
+    let model = Model::new(Walk::new(&[1.0, 1.0, 2.0]).unwrap(), bias, Dot::new(1.0));
+    let posterior = model.posterior(q.view(), k.view()).unwrap();
 
     // P = [[0 1 0] [0 0 0] [½ ½ 0]], P² = [[0 0 0] [0 0 0] [0 ½ 0]].
-    let mean = posterior.mean(v.view()).unwrap();
+    let mean = posterior.ask(Mean(v.view())).unwrap();
     assert_eq!(mean.iter().copied().collect::<Vec<_>>(), [2.75, 2.5, 28.875]);
-    let arrives = posterior.probability(&[Event::any().arriving()]).unwrap();
+    let arriving = [Event::any().arriving()];
+    let arriving = EventProbability { events: &arriving, given: Event::any() };
+    let arrives = posterior.ask(arriving).unwrap();
     assert_eq!(arrives.iter().copied().collect::<Vec<_>>(), [0.5, 0.25, 0.75]);
-    let hops = posterior.hops(&Event::any().arriving()).unwrap();
+    let hops = posterior.ask(Hops { given: Event::any().arriving() }).unwrap();
     let third = 1.0 / 3.0;
     let expected = [0.5, 0.5, 0.0, 1.0, 0.0, 0.0, third, third, third];
     assert!(hops.iter().zip(expected).all(|(a, e): (&f64, f64)| (a - e).abs() < 1e-15), "{hops}");
     // 1.5 ln 2 for the number of hops; node 2 picks between two with probability ¾.
     let ln2 = std::f64::consts::LN_2;
-    let entropy = posterior.entropy().unwrap();
+    let entropy = posterior.ask(Entropy).unwrap();
     let expected = [1.5 * ln2, 1.5 * ln2, 2.25 * ln2];
     assert!(entropy.iter().zip(expected).all(|(a, e)| (a - e).abs() < 1e-15), "{entropy}");
     let paths: [&[usize]; 4] = [&[0, 1], &[1], &[1, 0], &[2, 0, 1]];
-    let log_p = posterior.path_log_probability(&paths).unwrap();
+    let log_p = posterior.ask(Paths(paths.to_vec())).unwrap();
     let expected = [-2.0 * ln2, -2.0 * ln2, never, -2.0 * ln2];
     assert_eq!(log_p.iter().copied().collect::<Vec<_>>(), expected);
 }
@@ -167,16 +172,13 @@ fn a_dead_query_on_the_way() {
 fn nothing_possible() {
     let (q, k, v) = (tensor((1, 1, 3, 2)), tensor((1, 1, 3, 2)), tensor((1, 1, 3, 2)));
     let never = Bias::new(Array4::<f64>::from_elem((1, 1, 1, 1), f64::NEG_INFINITY));
-    let model = Model::new(EachQueryPicksOne, never, Dot::new(1.0));
-    let walk = Walk::new(&[1.0, 3.0]).unwrap();
-    let posterior = walk.posterior(&model, q.view(), k.view()).unwrap();
-    let pass = posterior.pass(&Mean(v.view())).unwrap();
-    assert_eq!(pass.answer(&Mean(v.view())).unwrap(), &v * 0.25);
-    let g = Array4::ones((1, 1, 3, 2));
-    let gradients =
-        pass.backward(&Upstream { mean: Some(g.view()), ..Upstream::default() }).unwrap();
+    let model = Model::new(Walk::new(&[1.0, 3.0]).unwrap(), never, Dot::new(1.0));
+    let posterior = model.posterior(q.view(), k.view()).unwrap();
+    let pass = posterior.pass(Mean(v.view())).unwrap();
+    assert_eq!(pass.answer().unwrap(), &v * 0.25);
+    let gradients = pass.backward(&Array4::ones((1, 1, 3, 2))).unwrap();
     assert!(gradients.q.iter().chain(&gradients.k).all(|&g| g == 0.0));
-    assert!(gradients.v.unwrap().iter().all(|&g| g == 0.25));
+    assert!(gradients.v().unwrap().iter().all(|&g| g == 0.25));
 }
 
 /// A causal window of one key behind, one step at a time: after h hops a walk is at most h back.
@@ -184,11 +186,11 @@ fn nothing_possible() {
 fn a_walk_reaches_as_far_as_its_hops() {
     let (q, k) = (tensor((1, 1, 8, 4)), tensor((1, 1, 8, 4)));
     let prior = Causal.and(Window { left: 1, right: 0 });
-    let model = Model::new(EachQueryPicksAtMostOne::new(-1.0), prior, Dot::scaled(4));
-    let walk = Walk::exactly(3).unwrap();
-    let posterior = walk.posterior(&model, q.view(), k.view()).unwrap();
+    let walk = Walk::exactly(3).unwrap().of(EachQueryPicksAtMostOne::new(-1.0));
+    let model = Model::new(walk, prior, Dot::scaled(4));
+    let posterior = model.posterior(q.view(), k.view()).unwrap();
     let ends: Vec<Event> = (0..8).map(|j| Event::any().ending_at(j)).collect();
-    let p = posterior.probability(&ends).unwrap();
+    let p = posterior.ask(EventProbability { events: &ends, given: Event::any() }).unwrap();
     for ((_, _, i, j), &p) in p.indexed_iter() {
         assert_eq!(p > 0.0, j <= i && i - j <= 3, "from {i} to {j}: {p}");
     }
@@ -198,12 +200,11 @@ fn a_walk_reaches_as_far_as_its_hops() {
 fn nan_is_refused_where_checks_are_asked_for() {
     let (mut q, k) = (tensor((1, 2, 3, 2)), tensor((1, 2, 3, 2)));
     q[[0, 1, 2, 1]] = f64::NAN;
-    let model = Model::new(EachQueryPicksOne, Causal, Dot::new(1.0));
-    let walk = Walk::uniform(2).unwrap();
-    let posterior = walk.posterior(&model, q.view(), k.view()).unwrap();
+    let model = Model::new(Walk::uniform(2).unwrap(), Causal, Dot::new(1.0));
+    let posterior = model.posterior(q.view(), k.view()).unwrap();
     assert!(matches!(posterior.checked().map(|_| ()), Err(Error::NotANumber { .. })));
     // Without checks it stays within its head.
-    let posterior = walk.posterior(&model, q.view(), k.view()).unwrap();
-    let entropy = posterior.entropy().unwrap();
+    let posterior = model.posterior(q.view(), k.view()).unwrap();
+    let entropy = posterior.ask(Entropy).unwrap();
     assert!((0..3).all(|i| entropy[[0, 0, i]].is_finite()) && entropy[[0, 1, 2]].is_nan());
 }

@@ -1,7 +1,6 @@
 //! Every gradient of a walk, against finite differences of dense powers.
 
-use marginals::infer::exact::Upstream;
-use marginals::question::{Entropy, Mean};
+use marginals::question::{Entropy, ExpectedDistance, Kl, Mean};
 use marginals_testkit::dense;
 use marginals_testkit::generate::{Case, Flavour, Random, Recipe};
 use ndarray::{Array1, Array2, Array3, Array4, s};
@@ -68,15 +67,6 @@ impl Loss {
         sum
     }
 
-    fn upstream(&self) -> Upstream<'_, f64> {
-        Upstream {
-            mean: self.mean.as_ref().map(|g| g.view()),
-            entropy: self.along[0].as_ref().map(|g| g.view()),
-            kl: self.along[1].as_ref().map(|g| g.view()),
-            expected_distance: self.along[2].as_ref().map(|g| g.view()),
-            ..Upstream::default()
-        }
-    }
 }
 
 /// Everything that can be moved.
@@ -121,26 +111,24 @@ impl Point {
 fn gradients(
     point: &mut Point,
     loss: &Loss,
-    ask_first: bool,
 ) -> Result<Vec<(String, Variable, Vec<f64>)>, String> {
     let weights = if point.logs { point.weights.mapv(f64::exp) } else { point.weights.clone() };
     let walk = walk(&weights, point.logs)?;
     let case = &point.case;
-    let model = bridge::model::<f64>(&case.model);
+    let model = bridge::walk::<f64>(&case.model, walk);
     let (q, k, v) = (case.inputs.q.view(), case.inputs.k.view(), case.inputs.v.view());
-    let posterior = walk.posterior(&model, q, k).map_err(|e| e.to_string())?;
-    // Gradients of what was asked, and of what was not.
-    let found = match ask_first {
-        true => posterior.pass(&(Mean(v), Entropy)).and_then(|p| p.backward(&loss.upstream())),
-        false => posterior.pass(&Mean(v)).and_then(|p| p.backward(&loss.upstream())),
-    }
-    .map_err(|e| e.to_string())?;
+    let posterior = model.posterior(q, k).map_err(|e| e.to_string())?;
+    let questions = (Mean(v), Entropy, Kl, ExpectedDistance);
+    let pass = posterior.pass(questions).map_err(|e| e.to_string())?;
+    let [entropy, kl, distance] = loss.along.each_ref().map(|g| g.as_ref().map(|g| g.view()));
+    let mean = loss.mean.as_ref().map(|g| g.view());
+    let found = pass.backward((mean, entropy, kl, distance)).map_err(|e| e.to_string())?;
     let flat = |x: &Array4<f64>| x.iter().copied().collect::<Vec<_>>();
     let mut out = vec![
         ("q".to_owned(), Variable::Q, flat(&found.q)),
         ("k".to_owned(), Variable::K, flat(&found.k)),
     ];
-    if let Some(v) = &found.v {
+    if let Some(v) = found.v() {
         out.push(("v".to_owned(), Variable::V, flat(v)));
     } else if loss.mean.is_some() {
         return Err("no gradient of v".into());
@@ -173,8 +161,7 @@ fn check(recipe: &Recipe, zeros: bool, slopes: &Slopes) -> Result<(), String> {
         }
     }
     let mut point = Point { case: recipe.build(), weights, logs };
-    let ask_first = random.chance(0.5);
-    for (name, variable, found) in gradients(&mut point, &loss, ask_first)? {
+    for (name, variable, found) in gradients(&mut point, &loss)? {
         let x = point.numbers(variable).to_vec();
         let mut moved = point.clone();
         slopes.check(&name, (&x, &found), ENTRIES, &mut random, |x| {

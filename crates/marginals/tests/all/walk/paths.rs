@@ -1,7 +1,10 @@
 //! Path questions, against all paths written out.
 
-use marginals::infer::walk::{Event, WalkPosterior};
-use marginals::question::{Entropy, ExpectedDistance, Kl, Mean};
+use marginals::Posterior;
+use marginals::infer::walk::Event;
+use marginals::question::{
+    Entropy, EventProbability, ExpectedDistance, Hops, Kl, Mean, Paths,
+};
 use marginals_testkit::compare::close;
 use marginals_testkit::generate::{Random, Recipe};
 use marginals_testkit::{Head, distance, enumerate};
@@ -24,7 +27,7 @@ fn with_walk(
     recipe: &Recipe,
     salt: u64,
     f: impl FnOnce(
-        &WalkPosterior<'_, f64>,
+        &Posterior<'_, f64>,
         &Array2<f64>,
         &[(usize, Head)],
         &mut Random,
@@ -35,9 +38,9 @@ fn with_walk(
     let weights = weights(&recipe, 3, true, &mut random);
     let walk = walk(&weights, random.chance(0.5))?;
     let case = recipe.build();
-    let model = bridge::model::<f64>(&case.model);
+    let model = bridge::walk::<f64>(&case.model, walk);
     let (q, k) = (case.inputs.q.view(), case.inputs.k.view());
-    let posterior = walk.posterior(&model, q, k).map_err(|e| e.to_string())?;
+    let posterior = model.posterior(q, k).map_err(|e| e.to_string())?;
     f(&posterior, &normalised(&weights), &heads(&recipe, &case), &mut random)
 }
 
@@ -157,7 +160,7 @@ fn expectations() {
                 close("kl", &flat(&kl), &expected[2], EXACT)?;
             }
             close("distance", &flat(&length), &expected[3], EXACT)?;
-            let alone = posterior.entropy().map_err(|e| e.to_string())?;
+            let alone = posterior.ask(Entropy).map_err(|e| e.to_string())?;
             close("entropy alone", &flat(&alone), &expected[1], EXACT)
         })
     });
@@ -173,8 +176,7 @@ fn log_probabilities_of_given_paths() {
                 (0..length).map(|_| random.integer(0, nodes as i64 - 1) as usize).collect()
             };
             let paths: Vec<Vec<usize>> = (0..6).map(|_| path(random)).collect();
-            let given: Vec<&[usize]> = paths.iter().map(Vec::as_slice).collect();
-            let found = posterior.path_log_probability(&given).map_err(|e| e.to_string())?;
+            let found = posterior.ask(Paths(paths.clone())).map_err(|e| e.to_string())?;
             let found: Vec<f64> = found.iter().copied().collect();
             let mut expected = Vec::new();
             for (h, head) in heads {
@@ -216,9 +218,12 @@ fn events() {
             let wanted: Vec<Wanted> = (0..8).map(|_| Wanted::draw(nodes, most, random)).collect();
             let given = Wanted::draw(nodes, most, random);
             let events: Vec<Event> = wanted.iter().map(Wanted::event).collect();
-            let found = posterior.probability(&events).map_err(|e| e.to_string())?;
-            let conditional =
-                posterior.conditional(&events, &given.event()).map_err(|e| e.to_string())?;
+            let (found, conditional) = posterior
+                .ask((
+                    EventProbability { events: &events, given: Event::any() },
+                    EventProbability { events: &events, given: given.event() },
+                ))
+                .map_err(|e| e.to_string())?;
             let (mut p, mut of_given) = (Vec::new(), Vec::new());
             let mut usable = Vec::new();
             by_start(heads, hops, |_, start, paths, _| {
@@ -260,7 +265,7 @@ fn numbers_of_hops() {
             let arriving = Wanted { arrives: true, ..Wanted::default() };
             let ending = Wanted { end: Some(end), ..Wanted::default() };
             for given in [unconditional, arriving, ending] {
-                let found = posterior.hops(&given.event()).map_err(|e| e.to_string())?;
+                let found = posterior.ask(Hops { given: given.event() }).map_err(|e| e.to_string())?;
                 let (mut expected, mut at) = (Vec::new(), 0);
                 let found: Vec<f64> = found.iter().copied().collect();
                 let mut kept = Vec::new();
@@ -294,9 +299,13 @@ fn edges_of_a_step_sum_to_what_is_not_lost() {
             let events: Vec<Event> = (0..nodes * nodes)
                 .map(|e| Event::any().using(step, e / nodes, e % nodes))
                 .collect();
-            let all = posterior.probability(&events).map_err(|e| e.to_string())?;
-            let last = Event::any().with_hops(step + 1).arriving();
-            let arrived = posterior.probability(&[last]).map_err(|e| e.to_string())?;
+            let last = [Event::any().with_hops(step + 1).arriving()];
+            let (all, arrived) = posterior
+                .ask((
+                    EventProbability { events: &events, given: Event::any() },
+                    EventProbability { events: &last, given: Event::any() },
+                ))
+                .map_err(|e| e.to_string())?;
             let arrived: Vec<f64> = arrived.slice(s![.., .., .., 0]).iter().copied().collect();
             let sums: Vec<f64> = all.sum_axis(ndarray::Axis(3)).iter().copied().collect();
             close("sum over edges", &sums, &arrived, EXACT)

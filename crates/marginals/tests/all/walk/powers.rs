@@ -1,5 +1,6 @@
 //! The mean, against dense matrix powers.
 
+use marginals::question::Mean;
 use marginals_testkit::compare::{Tolerance, close};
 use marginals_testkit::generate::{Flavour, Random, Recipe};
 use marginals_testkit::{Answers, Head, dense, enumerate};
@@ -38,10 +39,10 @@ fn check(recipe: &Recipe, route: impl Fn(&Head) -> Answers) -> Result<(), String
     let weights = weights(&recipe, HOPS, true, &mut random);
     let walk = walk(&weights, random.chance(0.5))?;
     let case = recipe.build();
-    let model = bridge::model::<f64>(&case.model);
+    let model = bridge::walk::<f64>(&case.model, walk);
     let (q, k, v) = (case.inputs.q.view(), case.inputs.k.view(), case.inputs.v.view());
-    let posterior = walk.posterior(&model, q, k).map_err(|e| e.to_string())?;
-    let found = posterior.mean(v).map_err(|e| e.to_string())?;
+    let posterior = model.posterior(q, k).map_err(|e| e.to_string())?;
+    let found = posterior.ask(Mean(v)).map_err(|e| e.to_string())?;
     let found: Vec<f64> = found.iter().copied().collect();
     close("mean", &found, &expected(&recipe, &weights, route), EXACT)
 }
@@ -69,11 +70,11 @@ fn single_precision_is_close() {
         let weights = weights(&recipe, HOPS, true, &mut random);
         let walk = walk(&weights, false)?;
         let case = recipe.build();
-        let model = bridge::model::<f32>(&case.model);
+        let model = bridge::walk::<f32>(&case.model, walk);
         let [q, k, v] = [&case.inputs.q, &case.inputs.k, &case.inputs.v]
             .map(|x: &Array4<f64>| x.mapv(|x| x as f32));
-        let posterior = walk.posterior(&model, q.view(), k.view()).map_err(|e| e.to_string())?;
-        let found = posterior.mean(v.view()).map_err(|e| e.to_string())?;
+        let posterior = model.posterior(q.view(), k.view()).map_err(|e| e.to_string())?;
+        let found = posterior.ask(Mean(v.view())).map_err(|e| e.to_string())?;
         let found: Vec<f64> = found.iter().map(|&x| f64::from(x)).collect();
         let expected = expected(&recipe, &weights, dense::answer);
         close("mean in f32", &found, &expected, Tolerance { relative: 1e-4, absolute: 1e-4 })

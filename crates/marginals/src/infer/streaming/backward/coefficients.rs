@@ -65,6 +65,8 @@ pub(super) struct Coefficients<'a, T: Real> {
     pub centre: Vec<T>,
     /// E_i[f] alone.
     pub expected: Vec<T>,
+    /// f of having no edge, its terms in log p and log w apart. Empty where it is 0.
+    pub none: Vec<T>,
     /// Normalisers by factor, of −∞ where a query takes no part in the loss.
     pub normalisers: Normalisers<T>,
 }
@@ -142,6 +144,7 @@ impl<'a, T: Real> Coefficients<'a, T> {
             .collect();
         let mut edges = Vec::new();
         let mut expected = vec![T::zero(); if rows { queries } else { 0 }];
+        let mut none = Vec::new();
         for (index, statistic) in request.linear.iter().enumerate() {
             let own = &*slopes.linear[index];
             if !asked(own) {
@@ -173,6 +176,8 @@ impl<'a, T: Real> Coefficients<'a, T> {
                     let width = request.width(table).max(1);
                     let sets = request.values[table].tensor.dim().1;
                     into.apart = vec![T::zero(); own.len()];
+                    // No edge has value 0: (0 − r)² − 2 (m − r)(0 − r).
+                    none.resize(queries, T::zero());
                     for i in 0..queries {
                         let head = i / shape.queries.max(1);
                         let set = head % shape.heads.max(1) * sets / shape.heads.max(1);
@@ -183,8 +188,10 @@ impl<'a, T: Real> Coefficients<'a, T> {
                             let g = own[index];
                             let mean = times(g, found.means[index] - into.references[set][c]);
                             into.apart[index] = -(mean + mean);
-                            let apart = found.means[index] - into.references[set][c];
+                            let r = into.references[set][c];
+                            let apart = found.means[index] - r;
                             sum += times(g, found.values[index] - apart * apart);
+                            none[i] += times(g, r * (found.means[index] + apart));
                         }
                         expected[i] += sum;
                     }
@@ -245,6 +252,7 @@ impl<'a, T: Real> Coefficients<'a, T> {
             marginals: Cow::Borrowed(&slopes.marginals),
             centre,
             expected,
+            none,
             normalisers,
         }
     }

@@ -210,11 +210,11 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         let all = shape.block((batch, head), 0..shape.queries, self.keys.clone());
         let mut key_blocks: Vec<_> =
             blocks(self.keys.clone(), self.keys.start, KEY_BLOCK).collect();
-        let last_first = task.rule.order() == Order::LastFirst;
+        let last_first = task.is_in_order();
         if last_first {
             key_blocks.reverse();
         }
-        let mut carry = vec![[T::zero(); 2]; if last_first { shape.queries } else { QUERY_BLOCK }];
+        let mut carry = vec![[T::zero(); 3]; if last_first { shape.queries } else { QUERY_BLOCK }];
         for keys in key_blocks {
             let live: Vec<(Block, Coverage)> = (0..shape.queries)
                 .step_by(QUERY_BLOCK)
@@ -339,12 +339,16 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 }
             }
         }
+        // f multiplies p as what is gathered is weighted by it, which may be in a scale of its own.
+        let scales = &self.task.finding.log_scale;
+        let scale_of = |i: usize| at(scales, upstream.first + i).exp();
         if !coefficients.column.is_empty() {
             let shape = &self.task.problem.shape;
             let row = shape.head_number((block.batch, block.head)) * shape.keys;
             let column = &coefficients.column[row..][block.keys.clone()];
-            for r in 0..n {
-                f.row_mut(r).iter_mut().zip(column).for_each(|(f, &g)| *f += g);
+            for (r, i) in block.queries.clone().enumerate() {
+                let scale = scale_of(i);
+                f.row_mut(r).iter_mut().zip(column).for_each(|(f, &g)| *f += g * scale);
             }
         }
         if !coefficients.marginals.is_empty() {
@@ -352,7 +356,8 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             for (r, i) in block.queries.clone().enumerate() {
                 let own = &coefficients.marginals[(upstream.first + i) * keys..];
                 let own = &own[block.keys.clone()];
-                f.row_mut(r).iter_mut().zip(own).for_each(|(f, &g)| *f += g);
+                let scale = scale_of(i);
+                f.row_mut(r).iter_mut().zip(own).for_each(|(f, &g)| *f += g * scale);
             }
         }
         for (function, slopes) in &coefficients.edges {
@@ -371,11 +376,16 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 f.row_mut(r).iter_mut().for_each(|f| *f += g);
             }
         }
-        if !coefficients.ratio.is_empty() && has_weights {
-            let weights = TileMut::new(&mut self.weights, n, m, STRIDE);
+        if !coefficients.ratio.is_empty() && !self.task.is_in_order() {
             let largest = &self.task.finding.prior.max;
             for (r, i) in block.queries.clone().enumerate() {
-                for ((c, f), &w) in f.row_mut(r).iter_mut().enumerate().zip(weights.row(r)) {
+                // Weights nobody reads are all 0, which is also the largest but for that of no edge.
+                let factor = self.task.factor(block, i, 0);
+                if !has_weights && largest[factor] == T::zero() {
+                    continue;
+                }
+                for (c, f) in f.row_mut(r).iter_mut().enumerate() {
+                    let w = if has_weights { self.weights[r * STRIDE + c] } else { T::zero() };
                     let factor = self.task.factor(block, i, c);
                     let slope = coefficients.ratio[factor];
                     // An impossible edge has no mass for its infinite weight to act on.
@@ -492,7 +502,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         block: &Block,
         upstream: &Rows<'_, T>,
         centre: &[T],
-        carry: &mut [[T; 2]],
+        carry: &mut [[T; 3]],
     ) {
         let (n, m) = (block.queries.len(), block.keys.len());
         let coefficients = &self.task.coefficients;
@@ -505,9 +515,9 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             let slopes = RowSlopes {
                 normalisers: coefficients.normalisers.run(rows.clone()),
                 log_p: own(&coefficients.log_p, &rows),
+                log_ratio: own(&coefficients.ratio, &rows),
                 log_partition: own(&coefficients.partition, &rows),
                 log_none: own(&coefficients.log_none, &rows),
-                none: own(&finding.log_none, &rows),
                 centre: own(&coefficients.centre, &rows),
                 expected: own(&coefficients.expected, &rows),
                 log_scale: own(&finding.log_scale, &rows),
@@ -519,6 +529,10 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 scores: TileMut::new(&mut self.scores, n, m, STRIDE),
                 quantity: TileMut::new(&mut self.quantity, n, m, STRIDE),
                 quadratic,
+                weights: (!self.weights.is_empty())
+                    .then(|| Tile::new(&self.weights, n, m, STRIDE)),
+                direct: self.task.learns_in_order()
+                    .then(|| TileMut::new(&mut self.other, n, m, STRIDE)),
             };
             rule.differentiate(tile, slopes, carry);
             return;
@@ -694,7 +708,14 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         let coefficients = &self.task.coefficients;
         let finding = self.task.finding;
         let many_edges = matches!(self.task.rule, Rule::Rows(rule) if rule.has_many_edges());
-        let gradient = if coefficients.prior.is_empty() {
+        let gradient = if self.task.learns_in_order() {
+            let mut all = TileMut::new(&mut self.other, n, m, STRIDE);
+            for r in 0..n {
+                let own = &self.scores[r * STRIDE..][..m];
+                all.row_mut(r).iter_mut().zip(own).for_each(|(g, &own)| *g += own);
+            }
+            all
+        } else if coefficients.prior.is_empty() || self.task.is_in_order() {
             TileMut::new(&mut self.scores, n, m, STRIDE)
         } else {
             for (r, i) in block.queries.clone().enumerate() {
@@ -767,6 +788,18 @@ impl<T: Real> Task<'_, '_, T> {
     /// Whether keys choose.
     fn is_by_column(&self) -> bool {
         matches!(self.rule, Rule::Columns(_))
+    }
+
+    /// Whether keys are read in order, with a running state.
+    fn is_in_order(&self) -> bool {
+        self.rule.order() == Order::LastFirst
+    }
+
+    /// Whether a KL's gradient in log w takes a running state.
+    fn learns_in_order(&self) -> bool {
+        self.is_in_order()
+            && !self.prior_parameters.is_empty()
+            && !self.coefficients.ratio.is_empty()
     }
 
     /// Whether edges of one query vary one by one.

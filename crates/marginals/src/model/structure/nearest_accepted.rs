@@ -1,0 +1,267 @@
+use std::ops::Range;
+
+use marginals_kernels::{LogPartition, TileMut};
+
+use super::Structure;
+use crate::infer::finding::{Candidate, Extremes, Finding, Merge, Normalisers, insert};
+use crate::infer::statistic::{Extremal, Request};
+use crate::infer::Inference;
+use crate::infer::streaming::{
+    BackwardTile, Folded, NULL_KEY, Order, RowFold, RowRule, RowSlopes, Streaming, Strip, Wants,
+    Weights, at, draw, softplus,
+};
+use crate::Real;
+
+/// Every query is offered its keys from the last to the first, accepts each with probability σ(θ_ij),
+/// and picks the first that it accepts; none, if it accepts none.
+///
+/// p_ij = σ(θ_ij) Π_k>j (1 − σ(θ_ik)), the product over the keys between: stick-breaking attention
+/// (Tan et al., arXiv 2410.17980), under a causal prior. P(none) = Π_j (1 − σ(θ_ij)). Every offer is
+/// normalised by itself, so that log Z = 0, and the evidence with it; entropy and KL are those of the
+/// pick, summed by the chain rule over the offers. A query without a possible key picks none, with
+/// probability 1. Cost: a softplus and an exponential per possible edge, and one running sum.
+///
+/// ```
+/// # use marginals::{Model, potential::Dot, prior::Causal, question::Marginals};
+/// use marginals::structure::NearestAccepted;
+/// # let x = ndarray::Array4::<f64>::zeros((1, 1, 3, 1));
+/// let model = Model::new(NearestAccepted, Causal, Dot::new(1.0));
+/// let p = model.posterior(x.view(), x.view())?.ask(Marginals)?;
+/// assert_eq!(p.as_slice().unwrap()[6..], [0.125, 0.25, 0.5]);
+/// # Ok::<(), marginals::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NearestAccepted;
+
+impl<T: Real> Structure<T> for NearestAccepted {
+    fn name(&self) -> &'static str {
+        "nearest-accepted"
+    }
+    fn exact(&self) -> Box<dyn Inference<T> + '_> {
+        Box::new(Streaming::rows(*self))
+    }
+}
+
+/// What is known of the queries once some of their last keys have been offered.
+struct Fold<T> {
+    wants: Wants,
+    /// log P(none accepted yet).
+    log_none: Vec<T>,
+    mass: Vec<T>,
+    log_probability: Vec<T>,
+    log_ratio: Vec<T>,
+}
+
+/// log σ(θ) and log(1 − σ(θ)).
+fn offer<T: Real>(score: T) -> (T, T) {
+    (-softplus(-score), -softplus(score))
+}
+
+/// p x, where p = 0 leaves nothing whatever x is.
+fn times<T: Real>(p: T, x: T) -> T {
+    if p == T::zero() { p } else { p * x }
+}
+
+/// E\[log p − log π\] of one offer.
+fn divergence<T: Real>(score: T, weight: T) -> T {
+    let (accepts, passes) = offer(score);
+    let (prior_accepts, prior_passes) = offer(weight);
+    let kl = times(accepts.exp(), accepts - prior_accepts)
+        + times(passes.exp(), passes - prior_passes);
+    if kl < T::zero() { T::zero() } else { kl }
+}
+
+impl<T: Real> RowFold<T> for Fold<T> {
+    fn fold(
+        &mut self,
+        mut strip: Strip<'_, T>,
+        rows: Range<usize>,
+        rescale: &mut [T],
+        _highest: Option<&mut [Candidate<T>]>,
+    ) {
+        rescale.fill(T::one());
+        for (r, row) in rows.enumerate() {
+            let mut log_none = self.log_none[row];
+            let mut mass = T::zero();
+            let scores = strip.scores.row_mut(r);
+            for c in (0..scores.len()).rev() {
+                let score = scores[c];
+                if score == T::neg_infinity() {
+                    scores[c] = T::zero();
+                    continue;
+                }
+                let (accepts, passes) = offer(score);
+                if self.wants.log_probability {
+                    let entropy = times(accepts.exp(), accepts) + times(passes.exp(), passes);
+                    self.log_probability[row] += times(log_none.exp(), entropy);
+                }
+                if self.wants.log_ratio {
+                    let weight = match strip.weights {
+                        Weights::Tile(weights) => weights.row(r)[c],
+                        Weights::Free | Weights::Unread => T::zero(),
+                    };
+                    self.log_ratio[row] += times(log_none.exp(), divergence(score, weight));
+                }
+                scores[c] = (log_none + accepts).exp();
+                mass += scores[c];
+                log_none += passes;
+            }
+            self.mass[row] += mass;
+            self.log_none[row] = log_none;
+        }
+    }
+
+    fn rank(&self, mut scores: TileMut<'_, T>, rows: Range<usize>) {
+        for (r, row) in rows.enumerate() {
+            let mut log_none = self.log_none[row];
+            for score in scores.row_mut(r).iter_mut().rev() {
+                if *score > T::neg_infinity() {
+                    let (accepts, passes) = offer(*score);
+                    *score = log_none + accepts;
+                    log_none += passes;
+                }
+            }
+        }
+    }
+
+    fn finish(self: Box<Self>) -> Folded<T> {
+        let zeros = |wanted: bool| vec![T::zero(); if wanted { self.mass.len() } else { 0 }];
+        let normalisers = |wanted| Normalisers { max: zeros(wanted), log_sum: zeros(wanted) };
+        Folded {
+            normalisers: normalisers(true),
+            prior: normalisers(self.wants.prior),
+            log_probability: self.log_probability,
+            log_ratio: self.log_ratio,
+            log_none: self.log_none,
+            mass: self.mass,
+            ..Folded::default()
+        }
+    }
+}
+
+impl<T: Real> RowRule<T> for NearestAccepted {
+    fn merge(&self) -> Merge {
+        Merge::Sequence
+    }
+
+    fn order(&self) -> Order {
+        Order::LastFirst
+    }
+
+    fn may_pick_none(&self) -> bool {
+        true
+    }
+
+    fn fold(&self, wants: Wants, rows: usize) -> Box<dyn RowFold<T> + '_> {
+        let zeros = |wanted: bool| vec![T::zero(); if wanted { rows } else { 0 }];
+        Box::new(Fold {
+            wants,
+            log_none: zeros(true),
+            mass: zeros(true),
+            log_probability: zeros(wants.log_probability),
+            log_ratio: zeros(wants.log_ratio),
+        })
+    }
+
+    fn complete(
+        &self,
+        request: &Request<'_, T>,
+        finding: &mut Finding<T>,
+        place: &dyn Fn(usize) -> ((usize, usize), usize),
+    ) {
+        let log_none = &finding.log_none;
+        for (extremes, wanted) in finding.extremal.iter_mut().zip(&request.extremal) {
+            match (extremes, *wanted) {
+                (Extremes::Best { count, edges }, _) if *count > 0 => {
+                    for (list, &score) in edges.chunks_exact_mut(*count).zip(log_none) {
+                        insert(list, Candidate { score, index: -1 });
+                    }
+                }
+                (Extremes::Draws { edges, .. }, Extremal::Draws { count, seed }) => {
+                    for (index, best) in edges.iter_mut().enumerate() {
+                        let (row, sample) = (index / count, index % count);
+                        let (head, query) = place(row);
+                        let noise = draw(seed, head, query, sample).noise(NULL_KEY);
+                        let none = Candidate { score: log_none[row].f64() + noise, index: -1 };
+                        if none.beats(best) {
+                            *best = none;
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn probabilities(
+        &self,
+        mut scores: TileMut<'_, T>,
+        _normalisers: LogPartition<'_, T>,
+        carry: &mut [T],
+    ) {
+        for (r, log_none) in carry.iter_mut().enumerate() {
+            for score in scores.row_mut(r).iter_mut().rev() {
+                let (accepts, passes) = offer(*score);
+                *score = (*log_none + accepts).exp();
+                *log_none += passes;
+            }
+        }
+    }
+
+    /// With g_m = ∂L/∂θ_m and σ_m the probability of accepting,
+    ///
+    /// ```text
+    /// g_m = p_m (1 − σ_m) f_m − σ_m Σ_j<m p_j f_j,
+    /// ```
+    ///
+    /// the sum over what is offered later, having none included: E\[f\] less what has been seen.
+    fn differentiate(
+        &self,
+        tile: BackwardTile<'_, T>,
+        slopes: RowSlopes<'_, T>,
+        carry: &mut [[T; 3]],
+    ) {
+        let BackwardTile { mut scores, mut quantity, weights, mut direct, .. } = tile;
+        for (r, [log_none, seen, log_prior_none]) in carry.iter_mut().enumerate() {
+            let idle = slopes.normalisers.max[r] == T::neg_infinity();
+            let (of_log_p, of_ratio) = (at(slopes.log_p, r), at(slopes.log_ratio, r));
+            let of_none = at(slopes.log_none, r);
+            for c in (0..scores.columns).rev() {
+                let score = scores.row(r)[c];
+                let (mut gradient, mut p, mut on_weight) = (T::zero(), T::zero(), T::zero());
+                if !idle && score > T::neg_infinity() {
+                    let (accepts, passes) = offer(score);
+                    let log_p = *log_none + accepts;
+                    p = log_p.exp();
+                    let mut f = quantity.row(r)[c];
+                    if of_log_p != T::zero() {
+                        f += of_log_p * log_p;
+                    }
+                    if of_ratio != T::zero() {
+                        let weight = weights.as_ref().map_or(T::zero(), |w| w.row(r)[c]);
+                        let (prior_accepts, prior_passes) = offer(weight);
+                        f -= of_ratio * (*log_prior_none + prior_accepts);
+                        *log_prior_none += prior_passes;
+                        let after = (*log_none + passes).exp();
+                        on_weight = of_ratio
+                            * (times(prior_accepts.exp(), after) - times(prior_passes.exp(), p));
+                    }
+                    *seen += times(p, f);
+                    let later = slopes.expected[r] - *seen;
+                    gradient = times(times(p, passes.exp()), f)
+                        - times(accepts.exp(), later + of_none);
+                    *log_none += passes;
+                }
+                scores.row_mut(r)[c] = gradient;
+                quantity.row_mut(r)[c] = p;
+                if let Some(direct) = &mut direct {
+                    direct.row_mut(r)[c] = on_weight;
+                }
+            }
+        }
+    }
+
+    fn log_probability(&self, _score: T, _max: T, _log_sum: T) -> Option<T> {
+        None
+    }
+}
