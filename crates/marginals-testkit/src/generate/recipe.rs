@@ -3,8 +3,8 @@
 use ndarray::{Array2, Array3, Array4};
 
 use super::Random;
-use crate::reference::{Inputs, Layout, Model, Potential, Prior, Rotary, alibi_slopes};
-use crate::{Structure, ValueKind};
+use crate::reference::{Inputs, Layout, Model, Null, Potential, Prior, Rotary, alibi_slopes};
+use crate::{Law, Structure, ValueKind};
 
 /// What the numbers are like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -176,8 +176,11 @@ impl Recipe {
         }
         let model = Model {
             structure: self.structure,
+            law: Law::ExponentialFamily,
             null_log_weight: null,
+            null: Null::LogWeight,
             priors,
+            further_priors: Vec::new(),
             potential,
             value_kind: self.value_kind,
             query_offset: self.query_offset,
