@@ -142,28 +142,33 @@ impl<T: NdFloat> Answers<T> {
 }
 
 /// A choice of a factor: its index, the number that choices are ordered by, and its probability.
-pub(crate) type Candidate<T> = (i64, T, T);
+pub(crate) type Candidate<T> = (i64, Exact<T>, T);
 
-/// The possible choices, best first. Those whose order is within `tie` of each other (times its
-/// size, where that is above 1) are ordered by index: such numbers come from sums whose terms
-/// arrive in different orders.
-pub(crate) fn ranked<T: NdFloat>(mut choices: Vec<Candidate<T>>, tie: T) -> Vec<(i64, T)> {
-    choices.retain(|c| c.1 != T::neg_infinity());
+/// The possible choices, best first. Those whose orders are not further apart than `tie`, choice by
+/// choice, are ordered by index: such numbers come from sums whose terms arrive in different orders.
+pub(crate) fn ranked<T: NdFloat>(choices: Vec<Candidate<T>>, tie: T) -> Vec<(i64, T)> {
     let float = |x: T| x.to_f64().expect("a float");
+    let mut choices: Vec<_> = choices
+        .into_iter()
+        .filter(|c| !c.1.impossible())
+        .map(|(index, order, p)| (index, order.value(), order, p))
+        .collect();
+    // By rounded orders where these say enough.
+    let difference = |a: &(i64, T, Exact<T>, T), b: &(i64, T, Exact<T>, T)| {
+        let (apart, size) = (a.1 - b.1, a.1.abs().max(b.1.abs()));
+        let close = apart.abs() <= T::epsilon() * T::from(8).expect("a number") * size;
+        if close { a.2.minus(&b.2) } else { apart }
+    };
     choices.sort_by(|a, b| {
-        let order = b.1.partial_cmp(&a.1);
+        let order = difference(b, a).partial_cmp(&T::zero());
         order.unwrap_or_else(|| float(b.1).total_cmp(&float(a.1))).then(a.0.cmp(&b.0))
     });
     let mut start = 0;
     for end in 1..=choices.len() {
-        let apart = end == choices.len() || {
-            let (above, below) = (choices[end - 1].1, choices[end].1);
-            (above - below) / below.abs().max(T::one()) > tie
-        };
-        if apart {
+        if end == choices.len() || difference(&choices[end - 1], &choices[end]) > tie {
             choices[start..end].sort_by_key(|c| c.0);
             start = end;
         }
     }
-    choices.into_iter().map(|(index, _, p)| (index, p)).collect()
+    choices.into_iter().map(|(index, _, _, p)| (index, p)).collect()
 }

@@ -46,9 +46,13 @@ impl<T: NdFloat> Exact<T> {
         }
     }
 
-    /// Adds all that the other sum is made of.
-    pub fn extend(&mut self, other: &Self) {
-        other.parts.iter().chain(&other.special).for_each(|&x| self.add(x));
+    /// Adds another log-weight: the product of what is impossible with anything is impossible.
+    pub fn multiply(&mut self, other: &Self) {
+        if self.impossible() || other.impossible() {
+            *self = Self::of(T::neg_infinity());
+        } else {
+            other.parts.iter().chain(&other.special).for_each(|&x| self.add(x));
+        }
     }
 
     /// The sum, rounded.
@@ -154,6 +158,9 @@ mod tests {
         assert_eq!(sum(&[1.0, infinity]).value(), infinity);
         assert!(sum(&[-infinity, f64::NAN]).value().is_nan());
         assert!(sum(&[infinity, -infinity]).value().is_nan());
+        let mut product = sum(&[f64::NAN]);
+        product.multiply(&sum(&[-infinity]));
+        assert!(product.impossible());
     }
 
     #[test]

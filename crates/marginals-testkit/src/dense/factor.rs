@@ -12,7 +12,7 @@ struct Choice<T> {
     /// Query or key; −1 for no edge.
     index: i64,
     /// What choices are ranked by: θ, or log p where choices have no θ of their own.
-    order: T,
+    order: Exact<T>,
     log_p: Exact<T>,
     p: T,
 }
@@ -86,7 +86,7 @@ impl<T: NdFloat> Factor<T> {
             expected_potential += p * log_potential[c];
             let index = if c == count { -1 } else { c as i64 };
             let log_p = sums[c].less(&top).plus(-max).plus(-sum.ln());
-            choices.push(Choice { index, order: theta[c], log_p, p });
+            choices.push(Choice { index, order: sums[c].clone(), log_p, p });
         }
         Some(Self {
             choices,
@@ -106,7 +106,7 @@ impl<T: NdFloat> Factor<T> {
             choice.log_p.add(-softplus(-gate));
         }
         let log_p = Exact::of(-softplus(gate));
-        self.choices.push(Choice { index: -1, order: T::zero(), log_p, p: logistic(-gate) });
+        self.choices.push(Choice { index: -1, order: log_p.clone(), log_p, p: logistic(-gate) });
         self.log_partition += softplus(-gate);
         self.entropy = open * self.entropy + coin_entropy(gate);
         self.kl *= open;
@@ -117,11 +117,12 @@ impl<T: NdFloat> Factor<T> {
     /// chain rule adds up the entropies of the coins and their divergences from those of the prior.
     fn nearest_accepted(problem: &Problem<T>, query: usize) -> Self {
         let zero = T::zero();
-        let (mut log_survival, mut entropy, mut kl) = (zero, zero, zero);
+        let (mut log_survival, mut entropy, mut kl) = (Exact::of(zero), zero, zero);
         let mut choices = Vec::new();
         for j in (0..problem.keys()).rev().filter(|&j| problem.allowed(query, j)) {
-            let (theta, weight) = (problem.theta(query, j), problem.prior(query, j));
-            let visited = log_survival.exp();
+            let exact = problem.exact_theta(query, j);
+            let (theta, weight) = (exact.value(), problem.prior(query, j));
+            let visited = log_survival.value().exp();
             if visited > zero {
                 kl += visited * coin_divergence(theta, weight);
             }
@@ -131,13 +132,14 @@ impl<T: NdFloat> Factor<T> {
             if visited > zero {
                 entropy += visited * coin_entropy(theta);
             }
-            let log_p = problem.exact_theta(query, j).log_logistic().plus(log_survival);
+            let mut log_p = exact.log_logistic();
+            log_p.multiply(&log_survival);
             let p = visited * logistic(theta);
-            choices.push(Choice { index: j as i64, order: zero, log_p, p });
-            log_survival -= softplus(theta);
+            choices.push(Choice { index: j as i64, order: log_p.clone(), log_p, p });
+            log_survival.multiply(&exact.log_complement());
         }
-        let (log_p, p) = (Exact::of(log_survival), log_survival.exp());
-        choices.push(Choice { index: -1, order: zero, log_p, p });
+        let (order, p) = (log_survival.clone(), log_survival.value().exp());
+        choices.push(Choice { index: -1, order, log_p: log_survival, p });
         let free =
             Self { choices, log_partition: zero, log_evidence: zero, entropy, kl, tie: zero };
         free.ranked_by_probability()
@@ -145,7 +147,7 @@ impl<T: NdFloat> Factor<T> {
 
     fn ranked_by_probability(mut self) -> Self {
         for choice in &mut self.choices {
-            choice.order = choice.log_p.value();
+            choice.order.clone_from(&choice.log_p);
         }
         self.tie = T::epsilon() * T::from(512).expect("a number");
         self
@@ -176,7 +178,7 @@ impl<T: NdFloat> Factor<T> {
             out.marginals[site] = choice.p;
             log_marginals[site] = choice.log_p.clone();
         }
-        let candidates = self.choices.iter().map(|c| (c.index, c.order, c.p)).collect();
+        let candidates = self.choices.into_iter().map(|c| (c.index, c.order, c.p)).collect();
         out.ranking[factor] = ranked(candidates, self.tie);
     }
 

@@ -70,6 +70,7 @@ fn independent<T: NdFloat>(
     for i in 0..problem.queries() {
         let (mut partition, mut prior_partition) = (T::zero(), T::zero());
         let mut choices = Vec::new();
+        let scores: Vec<_> = (0..problem.keys()).map(|j| problem.exact_theta(i, j)).collect();
         for j in 0..problem.keys() {
             prior_partition += softplus(problem.prior(i, j));
             let theta = problem.theta(i, j);
@@ -78,11 +79,11 @@ fn independent<T: NdFloat>(
             }
             let p = logistic(theta);
             out.marginals[[i, j]] = p;
-            log_marginals[[i, j]] = problem.exact_theta(i, j).log_logistic();
+            log_marginals[[i, j]] = scores[j].log_logistic();
             partition += softplus(theta);
             out.entropy[i] += coin_entropy(theta);
             out.kl[i] += p * problem.log_potential[[i, j]];
-            choices.push((j as i64, theta, p));
+            choices.push((j as i64, scores[j].clone(), p));
         }
         out.log_partition[i] = partition;
         out.log_evidence[i] = partition - prior_partition;

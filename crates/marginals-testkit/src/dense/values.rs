@@ -43,7 +43,7 @@ pub(super) fn moments<T: NdFloat>(
         // A query's edges are independent: Σ p (1 − p) v².
         let spread = Array2::from_shape_fn(out.marginals.dim(), |(i, j)| {
             let p = out.marginals[[i, j]];
-            if p == T::zero() { p } else { p * complement(problem, p, i, j) }
+            if p == T::zero() { p } else { p * complement(problem, &out.marginals, i, j) }
         });
         out.value_variance = product(problem, &spread, |v| v * v);
     }
@@ -99,11 +99,18 @@ fn null_probability<T: NdFloat>(problem: &Problem<T>, out: &Answers<T>, query: u
     }
 }
 
-/// 1 − p of an edge.
-fn complement<T: NdFloat>(problem: &Problem<T>, p: T, query: usize, key: usize) -> T {
+/// 1 − p of an edge; exactly, a likely edge's is what the other choices have.
+fn complement<T: NdFloat>(problem: &Problem<T>, p: &Array2<T>, query: usize, key: usize) -> T {
+    let own = p[[query, key]];
     match problem.structure {
         Structure::Independent => logistic(-problem.theta(query, key)),
-        _ => T::one() - p,
+        Structure::EachKeyPicksOne
+            if problem.arithmetic == Arithmetic::Exact && own + own > T::one() =>
+        {
+            let others = (0..problem.queries()).filter(|&i| i != query);
+            others.fold(T::zero(), |sum, i| sum + p[[i, key]])
+        }
+        _ => T::one() - own,
     }
 }
 
@@ -129,7 +136,7 @@ impl<T: NdFloat> Row<T> {
         let (log_p, largest) = relative_to_largest(&log_marginals.row(query).to_vec())?;
         let log_sum = log_sum_exp(&log_p);
         let edges = (0..problem.keys()).filter(|&j| log_p[j] != T::neg_infinity()).map(|j| {
-            let absent = complement(problem, out.marginals[[query, j]], query, j);
+            let absent = complement(problem, &out.marginals, query, j);
             (j, (log_p[j] - log_sum).exp(), absent)
         });
         Some(Self {

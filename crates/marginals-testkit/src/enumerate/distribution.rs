@@ -24,7 +24,9 @@ impl Distribution {
         let rest: f64 =
             (0..relative.len()).filter(|&s| Some(s) != best).map(|s| relative[s].exp()).sum();
         let excess = rest.ln_1p();
-        let log_p = relative.iter().map(|x| x - excess).collect();
+        // What is impossible stays so, also where the others are not numbers.
+        let log_p = relative.iter().map(|&x| if x == f64::NEG_INFINITY { x } else { x - excess });
+        let log_p = log_p.collect();
         Self { log_weights, log_z: largest.plus(excess), log_p }
     }
 
@@ -70,10 +72,10 @@ impl Distribution {
             .sum()
     }
 
-    /// log P of the states that are marked.
-    pub fn log_probability(&self, marked: impl Iterator<Item = bool>) -> f64 {
-        let marked = self.log_p.iter().zip(marked).filter(|x| x.1);
-        Self::normalise(marked.map(|x| Exact::of(*x.0)).collect()).log_z()
+    /// log P of the states that are marked, before rounding.
+    pub fn log_probability(&self, marked: impl Fn(usize) -> bool) -> Exact<f64> {
+        let marked = (0..self.log_p.len()).filter(|&s| marked(s));
+        Self::normalise(marked.map(|s| self.exact_log_p(s)).collect()).log_z
     }
 
     pub fn entropy(&self) -> f64 {

@@ -93,8 +93,8 @@ fn edge_sets(problem: &Problem) -> Vec<State> {
         let unserved: Vec<usize> = (0..n).filter(|&i| of_query(i) == 0).collect();
         let mut state = State::of(problem, edges);
         for i in unserved.into_iter().filter(|_| at_most_one) {
-            state.log_prior.extend(&null[i].log_prior);
-            state.log_posterior.extend(&null[i].log_posterior);
+            state.log_prior.multiply(&null[i].log_prior);
+            state.log_posterior.multiply(&null[i].log_posterior);
         }
         states.push(state);
     }

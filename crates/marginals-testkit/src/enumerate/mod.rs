@@ -21,8 +21,8 @@ pub use joint::{Joint, joint};
 use state::State;
 use sums::Sums;
 
-/// Two log-odds closer than this (times their size, where that is above 1) are a tie: they come from
-/// sums whose terms arrive in different orders.
+/// Two log-odds closer than this are a tie: they come from sums of exponentials whose terms arrive in
+/// different orders.
 const TIE: f64 = 1e-13;
 
 /// Every answer, by listing the states of each factor.
@@ -100,14 +100,10 @@ fn ranking(problem: &Problem, factor: usize, listed: &Listed) -> Vec<(i64, f64)>
     let p = &listed.posterior;
     if problem.structure == Structure::Independent {
         let of_edge = |j: usize| {
-            let edge = [factor, j];
-            let part = |with: bool| {
-                let held = listed.states.iter().map(|s| s.edges.contains(&edge) == with);
-                p.log_probability(held)
-            };
-            let (with, without) = (part(true), part(false));
-            let odds = if with == f64::NEG_INFINITY { with } else { with - without };
-            (j as i64, odds, with.exp())
+            let holds = |s: usize| listed.states[s].edges.contains(&[factor, j]);
+            let (with, without) = (p.log_probability(holds), p.log_probability(|s| !holds(s)));
+            let odds = if with.impossible() { with.clone() } else { with.less(&without) };
+            (j as i64, odds, with.value().exp())
         };
         return ranked((0..problem.keys()).map(of_edge).collect(), TIE);
     }
@@ -115,15 +111,16 @@ fn ranking(problem: &Problem, factor: usize, listed: &Listed) -> Vec<(i64, f64)>
     let gated = problem.structure == Structure::EachQueryPicksAtMostOne
         && matches!(problem.null.get(factor), Some(crate::NullEdge::Gated { .. }));
     let by_probability = problem.law == Law::NearestAccepted || gated;
-    let of_state = |(state, &log_p): (&State, &f64)| {
+    let of_state = |(s, state): (usize, &State)| {
         let index = match (state.edges.first(), problem.structure) {
             (None, _) => -1,
             (Some(e), Structure::EachKeyPicksOne) => e[0] as i64,
             (Some(e), _) => e[1] as i64,
         };
-        (index, log_p, log_p.exp())
+        let order = if by_probability { p.exact_log_p(s) } else { state.log_posterior.clone() };
+        (index, order, p.log_p()[s].exp())
     };
-    let choices = listed.states.iter().zip(p.log_p()).map(of_state);
+    let choices = listed.states.iter().enumerate().map(of_state);
     ranked(choices.collect(), if by_probability { TIE } else { 0.0 })
 }
 

@@ -17,8 +17,8 @@ impl State {
     pub fn of(problem: &Problem, edges: Vec<[usize; 2]>) -> Self {
         let (mut log_prior, mut log_posterior) = (Exact::of(0.0), Exact::of(0.0));
         for &[i, j] in &edges {
-            log_prior.extend(&problem.exact_prior(i, j));
-            log_posterior.extend(&problem.exact_theta(i, j));
+            log_prior.multiply(&problem.exact_prior(i, j));
+            log_posterior.multiply(&problem.exact_theta(i, j));
         }
         Self { edges, log_prior, log_posterior }
     }
@@ -107,7 +107,7 @@ pub(super) fn accepted(problem: &Problem, queries: &[usize]) -> Vec<State> {
         let accepts = |e: usize| set >> e & 1 == 1;
         let weight = |of: usize| {
             let mut sum = Exact::of(0.0);
-            (0..edges.len()).for_each(|e| sum.extend(&coins[e][of][usize::from(accepts(e))]));
+            (0..edges.len()).for_each(|e| sum.multiply(&coins[e][of][usize::from(accepts(e))]));
             sum
         };
         let mut picks: Vec<[usize; 2]> = Vec::new();

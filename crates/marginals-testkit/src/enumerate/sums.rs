@@ -148,6 +148,9 @@ impl Spread {
         s: impl Fn(usize) -> f64,
         v: impl Fn(usize) -> f64,
     ) {
+        if scale.with_edge(listed, query).next().is_none() {
+            return;
+        }
         let (mean_s, mean_v) = (scale.mean(listed, query, &s), scale.mean(listed, query, &v));
         let (centre_s, centre_v) = (mean_s * scale.factor(), mean_v * scale.factor());
         for (state, p) in scale.with_edge(listed, query) {

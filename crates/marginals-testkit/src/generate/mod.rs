@@ -1,14 +1,24 @@
 //! Inputs that reach the awkward cases, reproducible from a seed.
 //!
 //! A [`Recipe`] is a case as a handful of words and numbers: small to print, easy to shrink, and
-//! [`Recipe::build`] always cooks the same [`Case`] from it. [`strategy`] draws recipes for proptest.
+//! [`Recipe::build`] always cooks the same [`Case`] from it. A [`Scenario`] is a recipe together with
+//! what it has no word for: keys that accept one by one, null edges of every form, and the kinds of
+//! [`Fault`] that inputs have in the field. [`strategy`] draws both for proptest.
 
+mod fault;
+mod kinds;
+mod potential;
+mod prior;
 mod random;
 mod recipe;
+mod scenario;
 pub mod strategy;
 
+pub use fault::{Axis, Fault, GARBAGE, HUGE_MASKS};
+pub use kinds::{DecayKind, DistanceKind, Flavour, NullKind, PotentialKind, PriorKind};
 pub use random::Random;
-pub use recipe::{Case, Flavour, PotentialKind, PriorKind, Recipe};
+pub use recipe::{Case, Recipe};
+pub use scenario::Scenario;
 
 use ndarray::Array2;
 
@@ -100,10 +110,3 @@ pub fn problem(
     }
     problem
 }
-
-/// What nodes hold that nobody has written to.
-pub const GARBAGE: [f64; 3] = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
-
-/// Masks as large finite log-weights: those of early transformers, of many kernels, and the smallest
-/// number of f32.
-pub const HUGE_MASKS: [f64; 3] = [-1e4, -1e9, f32::MIN as f64];

@@ -2,13 +2,14 @@
 
 use ndarray::Array2;
 
-use super::{Inputs, Model};
+use super::{FurtherPrior, Inputs, Model};
 use crate::Structure;
 
 /// Answers of one batch entry and head that some node which is not finite takes part in. All others,
 /// and their gradients, are those of the same problem with the garbage left out.
 ///
-/// A node takes part in an edge that the prior allows, whatever the potential makes of it. A loss of
+/// A node takes part in an edge that the prior allows, whatever the potential makes of it, and an edge
+/// in all that its factor answers, also where a factor is a sum over independent edges. A loss of
 /// untouched answers has finite gradients everywhere: a node that holds garbage has gradient 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Touched {
@@ -33,9 +34,14 @@ impl Model {
         let finite = |x: &ndarray::Array4<f64>, head: usize, node: usize| {
             x.slice(ndarray::s![batch, head, node, ..]).iter().all(|x| x.is_finite())
         };
+        let sound = |i: usize, j: usize| {
+            !problem.allowed(i, j) || (finite(&inputs.q, head, i) && finite(&inputs.k, key_head, j))
+        };
+        // A contextual distance also passes the keys between, of which it reads those allowed.
+        let passes = self.further_priors.iter().any(FurtherPrior::reads_masks);
         let score = |i: usize, j: usize| {
-            let sound = finite(&inputs.q, head, i) && finite(&inputs.k, key_head, j);
-            problem.allowed(i, j) && !sound
+            let last = if passes { m } else { j + 1 };
+            problem.allowed(i, j) && !(j..last).all(|l| sound(i, l))
         };
         let scores = Array2::from_shape_fn((n, m), |(i, j)| score(i, j));
         let (row, column) =
@@ -45,7 +51,6 @@ impl Model {
             _ => (0..n).map(row).collect(),
         };
         let edge = |(i, j): (usize, usize)| match problem.structure {
-            Structure::Independent => scores[[i, j]],
             Structure::EachKeyPicksOne => problem.allowed(i, j) && factors[j],
             _ => problem.allowed(i, j) && factors[i],
         };
