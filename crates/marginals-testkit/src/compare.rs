@@ -84,6 +84,24 @@ pub fn close(
     }
 }
 
+/// The same for the entries that are not `skipped`.
+pub fn close_unless(
+    name: impl Display,
+    actual: &[f64],
+    expected: &[f64],
+    skipped: impl IntoIterator<Item = bool>,
+    tolerance: Tolerance,
+) -> Result<(), String> {
+    let skipped: Vec<bool> = skipped.into_iter().collect();
+    if actual.len() != expected.len() || skipped.len() != expected.len() {
+        let lengths = (actual.len(), expected.len(), skipped.len());
+        return Err(format!("{name}: entries, expected ones and those to skip: {lengths:?}"));
+    }
+    let kept =
+        |x: &[f64]| -> Vec<f64> { x.iter().zip(&skipped).filter(|x| !x.1).map(|x| *x.0).collect() };
+    close(name, &kept(actual), &kept(expected), tolerance)
+}
+
 /// Panics with the worst entry of the two tensors unless all agree; any two iterables of `f64`.
 pub fn assert_close<'a>(
     name: impl Display,
@@ -112,6 +130,15 @@ mod tests {
         assert!(close("x", &[-inf], &[0.0], t).is_err());
         assert!(close("x", &[f64::NAN], &[f64::NAN], t).is_err());
         assert!(close("x", &[1.0], &[1.0, 2.0], t).is_err());
+    }
+
+    #[test]
+    fn skipped_entries_may_be_anything() {
+        let t = Tolerance::mixed(1e-6);
+        let skipped = [true, false];
+        assert!(close_unless("x", &[f64::NAN, 1.0], &[0.0, 1.0], skipped, t).is_ok());
+        assert!(close_unless("x", &[0.0, f64::NAN], &[0.0, 1.0], skipped, t).is_err());
+        assert!(close_unless("x", &[0.0, 1.0], &[0.0, 1.0], [true], t).is_err());
     }
 
     #[test]

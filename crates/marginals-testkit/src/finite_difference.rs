@@ -6,6 +6,8 @@
 //! agree best, and their disagreement is its error, or the rounding of f over the step where that is
 //! larger; f is taken to be a sum of terms of order 1 or of its own size.
 
+use std::collections::HashMap;
+
 /// A derivative and an estimate of how far off it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Derivative {
@@ -126,6 +128,16 @@ pub fn along(x: &[f64], direction: &[f64], mut f: impl FnMut(&[f64]) -> f64) -> 
         },
         1e-3 * typical(x) / largest,
     )
+}
+
+/// The derivative at t = 0 of every entry of a vector of `entries` numbers that moves with t. Each point
+/// of the curve is evaluated once; the first step is `first`.
+pub fn of_curve(first: f64, entries: usize, mut f: impl FnMut(f64) -> Vec<f64>) -> Vec<Derivative> {
+    let mut points: HashMap<u64, Vec<f64>> = HashMap::new();
+    let mut of_entry = |entry: usize| {
+        derivative(|t| points.entry(t.to_bits()).or_insert_with(|| f(t))[entry], first)
+    };
+    (0..entries).map(&mut of_entry).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! One posterior as plain matrices, and everything that can be asked of it.
+//! One posterior as plain matrices, in plain arithmetic.
 
-use ndarray::{Array1, Array2, NdFloat};
+use ndarray::{Array2, NdFloat};
 
 /// Which edge sets φ ⊆ {1..N} × {1..M} are possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,15 +40,18 @@ pub enum ValueKind {
 }
 
 /// The posterior of one batch entry and head: p(φ) ∝ exp Σ_ij φ_ij (log w_ij + log ψ_ij), φ ∈ Φ.
+///
+/// The short form of a [`Problem`](crate::Problem), which also has the laws and null edges that
+/// matrices alone do not say, and whose sums are exact.
 #[derive(Clone, Debug)]
 pub struct Head<T = f64> {
     /// Φ.
     pub structure: Structure,
-    /// What [`Answers::mean`] and [`Answers::value_variance`] are of.
+    /// The value that mean and variance are of.
     pub value_kind: ValueKind,
     /// log w, N × M; −∞ is an impossible edge.
     pub log_weight: Array2<T>,
-    /// log ψ, N × M; −∞ is an impossible edge.
+    /// log ψ, N × M; −∞ is an impossible edge. Not read where log w is −∞.
     pub log_potential: Array2<T>,
     /// The log-weight of the empty choice under [`Structure::EachQueryPicksAtMostOne`]; belongs to
     /// the prior, its log-potential is 0. Not read by the other structures.
@@ -85,84 +88,4 @@ impl<T: NdFloat> Head<T> {
 /// |i + offset − j|.
 pub fn distance(query: usize, key: usize, query_offset: i64) -> u64 {
     (query as i64 + query_offset).abs_diff(key as i64)
-}
-
-/// Every answer of one head. F is the number of factors: M under
-/// [`Structure::EachKeyPicksOne`], N otherwise.
-#[derive(Clone, Debug)]
-pub struct Answers<T = f64> {
-    /// P(φ_ij = 1), N × M.
-    pub marginals: Array2<T>,
-    /// E\[v\], N × d_v.
-    pub mean: Array2<T>,
-    /// Var\[v\], N × d_v.
-    pub value_variance: Array2<T>,
-    /// Σ_i P(φ_ij), M.
-    pub column_mass: Array1<T>,
-    /// Σ_j P(φ_ij) |i + offset − j|, N.
-    pub expected_distance: Array1<T>,
-    /// log Z(θ), F.
-    pub log_partition: Array1<T>,
-    /// log Z(θ) − log Z(log w), F.
-    pub log_evidence: Array1<T>,
-    /// −E\[log p(φ)\], F.
-    pub entropy: Array1<T>,
-    /// KL(p ‖ π), F.
-    pub kl: Array1<T>,
-    /// Per factor: every possible choice and its probability, best first, ties by index. The null
-    /// edge is choice −1; under [`Structure::EachKeyPicksOne`] a choice is a query, otherwise a key;
-    /// independent edges are ranked one by one.
-    pub ranking: Vec<Vec<(i64, T)>>,
-}
-
-impl<T: NdFloat> Answers<T> {
-    /// All zeros, −∞ where a log is asked for: the answers of a posterior without edges.
-    pub(crate) fn degenerate(head: &Head<T>) -> Self {
-        let (n, m, d, f) = (head.queries(), head.keys(), head.value.ncols(), head.factors());
-        Self {
-            marginals: Array2::zeros((n, m)),
-            mean: Array2::zeros((n, d)),
-            value_variance: Array2::zeros((n, d)),
-            column_mass: Array1::zeros(m),
-            expected_distance: Array1::zeros(n),
-            log_partition: Array1::from_elem(f, T::neg_infinity()),
-            log_evidence: Array1::from_elem(f, T::neg_infinity()),
-            entropy: Array1::zeros(f),
-            kl: Array1::zeros(f),
-            ranking: vec![Vec::new(); f],
-        }
-    }
-
-    /// The largest probability of each factor, 0 where there is no choice.
-    pub fn max_probability(&self) -> Array1<T> {
-        self.ranking.iter().map(|r| r.first().map_or(T::zero(), |best| best.1)).collect()
-    }
-
-    /// The most probable choice of each factor, −1 where it is the null edge or there is none.
-    pub fn map(&self) -> Array1<i64> {
-        self.ranking.iter().map(|r| r.first().map_or(-1, |best| best.0)).collect()
-    }
-
-    /// The `count` best choices of each factor and their probabilities, both F × count; where there
-    /// are fewer, index −1 and probability 0.
-    pub fn top_k(&self, count: usize) -> (Array2<i64>, Array2<T>) {
-        let rank = |f: usize, r: usize| self.ranking[f].get(r).copied();
-        let shape = (self.ranking.len(), count);
-        (
-            Array2::from_shape_fn(shape, |(f, r)| rank(f, r).map_or(-1, |choice| choice.0)),
-            Array2::from_shape_fn(shape, |(f, r)| rank(f, r).map_or(T::zero(), |choice| choice.1)),
-        )
-    }
-
-    /// The values become averages: divides the mean by the expected number of edges and the variance
-    /// by its square. No edges, no value.
-    pub(crate) fn average(&mut self) {
-        for i in 0..self.marginals.nrows() {
-            let edges = self.marginals.row(i).sum();
-            // Divided twice: the square of a small number of edges is 0 long before the number is.
-            let divide = |x: T| if edges > T::zero() { x / edges } else { T::zero() };
-            self.mean.row_mut(i).mapv_inplace(divide);
-            self.value_variance.row_mut(i).mapv_inplace(|x| divide(divide(x)));
-        }
-    }
 }

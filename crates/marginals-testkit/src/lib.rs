@@ -22,14 +22,19 @@
 //! factor is degenerate: the definition applies as it stands, and a row of impossible independent
 //! edges has log-partition log 1 = 0.
 
+mod answers;
 pub mod chi_square;
 pub mod compare;
 pub mod dense;
 pub mod enumerate;
+mod exact;
 pub mod expanding;
 pub mod finite_difference;
 pub mod generate;
 mod head;
+mod problem;
 pub mod reference;
 
-pub use head::{Answers, Head, Structure, ValueKind, distance};
+pub use answers::Answers;
+pub use head::{Head, Structure, ValueKind, distance};
+pub use problem::{Arithmetic, Law, NullEdge, Posed, Problem};

@@ -5,8 +5,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{Flavour, PotentialKind, PriorKind, Recipe, TILE_EDGES};
-use crate::{Structure, ValueKind};
+use super::{Fault, Flavour, NullKind, PotentialKind, PriorKind, Recipe, Scenario, TILE_EDGES};
+use crate::{Law, Structure, ValueKind};
 
 /// The bounds of a family of recipes.
 #[derive(Clone, Debug)]
@@ -25,6 +25,12 @@ pub struct Pantry {
     pub batches: usize,
     /// Feature sizes to choose from.
     pub depths: Vec<usize>,
+    /// Laws that scenarios with at-most-one choose from.
+    pub laws: Vec<Law>,
+    /// Null edges that scenarios with at-most-one choose from.
+    pub nulls: Vec<NullKind>,
+    /// Faults that scenarios choose from; up to two are combined.
+    pub faults: Vec<Fault>,
 }
 
 impl Pantry {
@@ -38,6 +44,26 @@ impl Pantry {
             sizes: (1..=5).collect(),
             batches: 2,
             depths: vec![1, 2, 3, 4, 6],
+            laws: vec![Law::ExponentialFamily],
+            nulls: vec![NullKind::LogWeight],
+            faults: Vec::new(),
+        }
+    }
+
+    /// Keys that accept one by one, small enough to enumerate.
+    pub fn nearest_accepted() -> Self {
+        let tiny = Self::tiny(Structure::EachQueryPicksAtMostOne);
+        Self { laws: vec![Law::NearestAccepted], ..tiny }
+    }
+
+    /// The family with every prior, null edge and fault.
+    #[must_use]
+    pub fn of_the_field(self) -> Self {
+        Self {
+            priors: PriorKind::ALL.into_iter().chain(PriorKind::further()).collect(),
+            nulls: NullKind::ALL.to_vec(),
+            faults: Fault::ALL.to_vec(),
+            ..self
         }
     }
 
@@ -90,6 +116,27 @@ impl Pantry {
                 query_offset,
                 seed,
             }
+        })
+    }
+
+    /// Scenarios within the bounds: what is simplest of laws, null edges and faults comes first.
+    pub fn scenarios(&self) -> impl Strategy<Value = Scenario> + use<> {
+        let most = if self.faults.is_empty() { 0 } else { 2 };
+        let kinds = if self.faults.is_empty() { Fault::ALL.to_vec() } else { self.faults.clone() };
+        let parts = (
+            self.recipes(),
+            select(self.laws.clone()),
+            select(self.nulls.clone()),
+            vec(select(kinds), 0..=most),
+        );
+        parts.prop_map(|(base, law, null, faults)| {
+            let mut scenario = Scenario { law, null, ..Scenario::from(base) };
+            for fault in faults {
+                if !scenario.has(fault) {
+                    scenario.faults.push(fault);
+                }
+            }
+            scenario
         })
     }
 }

@@ -129,7 +129,7 @@ impl Potential {
     }
 
     /// The learnable parameters by name.
-    pub(super) fn parameters_mut(&mut self) -> Vec<(&'static str, &mut [f64])> {
+    pub(crate) fn parameters_mut(&mut self) -> Vec<(&'static str, &mut [f64])> {
         fn flat<D: ndarray::Dimension>(x: &mut ndarray::Array<f64, D>) -> &mut [f64] {
             x.as_slice_mut().expect("parameters are owned and in standard layout")
         }
