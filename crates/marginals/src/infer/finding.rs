@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::collapsed::Reason;
 use super::statistic::{Extremal, Handle, Linear, Request};
-use super::streaming::softplus;
+use super::streaming::{at, softplus};
 use crate::{Error, Real};
 
 /// A scored choice: an edge named by its key (by its query, where keys choose); −1 is no edge.
@@ -531,47 +531,47 @@ impl<T: Real> Finding<T> {
 
     /// Mixes in having no edge, which gathers nothing. `shares` are those of the edges and of none;
     /// `prior` those of the prior, where a KL is found.
-    pub(crate) fn mix_in_none(&mut self, shares: &[(T, T)], prior: &[(T, T)]) {
+    pub(crate) fn mix_in_none(&mut self, shares: &[Shares<T>], prior: &[Shares<T>]) {
         let rows = shares.len();
         // A share too small for what is gathered to keep its digits is told apart, as a scale.
         let tiny = T::min_positive_value() / T::epsilon();
-        let is_tiny = |a: T| a < tiny && a > T::zero();
-        if shares.iter().any(|&(a, _)| is_tiny(a)) {
-            let scale = |&(a, _): &(T, T)| if is_tiny(a) { a.ln() } else { T::zero() };
+        let is_tiny = |share: &Shares<T>| share.edges < tiny && share.log_edges > T::neg_infinity();
+        if shares.iter().any(is_tiny) {
+            let scale = |share| if is_tiny(share) { share.log_edges } else { T::zero() };
             self.log_scale = shares.iter().map(scale).collect();
         }
         let scale = |list: &mut [T]| {
             let width = list.len() / rows.max(1);
-            for (row, &(a, _)) in list.chunks_exact_mut(width.max(1)).zip(shares) {
-                if !is_tiny(a) {
-                    row.iter_mut().for_each(|x| *x = weighted(a, *x));
+            for (row, share) in list.chunks_exact_mut(width.max(1)).zip(shares) {
+                if !is_tiny(share) {
+                    row.iter_mut().for_each(|x| *x = weighted(share.edges, *x));
                 }
             }
         };
         for own in &mut self.linear {
             match own.kind {
                 Kind::LogProbability => {
-                    for (x, &(a, b)) in own.values.iter_mut().zip(shares) {
-                        *x = weighted(a, *x + a.ln()) + weighted(b, b.ln());
+                    for (x, &Shares { edges, none, log_edges }) in own.values.iter_mut().zip(shares) {
+                        *x = weighted(edges, *x + log_edges) + weighted(none, none.ln());
                     }
                 }
                 Kind::LogRatio => {
                     let both = shares.iter().zip(prior);
-                    for (x, (&(a, b), &(c, d))) in own.values.iter_mut().zip(both) {
-                        let mixed = weighted(a, *x + (a.ln() - c.ln()));
-                        let mixed = mixed + weighted(b, b.ln() - d.ln());
+                    for (x, (own, prior)) in own.values.iter_mut().zip(both) {
+                        let mixed = weighted(own.edges, *x + (own.log_edges - prior.log_edges));
+                        let mixed = mixed + weighted(own.none, own.none.ln() - prior.none.ln());
                         *x = if mixed < T::zero() { T::zero() } else { mixed };
                     }
                 }
                 Kind::Average => scale(&mut own.values),
                 Kind::Variance => {
                     let width = own.values.len() / rows.max(1);
-                    for (r, &(a, b)) in shares.iter().enumerate() {
+                    for (r, share) in shares.iter().enumerate() {
+                        let a = if is_tiny(share) { T::one() } else { share.edges };
                         for c in r * width..(r + 1) * width {
                             let mean = own.means[c];
-                            let a = if is_tiny(a) { T::one() } else { a };
-                            own.values[c] =
-                                weighted(a, own.values[c]) + weighted(a * b, mean * mean);
+                            own.values[c] = weighted(a, own.values[c])
+                                + weighted(a * share.none, mean * mean);
                         }
                     }
                     scale(&mut own.means);
@@ -675,40 +675,57 @@ impl<T: Real> Finding<T> {
     /// Keys offered in turn, these before those of `far`.
     fn follow(&mut self, far: &Self) {
         let rows = self.factors();
-        let reached: Vec<(T, T)> = self.log_none.iter().map(|none| (T::one(), none.exp())).collect();
+        for (own, others) in self.linear.iter_mut().zip(&far.linear) {
+            // E[log p] and the KL sum over the offers, each as often as it is reached.
+            if own.is_of_factors() {
+                for (r, none) in self.log_none.iter().enumerate() {
+                    own.values[r] += weighted(none.exp(), others.values[r]);
+                }
+            }
+        }
+        // Weights of what both gathered, in the larger of the two scales.
+        let scaled = !(self.log_scale.is_empty() && far.log_scale.is_empty());
+        let scale = |finding: &Self, r: usize| match (scaled, finding.mass[r] == T::zero()) {
+            (true, true) => T::neg_infinity(),
+            _ => at(&finding.log_scale, r),
+        };
+        let scales: Vec<[T; 3]> = (0..rows)
+            .map(|r| {
+                let (near, far) = (scale(self, r), scale(far, r) + self.log_none[r]);
+                let most = if scaled { near.max(far) } else { T::zero() };
+                [near, far, if most == T::neg_infinity() { T::zero() } else { most }]
+            })
+            .collect();
+        let shares: Vec<(T, T)> = scales
+            .iter()
+            .map(|&[near, far, most]| ((near - most).exp(), (far - most).exp()))
+            .collect();
         for (own, others) in self.linear.iter_mut().zip(&far.linear) {
             match own.kind {
-                // E[log p] holds the term of having no edge; that of these keys becomes the ways on.
-                Kind::LogProbability => {
-                    for (r, &(_, pass)) in reached.iter().enumerate() {
-                        own.values[r] += weighted(pass, others.values[r]);
-                    }
-                }
-                Kind::LogRatio => {
-                    for (r, &(_, pass)) in reached.iter().enumerate() {
-                        own.values[r] += weighted(pass, others.values[r]);
-                    }
-                }
-                Kind::Average => mix_rows(&mut own.values, &others.values, &reached),
+                Kind::LogProbability | Kind::LogRatio => {}
+                Kind::Average => mix_rows(&mut own.values, &others.values, &shares),
                 Kind::Variance => {
-                    // E[v²] of what is gathered, which may be nothing.
+                    // E[v²] of what is gathered, which may be nothing, less E[v]².
                     let width = own.values.len() / rows.max(1);
-                    for (r, &(_, pass)) in reached.iter().enumerate() {
+                    for (r, (&(a, b), &[.., most])) in shares.iter().zip(&scales).enumerate() {
+                        let of = |list: &[T]| at(list, r).exp();
+                        let (near, behind) = (of(&self.log_scale), of(&far.log_scale));
                         for c in r * width..(r + 1) * width {
-                            let (a, b) = (own.means[c], others.means[c]);
-                            let mean = a + weighted(pass, b);
-                            // About the mean of both: within each range, and between the ranges.
-                            let near = own.values[c] + a * a;
-                            let behind = others.values[c] + b * b;
-                            let spread = near + weighted(pass, behind) - mean * mean;
-                            own.values[c] = spread.max(T::zero());
+                            let (x, y) = (own.means[c], others.means[c]);
+                            let mean = weighted(a, x) + weighted(b, y);
+                            let second = weighted(a, own.values[c] + near * x * x)
+                                + weighted(b, others.values[c] + behind * y * y);
+                            own.values[c] = (second - most.exp() * mean * mean).max(T::zero());
                             own.means[c] = mean;
                         }
                     }
                 }
             }
         }
-        mix_rows(&mut self.mass, &far.mass, &reached);
+        mix_rows(&mut self.mass, &far.mass, &shares);
+        if scaled {
+            self.log_scale = scales.iter().map(|&[.., most]| most).collect();
+        }
         // Those far away are reached past all that are near.
         let mut far_extremes = far.extremal.clone();
         far_extremes.iter_mut().for_each(|extremes| extremes.put_back(&self.log_none));
@@ -797,6 +814,15 @@ impl<T: Real> Finding<T> {
             report: Report::default(),
         }
     }
+}
+
+/// Probability of having an edge, and of having none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shares<T> {
+    pub edges: T,
+    pub none: T,
+    /// log of the first, which may be far below the smallest number.
+    pub log_edges: T,
 }
 
 /// w x, where a weight of 0 leaves nothing, whatever x is.

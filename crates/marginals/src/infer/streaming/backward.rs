@@ -335,7 +335,7 @@ impl<T: Real> Task<'_, '_, T> {
         };
         match care {
             Care::Fast => (pack(features), None),
-            Care::Careful => {
+            Care::Careful | Care::Scaled => {
                 let clean = Features::new(made().into(), place.first).cleaned();
                 (features, Some(pack(clean)))
             }
@@ -355,10 +355,10 @@ impl<T: Real> Task<'_, '_, T> {
         match care {
             Care::Fast if product => (made().packed_across().packed_along(), None),
             Care::Fast => (made(), None),
-            Care::Careful if product => {
+            Care::Careful | Care::Scaled if product => {
                 (made().packed_across(), Some(made().cleaned().packed_along()))
             }
-            Care::Careful => (made(), Some(made().cleaned())),
+            Care::Careful | Care::Scaled => (made(), Some(made().cleaned())),
         }
     }
 

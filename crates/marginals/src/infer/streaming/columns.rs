@@ -72,8 +72,8 @@ pub(super) fn find<T: Real>(
         other: tile(true),
         part: Vec::new(),
         log_scale: match care {
-            Care::Fast => Vec::new(),
-            Care::Careful => vec![T::neg_infinity(); shape.queries],
+            Care::Fast | Care::Careful => Vec::new(),
+            Care::Scaled => vec![T::neg_infinity(); shape.queries],
         },
     };
     for block_keys in blocks(keys.clone(), head_keys.keys.start, KEY_BLOCK) {

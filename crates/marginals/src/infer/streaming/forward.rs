@@ -116,6 +116,24 @@ fn underflows<T: Real>(task: &Task<'_, T>, found: &Finding<T>) -> bool {
     task.averages && !task.request.linear.is_empty() && found.mass.iter().any(|&m| m < small)
 }
 
+/// The finding of a task, with no more care than it takes: values that are not finite and masses that
+/// underflow are rare, and whoever meets one pays for it, and nobody else.
+fn with_care<'k, T: Real>(
+    task: &Task<'_, T>,
+    prepared: &HeadKeys<'_, T>,
+    prepare: impl Fn(Care) -> HeadKeys<'k, T>,
+    find: impl Fn(&HeadKeys<'_, T>, Care) -> Finding<T>,
+) -> Finding<T> {
+    let mut found = find(prepared, Care::Fast);
+    if is_spoiled(&found) {
+        found = find(&prepare(Care::Careful), Care::Careful);
+    }
+    if underflows(task, &found) {
+        found = find(&prepare(Care::Scaled), Care::Scaled);
+    }
+    found
+}
+
 /// The finding of a run of queries that are ended where they were made.
 fn by_rows<T: Real>(
     task: &Task<'_, T>,
@@ -148,18 +166,15 @@ fn by_rows<T: Real>(
         1 => 1,
         parts => parts.min(keys.len().div_ceil(FEWEST_KEYS)).max(1),
     };
-    // Values that are not finite are rare: whoever meets one takes care, and nobody else.
     let run = |prepared: &[HeadKeys<'_, T>], (head, block): &((usize, usize), Range<usize>)| {
         let head_keys = &prepared[key_head(*head)];
-        let found = rows::find(task, row_rule, head_keys, *head, block.clone(), Care::Fast);
-        if !is_spoiled(&found) && !underflows(task, &found) {
-            return found;
-        }
         let own = (head.0, shape.key_head(head.1));
         let keys = head_keys.keys.clone();
-        let careful = preparation(Care::Careful);
-        let careful = careful.head(&problem.k, Some(task.request), keys, own);
-        rows::find(task, row_rule, &careful, *head, block.clone(), Care::Careful)
+        let prepare =
+            |care| preparation(care).head(&problem.k, Some(task.request), keys.clone(), own);
+        with_care(task, head_keys, prepare, |head_keys, care| {
+            rows::find(task, row_rule, head_keys, *head, block.clone(), care)
+        })
     };
     let finish = |mut found: Finding<T>, (head, block): &((usize, usize), Range<usize>)| {
         if complete {
@@ -209,14 +224,12 @@ fn by_columns<T: Real>(
         .into_par_iter()
         .map(|(head, chunk)| {
             let head_keys = &prepared[key_head(head)];
-            let found = columns::find(task, head_keys, head, chunk.clone(), Care::Fast);
-            if !is_spoiled(&found) && !underflows(task, &found) {
-                return found;
-            }
             let own = (head.0, shape.key_head(head.1));
-            let careful = preparation(Care::Careful);
-            let careful = careful.head(&problem.k, Some(task.request), keys.clone(), own);
-            columns::find(task, &careful, head, chunk, Care::Careful)
+            let prepare =
+                |care| preparation(care).head(&problem.k, Some(task.request), keys.clone(), own);
+            with_care(task, head_keys, prepare, |head_keys, care| {
+                columns::find(task, head_keys, head, chunk.clone(), care)
+            })
         })
         .collect();
     let by_head = parts.into_iter();

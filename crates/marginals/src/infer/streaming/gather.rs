@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use marginals_kernels::{InstructionSet, TileMut, dot_rows, scale_rows};
 
+use super::rule::at;
 use super::heads::HeadKeys;
 use super::{STRIDE, STRIP};
 use crate::infer::finding::Finding;
@@ -179,11 +180,13 @@ pub(super) fn finish_variances<T: Real>(
         let width = request.width(table).max(1);
         let mass = &finding.mass;
         let rows = own.values.chunks_exact_mut(width).zip(own.means.chunks_exact_mut(width));
-        for ((variance, mean), &mass) in rows.zip(mass) {
+        for (row, ((variance, mean), &mass)) in rows.zip(mass).enumerate() {
+            // Sums may be in a scale of their own; that of their products is its square.
+            let scale = at(&finding.log_scale, row).exp();
             for ((variance, mean), &r) in variance.iter_mut().zip(mean).zip(reference) {
                 // About the reference, and what is gathered against no edge, whose value is 0.
-                let (missing, far) = (T::one() - mass, *mean + *mean + r * mass);
-                let spread = *variance - *mean * *mean + missing * r * far;
+                let (missing, far) = (T::one() - mass * scale, *mean + *mean + r * mass);
+                let spread = *variance - *mean * *mean * scale + missing * r * far;
                 *variance = if spread < T::zero() { T::zero() } else { spread };
                 // What is not gathered has no reference either.
                 *mean += r * mass;

@@ -23,6 +23,8 @@ pub(crate) enum Care {
     Fast,
     /// An edge of weight 0 contributes nothing, whatever its key holds.
     Careful,
+    /// That, and what queries gather is kept relative to their largest weight.
+    Scaled,
 }
 
 /// Keys and values of one batch entry and key head, over one range of keys.
@@ -78,7 +80,7 @@ enum Packed<'a, T> {
 impl<'a, T: Real> Rows<'a, T> {
     fn new(mut rows: CowArray<'a, T, Ix2>, packed: bool, care: Care) -> Self {
         let mut spoiled = Vec::new();
-        if care == Care::Careful {
+        if care != Care::Fast {
             let bad: Vec<usize> = (rows.outer_iter().enumerate())
                 .filter(|(_, row)| row.iter().any(|x| !x.is_finite()))
                 .map(|(index, _)| index)

@@ -31,8 +31,8 @@ pub(super) fn find<T: Real>(
     let numbers = keys.start as i64 + shape.key_offset..keys.end as i64 + shape.key_offset;
     let mut finding = Finding::nothing(rule.merge(), request, (rows, rows), numbers);
     let scaled = match care {
-        Care::Careful => rule.scaled_fold(task.wants, rows),
-        Care::Fast => None,
+        Care::Scaled => rule.scaled_fold(task.wants, rows),
+        Care::Fast | Care::Careful => None,
     };
     let is_scaled = scaled.is_some();
     let mut fold = scaled.unwrap_or_else(|| rule.fold(task.wants, rows));

@@ -13,7 +13,7 @@ use super::forward::{NULL_KEY, draw};
 use super::rule::{
     BackwardTile, FactorSlopes, Folded, RowFold, RowRule, RowSlopes, Strip, Wants, Weights, at,
 };
-use crate::infer::finding::{Candidate, Extremes, Finding, Merge, Normalisers, insert, weighted};
+use crate::infer::finding::{Candidate, Extremes, Finding, Merge, Normalisers, Shares, insert, weighted};
 use crate::infer::statistic::{Extremal, Request};
 use crate::{Parameter, ParameterGradient, Real, Shape};
 
@@ -376,22 +376,22 @@ fn differentiate_scaled<T: Real>(tile: BackwardTile<'_, T>, slopes: RowSlopes<'_
 }
 
 /// Adds one choice of score `score` to a normaliser; returns the shares of what was there and of it.
-fn add_choice<T: Real>(into: &mut Normalisers<T>, row: usize, score: T) -> (T, T) {
+fn add_choice<T: Real>(into: &mut Normalisers<T>, row: usize, score: T) -> Shares<T> {
     let (max, log_sum) = (into.max[row], into.log_sum[row]);
     let highest = max.max(score);
     if log_sum.is_nan() {
-        return (log_sum, log_sum);
+        return Shares { edges: log_sum, none: log_sum, log_edges: log_sum };
     }
     if highest == T::neg_infinity() {
-        return (T::one(), T::zero());
+        return Shares { edges: T::one(), none: T::zero(), log_edges: T::zero() };
     }
-    let x = match max == T::neg_infinity() {
-        true => T::zero(),
-        false => ((max - highest) + log_sum).exp(),
+    let log_x = match max == T::neg_infinity() {
+        true => max,
+        false => (max - highest) + log_sum,
     };
-    let y = (score - highest).exp();
+    let (x, y) = (log_x.exp(), (score - highest).exp());
     let total = x + y;
     into.max[row] = highest;
     into.log_sum[row] = total.ln();
-    (x / total, y / total)
+    Shares { edges: x / total, none: y / total, log_edges: log_x - total.ln() }
 }

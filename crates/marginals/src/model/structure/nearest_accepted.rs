@@ -50,6 +50,8 @@ struct Fold<T> {
     mass: Vec<T>,
     log_probability: Vec<T>,
     log_ratio: Vec<T>,
+    /// The largest log p of each row, which its weights are relative to; empty where they are not.
+    log_scale: Vec<T>,
 }
 
 /// log σ(θ) and log(1 − σ(θ)).
@@ -71,6 +73,20 @@ fn divergence<T: Real>(score: T, weight: T) -> T {
     if kl < T::zero() { T::zero() } else { kl }
 }
 
+impl<T: Real> Fold<T> {
+    fn new(wants: Wants, rows: usize, scaled: bool) -> Self {
+        let zeros = |wanted: bool| vec![T::zero(); if wanted { rows } else { 0 }];
+        Self {
+            wants,
+            log_none: zeros(true),
+            mass: zeros(true),
+            log_probability: zeros(wants.log_probability),
+            log_ratio: zeros(wants.log_ratio),
+            log_scale: vec![T::neg_infinity(); if scaled { rows } else { 0 }],
+        }
+    }
+}
+
 impl<T: Real> RowFold<T> for Fold<T> {
     fn fold(
         &mut self,
@@ -80,6 +96,7 @@ impl<T: Real> RowFold<T> for Fold<T> {
         _highest: Option<&mut [Candidate<T>]>,
     ) {
         rescale.fill(T::one());
+        let impossible = if self.log_scale.is_empty() { T::zero() } else { T::neg_infinity() };
         for (r, row) in rows.enumerate() {
             let mut log_none = self.log_none[row];
             let mut mass = T::zero();
@@ -87,7 +104,7 @@ impl<T: Real> RowFold<T> for Fold<T> {
             for c in (0..scores.len()).rev() {
                 let score = scores[c];
                 if score == T::neg_infinity() {
-                    scores[c] = T::zero();
+                    scores[c] = impossible;
                     continue;
                 }
                 let (accepts, passes) = offer(score);
@@ -102,12 +119,24 @@ impl<T: Real> RowFold<T> for Fold<T> {
                     };
                     self.log_ratio[row] += times(log_none.exp(), divergence(score, weight));
                 }
-                scores[c] = (log_none + accepts).exp();
+                scores[c] = match self.log_scale.is_empty() {
+                    true => (log_none + accepts).exp(),
+                    false => log_none + accepts,
+                };
                 mass += scores[c];
                 log_none += passes;
             }
-            self.mass[row] += mass;
             self.log_none[row] = log_none;
+            if let Some(scale) = self.log_scale.get_mut(row) {
+                let before = *scale;
+                *scale = scores.iter().fold(before, |most, &x| most.max(x));
+                if before < *scale && before > T::neg_infinity() {
+                    rescale[r] = (before - *scale).exp();
+                }
+                scores.iter_mut().for_each(|x| *x = (*x - *scale).exp());
+                mass = self.mass[row] * (rescale[r] - T::one()) + scores.iter().copied().sum();
+            }
+            self.mass[row] += mass;
         }
     }
 
@@ -124,7 +153,14 @@ impl<T: Real> RowFold<T> for Fold<T> {
         }
     }
 
-    fn finish(self: Box<Self>) -> Folded<T> {
+    fn log_scale(&self, rows: Range<usize>) -> &[T] {
+        self.log_scale.get(rows).unwrap_or(&[])
+    }
+
+    fn finish(mut self: Box<Self>) -> Folded<T> {
+        // A query without a possible edge has nothing to scale.
+        let empty = self.log_scale.iter_mut().filter(|scale| **scale == T::neg_infinity());
+        empty.for_each(|scale| *scale = T::zero());
         let zeros = |wanted: bool| vec![T::zero(); if wanted { self.mass.len() } else { 0 }];
         let normalisers = |wanted| Normalisers { max: zeros(wanted), log_sum: zeros(wanted) };
         Folded {
@@ -134,7 +170,8 @@ impl<T: Real> RowFold<T> for Fold<T> {
             log_ratio: self.log_ratio,
             log_none: self.log_none,
             mass: self.mass,
-            ..Folded::default()
+            log_scale: self.log_scale,
+            factor: Vec::new(),
         }
     }
 }
@@ -153,14 +190,11 @@ impl<T: Real> RowRule<T> for NearestAccepted {
     }
 
     fn fold(&self, wants: Wants, rows: usize) -> Box<dyn RowFold<T> + '_> {
-        let zeros = |wanted: bool| vec![T::zero(); if wanted { rows } else { 0 }];
-        Box::new(Fold {
-            wants,
-            log_none: zeros(true),
-            mass: zeros(true),
-            log_probability: zeros(wants.log_probability),
-            log_ratio: zeros(wants.log_ratio),
-        })
+        Box::new(Fold::new(wants, rows, false))
+    }
+
+    fn scaled_fold(&self, wants: Wants, rows: usize) -> Option<Box<dyn RowFold<T> + '_>> {
+        Some(Box::new(Fold::new(wants, rows, true)))
     }
 
     fn complete(
@@ -228,32 +262,33 @@ impl<T: Real> RowRule<T> for NearestAccepted {
             let of_none = at(slopes.log_none, r);
             for c in (0..scores.columns).rev() {
                 let score = scores.row(r)[c];
-                let (mut gradient, mut p, mut on_weight) = (T::zero(), T::zero(), T::zero());
+                let (mut gradient, mut gathered, mut on_weight) = (T::zero(), T::zero(), T::zero());
                 if !idle && score > T::neg_infinity() {
                     let (accepts, passes) = offer(score);
                     let log_p = *log_none + accepts;
-                    p = log_p.exp();
-                    let mut f = quantity.row(r)[c];
+                    let p = log_p.exp();
+                    gathered = (log_p - at(slopes.log_scale, r)).exp();
+                    let mut of_edge = T::zero();
                     if of_log_p != T::zero() {
-                        f += of_log_p * log_p;
+                        of_edge += of_log_p * log_p;
                     }
                     if of_ratio != T::zero() {
                         let weight = weights.as_ref().map_or(T::zero(), |w| w.row(r)[c]);
                         let (prior_accepts, prior_passes) = offer(weight);
-                        f -= of_ratio * (*log_prior_none + prior_accepts);
+                        of_edge -= of_ratio * (*log_prior_none + prior_accepts);
                         *log_prior_none += prior_passes;
                         let after = (*log_none + passes).exp();
                         on_weight = of_ratio
                             * (times(prior_accepts.exp(), after) - times(prior_passes.exp(), p));
                     }
-                    *seen += times(p, f);
+                    let own = times(gathered, quantity.row(r)[c]) + times(p, of_edge);
+                    *seen += own;
                     let later = slopes.expected[r] - *seen;
-                    gradient = times(times(p, passes.exp()), f)
-                        - times(accepts.exp(), later + of_none);
+                    gradient = times(passes.exp(), own) - times(accepts.exp(), later + of_none);
                     *log_none += passes;
                 }
                 scores.row_mut(r)[c] = gradient;
-                quantity.row_mut(r)[c] = p;
+                quantity.row_mut(r)[c] = gathered;
                 if let Some(direct) = &mut direct {
                     direct.row_mut(r)[c] = on_weight;
                 }

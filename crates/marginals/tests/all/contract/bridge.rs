@@ -6,11 +6,12 @@ use marginals::prior::{
     KeyBias, Laplace, Prior, Product, RelativeBuckets, Segments, Uniform, Window,
 };
 use marginals::structure::{
-    EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, Independent, Structure, Walk,
+    EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, Independent, NearestAccepted,
+    Structure, Walk,
 };
 use marginals::{Model, Real, Value};
 use marginals_testkit::reference::{self, Layout};
-use marginals_testkit::{Structure as Phi, ValueKind};
+use marginals_testkit::{Law, Structure as Phi, ValueKind};
 
 /// A model whose parts were chosen at run time.
 pub type AnyModel<T> = Model<Box<dyn Structure<T>>, Product<'static, T>, Box<dyn Potential<T>>>;
@@ -30,6 +31,9 @@ pub fn model<T: Real>(of: &reference::Model) -> AnyModel<T> {
 pub fn structure<T: Real>(of: &reference::Model) -> Box<dyn Structure<T>> {
     match of.structure {
         Phi::EachQueryPicksOne => Box::new(EachQueryPicksOne),
+        Phi::EachQueryPicksAtMostOne if of.law == Law::NearestAccepted => {
+            Box::new(NearestAccepted)
+        }
         Phi::EachQueryPicksAtMostOne => {
             Box::new(EachQueryPicksAtMostOne::per_head(&of.null_log_weight))
         }

@@ -2,29 +2,54 @@
 
 use marginals_testkit::compare::{Tolerance, close};
 use marginals_testkit::generate::{Case, Recipe};
-use marginals_testkit::{Answers, Head, ValueKind};
+use marginals_testkit::reference::Touched;
+use marginals_testkit::{Answers, Law, NullEdge, Problem};
 
 /// Agreement demanded between streaming and enumeration in `f64`.
 pub const EXACT: Tolerance = Tolerance { relative: 1e-10, absolute: 1e-10 };
 
-/// A probability below this has lost digits to gradual underflow; an average over edges that all
-/// have lost them is a quotient of noise.
-const UNDERFLOW: f64 = 1e-290;
-
-/// The heads of a case in order, with their answers by one of the testkit's routes.
+/// The problems of a case, head by head, with their answers by one of the testkit's routes.
 pub struct Expected {
-    pub heads: Vec<Head>,
+    pub problems: Vec<Problem>,
+    /// What values that are not finite may reach; what they must not reach is compared.
+    touched: Vec<Touched>,
     pub answers: Vec<Answers>,
 }
 
+/// What an answer has its entries by.
+#[derive(Clone, Copy, Debug)]
+pub enum By {
+    Edge,
+    Factor,
+    Query,
+    Value,
+    Key,
+}
+
+impl By {
+    fn list(self, touched: &Touched) -> Vec<bool> {
+        match self {
+            Self::Edge => touched.edges.iter().copied().collect(),
+            Self::Factor => touched.factors.clone(),
+            Self::Query => touched.queries.clone(),
+            Self::Value => touched.values.clone(),
+            Self::Key => touched.keys.clone(),
+        }
+    }
+}
+
 impl Expected {
-    pub fn new(recipe: &Recipe, case: &Case, route: impl Fn(&Head) -> Answers) -> Self {
-        let heads: Vec<Head> = (0..recipe.batch)
+    pub fn new(recipe: &Recipe, case: &Case, route: impl Fn(&Problem) -> Answers) -> Self {
+        let problems: Vec<Problem> = (0..recipe.batch)
             .flat_map(|b| (0..recipe.heads()).map(move |h| (b, h)))
-            .map(|(b, h)| case.model.head(&case.inputs, b, h))
+            .map(|(b, h)| case.model.problem(&case.inputs, b, h))
             .collect();
-        let answers = heads.iter().map(route).collect();
-        Self { heads, answers }
+        let answers = problems.iter().map(route).collect();
+        let touched = (0..recipe.batch)
+            .flat_map(|b| (0..recipe.heads()).map(move |h| (b, h)))
+            .map(|(b, h)| case.model.touched(&case.inputs, b, h))
+            .collect();
+        Self { problems, touched, answers }
     }
 
     /// One answer of every head, one after the other.
@@ -39,43 +64,21 @@ impl Expected {
     pub fn check<'a, I: IntoIterator<Item = &'a f64>>(
         &'a self,
         name: &str,
+        by: By,
         actual: impl IntoIterator<Item = f64>,
         of: impl Fn(&'a Answers) -> I,
     ) -> Result<(), String> {
-        let actual: Vec<f64> = actual.into_iter().collect();
-        close(name, &actual, &self.flat(of), EXACT)
-    }
-
-    /// The same for answers about values (N × d_v): averages whose weights underflow are only
-    /// required to be numbers.
-    pub fn check_values<'a, I: IntoIterator<Item = &'a f64>>(
-        &'a self,
-        name: &str,
-        actual: impl IntoIterator<Item = f64>,
-        of: impl Fn(&'a Answers) -> I,
-    ) -> Result<(), String> {
-        let actual: Vec<f64> = actual.into_iter().collect();
+        let mut actual: Vec<f64> = actual.into_iter().collect();
         let expected = self.flat(of);
-        let masses = self.heads.iter().zip(&self.answers).flat_map(|(head, answers)| {
-            let width = head.value.ncols();
-            let average = head.value_kind == ValueKind::Average;
-            (0..head.queries()).flat_map(move |i| {
-                let mass = answers.marginals.row(i).sum();
-                std::iter::repeat_n(average && mass > 0.0 && mass * mass < UNDERFLOW, width)
-            })
-        });
-        let (mut a, mut e) = (Vec::new(), Vec::new());
-        for ((actual, expected), noise) in actual.iter().zip(&expected).zip(masses) {
-            if noise && !actual.is_nan() {
-                continue;
+        let touched: Vec<bool> = self.touched.iter().flat_map(|touched| by.list(touched)).collect();
+        if actual.len() == expected.len() && !touched.is_empty() {
+            let width = expected.len() / touched.len();
+            for (index, touched) in touched.into_iter().enumerate().filter(|(_, touched)| *touched) {
+                let own = index * width..(index + 1) * width;
+                actual[own.clone()].copy_from_slice(&expected[own]);
             }
-            a.push(*actual);
-            e.push(*expected);
         }
-        if actual.len() != expected.len() {
-            return Err(format!("{name}: {} entries, not {}", actual.len(), expected.len()));
-        }
-        close(name, &a, &e, EXACT)
+        close(name, &actual, &expected, EXACT)
     }
 
     /// `Err` unless the library's ranked choices (`count` per factor, with probabilities) are the
@@ -90,20 +93,24 @@ impl Expected {
         exact: bool,
     ) -> Result<(), String> {
         let mut at = 0;
-        for (answers, head) in self.answers.iter().zip(&self.heads) {
-            let size = head.log_potential.iter().fold(1.0, |m: f64, x| m.max(x.abs()));
+        let problems = self.problems.iter().zip(&self.touched);
+        for (answers, (problem, touched)) in self.answers.iter().zip(problems) {
+            let size = problem.log_potential.iter().fold(1.0, |m: f64, x| m.max(x.abs()));
             for (factor, ranking) in answers.ranking.iter().enumerate() {
                 let mut seen = Vec::new();
                 for rank in 0..count {
                     let (index, p) = (indices[at], probabilities[at]);
                     at += 1;
+                    if touched.factors[factor] {
+                        continue;
+                    }
                     let (best, best_p) = ranking.get(rank).copied().unwrap_or((-1, 0.0));
                     close(format!("{name}: probability {rank}"), &[p], &[best_p], EXACT)
                         .map_err(|e| format!("{e} (factor {factor})"))?;
                     let listed = rank < ranking.len();
                     if index != best {
-                        let twin =
-                            choice_score(head, factor, index) - choice_score(head, factor, best);
+                        let twin = choice_score(problem, answers, factor, index)
+                            - choice_score(problem, answers, factor, best);
                         let same = listed && twin.abs() <= 1e-13 * size && !seen.contains(&index);
                         if exact || !same {
                             return Err(format!(
@@ -123,11 +130,21 @@ impl Expected {
     }
 }
 
-/// θ of a choice of a factor; the null edge's log-weight for −1.
-fn choice_score(head: &Head, factor: usize, index: i64) -> f64 {
-    match (usize::try_from(index), head.structure) {
-        (Err(_), _) => head.null_log_weight,
-        (Ok(query), marginals_testkit::Structure::EachKeyPicksOne) => head.theta(query, factor),
-        (Ok(key), _) => head.theta(factor, key),
+/// What choices of a factor are ranked by: θ, or log p where it is not the same order.
+fn choice_score(problem: &Problem, answers: &Answers, factor: usize, index: i64) -> f64 {
+    if problem.law == Law::NearestAccepted {
+        let row = answers.marginals.row(factor);
+        return match usize::try_from(index) {
+            Ok(key) => row[key].ln(),
+            Err(_) => (1.0 - row.sum()).ln(),
+        };
+    }
+    match (usize::try_from(index), problem.structure) {
+        (Err(_), _) => match problem.null[factor] {
+            NullEdge::Weighted { log_weight, log_potential } => log_weight + log_potential,
+            NullEdge::Gated { gate } => answers.log_partition[factor] - (-gate).exp().ln_1p() - gate,
+        },
+        (Ok(query), marginals_testkit::Structure::EachKeyPicksOne) => problem.theta(query, factor),
+        (Ok(key), _) => problem.theta(factor, key),
     }
 }

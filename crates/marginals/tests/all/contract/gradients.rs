@@ -12,7 +12,7 @@ use marginals_testkit::{Structure, ValueKind, dense};
 use ndarray::{Array3, Array4};
 
 use crate::contract::bridge;
-use crate::contract::runner::for_recipes;
+use crate::contract::runner::{for_recipes, for_scenarios};
 use crate::contract::slopes::{Slopes, numbered};
 
 /// Cases per structure; each differentiates a random half of the questions, in everything.
@@ -62,7 +62,7 @@ impl Loss {
         let mut sum = 0.0;
         for b in 0..batch {
             for h in 0..heads {
-                let answers = dense::answer(&case.model.head(&case.inputs, b, h));
+                let answers = dense::answer(&case.model.problem(&case.inputs, b, h));
                 let query_mass = answers.marginals.sum_axis(ndarray::Axis(1));
                 let rows = [
                     (&self.factors[0], &answers.log_partition),
@@ -156,7 +156,15 @@ fn gradients(case: &mut Case, loss: &Loss) -> Result<Vec<(String, Variable, Vec<
 }
 
 fn check(recipe: &Recipe, entries: usize, slopes: &Slopes) -> Result<(), String> {
-    let mut case = recipe.build();
+    check_case(recipe, recipe.build(), entries, slopes)
+}
+
+fn check_case(
+    recipe: &Recipe,
+    mut case: Case,
+    entries: usize,
+    slopes: &Slopes,
+) -> Result<(), String> {
     let mut random = Random::new(recipe.seed ^ 0x5eed);
     let loss = Loss::draw(recipe, &mut random);
     for (name, variable, found) in gradients(&mut case, &loss)? {
@@ -187,6 +195,22 @@ fn agree_with_finite_differences(structure: Structure) {
     let slopes = Slopes::default();
     for_recipes(CASES, &pantry, |recipe| match smooth(recipe) {
         true => check(recipe, ENTRIES, &slopes),
+        false => Ok(()),
+    });
+    slopes.assert_settled(500);
+}
+
+#[test]
+fn nearest_accepted() {
+    let pantry = Pantry {
+        flavours: vec![Flavour::Ordinary, Flavour::Ties],
+        sizes: (1..=4).collect(),
+        depths: vec![1, 2, 3],
+        ..Pantry::nearest_accepted()
+    };
+    let slopes = Slopes::default();
+    for_scenarios(CASES, &pantry, |scenario| match smooth(&scenario.base) {
+        true => check_case(&scenario.recipe(), scenario.build(), ENTRIES, &slopes),
         false => Ok(()),
     });
     slopes.assert_settled(500);

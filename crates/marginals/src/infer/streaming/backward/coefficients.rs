@@ -173,6 +173,10 @@ impl<'a, T: Real> Coefficients<'a, T> {
                     }
                     // Var = E[(v − r)²] − (m − r)²: the second term is linear in p too.
                     into.references = references(request, table);
+                    if !finding.log_scale.is_empty() {
+                        // No edge has value 0, and nearly all the mass: about 0 it has no part.
+                        into.references.iter_mut().for_each(|r| r.fill(T::zero()));
+                    }
                     let width = request.width(table).max(1);
                     let sets = request.values[table].tensor.dim().1;
                     into.apart = vec![T::zero(); own.len()];
@@ -183,15 +187,18 @@ impl<'a, T: Real> Coefficients<'a, T> {
                         let set = head % shape.heads.max(1) * sets / shape.heads.max(1);
                         let set = head / shape.heads.max(1) * sets + set;
                         let mut sum = T::zero();
+                        let scale = at(&finding.log_scale, i).exp();
                         for c in 0..width {
                             let index = i * width + c;
-                            let g = own[index];
-                            let mean = times(g, found.means[index] - into.references[set][c]);
-                            into.apart[index] = -(mean + mean);
-                            let r = into.references[set][c];
-                            let apart = found.means[index] - r;
-                            sum += times(g, found.values[index] - apart * apart);
-                            none[i] += times(g, r * (found.means[index] + apart));
+                            let (g, r) = (own[index], into.references[set][c]);
+                            let mean = found.means[index];
+                            let apart = mean * scale - r;
+                            let both = times(g, apart);
+                            into.apart[index] = -(both + both);
+                            // (m − r)², in the scale of the variance.
+                            let square = if r == T::zero() { mean * apart } else { apart * apart };
+                            sum += times(g, found.values[index] - square);
+                            none[i] += times(g, r * (mean + apart));
                         }
                         expected[i] += sum;
                     }

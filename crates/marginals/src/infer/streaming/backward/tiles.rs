@@ -384,13 +384,14 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 if !has_weights && largest[factor] == T::zero() {
                     continue;
                 }
+                let scale = scale_of(i);
                 for (c, f) in f.row_mut(r).iter_mut().enumerate() {
                     let w = if has_weights { self.weights[r * STRIDE + c] } else { T::zero() };
                     let factor = self.task.factor(block, i, c);
                     let slope = coefficients.ratio[factor];
                     // An impossible edge has no mass for its infinite weight to act on.
                     if w != T::neg_infinity() && slope != T::zero() {
-                        *f -= slope * (w - largest[factor]);
+                        *f -= slope * (w - largest[factor]) * scale;
                     }
                 }
             }
