@@ -1,0 +1,3 @@
+//! Priors by themselves, apart from any posterior.
+
+mod impossible;
