@@ -35,7 +35,7 @@ pub use marginals_kernels::{Tile, TileMut};
 pub use model::{Model, Value, potential, prior, structure};
 pub use posterior::{Pass, Posterior, question};
 pub use room::check_room;
-pub use tensor::{Block, Element, Shape, refuse_nan};
+pub use tensor::{Block, Element, Positions, Reference, Shape, refuse_nan};
 
 /// README's example, so that it keeps compiling.
 #[cfg(doctest)]

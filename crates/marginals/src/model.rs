@@ -38,12 +38,13 @@ pub struct Model<S, P, U> {
     pub(crate) potential: U,
     pub(crate) value: Value,
     pub(crate) query_offset: i64,
+    pub(crate) key_offset: i64,
 }
 
 impl<S: Structure, P, U> Model<S, P, U> {
     /// A model whose value is [`Value::Gather`] and whose first query sits beside the first key.
     pub fn new(structure: S, prior: P, potential: U) -> Self {
-        Self { structure, prior, potential, value: Value::Gather, query_offset: 0 }
+        Self { structure, prior, potential, value: Value::Gather, query_offset: 0, key_offset: 0 }
     }
 
     /// The same model with another value.
@@ -51,10 +52,16 @@ impl<S: Structure, P, U> Model<S, P, U> {
         Self { value, ..self }
     }
 
-    /// The same model with query i at position i + `offset` and key j at position j. With
-    /// offset = M − N the last query sits beside the last key, as when decoding with a cache.
+    /// The same model with query i at position i + `offset`. With offset = M − N the last query sits
+    /// beside the last key, as when decoding with a cache.
     pub fn with_query_offset(self, offset: i64) -> Self {
         Self { query_offset: offset, ..self }
+    }
+
+    /// The same model with key j at position j + `offset`: of a shard of the keys, the position of
+    /// its first.
+    pub fn with_key_offset(self, offset: i64) -> Self {
+        Self { key_offset: offset, ..self }
     }
 
     /// The posterior over the edges between `q` [B, H, N, D] and `k` [B, Hk, M, D]. Checks sizes
@@ -69,7 +76,7 @@ impl<S: Structure, P, U> Model<S, P, U> {
         P: Prior<E::Real>,
         U: Potential<E::Real>,
     {
-        let shape = Shape::of(&q, &k, self.query_offset)?;
+        let shape = Shape::of(&q, &k, self.query_offset)?.with_key_offset(self.key_offset)?;
         self.structure.check(&shape)?;
         self.prior.check(&shape)?;
         self.potential.check(&shape)?;

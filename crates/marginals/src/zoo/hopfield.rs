@@ -28,7 +28,8 @@ use crate::prior::{Coverage, Prior, Uniform};
 use crate::question::{LogPartition, Mean};
 use crate::structure::EachQueryPicksOne;
 use crate::{
-    Block, Element, Error, Model, ParameterGradient, Posterior, Real, Shape, model, refuse_nan,
+    Block, Element, Error, Model, ParameterGradient, Posterior, Real, Reference, Shape, model,
+    refuse_nan,
 };
 
 pub use retrieval::{RETRIEVED, Retrieval, Settled};
@@ -128,6 +129,8 @@ impl<'a, T: Real + Element<Real = T>> Hopfield<'a, T> {
             query_width: width,
             key_width: width,
             query_offset: 0,
+            key_offset: 0,
+            reference: Reference::Nothing,
         };
         model::check_positive("beta", beta)?;
         model::check_per_head("beta", beta, &shape)?;
@@ -164,7 +167,7 @@ impl<'a, T: Real + Element<Real = T>> Hopfield<'a, T> {
             head,
             queries: 0..network.shape.queries,
             keys: 0..network.shape.keys,
-            query_offset: 0,
+            positions: network.shape.positions(),
         };
         let mut places = (0..network.shape.batch)
             .flat_map(|b| (0..network.shape.heads).map(move |h| whole((b, h))));

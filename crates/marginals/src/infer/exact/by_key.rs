@@ -57,7 +57,7 @@ pub(super) fn statistics<T: Real>(
             head,
             queries: queries.clone(),
             keys: block_keys.clone(),
-            query_offset: shape.query_offset,
+            positions: shape.positions(),
         };
         for queries in &rows {
             scratch.normalise(

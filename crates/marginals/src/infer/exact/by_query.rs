@@ -38,7 +38,7 @@ pub(super) fn statistics<T: Real>(
         head,
         queries,
         keys,
-        query_offset: task.shape.query_offset,
+        positions: task.shape.positions(),
     };
     let mut scratch = Scratch::new(
         task.reads_weights,

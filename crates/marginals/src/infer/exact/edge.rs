@@ -22,7 +22,7 @@ pub(crate) fn log_probability<T: Real>(
         head,
         queries: query..query + 1,
         keys: key..key + 1,
-        query_offset: shape.query_offset,
+        positions: shape.positions(),
     };
     let coverage = posterior.prior.coverage(&block);
     if coverage == Coverage::Empty || posterior.prior.live_keys(&block).is_empty() {

@@ -45,7 +45,7 @@ pub(super) fn visit<T: Real>(
             head,
             queries: queries.clone(),
             keys,
-            query_offset: shape.query_offset,
+            positions: shape.positions(),
         };
         let live = posterior.prior.live_keys(&block(keys.clone()));
         for keys in blocks(live, head_keys.keys.start, KEY_BLOCK) {

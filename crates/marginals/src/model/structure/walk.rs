@@ -189,7 +189,7 @@ impl Walk {
                 "Leave the model's value at `gather`.",
             ));
         }
-        if model.query_offset != 0 {
+        if model.query_offset != model.key_offset {
             let expected = "0: a walk goes on from the key it picked, so query i must be key i";
             return Err(Error::value("query-offset", expected, model.query_offset));
         }

@@ -7,7 +7,7 @@ use marginals::prior::{
 };
 use marginals::question::{Entropy, Kl, LogEvidence, LogPartition, Marginals, Mean};
 use marginals::structure::EachQueryPicksOne;
-use marginals::{Block, Model, TileMut};
+use marginals::{Block, Model, Positions, TileMut};
 use ndarray::{Array2, Array3, Array4};
 
 const HIDDEN: usize = 2;
@@ -44,7 +44,8 @@ fn hiding() -> Vec<Box<dyn Prior<f64>>> {
 }
 
 fn block() -> Block {
-    Block { batch: 0, head: 0, queries: 0..NODES, keys: 0..NODES, query_offset: 0 }
+    let positions = Positions { queries: NODES, keys: NODES, ..Positions::default() };
+    Block { batch: 0, head: 0, queries: 0..NODES, keys: 0..NODES, positions }
 }
 
 #[test]

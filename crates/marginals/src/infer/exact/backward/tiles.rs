@@ -142,7 +142,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             head,
             queries: 0..shape.queries,
             keys: self.keys.clone(),
-            query_offset: shape.query_offset,
+            positions: shape.positions(),
         };
         for keys in blocks(self.keys.clone(), self.keys.start, KEY_BLOCK) {
             let live: Vec<(Block, Coverage)> = (0..shape.queries)
