@@ -53,8 +53,8 @@ impl<S, P, U> Model<S, P, U> {
         Self { value, ..self }
     }
 
-    /// The same model with query i at position i + `offset` and key j at position j. With
-    /// offset = M − N the last query sits beside the last key, as when decoding with a cache.
+    /// The same model with query i at position i + `offset`. With offset = M − N the last query sits
+    /// beside the last key, as when decoding with a cache.
     pub fn with_query_offset(self, offset: i64) -> Self {
         Self { query_offset: offset, ..self }
     }
@@ -78,8 +78,7 @@ impl<S, P, U> Model<S, P, U> {
         P: Prior<E::Real>,
         U: Potential<E::Real>,
     {
-        let shape = Shape::of(&q, &k, self.query_offset)?;
-        let shape = Shape { key_offset: self.key_offset, ..shape };
+        let shape = Shape::of(&q, &k, self.query_offset)?.with_key_offset(self.key_offset)?;
         self.structure.check(&shape, self.value)?;
         self.prior.check(&shape)?;
         self.potential.check(&shape)?;

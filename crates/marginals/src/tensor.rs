@@ -178,12 +178,51 @@ pub struct Shape {
     pub key_width: usize,
     /// Query i sits at position i + `query_offset`.
     pub query_offset: i64,
-    /// Key j sits at position j + `key_offset`, which is also its number in answers.
+    /// Key j sits at position j + `key_offset`: a shard that holds the keys from 4096 on says so.
     pub key_offset: i64,
+    /// What log-weights are relative to.
+    pub reference: Reference,
+}
+
+/// What the log-weights that a prior adds are relative to.
+///
+/// Far from a query all of its log-weights can be large and nearly equal: −0.7 · 10⁹ and a little more
+/// or less leaves `f32` no digits for the difference, which is all that a posterior depends on. What
+/// edges that share a normaliser have in common may therefore be taken out of their log-weights: the
+/// prior's [reference](crate::prior::Prior::add_references), whose log-weight the remaining ones are
+/// relative to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reference {
+    /// Nothing: log-weights are added as they are.
+    #[default]
+    Nothing,
+    /// A constant of every query, where queries choose.
+    OfQuery,
+    /// A constant of every key, where keys choose.
+    OfKey,
+}
+
+/// Where the nodes of a problem stand, whatever block of it is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Positions {
+    /// How many queries there are.
+    pub queries: usize,
+    /// How many keys there are.
+    pub keys: usize,
+    /// Query i sits at position i + `query_offset`.
+    pub query_offset: i64,
+    /// Key j sits at position j + `key_offset`.
+    pub key_offset: i64,
+    /// What log-weights are relative to.
+    pub reference: Reference,
 }
 
 impl Shape {
-    /// The sizes of `q` [B, H, N, D] and `k` [B, Hk, M, D].
+    /// The sizes of `q` [B, H, N, D] and `k` [B, Hk, M, D], key j at position j.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where they do not fit each other, and [`Error::Value`] for an offset that
+    /// distances have no exact numbers for.
     pub fn of<T, S>(
         q: &ArrayView4<'_, T>,
         k: &ArrayView4<'_, S>,
@@ -199,6 +238,7 @@ impl Shape {
                 "Repeat or drop batch entries so that q and k agree.",
             ));
         }
+        check_offset("query-offset", query_offset)?;
         if heads > 0 && (key_heads == 0 || heads % key_heads != 0) {
             return Err(Error::shape(
                 "k",
@@ -217,19 +257,28 @@ impl Shape {
             key_width,
             query_offset,
             key_offset: 0,
+            reference: Reference::Nothing,
         })
+    }
+
+    /// The same with key j at position j + `offset`.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for offsets that distances have no exact numbers for.
+    pub fn with_key_offset(self, offset: i64) -> Result<Self, Error> {
+        check_offset("key-offset", offset)?;
+        Ok(Self { key_offset: offset, ..self })
+    }
+
+    /// Where the nodes stand.
+    pub fn positions(&self) -> Positions {
+        let Self { queries, keys, query_offset, key_offset, reference, .. } = *self;
+        Positions { queries, keys, query_offset, key_offset, reference }
     }
 
     /// A block of the scores of one batch entry and head.
     pub fn block(&self, head: (usize, usize), queries: Range<usize>, keys: Range<usize>) -> Block {
-        Block {
-            batch: head.0,
-            head: head.1,
-            queries,
-            keys,
-            query_offset: self.query_offset,
-            key_offset: self.key_offset,
-        }
+        Block { batch: head.0, head: head.1, queries, keys, positions: self.positions() }
     }
 
     /// Every batch entry and head, in order.
@@ -254,6 +303,16 @@ impl Shape {
     }
 }
 
+/// Positions are counted as far as `f64` has a number for each.
+const FARTHEST: u64 = 1 << 52;
+
+fn check_offset(name: &str, offset: i64) -> Result<(), Error> {
+    match offset.unsigned_abs() <= FARTHEST {
+        true => Ok(()),
+        false => Err(Error::value(name, "at most 2⁵² either way", offset)),
+    }
+}
+
 /// One block of the score matrix of one batch entry and head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
@@ -265,10 +324,8 @@ pub struct Block {
     pub queries: Range<usize>,
     /// Columns.
     pub keys: Range<usize>,
-    /// Query i sits at position i + `query_offset`.
-    pub query_offset: i64,
-    /// Key j sits at position j + `key_offset`.
-    pub key_offset: i64,
+    /// Where the nodes of the whole problem stand.
+    pub positions: Positions,
 }
 
 impl Block {
@@ -276,13 +333,19 @@ impl Block {
     /// behind query i, negative when it lies ahead.
     #[inline(always)]
     pub fn distance(&self, i: usize, j: usize) -> i64 {
-        i as i64 + self.query_offset - (j as i64 + self.key_offset)
+        i as i64 + self.lead() - j as i64
+    }
+
+    /// How many keys lie behind query 0.
+    #[inline(always)]
+    pub fn lead(&self) -> i64 {
+        self.positions.query_offset - self.positions.key_offset
     }
 
     /// Number of key `j` in answers: its position.
     #[inline(always)]
     pub fn number(&self, j: usize) -> i64 {
-        j as i64 + self.key_offset
+        j as i64 + self.positions.key_offset
     }
 
     /// The smallest and largest [`distance`](Self::distance) in the block.

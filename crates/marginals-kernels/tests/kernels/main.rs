@@ -8,6 +8,7 @@
 mod elementary;
 mod exponential;
 mod gemm;
+mod log_weights;
 mod naive;
 mod online;
 mod panels;

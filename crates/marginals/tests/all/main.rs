@@ -7,6 +7,7 @@ mod expected_of;
 mod hopfield;
 mod large_scores;
 mod mixture;
+mod prior;
 mod questions;
 mod recorded;
 mod rotary;

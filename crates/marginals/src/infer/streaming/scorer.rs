@@ -1,7 +1,7 @@
 //! Making one tile of scores.
 
 use crate::Real;
-use marginals_kernels::TileMut;
+use marginals_kernels::{InstructionSet, TileMut, add_log_weights};
 
 use crate::Block;
 use crate::potential::{Features, Potential};
@@ -41,12 +41,8 @@ impl<T: Real> Scorer<'_, T> {
             Some(mut weights) => {
                 (0..weights.rows).for_each(|r| weights.row_mut(r).fill(T::zero()));
                 self.prior.add_log_weights(block, weights.reborrow());
-                for r in 0..scores.rows {
-                    let pairs = scores.row_mut(r).iter_mut().zip(weights.row(r));
-                    // What is impossible is so whatever its nodes hold.
-                    let impossible = T::neg_infinity();
-                    pairs.for_each(|(x, &w)| *x = if w == impossible { w } else { *x + w });
-                }
+                let weights = weights.as_tile();
+                add_log_weights(InstructionSet::detect(), scores, |r| weights.row(r));
             }
         }
     }

@@ -17,7 +17,7 @@ pub enum RotaryPairs {
 /// position p is turned by the angle p · base^(−2c/width), so that products depend on relative
 /// position alone.
 ///
-/// Key j sits at position j, query i at i + the model's query offset. Angles are computed in `f64`.
+/// Queries and keys sit where the model's offsets say. Angles are computed in `f64`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rotary<P> {
     inner: P,
@@ -91,6 +91,10 @@ fn query_position(place: &Place<'_>) -> i64 {
     place.first as i64 + place.shape.query_offset
 }
 
+fn key_position(place: &Place<'_>) -> i64 {
+    place.first as i64 + place.shape.key_offset
+}
+
 impl<T: Real, P: Potential<T>> Potential<T> for Rotary<P> {
     fn name(&self) -> &'static str {
         "rotary"
@@ -114,7 +118,7 @@ impl<T: Real, P: Potential<T>> Potential<T> for Rotary<P> {
         self.inner.query_features(place, turned.view()).into_owned().into()
     }
     fn key_features<'a>(&self, place: Place<'_>, k: ArrayView2<'a, T>) -> CowArray<'a, T, Ix2> {
-        let turned = self.turn(k, place.first as i64, 1.0);
+        let turned = self.turn(k, key_position(&place), 1.0);
         self.inner.key_features(place, turned.view()).into_owned().into()
     }
     fn log_potential(
@@ -178,7 +182,7 @@ impl<T: Real, P: Potential<T>> Potential<T> for Rotary<P> {
         mut into: ArrayViewMut2<'_, T>,
         parameters: &mut [Vec<f64>],
     ) {
-        let position = place.first as i64;
+        let position = key_position(&place);
         let turned = self.turn(k, position, 1.0);
         let mut through = Array2::zeros(k.raw_dim());
         self.inner.key_features_backward(

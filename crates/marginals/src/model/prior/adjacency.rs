@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use marginals_kernels::{Tile, TileMut};
+use marginals_kernels::{Tile, TileMut, add_log_weight};
 
 use super::{Coverage, Prior, intersect};
 use crate::{Accumulator, Block, Error, Parameter, Real, Shape};
@@ -121,7 +121,7 @@ impl<T: Real> Prior<T> for Adjacency {
                 let c = self.indices[e] - block.keys.start;
                 row[next..c].fill(T::neg_infinity());
                 if let Some(weights) = &self.log_weights {
-                    row[c] += T::of(weights[e]);
+                    row[c] = add_log_weight(row[c], T::of(weights[e]));
                 }
                 next = c + 1;
             }

@@ -1,5 +1,5 @@
-use marginals_kernels::{InstructionSet, Tile, TileMut};
-use ndarray::{ArrayView4, CowArray, Ix4};
+use marginals_kernels::{InstructionSet, Tile, TileMut, add_log_weight, add_log_weights};
+use ndarray::{CowArray, Ix4, s};
 
 use super::Prior;
 use crate::{Accumulator, Block, Error, Parameter, Real, Shape};
@@ -29,10 +29,6 @@ impl<'a, T: Real> Bias<'a, T> {
         };
         Self { log_weights, name }
     }
-
-    fn view(&self) -> ArrayView4<'_, T> {
-        self.log_weights.view()
-    }
 }
 
 impl<T: Real> Prior<T> for Bias<'_, T> {
@@ -53,24 +49,21 @@ impl<T: Real> Prior<T> for Bias<'_, T> {
         ))
     }
     fn add_log_weights(&self, block: &Block, mut scores: TileMut<'_, T>) {
-        let view = self.view();
-        let (b, h, n, m) = view.dim();
+        let (b, h, n, m) = self.log_weights.dim();
         let b = if b == 1 { 0 } else { block.batch };
         let h = if h == 1 { 0 } else { block.head };
-        for (r, i) in block.queries.clone().enumerate() {
-            let i = if n == 1 { 0 } else { i };
-            let row = scores.row_mut(r);
-            let keys = if m == 1 { 0..1 } else { block.keys.clone() };
-            let bias = view.slice(ndarray::s![b, h, i, keys]);
-            let bias = bias.to_slice().expect("the last axis of a bias is contiguous");
-            InstructionSet::detect().run(
-                #[inline(always)]
-                || match bias {
-                    [one] if m == 1 => row.iter_mut().for_each(|x| *x += *one),
-                    _ => row.iter_mut().zip(bias).for_each(|(x, &w)| *x += w),
-                },
-            );
+        let query = |r: usize| if n == 1 { 0 } else { block.queries.start + r };
+        if m == 1 {
+            for r in 0..scores.rows {
+                let weight = self.log_weights[[b, h, query(r), 0]];
+                scores.row_mut(r).iter_mut().for_each(|x| *x = add_log_weight(*x, weight));
+            }
+            return;
         }
+        add_log_weights(InstructionSet::detect(), scores, |r| {
+            let row = self.log_weights.slice(s![b, h, query(r), block.keys.clone()]);
+            row.to_slice().expect("the last axis of a bias is contiguous")
+        });
     }
     fn parameters(&self) -> Vec<Parameter> {
         let (b, h, n, m) = self.log_weights.dim();

@@ -15,7 +15,7 @@ pub struct Causal;
 
 impl Causal {
     fn allowed(block: &Block, i: usize) -> Range<usize> {
-        0..usize::try_from(i as i64 + block.query_offset + 1).unwrap_or(0)
+        0..usize::try_from(i as i64 + block.lead() + 1).unwrap_or(0)
     }
 }
 

@@ -1,5 +1,5 @@
 use crate::Real;
-use marginals_kernels::TileMut;
+use marginals_kernels::{TileMut, add_log_weight};
 
 use super::Prior;
 use crate::Block;
@@ -28,7 +28,8 @@ where
     fn add_log_weights(&self, block: &Block, mut scores: TileMut<'_, T>) {
         for (r, i) in block.queries.clone().enumerate() {
             for (x, j) in scores.row_mut(r).iter_mut().zip(block.keys.clone()) {
-                *x += T::of((self.0)(block.batch, block.head, i, j));
+                let weight = T::of((self.0)(block.batch, block.head, i, j));
+                *x = add_log_weight(*x, weight);
             }
         }
     }

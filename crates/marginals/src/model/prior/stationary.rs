@@ -1,6 +1,6 @@
 //! Priors that depend on the positions of query and key through their difference alone.
 
-use marginals_kernels::{InstructionSet, Tile, TileMut};
+use marginals_kernels::{InstructionSet, Tile, TileMut, add_log_weights};
 
 use crate::{Accumulator, Block, Real};
 
@@ -27,7 +27,7 @@ fn on_diagonal(block: &Block, x: usize) -> i64 {
 pub fn add_stationary<T: Real>(
     prior: &(impl Stationary + ?Sized),
     block: &Block,
-    mut scores: TileMut<'_, T>,
+    scores: TileMut<'_, T>,
 ) {
     let (rows, columns) = (scores.rows, scores.columns);
     if rows == 0 || columns == 0 {
@@ -36,15 +36,7 @@ pub fn add_stationary<T: Real>(
     let diagonals: Vec<T> = (0..rows + columns - 1)
         .map(|x| T::of(prior.log_weight(block.head, on_diagonal(block, x))))
         .collect();
-    InstructionSet::detect().run(
-        #[inline(always)]
-        || {
-            for r in 0..rows {
-                let weights = &diagonals[rows - 1 - r..][..columns];
-                scores.row_mut(r).iter_mut().zip(weights).for_each(|(x, &w)| *x += w);
-            }
-        },
-    );
+    add_log_weights(InstructionSet::detect(), scores, |r| &diagonals[rows - 1 - r..]);
 }
 
 /// The gradient of a stationary prior: the tile is summed along its diagonals first.

@@ -18,7 +18,7 @@ pub struct Window {
 
 impl Window {
     fn allowed(&self, block: &Block, i: usize) -> Range<usize> {
-        let position = i as i64 + block.query_offset;
+        let position = i as i64 + block.lead();
         let from = position.saturating_sub_unsigned(self.left as u64).max(0);
         let to = position.saturating_add_unsigned(self.right as u64).saturating_add(1).max(0);
         from as usize..to as usize

@@ -73,7 +73,7 @@ impl Expected {
         let touched: Vec<bool> = self.touched.iter().flat_map(|touched| by.list(touched)).collect();
         if actual.len() == expected.len() && !touched.is_empty() {
             let width = expected.len() / touched.len();
-            for (index, touched) in touched.into_iter().enumerate().filter(|(_, touched)| *touched) {
+            for (index, _) in touched.into_iter().enumerate().filter(|(_, touched)| *touched) {
                 let own = index * width..(index + 1) * width;
                 actual[own.clone()].copy_from_slice(&expected[own]);
             }

@@ -1,0 +1,4 @@
+//! Priors by themselves, apart from any posterior.
+
+mod impossible;
+mod positions;
