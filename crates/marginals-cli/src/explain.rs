@@ -6,11 +6,11 @@ mod page;
 use std::collections::HashSet;
 
 use clap::Args;
+use marginals::question::{Entry, QUESTIONS};
 use marginals::spec::{PARTS, Part};
 use marginals::zoo::{MECHANISMS, Mechanism};
 use thiserror::Error;
 
-use crate::infer::questions::QUESTIONS;
 use crate::output::{self, PrintError};
 use page::Page;
 
@@ -69,8 +69,8 @@ fn list(page: &mut Page) {
         }
     }
     page.heading("questions");
-    for (name, meaning, _) in QUESTIONS {
-        page.field(name, width, meaning);
+    for question in QUESTIONS {
+        page.field(question.name, width, question.definition);
     }
 }
 
@@ -83,18 +83,13 @@ fn explain(page: &mut Page, name: &str) -> Result<(), marginals::Error> {
         explain_part(page, part);
         return Ok(());
     }
-    if let Some((name, meaning, shape)) = QUESTIONS.iter().find(|question| question.0 == name) {
-        page.title(name, "a question");
-        page.heading("definition");
-        page.item(meaning);
-        page.field("shape", 5, shape);
-        page.heading("asked by");
-        page.verbatim(&format!("marginals infer … --ask {name}"));
+    if let Some(question) = QUESTIONS.iter().find(|question| question.name == name) {
+        explain_question(page, question);
         return Ok(());
     }
     let mechanisms = MECHANISMS.iter().map(|mechanism| mechanism.name);
     let parts = PARTS.iter().map(|part| part.name);
-    let questions = QUESTIONS.iter().map(|question| question.0);
+    let questions = QUESTIONS.iter().map(|question| question.name);
     // Some are a mechanism and a part.
     let mut seen = HashSet::new();
     let known: Vec<&str> =
@@ -144,4 +139,22 @@ fn explain_part(page: &mut Page, part: &Part) {
         "prior" => format!("prior = [{}]", part.example),
         kind => format!("{kind} = {}", part.example),
     });
+}
+
+fn explain_question(page: &mut Page, question: &Entry) {
+    page.title(question.name, "a question");
+    page.heading("definition");
+    page.item(question.definition);
+    let width = "gradient".len();
+    page.field("shape", width, question.shape);
+    if question.averages_values || !question.reads.is_empty() {
+        let values = question.averages_values.then_some("v");
+        let tensors: Vec<&str> = values.into_iter().chain(question.reads.iter().copied()).collect();
+        page.field("tensors", width, &tensors.join(", "));
+    }
+    if question.differentiable {
+        page.field("gradient", width, &format!("of a loss in it, given as grad.{}", question.name));
+    }
+    page.heading("asked by");
+    page.verbatim(&format!("marginals infer … --ask {}", question.usage()));
 }

@@ -1,27 +1,20 @@
 //! `marginals infer`: the posterior of any tensors.
 
-mod expanding;
-mod hopfield;
-mod mixture;
 mod modules;
-mod posterior;
-pub mod questions;
-mod solution;
-pub mod tensors;
-mod upstream;
-mod walk;
+mod tensors;
 
 use std::path::PathBuf;
 
 use clap::Args;
-use marginals::spec::{MechanismSpec, ModelFile};
-use marginals::{Element, Real};
+use marginals::Real;
+use marginals::ask::{self, Answers, Nan, Settings, Source};
+use marginals::question::{Named, QUESTIONS};
+use marginals::spec::ModelFile;
 use safetensors::tensor::Dtype;
 use thiserror::Error;
 
 use crate::output::{self, WriteError};
-use questions::Questions;
-use tensors::{Inputs, Output};
+use tensors::File;
 
 /// Answer questions about the posterior of given tensors.
 ///
@@ -36,11 +29,7 @@ pub struct Arguments {
     /// Input tensors, in safetensors.
     #[arg(long)]
     input: PathBuf,
-    /// Questions, separated by commas: mean, log-partition, log-evidence, entropy, kl,
-    /// column-mass, query-mass, expected-distance, value-variance, max-probability, map, top-k=K, samples=S,
-    /// marginals; of walks hops and paths. Without it the mean is asked, and of a mechanism nothing
-    /// beyond what it always answers.
-    #[arg(long)]
+    #[arg(long, help = asked_for())]
     ask: Option<String>,
     /// Where the answers go, in safetensors.
     #[arg(long)]
@@ -54,6 +43,28 @@ pub struct Arguments {
     /// Refuse NaN in q, k and v instead of letting it through to the rows it touches.
     #[arg(long)]
     check: bool,
+}
+
+/// Help for `--ask`.
+fn asked_for() -> String {
+    format!(
+        "Questions, separated by commas: {}. Without it the mean is asked, and of a mechanism nothing \
+         beyond what it always answers",
+        usages()
+    )
+}
+
+/// Every question as it is asked.
+fn usages() -> String {
+    QUESTIONS.iter().map(|entry| entry.usage()).collect::<Vec<_>>().join(", ")
+}
+
+/// Reads a comma-separated list of questions.
+fn parse(list: &str) -> Result<Vec<Named>, marginals::Error> {
+    let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let named: Vec<Named> = names.map(Named::parse).collect::<Result<_, _>>()?;
+    ask::refuse_repeats("--ask", &named)?;
+    Ok(named)
 }
 
 /// What can go wrong.
@@ -132,10 +143,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         ModelFile::Posterior(_) => "mean",
         ModelFile::Mechanism { .. } => "",
     };
-    let asked = arguments.ask.as_deref().unwrap_or(usual);
-    let questions = Questions::parse(asked, arguments.seed)?;
-    if matches!(model, ModelFile::Posterior(_)) {
-        questions.refuse_none()?;
+    let questions = parse(arguments.ask.as_deref().unwrap_or(usual))?;
+    if questions.is_empty() && matches!(model, ModelFile::Posterior(_)) {
+        let expected = format!("one or more of {}", usages());
+        return Err(marginals::Error::value("--ask", expected, "empty").into());
     }
     let bytes = read(&arguments.input)?;
     let unusable = |message| Error::Tensors { path: arguments.input.clone(), message };
@@ -152,30 +163,20 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         threads: arguments.threads.map_or(0, |t| t.get()),
         message: e.to_string(),
     })?;
-    let write = |answers: Result<Vec<u8>, String>| {
-        let path = arguments.output.clone();
-        answers.map_err(|message| Error::Tensors { path, message })
-    };
-    let answers = pool.install(|| -> Result<Vec<u8>, Error> {
-        let check = arguments.check;
-        let told = |error| match error {
-            AnswerError::Model(error) => {
-                AnswerError::Model(tensors::with_what_is_held(error, &file))
-            }
-            other => other,
-        };
-        match double {
-            true => {
-                let inputs = Inputs::<f64>::read(&file).map_err(unusable)?;
-                write(answer(&model, &questions, inputs, check).map_err(told)?.write())
-            }
-            false => {
-                let inputs = Inputs::<f32>::read(&file).map_err(unusable)?;
-                write(answer(&model, &questions, inputs, check).map_err(told)?.write())
-            }
-        }
+    let nan = if arguments.check { Nan::IsRefused } else { Nan::Propagates };
+    let settings = Settings { seed: arguments.seed, nan };
+    let tensors = File::of(&file);
+    let written = pool.install(|| match double {
+        true => answer::<f64>(&model, &questions, &tensors, settings).map(|a| tensors::written(&a)),
+        false => answer::<f32>(&model, &questions, &tensors, settings).map(|a| tensors::written(&a)),
+    });
+    let written = written.map_err(|error| match error {
+        AnswerError::Model(error) => AnswerError::Model(tensors::with_types(error, &file)),
+        other => other,
     })?;
-    Ok(output::write_whole(&arguments.output, &answers)?)
+    let path = arguments.output.clone();
+    let bytes = written.map_err(|message| Error::Tensors { path, message })?;
+    Ok(output::write_whole(&arguments.output, &bytes)?)
 }
 
 /// Why a model file says nothing about an input.
@@ -190,42 +191,16 @@ pub enum AnswerError {
 }
 
 /// What a model file says about the tensors of an input.
-pub fn answer<T: Real + Element<Real = T>>(
+pub fn answer<T: Real>(
     model: &ModelFile,
-    questions: &Questions,
-    inputs: Inputs<T>,
-    check: bool,
-) -> Result<Output<T>, AnswerError> {
-    let mechanism = match model {
-        ModelFile::Posterior(model) => {
-            return Ok(posterior::answer(model, questions, inputs, check)?);
-        }
-        ModelFile::Mechanism { mechanism } => mechanism,
-    };
-    let alone = || match questions.names().next() {
-        None => Ok(()),
-        Some(question) => Err(marginals::Error::NotAnswerable {
-            question: question.into(),
-            why: "a module with learned weights is made of many posteriors".into(),
-            instead: "Ask nothing: its answers are given anyway.".into(),
-        }),
-    };
-    match mechanism {
-        MechanismSpec::Hopfield(spec) => Ok(hopfield::answer(spec, questions, inputs)?),
-        MechanismSpec::Mixture(settings) => Ok(mixture::answer(settings, questions, inputs)?),
-        MechanismSpec::KMeans(settings) => Ok(mixture::k_means(settings, questions, inputs)?),
-        MechanismSpec::Expanding(spec) => Ok(expanding::answer(spec, questions, inputs)?),
-        MechanismSpec::Slots(spec) => {
-            alone()?;
-            modules::slots(spec, inputs)
-        }
-        MechanismSpec::BlockSlots(spec) => {
-            alone()?;
-            modules::block_slots(spec, inputs)
-        }
-        MechanismSpec::Perceiver(spec) => {
-            alone()?;
-            modules::perceiver(spec, inputs)
-        }
+    questions: &[Named],
+    source: &dyn Source<T>,
+    settings: Settings,
+) -> Result<Answers<T>, AnswerError> {
+    if let ModelFile::Mechanism { mechanism } = model
+        && let Some(answers) = modules::answer(mechanism, questions, source)
+    {
+        return answers;
     }
+    Ok(ask::ask(model, questions, source, settings)?)
 }

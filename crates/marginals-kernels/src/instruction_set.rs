@@ -59,25 +59,12 @@ impl InstructionSet {
     }
 
     /// Rows to take through scores, softmax and means at a time: two heights of the register tile,
-    /// so that each packed panel that is brought near is used twice. Their scores against
-    /// [`InstructionSet::key_block`] keys just about fill a first-level cache.
+    /// so that each packed panel that is brought near is used twice.
     pub const fn strip_rows(self) -> usize {
         match self {
             Self::Avx512 => 24,
             Self::Avx2 => 12,
             Self::Plain => 8,
         }
-    }
-
-    /// Queries to take against one block of keys before the next: with them the block's packed keys
-    /// and values stay in the second-level cache. A multiple of [`InstructionSet::strip_rows`].
-    pub const fn query_block(self) -> usize {
-        192
-    }
-
-    /// Keys to a block, a multiple of every panel width. Fewer leave the products too shallow, more
-    /// leave the second-level cache.
-    pub const fn key_block(self) -> usize {
-        512
     }
 }

@@ -16,8 +16,8 @@
 //!
 //! Memory matters as much as arithmetic: packed operands start at a cache line, and strips of scores
 //! should too ([`Aligned`], with a row stride of a multiple of 64 bytes that is not one of 4096, or
-//! rows evict each other). [`InstructionSet::strip_rows`], [`InstructionSet::key_block`] and
-//! [`InstructionSet::query_block`] are the block shapes that keep each operand in its cache.
+//! rows evict each other). [`InstructionSet::strip_rows`] are so many that each packed panel is used
+//! twice while it is near.
 //!
 //! Infinities follow one rule: a score of −∞ is an impossible edge, its exponential is exactly 0,
 //! and 0 times anything is 0. NaN propagates within its own row (or column) only.

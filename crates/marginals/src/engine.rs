@@ -10,13 +10,14 @@
 use std::fmt::Debug;
 use std::ops::Range;
 
-use crate::question::{AnyQuestion, Asking, Entry};
-use crate::{Element, Error};
+use crate::ask::{self, Answers, Settings, Source};
 use crate::infer::collapsed::FixedPoint;
 use crate::infer::expanding::{self, ExpandingGradients, ExpandingUpstream, Expansion};
 use crate::infer::streaming::{self, Rule};
 use crate::infer::{Finding, Gradients, Problem, Request, Slopes, Values};
-use crate::spec::{ModelSpec, SpecModel, Tensors};
+use crate::question::{AnyQuestion, Asking, Entry, Named};
+use crate::spec::{ModelFile, ModelSpec, SpecModel, Tensors};
+use crate::{Element, Error};
 
 /// Number formats that are computed in: `f32` and `f64`.
 pub trait Real: marginals_kernels::Real + Element<Real = Self> {
@@ -32,6 +33,18 @@ pub trait Real: marginals_kernels::Real + Element<Real = Self> {
         entry: &Entry,
         asking: &Asking<'v, Self>,
     ) -> Result<Box<dyn AnyQuestion<'v, Self> + 'v>, Error>;
+
+    /// [`ask`](ask::ask) in this format.
+    ///
+    /// # Errors
+    /// As there.
+    #[doc(hidden)]
+    fn ask(
+        file: &ModelFile,
+        questions: &[Named],
+        source: &dyn Source<Self>,
+        settings: Settings,
+    ) -> Result<Answers<Self>, Error>;
 }
 
 impl Real for f32 {
@@ -44,6 +57,14 @@ impl Real for f32 {
     ) -> Result<Box<dyn AnyQuestion<'v, f32> + 'v>, Error> {
         entry.make_single(asking)
     }
+    fn ask(
+        file: &ModelFile,
+        questions: &[Named],
+        source: &dyn Source<f32>,
+        settings: Settings,
+    ) -> Result<Answers<f32>, Error> {
+        ask::generic(file, questions, source, settings)
+    }
 }
 impl Real for f64 {
     fn engine() -> &'static dyn Engine<f64> {
@@ -54,6 +75,14 @@ impl Real for f64 {
         asking: &Asking<'v, f64>,
     ) -> Result<Box<dyn AnyQuestion<'v, f64> + 'v>, Error> {
         entry.make_double(asking)
+    }
+    fn ask(
+        file: &ModelFile,
+        questions: &[Named],
+        source: &dyn Source<f64>,
+        settings: Settings,
+    ) -> Result<Answers<f64>, Error> {
+        ask::generic(file, questions, source, settings)
     }
 }
 

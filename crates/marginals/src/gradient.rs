@@ -4,7 +4,7 @@ use crate::Real;
 use marginals_kernels::Tile;
 use ndarray::{ArrayD, ArrayViewMut4, IxDyn};
 
-use crate::Block;
+use crate::{Block, Error};
 
 /// How the gradient of a parameter is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,15 +63,18 @@ pub enum Accumulator<'a, T> {
         /// Batch entry and head at which it starts, where they are not broadcast.
         first: (usize, usize),
     },
+    /// Neither: the part added in another way than its [`Parameter`] is laid out, which the backward
+    /// pass refuses at its end.
+    Misused(Layout),
 }
 
 impl<T: Real> Accumulator<'_, T> {
-    /// Adds `amount` to entry `index` of a small parameter.
+    /// Adds `amount` to entry `index` of a parameter laid out as [`Layout::Small`].
     #[inline]
     pub fn add(&mut self, index: usize, amount: f64) {
         match self {
             Self::Small(sum) => sum[index] += amount,
-            Self::Scores { .. } => unreachable!("a score-shaped parameter is added by tiles"),
+            _ => *self = Self::Misused(Layout::Scores),
         }
     }
 
@@ -80,21 +83,33 @@ impl<T: Real> Accumulator<'_, T> {
         match self {
             Self::Small(sum) => sum.fill(0.0),
             Self::Scores { region, .. } => region.fill(T::zero()),
+            Self::Misused(_) => {}
         }
     }
 
-    /// The flat entries of a small parameter.
-    pub fn small(&mut self) -> &mut [f64] {
-        match self {
-            Self::Small(sum) => sum,
-            Self::Scores { .. } => unreachable!("a score-shaped parameter is added by tiles"),
-        }
+    /// The sums of a parameter laid out as [`Layout::Small`]; those of others lie where they belong.
+    ///
+    /// # Errors
+    /// [`Error::NotAnswerable`], where `parameter` was added to in another way than it is laid out.
+    pub(crate) fn sums(&self, parameter: &Parameter) -> Result<Vec<f64>, Error> {
+        let (layout, instead) = match self {
+            Self::Small(sum) => return Ok(sum.clone()),
+            Self::Scores { .. } => return Ok(Vec::new()),
+            Self::Misused(Layout::Small) => ("by entries", "`Accumulator::add`"),
+            Self::Misused(Layout::Scores) => ("by tiles", "`Accumulator::add_tile`"),
+        };
+        Err(Error::NotAnswerable {
+            question: format!("grad.{}", parameter.name),
+            why: format!("its part declares it to be added {layout} and adds otherwise"),
+            instead: format!("Add with {instead}, or declare another layout."),
+        })
     }
 
-    /// Adds a tile to a score-shaped parameter, summing over the axes it broadcasts.
+    /// Adds a tile to a parameter laid out as [`Layout::Scores`], summing over the axes it broadcasts.
     pub fn add_tile(&mut self, block: &Block, tile: Tile<'_, T>) {
         let Self::Scores { region, first_key, first } = self else {
-            unreachable!("a small parameter is added by entries")
+            *self = Self::Misused(Layout::Small);
+            return;
         };
         let shape = region.dim();
         let b = if shape.0 == 1 { 0 } else { block.batch - first.0 };

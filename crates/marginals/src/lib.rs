@@ -16,6 +16,7 @@
 //! quantities are in nats. Work is spread over rayon's current thread pool, and the results do not
 //! depend on the number of threads.
 
+pub mod ask;
 pub mod engine;
 mod error;
 mod gradient;

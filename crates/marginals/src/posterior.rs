@@ -67,8 +67,8 @@ impl<'a, T: Real> Posterior<'a, T> {
         }
         Err(Error::NotAnswerable {
             question: question.into(),
-            why: format!("the structure `{}` makes one pick", self.structure),
-            instead: "Ask it of a walk.".into(),
+            why: "the structure of this model takes no hops".into(),
+            instead: "Ask it of the structure `walk`.".into(),
         })
     }
 

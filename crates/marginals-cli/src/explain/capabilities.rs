@@ -8,14 +8,14 @@ mod instance;
 use std::fmt::Write;
 
 use marginals::Error;
+use marginals::ask::{Answers, Settings};
+use marginals::question::{Named, QUESTIONS};
 use marginals::spec::{
     DifferentiationSpec, EngineSpec, ExpandingInference, MechanismSpec, ModelFile, ModelSpec,
     PARTS, Part, UpdateSpec,
 };
 use marginals::zoo::MECHANISMS;
 
-use crate::infer::questions::{QUESTIONS, Questions};
-use crate::infer::tensors::{Inputs, Output};
 use crate::infer::{self, AnswerError};
 use instance::Instance;
 
@@ -114,28 +114,33 @@ fn model_of(part: &Part) -> Result<ModelSpec, Error> {
     ))
 }
 
-fn ask(model: &ModelFile, question: &str, instance: &Instance) -> Result<Output<f64>, AnswerError> {
-    let questions = Questions::parse(question, 0)?;
-    infer::answer(model, &questions, Inputs::of(instance.tensors()), false)
+fn ask(
+    model: &ModelFile,
+    questions: &[Named],
+    instance: &Instance,
+) -> Result<Answers<f64>, AnswerError> {
+    infer::answer(model, questions, instance.tensors(), Settings::default())
 }
 
 /// Asks one question, and for the gradients of its answer.
-fn cell(model: &ModelFile, question: &str) -> Cell {
-    let asked = match question {
-        "top-k" | "samples" => format!("{question}=2"),
-        plain => plain.to_owned(),
-    };
+fn cell(model: &ModelFile, question: Named) -> Cell {
     let mut instance = Instance::default();
-    let answer = match ask(model, &asked, &instance) {
-        Ok(answer) => answer,
+    let answers = match ask(model, &[question], &instance) {
+        Ok(answers) => answers,
         Err(error) => return Cell::Refused(error),
     };
-    let Some(answer) = answer.get(question) else { return Cell::Answered };
-    instance.upstream(question, answer.shape());
-    match ask(model, &asked, &instance) {
+    let name = question.entry.name;
+    let Some(answer) = answers.get(name) else { return Cell::Answered };
+    instance.upstream(name, answer.shape());
+    match ask(model, &[question], &instance) {
         Ok(gradients) if gradients.get("grad.q").is_some() => Cell::Differentiated,
         _ => Cell::Answered,
     }
+}
+
+/// The question whose answer attention outputs.
+fn mean() -> Result<Named, Error> {
+    Named::parse("mean")
 }
 
 fn questions(text: &mut String) {
@@ -144,13 +149,14 @@ fn questions(text: &mut String) {
     let names = structures.iter().map(|part| part.name);
     header(text, &std::iter::once("question").chain(names).collect::<Vec<_>>());
     let mut notes = Notes::default();
-    let told = |part: &Part, question: &str| match model_of(part) {
+    let told = |part: &Part, question| match model_of(part) {
         Ok(model) => cell(&ModelFile::Posterior(model), question),
         Err(error) => Cell::Refused(error.into()),
     };
-    for (question, _, _) in QUESTIONS {
+    for entry in QUESTIONS {
+        let question = Named { entry, argument: entry.argument.map(|_| 2) };
         let cells = structures.iter().map(|part| notes.write(told(part, question)));
-        row(text, std::iter::once((*question).to_owned()).chain(cells));
+        row(text, std::iter::once(entry.name.to_owned()).chain(cells));
     }
     for (name, compare) in COMPARISONS {
         let cells = structures.iter().map(|part| {
@@ -186,14 +192,15 @@ fn parts(text: &mut String) {
     for part in PARTS {
         let mut instance = Instance::default();
         instance.upstream("mean", &instance.mean_shape());
-        let output = model_of(part)
-            .map_err(AnswerError::from)
-            .and_then(|model| ask(&ModelFile::Posterior(model), "mean", &instance));
-        let (mean, learned) = match output {
-            Ok(output) => {
+        let asked = mean().and_then(|mean| Ok((mean, model_of(part)?))).map_err(AnswerError::from);
+        let answers = asked
+            .and_then(|(mean, model)| ask(&ModelFile::Posterior(model), &[mean], &instance));
+        let (mean, learned) = match answers {
+            Ok(answers) => {
                 let nodes = ["mean", "grad.q", "grad.k", "grad.v"];
-                let learned: Vec<String> = output
-                    .names()
+                let learned: Vec<String> = answers
+                    .iter()
+                    .map(|(name, _)| name)
                     .filter(|name| !nodes.contains(name))
                     .filter(|name| part.kind == "potential" || *name != plain)
                     .map(|name| format!("`{}`", name.trim_start_matches("grad.")))
@@ -234,17 +241,22 @@ const CHANGES: &[(&str, Change)] = &[
 
 /// Asks a model file for its main answer, and for the gradients of that.
 fn main_cell(model: &ModelFile) -> Cell {
-    let ModelFile::Mechanism { .. } = model else { return cell(model, "mean") };
+    let ModelFile::Mechanism { .. } = model else {
+        return match mean() {
+            Ok(mean) => cell(model, mean),
+            Err(error) => Cell::Refused(error.into()),
+        };
+    };
     let mut instance = Instance::default();
-    let answer = match ask(model, "", &instance) {
-        Ok(answer) => answer,
+    let answers = match ask(model, &[], &instance) {
+        Ok(answers) => answers,
         Err(error) => return Cell::Refused(error),
     };
-    let main = MAIN_ANSWERS.iter().find_map(|name| Some((*name, answer.get(name)?)));
+    let main = MAIN_ANSWERS.iter().find_map(|name| Some((*name, answers.get(name)?)));
     let Some((name, answer)) = main else { return Cell::Answered };
     instance.upstream(name, answer.shape());
-    match ask(model, "", &instance) {
-        Ok(gradients) if gradients.names().any(|name| name.starts_with("grad.")) => {
+    match ask(model, &[], &instance) {
+        Ok(gradients) if gradients.iter().any(|(name, _)| name.starts_with("grad.")) => {
             Cell::Differentiated
         }
         Ok(_) => Cell::Answered,

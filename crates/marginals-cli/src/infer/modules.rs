@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use marginals::spec::{BlockSlotsSpec, PerceiverSpec, SlotsSpec};
+use marginals::ask::{Answers, Inputs, Source, refuse_of_modules};
+use marginals::question::Named;
+use marginals::spec::{BlockSlotsSpec, MechanismSpec, PerceiverSpec, SlotsSpec};
 use marginals::{Error, Real, check_room};
 use marginals_burn::checkpoint::Checkpoint;
 use marginals_burn::checkpoint::safetensors::SafetensorsFile;
@@ -14,10 +16,27 @@ use marginals_burn::{BlockSlotAttentionConfig, ModelError, PerceiverConfig, Slot
 use ndarray::{Array3, ArrayD, Ix2, Ix3, IxDyn};
 
 use super::AnswerError;
-use super::tensors::{Inputs, Output};
 
 const INPUTS: &str = "what the slots or latents look at, [B, M, D]";
 const UPSTREAM: &str = "an upstream gradient";
+/// Prefix of weights among the tensors of the input.
+const WEIGHTS: &str = "weights.";
+
+/// Runs a mechanism with learned weights; `None` for the others.
+pub fn answer<T: Real>(
+    mechanism: &MechanismSpec,
+    questions: &[Named],
+    source: &dyn Source<T>,
+) -> Option<Result<Answers<T>, AnswerError>> {
+    let inputs = Inputs::new(source);
+    let alone = || refuse_of_modules(questions).map_err(AnswerError::from);
+    Some(match mechanism {
+        MechanismSpec::Slots(spec) => alone().and_then(|()| slots(spec, inputs)),
+        MechanismSpec::BlockSlots(spec) => alone().and_then(|()| block_slots(spec, inputs)),
+        MechanismSpec::Perceiver(spec) => alone().and_then(|()| perceiver(spec, inputs)),
+        _ => return None,
+    })
+}
 
 /// Weights among the tensors of the input, as `weights.NAME`.
 struct InputWeights {
@@ -43,20 +62,24 @@ impl Checkpoint for InputWeights {
 /// The weights: of a file, or of the input.
 fn weights<T: Real>(
     file: Option<&PathBuf>,
-    inputs: &mut Inputs<T>,
-) -> Result<Box<dyn Checkpoint>, ModelError> {
-    Ok(match file {
-        Some(path) => Box::new(SafetensorsFile::open(path)?),
-        None => {
-            let tensors = inputs.drain("weights.");
-            let tensors = tensors.into_iter().map(|(name, x)| (name, x.mapv(|x| x.f64() as f32)));
-            Box::new(InputWeights { tensors: tensors.collect() })
-        }
-    })
+    inputs: &mut Inputs<'_, T>,
+) -> Result<Box<dyn Checkpoint>, AnswerError> {
+    if let Some(path) = file {
+        return Ok(Box::new(SafetensorsFile::open(path)?));
+    }
+    let mut tensors = BTreeMap::new();
+    for name in inputs.beginning_with(WEIGHTS) {
+        let tensor = inputs.take::<IxDyn>(&name, "a weight")?;
+        tensors.insert(name[WEIGHTS.len()..].to_owned(), tensor.mapv(|x| x.f64() as f32));
+    }
+    Ok(Box::new(InputWeights { tensors }))
 }
 
 /// Runs slot attention.
-pub fn slots<T: Real>(spec: &SlotsSpec, mut inputs: Inputs<T>) -> Result<Output<T>, AnswerError> {
+fn slots<T: Real>(
+    spec: &SlotsSpec,
+    mut inputs: Inputs<'_, T>,
+) -> Result<Answers<T>, AnswerError> {
     let weights = weights(spec.weights.as_ref(), &mut inputs)?;
     let config = SlotAttentionConfig {
         slots: spec.slots,
@@ -81,10 +104,10 @@ pub fn slots<T: Real>(spec: &SlotsSpec, mut inputs: Inputs<T>) -> Result<Output<
 }
 
 /// Runs block-slot attention.
-pub fn block_slots<T: Real>(
+fn block_slots<T: Real>(
     spec: &BlockSlotsSpec,
-    mut inputs: Inputs<T>,
-) -> Result<Output<T>, AnswerError> {
+    mut inputs: Inputs<'_, T>,
+) -> Result<Answers<T>, AnswerError> {
     let weights = weights(spec.weights.as_ref(), &mut inputs)?;
     let found = BlockSlotAttentionConfig::of_checkpoint(&*weights)?;
     let config = BlockSlotAttentionConfig {
@@ -109,10 +132,10 @@ pub fn block_slots<T: Real>(
 }
 
 /// Runs a Perceiver.
-pub fn perceiver<T: Real>(
+fn perceiver<T: Real>(
     spec: &PerceiverSpec,
-    mut inputs: Inputs<T>,
-) -> Result<Output<T>, AnswerError> {
+    mut inputs: Inputs<'_, T>,
+) -> Result<Answers<T>, AnswerError> {
     let weights = weights(spec.weights.as_ref(), &mut inputs)?;
     let mut config = PerceiverConfig::of_checkpoint(&*weights)?;
     config.norm_epsilon = spec.norm_epsilon;
@@ -126,7 +149,7 @@ pub fn perceiver<T: Real>(
     let run = Run::take(&mut inputs, config.input_width, &["grad.latents", "grad.logits"])?;
     let module = config.load(&*weights, &run.device)?;
     let x = run.tensor(&run.x);
-    let mut output = Output::default();
+    let mut output = Answers::default();
     let latents = module.forward(x.clone())?;
     output.real("latents", array(latents.clone()));
     let mut losses = Vec::new();
@@ -179,16 +202,17 @@ struct Run<T> {
 impl<T: Real> Run<T> {
     /// Takes the tensors of a run out of the input: `inputs` of `width` numbers, and the upstream
     /// gradients named by `read`.
-    fn take(inputs: &mut Inputs<T>, width: usize, read: &[&str]) -> Result<Self, Error> {
-        let x: Array3<T> = inputs.take("inputs", INPUTS)?;
+    fn take(inputs: &mut Inputs<'_, T>, width: usize, read: &[&str]) -> Result<Self, Error> {
+        let x: Array3<T> = inputs.take("inputs", INPUTS)?.into_owned();
         if x.dim().2 != width {
             let advice = "The weights were learned for inputs of that width.";
             return Err(Error::shape("inputs", format!("[B, M, {width}]"), x.shape(), advice));
         }
         let start = inputs.optional::<Ix3>("start", "where the slots start, [B, N, S]")?;
-        let upstream = inputs.optional::<Ix3>(read[0], UPSTREAM)?;
+        let start = start.map(|start| start.into_owned());
+        let upstream = inputs.optional::<Ix3>(read[0], UPSTREAM)?.map(|g| g.into_owned());
         let of_logits = match read.get(1) {
-            Some(name) => inputs.optional::<Ix2>(name, UPSTREAM)?,
+            Some(name) => inputs.optional::<Ix2>(name, UPSTREAM)?.map(|g| g.into_owned()),
             None => None,
         };
         inputs.refuse_unread_gradients(read)?;
@@ -226,10 +250,10 @@ impl<T: Real> Run<T> {
         &self,
         start: &Array3<T>,
         forward: impl Fn(Tensor<3>, Tensor<3>) -> Result<Tensor<3>, Error>,
-    ) -> Result<Output<T>, AnswerError> {
+    ) -> Result<Answers<T>, AnswerError> {
         let (x, start) = (self.tensor(&self.x), self.tensor(start));
         let slots = forward(x.clone(), start.clone())?;
-        let mut output = Output::default();
+        let mut output = Answers::default();
         output.real("start", array(start.clone()));
         output.real("slots", array(slots.clone()));
         if let Some(upstream) = &self.upstream {

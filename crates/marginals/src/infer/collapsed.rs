@@ -91,15 +91,6 @@ pub struct Evaluation<T> {
     pub next: Vec<T>,
 }
 
-/// Whether an update is known to bring F down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Guarantee {
-    /// F never rises, beyond rounding.
-    NeverRises,
-    /// Nothing is known.
-    None,
-}
-
 /// One step z ← g(z).
 pub trait Update<T: Real> {
     /// Number of independent problems in one z.
@@ -108,8 +99,6 @@ pub trait Update<T: Real> {
     fn width(&self) -> usize;
     /// Gradients of zero, one for everything g depends on besides z.
     fn inputs(&self) -> InputGradients<T>;
-    /// Whether F is known to fall.
-    fn guarantee(&self) -> Guarantee;
     /// F(z) and g(z).
     fn evaluate(&self, z: &[T]) -> Result<Evaluation<T>, Error>;
     /// With J = ∂g/∂z at `z`: returns Jᵀ `upstream` and adds (∂g/∂input)ᵀ `upstream` to `inputs`.
@@ -122,8 +111,16 @@ pub trait Update<T: Real> {
 }
 
 /// Gradients of everything a model or update depends on besides z, by name.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct InputGradients<T>(Vec<ParameterGradient<T>>);
+///
+/// Those of `default()` are of nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InputGradients<T>(Option<Vec<ParameterGradient<T>>>);
+
+impl<T> Default for InputGradients<T> {
+    fn default() -> Self {
+        Self(Some(Vec::new()))
+    }
+}
 
 impl<T: Real> InputGradients<T> {
     /// Zeros of the named shapes.
@@ -132,38 +129,59 @@ impl<T: Real> InputGradients<T> {
             name: name.to_owned(),
             gradient: ArrayD::zeros(IxDyn(shape)),
         };
-        Self(inputs.into_iter().map(zeros).collect())
+        Self(Some(inputs.into_iter().map(zeros).collect()))
+    }
+
+    /// Gradients that nobody wants, where that of z is asked for alone: whatever is added is dropped.
+    pub fn unwanted() -> Self {
+        Self(None)
+    }
+
+    /// Whether what is added is kept.
+    pub fn are_wanted(&self) -> bool {
+        self.0.is_some()
     }
 
     /// The gradient of the input called `name`.
     pub fn get(&self, name: &str) -> Option<&ArrayD<T>> {
-        self.0.iter().find(|input| input.name == name).map(|input| &input.gradient)
+        self.iter().find(|input| input.name == name).map(|input| &input.gradient)
     }
 
-    /// Adds `amount` to the gradient of the input called `name`; does nothing where there is no
-    /// such input.
+    /// Adds `amount` to the gradient of the input called `name`.
     ///
-    /// # Panics
-    /// Where the shapes differ: both are the model's own.
+    /// # Errors
+    /// [`Error::UnknownName`] where there is no such input, and [`Error::Shape`] where it is shaped
+    /// otherwise.
     pub fn add<D: ndarray::Dimension>(
         &mut self,
         name: &str,
         amount: &ndarray::ArrayBase<impl ndarray::Data<Elem = T>, D>,
-    ) {
-        if let Some(input) = self.0.iter_mut().find(|input| input.name == name) {
-            assert_eq!(input.gradient.shape(), amount.shape(), "shape of the gradient of {name}");
-            input.gradient.iter_mut().zip(amount).for_each(|(sum, &g)| *sum += g);
+    ) -> Result<(), Error> {
+        let Some(inputs) = &mut self.0 else { return Ok(()) };
+        let Some(input) = inputs.iter_mut().find(|input| input.name == name) else {
+            let known: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+            return Err(Error::unknown("input with a gradient", name, &known));
+        };
+        if input.gradient.shape() != amount.shape() {
+            return Err(Error::shape(
+                format!("grad.{name}"),
+                format!("{:?}, the shape of the input", input.gradient.shape()),
+                amount.shape(),
+                "A gradient has the shape of what it is the gradient of.",
+            ));
         }
+        input.gradient.iter_mut().zip(amount).for_each(|(sum, &g)| *sum += g);
+        Ok(())
     }
 
     /// All of them.
     pub fn iter(&self) -> std::slice::Iter<'_, ParameterGradient<T>> {
-        self.0.iter()
+        self.0.as_deref().unwrap_or_default().iter()
     }
 
     /// All of them, to keep.
     pub fn into_vec(self) -> Vec<ParameterGradient<T>> {
-        self.0
+        self.0.unwrap_or_default()
     }
 }
 

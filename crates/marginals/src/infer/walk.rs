@@ -77,7 +77,8 @@ impl<'s, T: Real> Walking<'s, T> {
 }
 
 /// What is answered, for messages.
-const ANSWERED: &str = "A walk answers mean, entropy, kl, expected-distance, hops and paths.";
+const ANSWERED: &str = "A walk answers the mean, what adds up along its picks (entropy, kl, distances), \
+                        hops and paths.";
 
 impl<T: Real> Inference<T> for Walking<'_, T> {
     fn name(&self) -> &'static str {

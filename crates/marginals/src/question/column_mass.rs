@@ -20,10 +20,10 @@ impl<'v, T: Real> Question<'v, T> for ColumnMass {
 
     fn plan(
         &self,
-        _: &Posterior<'_, T>,
+        posterior: &Posterior<'_, T>,
         _: &mut Request<'v, T>,
     ) -> Result<Self::Plan, Error> {
-        Ok(())
+        posterior.inference().require_edges("column-mass")
     }
 
     fn answer(

@@ -20,6 +20,11 @@ pub struct ExpectedDistance;
 #[derive(Debug)]
 pub(crate) struct Distance;
 
+impl Distance {
+    /// Name of the answer that its expectation is.
+    pub(crate) const EXPECTED: &str = ExpectedDistance::NAME;
+}
+
 impl<T: Real> EdgeFunction<T> for Distance {
     fn fill(&self, block: &Block, mut values: TileMut<'_, T>) {
         for (r, i) in block.queries.clone().enumerate() {

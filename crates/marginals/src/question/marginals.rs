@@ -18,8 +18,8 @@ impl<'v, T: Real> Question<'v, T> for Marginals {
     type Upstream = Vectors;
     type Plan = ();
 
-    fn plan(&self, _: &Posterior<'_, T>, _: &mut Request<'v, T>) -> Result<(), Error> {
-        Ok(())
+    fn plan(&self, posterior: &Posterior<'_, T>, _: &mut Request<'v, T>) -> Result<(), Error> {
+        posterior.inference().require_edges("marginals")
     }
 
     fn answer(&self, _: &(), found: &Found<'_, '_, 'v, T>) -> Result<Array4<T>, Error> {

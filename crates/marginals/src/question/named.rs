@@ -187,6 +187,14 @@ impl Entry {
         })
     }
 
+    /// The question as it is asked: `mean`, or `top-k=K` where it is asked with a number.
+    pub fn usage(&self) -> String {
+        match self.argument {
+            None => self.name.to_owned(),
+            Some(argument) => format!("{}={argument}", self.name),
+        }
+    }
+
     pub(crate) fn make_single<'v>(
         &self,
         asking: &Asking<'v, f32>,
@@ -254,7 +262,7 @@ pub trait AnyQuestion<'v, T: Real>: Send + Sync {
         request: &mut Request<'v, T>,
     ) -> Result<Box<dyn Any + Send + Sync>, Error>;
 
-    /// As [`Question::take`], as tensors.
+    /// As [`Question::answer`], as tensors.
     ///
     /// # Errors
     /// As there.
@@ -262,6 +270,16 @@ pub trait AnyQuestion<'v, T: Real>: Send + Sync {
         &self,
         plan: &dyn Any,
         found: &Found<'_, '_, 'v, T>,
+    ) -> Result<Vec<(&'static str, Tensor<T>)>, Error>;
+
+    /// As [`Question::take`], as tensors.
+    ///
+    /// # Errors
+    /// As there.
+    fn take_any(
+        &self,
+        plan: &dyn Any,
+        found: &mut Found<'_, '_, 'v, T>,
     ) -> Result<Vec<(&'static str, Tensor<T>)>, Error>;
 
     /// As [`Question::backward`], from a tensor.
@@ -302,6 +320,15 @@ where
         Ok(self.answer(plan, found)?.into_tensors())
     }
 
+    fn take_any(
+        &self,
+        plan: &dyn Any,
+        found: &mut Found<'_, '_, 'v, T>,
+    ) -> Result<Vec<(&'static str, Tensor<T>)>, Error> {
+        let plan = plan.downcast_ref().expect("a question reads its own plan");
+        Ok(self.take(plan, found)?.into_tensors())
+    }
+
     fn backward_any<'g>(
         &self,
         name: &str,
@@ -334,6 +361,24 @@ impl<'v, T: Real> Asked<'v, T> {
         Ok(Self(all))
     }
 
+    /// The answers of all, each under its question's name.
+    fn named_answers(
+        &self,
+        plans: &[Box<dyn Any + Send + Sync>],
+        mut of: impl FnMut(
+            &dyn AnyQuestion<'v, T>,
+            &dyn Any,
+        ) -> Result<Vec<(&'static str, Tensor<T>)>, Error>,
+    ) -> Result<Vec<(String, Tensor<T>)>, Error> {
+        let mut all = Vec::new();
+        for ((entry, question), plan) in self.0.iter().zip(plans) {
+            for (suffix, tensor) in of(&**question, &**plan)? {
+                all.push((format!("{}{suffix}", entry.name), tensor));
+            }
+        }
+        Ok(all)
+    }
+
     /// The questions, in order.
     pub fn entries(&self) -> impl Iterator<Item = &'static Entry> + '_ {
         self.0.iter().map(|(entry, _)| *entry)
@@ -358,13 +403,17 @@ impl<'v, T: Real> Question<'v, T> for Asked<'v, T> {
         plan: &Self::Plan,
         found: &Found<'_, '_, 'v, T>,
     ) -> Result<Self::Answer, Error> {
-        let mut all = Vec::new();
-        for ((entry, question), plan) in self.0.iter().zip(plan) {
-            for (suffix, tensor) in question.answer_any(&**plan, found)? {
-                all.push((format!("{}{suffix}", entry.name), tensor));
-            }
-        }
-        Ok(all)
+        let answer = |question: &dyn AnyQuestion<'v, T>, plan: &dyn Any| question.answer_any(plan, found);
+        self.named_answers(plan, answer)
+    }
+
+    fn take(
+        &self,
+        plan: &Self::Plan,
+        found: &mut Found<'_, '_, 'v, T>,
+    ) -> Result<Self::Answer, Error> {
+        let take = |question: &dyn AnyQuestion<'v, T>, plan: &dyn Any| question.take_any(plan, found);
+        self.named_answers(plan, take)
     }
 
     fn backward<'g>(

@@ -24,7 +24,12 @@ impl<'v, T: Real, E: Element<Real = T>> Question<'v, T> for ValueVariance<'v, E>
     type Upstream = Vectors;
     type Plan = Handle;
 
-    fn plan(&self, _: &Posterior<'_, T>, request: &mut Request<'v, T>) -> Result<Handle, Error> {
+    fn plan(
+        &self,
+        posterior: &Posterior<'_, T>,
+        request: &mut Request<'v, T>,
+    ) -> Result<Handle, Error> {
+        posterior.inference().require_edges("value-variance")?;
         let values = request.values(self.0)?;
         Ok(request.linear(Linear::ValueVariance(values)))
     }

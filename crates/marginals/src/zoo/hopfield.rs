@@ -214,8 +214,8 @@ impl<T: Real, P: Prior<T>> Hopfield<'_, T, P> {
         let posterior = self.posterior(z)?;
         let pass = posterior.pass(Mean(values))?;
         let mut gradients = pass.backward(upstream)?;
-        inputs.add("patterns", &gradients.k);
-        self.add_parameters(&gradients.parameters, inputs);
+        inputs.add("patterns", &gradients.k)?;
+        self.add_parameters(&gradients.parameters, inputs)?;
         let values = gradients.take_v().expect("a mean has a gradient in its values");
         Ok((gradients.q.into_raw_vec_and_offset().0, values))
     }
@@ -277,22 +277,26 @@ impl<T: Real, P: Prior<T>> Hopfield<'_, T, P> {
         let pass = posterior.pass(mean)?;
         let gradients = pass.backward(self.states("upstream", upstream)?)?;
         // A pattern is both what states are compared with and what they gather.
-        inputs.add("patterns", &gradients.k);
+        inputs.add("patterns", &gradients.k)?;
         if let Some(v) = gradients.v() {
-            inputs.add("patterns", v);
+            inputs.add("patterns", v)?;
         }
-        self.add_parameters(&gradients.parameters, inputs);
+        self.add_parameters(&gradients.parameters, inputs)?;
         Ok((gradients.q.into_raw_vec_and_offset().0, pass.answer()?))
     }
 
-    fn add_parameters(&self, list: &[ParameterGradient<T>], inputs: &mut InputGradients<T>) {
-        for parameter in list {
+    fn add_parameters(
+        &self,
+        list: &[ParameterGradient<T>],
+        inputs: &mut InputGradients<T>,
+    ) -> Result<(), Error> {
+        list.iter().try_for_each(|parameter| {
             let name = match parameter.name.as_str() {
                 "dot.scale" => "beta",
                 other => other,
             };
-            inputs.add(name, &parameter.gradient);
-        }
+            inputs.add(name, &parameter.gradient)
+        })
     }
 }
 
@@ -364,7 +368,7 @@ impl<T: Real, P: Prior<T>> Differentiable<T> for Hopfield<'_, T, P> {
             let gap = own(&states) - own(&mean.view());
             of_beta[model::head_index(self.beta.len(), head)] += (gap * own(&upstream)).sum();
         }
-        inputs.add("beta", &of_beta);
+        inputs.add("beta", &of_beta)?;
         Ok(pulled.iter().zip(&scaled).map(|(&pulled, &scaled)| pulled + scaled).collect())
     }
 }

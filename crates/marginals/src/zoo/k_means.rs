@@ -244,7 +244,7 @@ impl<T: Real + Element<Real = T>> Maximise<T> for KMeans<'_, T> {
             let mut of_point = of_points.slice_mut(s![b, h / group, j, ..]);
             of_point.zip_mut_with(&own, |g, &u| *g += u / count);
         }
-        inputs.add("points", &of_points);
+        inputs.add("points", &of_points)?;
         let kept = |((b, h, k, _), &u): (_, &T)| match means[[b, h, k, width]] == 0.0 {
             true => u,
             false => T::zero(),

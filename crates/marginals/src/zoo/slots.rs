@@ -192,7 +192,7 @@ impl<T: Real> Maximise<T> for PlainSlots<'_, T> {
         let found = pass.backward_shared((&through.mean, &through.mass))?;
         let mut dx = found.k;
         through.add_to_values(&mut dx);
-        inputs.add("x", &dx.index_axis(Axis(1), 0));
+        inputs.add("x", &dx.index_axis(Axis(1), 0))?;
         // ∂N: along z the length is forgotten, along 1 the mean.
         let mut gradient = found.q;
         let mut slots = self.slots(z)?.to_owned();

@@ -2,7 +2,7 @@
 
 use crate::Real;
 
-use super::{Evaluation, Guarantee, InputGradients, Update};
+use super::{Evaluation, InputGradients, Update};
 use crate::Error;
 
 /// λ ← u + Jᵀ λ, whose fixed point solves (I − Jᵀ) λ = u, with J the Jacobian of an update at z.
@@ -23,12 +23,9 @@ impl<T: Real, U: Update<T> + ?Sized> Update<T> for Adjoint<'_, T, U> {
     fn inputs(&self) -> InputGradients<T> {
         InputGradients::default()
     }
-    fn guarantee(&self) -> Guarantee {
-        Guarantee::None
-    }
     fn evaluate(&self, lambda: &[T]) -> Result<Evaluation<T>, Error> {
         // Inputs are added once λ is known, not along the way.
-        let pulled = self.update.backward(self.z, lambda, &mut InputGradients::default())?;
+        let pulled = self.update.backward(self.z, lambda, &mut InputGradients::unwanted())?;
         let next = self.upstream.iter().zip(&pulled).map(|(&u, &p)| u + p).collect();
         Ok(Evaluation { free_energy: Vec::new(), next })
     }

@@ -2,7 +2,7 @@
 
 use crate::Real;
 
-use super::{Differentiable, Evaluation, Guarantee, InputGradients, Update};
+use super::{Differentiable, Evaluation, InputGradients, Update};
 use crate::Error;
 
 /// z ← z − η ∇F(z).
@@ -109,12 +109,6 @@ impl<T: Real, M: Differentiable<T> + ?Sized> Update<T> for Descent<'_, M> {
     }
     fn inputs(&self) -> InputGradients<T> {
         self.model.inputs()
-    }
-    fn guarantee(&self) -> Guarantee {
-        match self.backtracking {
-            Some(_) => Guarantee::NeverRises,
-            None => Guarantee::None,
-        }
     }
     fn evaluate(&self, z: &[T]) -> Result<Evaluation<T>, Error> {
         let at = self.model.gradient(z)?;

@@ -2,7 +2,7 @@
 
 use crate::Real;
 
-use super::{Evaluation, Guarantee, InputGradients, Maximise, Update};
+use super::{Evaluation, InputGradients, Maximise, Update};
 use crate::Error;
 
 /// The model's own closed-form step (EM, CCCP): F never rises.
@@ -26,9 +26,6 @@ impl<T: Real, M: Maximise<T> + ?Sized> Update<T> for Exact<'_, M> {
     }
     fn inputs(&self) -> InputGradients<T> {
         self.0.inputs()
-    }
-    fn guarantee(&self) -> Guarantee {
-        Guarantee::NeverRises
     }
     fn evaluate(&self, z: &[T]) -> Result<Evaluation<T>, Error> {
         self.0.maximise(z)

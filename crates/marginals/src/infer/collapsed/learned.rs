@@ -2,7 +2,7 @@
 
 use crate::Real;
 
-use super::{Evaluation, Guarantee, InputGradients, Update};
+use super::{Evaluation, InputGradients, Update};
 use crate::Error;
 
 /// A step that the caller brings (a GRU, an MLP, anything): nothing is known about F, and nothing
@@ -52,9 +52,6 @@ where
     }
     fn inputs(&self) -> InputGradients<T> {
         self.inputs.clone()
-    }
-    fn guarantee(&self) -> Guarantee {
-        Guarantee::None
     }
     fn evaluate(&self, z: &[T]) -> Result<Evaluation<T>, Error> {
         Ok(Evaluation { free_energy: Vec::new(), next: (self.step)(z)? })

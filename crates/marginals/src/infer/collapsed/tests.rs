@@ -52,7 +52,7 @@ impl Maximise<f64> for Bowl {
         inputs: &mut InputGradients<f64>,
     ) -> Result<Vec<f64>, Error> {
         let to_x: ndarray::Array1<f64> = upstream.iter().map(|u| self.rate * u).collect();
-        inputs.add("x", &to_x);
+        inputs.add("x", &to_x)?;
         Ok(upstream.iter().map(|u| (1.0 - self.rate) * u).collect())
     }
 }
@@ -73,7 +73,7 @@ impl Differentiable<f64> for Bowl {
     ) -> Result<Vec<f64>, Error> {
         let curved: Vec<f64> =
             upstream.iter().enumerate().map(|(index, u)| self.at(index).0 * u).collect();
-        inputs.add("x", &ndarray::Array1::from_iter(curved.iter().map(|h| -h)));
+        inputs.add("x", &ndarray::Array1::from_iter(curved.iter().map(|h| -h)))?;
         Ok(curved)
     }
 }

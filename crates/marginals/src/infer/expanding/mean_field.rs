@@ -316,7 +316,7 @@ impl<T: Real> Maximise<f64> for MeanField<'_, '_, T> {
                     to_mean[at] * variances[at] * trigamma_fall(after, alpha + 1.0) * after;
             }
         }
-        if inputs.iter().len() == 0 {
+        if !inputs.are_wanted() {
             return Ok(pulled);
         }
         let problem = self.problem;
@@ -332,12 +332,12 @@ impl<T: Real> Maximise<f64> for MeanField<'_, '_, T> {
         let distance = wanted.distance.expect("distances are averaged");
         slopes.add_linear(distance, expected_distance.into());
         let gradients = problem.differentiate(&prior, &wanted.request, &found, &slopes)?;
-        inputs.add("q", &gradients.q.mapv(|x| x.f64()));
-        inputs.add("k", &gradients.k.mapv(|x| x.f64()));
+        inputs.add("q", &gradients.q.mapv(|x| x.f64()))?;
+        inputs.add("k", &gradients.k.mapv(|x| x.f64()))?;
         let (rate, learned) =
             gradients.parameters.split_first().expect("the prior's rate comes first");
         for parameter in learned {
-            inputs.add(&parameter.name, &parameter.gradient.mapv(|x| x.f64()));
+            inputs.add(&parameter.name, &parameter.gradient.mapv(|x| x.f64()))?;
         }
         let rate: Vec<f64> = rate.gradient.iter().map(|x| x.f64()).collect();
         let mut to_alpha = Array3::zeros(problem.concentrations.alpha.raw_dim());
@@ -352,8 +352,8 @@ impl<T: Real> Maximise<f64> for MeanField<'_, '_, T> {
                 to_beta[own] += to_mean[run.first + r];
             }
         }
-        inputs.add("alpha", &to_alpha);
-        inputs.add("beta", &to_beta);
+        inputs.add("alpha", &to_alpha)?;
+        inputs.add("beta", &to_beta)?;
         Ok(pulled)
     }
 }

@@ -417,11 +417,9 @@ impl<T: Real> Task<'_, '_, T> {
             let parameters = &mut potential;
             problem.potential.key_features_backward(place, raw, gradient, into, parameters);
         }
-        let small = |accumulator: &Accumulator<'_, T>| match accumulator {
-            Accumulator::Small(sum) => sum.clone(),
-            Accumulator::Scores { .. } => Vec::new(),
-        };
-        Ok(Sums { learned: learned.iter().map(small).collect(), potential })
+        let parameters = self.prior_parameters.iter().chain(&self.edge_parameters);
+        let learned = learned.iter().zip(parameters).map(|(own, parameter)| own.sums(parameter));
+        Ok(Sums { learned: learned.collect::<Result<_, Error>>()?, potential })
     }
 
     /// Adds up the gradients of the parameters, always in the same order: the structure's, the prior's,

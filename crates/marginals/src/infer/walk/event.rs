@@ -143,13 +143,8 @@ impl<'f, T: Real> Walks<'f, T> {
     /// [`Error::NotAnswerable`] where the structure is not one of walks.
     pub fn of(question: &str, found: &'f Found<'f, 'f, '_, T>) -> Result<Self, Error> {
         let posterior = found.posterior;
-        let Some(walking) = posterior.inference().paths() else {
-            return Err(Error::NotAnswerable {
-                question: question.into(),
-                why: format!("the structure `{}` makes one pick", posterior.structure()),
-                instead: "Ask it of a walk.".into(),
-            });
-        };
+        posterior.require_walk(question)?;
+        let walking = posterior.inference().paths().expect("walks have paths");
         let step = found.finding.steps.first().expect("a walk has at least one hop");
         Ok(Self { walking, problem: &posterior.problem, step })
     }

@@ -232,26 +232,32 @@ impl<T: Real + Element<Real = T>> Mixture<'_, T> {
     }
 
     /// Moves the gradient of given variances and weights from that of z to the inputs.
-    fn hand_over_given(&self, of_z: &mut [T], inputs: &mut InputGradients<T>) {
+    fn hand_over_given(
+        &self,
+        of_z: &mut [T],
+        inputs: &mut InputGradients<T>,
+    ) -> Result<(), Error> {
         let parts = self.parts();
         let (variances, weights) = (parts.variance(0), parts.weight(0));
-        let mut take = |name: &str, from: usize, to: usize| {
+        let mut take = |name: &str, from: usize, to: usize| -> Result<(), Error> {
             let mut taken = Vec::new();
             for own in of_z.chunks_mut(self.width()) {
                 taken.extend_from_slice(&own[from..to]);
                 own[from..to].fill(T::zero());
             }
             let shape = inputs.get(name).map(|input| input.raw_dim());
-            if let Some(taken) = shape.and_then(|s| ArrayD::from_shape_vec(s, taken).ok()) {
-                inputs.add(name, &taken);
+            match shape.and_then(|s| ArrayD::from_shape_vec(s, taken).ok()) {
+                Some(taken) => inputs.add(name, &taken),
+                None => Ok(()),
             }
         };
         if self.given_variances.is_some() {
-            take("variances", variances, weights);
+            take("variances", variances, weights)?;
         }
         if self.given_weights.is_some() {
-            take("weights", weights, self.width());
+            take("weights", weights, self.width())?;
         }
+        Ok(())
     }
 }
 
@@ -330,7 +336,7 @@ impl<T: Real + Element<Real = T>> Maximise<T> for Mixture<'_, T> {
                 }
             }
         }
-        self.hand_over_given(&mut of_z, inputs);
+        self.hand_over_given(&mut of_z, inputs)?;
         // The values hold the points too, once as they are and once squared.
         let d = parts.width;
         let of_values = gradients.take_v().expect("a mean has a gradient in its values");
@@ -338,7 +344,7 @@ impl<T: Real + Element<Real = T>> Maximise<T> for Mixture<'_, T> {
         let of_squares = &of_values.slice(s![.., .., .., d..2 * d]) * &away;
         let of_points =
             gradients.k + of_values.slice(s![.., .., .., ..d]) + &of_squares + &of_squares;
-        inputs.add("points", &of_points);
+        inputs.add("points", &of_points)?;
         Ok(of_z)
     }
 }

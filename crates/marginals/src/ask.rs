@@ -1,0 +1,193 @@
+//! Asking by name: a model file, names of questions and tensors in, tensors out.
+//!
+//! What the command line, Burn modules and other languages share: plain data at the edges, and nothing
+//! about a model, a question or a mechanism beyond it.
+//!
+//! | in | |
+//! |---|---|
+//! | [`ModelFile`] | one posterior, or a mechanism with unknown nodes |
+//! | [`Named`] | questions, each once: [`QUESTIONS`](crate::question::QUESTIONS) lists them |
+//! | [`Source`] | named tensors: the nodes, what the model reads, and `grad.NAME`, the gradient of a loss in the answer called NAME |
+//! | [`Settings`] | the seed, and whether NaN is refused |
+//!
+//! | out, [`Answers`] | |
+//! |---|---|
+//! | `NAME` | the answer of a question, or of the mechanism |
+//! | `grad.NAME` | the gradient of the loss in everything the answers depend on |
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//! use marginals::ask::{Input, Settings, ask};
+//! use marginals::question::Named;
+//! use marginals::spec::ModelFile;
+//! # use ndarray::ArrayD;
+//! # let ones = |shape: &[usize]| ArrayD::<f32>::ones(shape);
+//! let file = ModelFile::from_toml("structure = \"each-query-picks-one\"\npotential = \"dot\"")?;
+//! let tensors = BTreeMap::from([
+//!     ("q".to_owned(), Input::from(ones(&[1, 2, 5, 4]))),
+//!     ("k".to_owned(), Input::from(ones(&[1, 2, 7, 4]))),
+//!     ("v".to_owned(), Input::from(ones(&[1, 2, 7, 3]))),
+//!     ("grad.entropy".to_owned(), Input::from(ones(&[1, 2, 5]))),
+//! ]);
+//! let questions = [Named::parse("mean")?, Named::parse("top-k=2")?];
+//! let answers = ask(&file, &questions, &tensors, Settings::default())?;
+//! assert_eq!(answers.get("mean").unwrap().shape(), &[1, 2, 5, 3]);
+//! assert_eq!(answers.get("top-k.index").unwrap().shape(), &[1, 2, 5, 2]);
+//! assert_eq!(answers.get("grad.q").unwrap().shape(), &[1, 2, 5, 4]);
+//! # Ok::<(), marginals::Error>(())
+//! ```
+
+mod answers;
+mod expanding;
+mod hopfield;
+mod iteration;
+mod k_means;
+mod mixture;
+mod posterior;
+mod source;
+
+use ndarray::ArrayView4;
+
+use crate::question::{Asked, Asking, Named};
+use crate::spec::{MechanismSpec, ModelFile, Tensors};
+use crate::{Error, Real};
+
+pub use answers::Answers;
+pub use source::{CowTensor, Input, Inputs, Source};
+
+/// Settings of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Seed of what is random.
+    pub seed: u64,
+    /// Treatment of NaN in the nodes.
+    pub nan: Nan,
+}
+
+/// Treatment of NaN in the nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Nan {
+    /// It reaches the rows that it belongs to, and no others.
+    #[default]
+    Propagates,
+    /// It is refused, with its tensor and position.
+    IsRefused,
+}
+
+/// Answers `questions` about what `file` describes, of the tensors of `source`, and differentiates the
+/// answers that `source` holds an upstream gradient `grad.NAME` of.
+///
+/// Upstream gradients may be of any differentiable question, asked or not; mechanisms have answers of
+/// their own, with and without gradients. Tensors are read as they are wanted, and those that the model
+/// has nothing to do with are left alone. Cost: that of one pass over the keys for all questions and, with
+/// gradients, of its backward.
+///
+/// # Errors
+/// [`Error`], naming the tensor, question or setting at fault; [`Error::NotAnswerable`] for modules with
+/// learned weights, which need automatic differentiation: `marginals_burn` has them.
+pub fn ask<T: Real>(
+    file: &ModelFile,
+    questions: &[Named],
+    source: &dyn Source<T>,
+    settings: Settings,
+) -> Result<Answers<T>, Error> {
+    T::ask(file, questions, source, settings)
+}
+
+/// [`ask`], compiled once per number format and in this crate.
+pub(crate) fn generic<T: Real>(
+    file: &ModelFile,
+    questions: &[Named],
+    source: &dyn Source<T>,
+    settings: Settings,
+) -> Result<Answers<T>, Error> {
+    refuse_repeats("questions", questions)?;
+    let asked = Questions { named: questions, settings };
+    let inputs = Inputs::new(source);
+    let answers = match file {
+        ModelFile::Posterior(spec) => posterior::answer(spec, asked, inputs),
+        ModelFile::Mechanism { mechanism } => match mechanism {
+            MechanismSpec::Hopfield(spec) => hopfield::answer(spec, asked, inputs),
+            MechanismSpec::Mixture(settings) => mixture::answer(settings, asked, inputs),
+            MechanismSpec::KMeans(settings) => k_means::answer(settings, asked, inputs),
+            MechanismSpec::Expanding(spec) => expanding::answer(spec, asked, inputs),
+            MechanismSpec::Slots(_)
+            | MechanismSpec::BlockSlots(_)
+            | MechanismSpec::Perceiver(_) => Err(needs_a_framework(questions)),
+        },
+    };
+    answers.map_err(|error| with_what_is_held(error, source))
+}
+
+/// Refuses to ask a question twice, whose answers would have one name.
+///
+/// # Errors
+/// [`Error::Value`] of `argument`.
+pub fn refuse_repeats(argument: &str, questions: &[Named]) -> Result<(), Error> {
+    let names = || questions.iter().map(|named| named.entry.name);
+    let repeated = |(index, name): (usize, &str)| names().take(index).any(|other| other == name);
+    if !names().enumerate().any(repeated) {
+        return Ok(());
+    }
+    let all: Vec<&str> = names().collect();
+    Err(Error::value(argument, "each question once", all.join(",")))
+}
+
+/// The error of questions about a module with learned weights, `None` where there are none.
+///
+/// # Errors
+/// [`Error::NotAnswerable`].
+pub fn refuse_of_modules(questions: &[Named]) -> Result<(), Error> {
+    match questions.first() {
+        None => Ok(()),
+        Some(question) => Err(Error::NotAnswerable {
+            question: question.entry.name.into(),
+            why: "a module with learned weights is made of many posteriors".into(),
+            instead: "Ask nothing: its answers are given anyway.".into(),
+        }),
+    }
+}
+
+fn needs_a_framework(questions: &[Named]) -> Error {
+    refuse_of_modules(questions).err().unwrap_or_else(|| Error::NotAnswerable {
+        question: "a module with learned weights".into(),
+        why: "its layers are those of a framework with automatic differentiation".into(),
+        instead: "Run it with `marginals infer`, or build it with `marginals_burn`.".into(),
+    })
+}
+
+/// Completes the error of a missing tensor by all the names there are: a model is shown a part of them.
+fn with_what_is_held<T>(error: Error, source: &dyn Source<T>) -> Error {
+    match error {
+        Error::MissingTensor { name, why, .. } => {
+            let mut present = source.names();
+            present.sort_unstable();
+            Error::MissingTensor { name, why, present }
+        }
+        other => other,
+    }
+}
+
+/// What is asked, and how.
+#[derive(Clone, Copy, Debug)]
+struct Questions<'n> {
+    named: &'n [Named],
+    settings: Settings,
+}
+
+impl Questions<'_> {
+    /// Whether values are averaged.
+    fn average_values(&self) -> bool {
+        self.named.iter().any(|named| named.entry.averages_values)
+    }
+
+    /// The questions, to be asked of a posterior with these values and tensors.
+    fn of<'v, T: Real>(
+        &self,
+        v: Option<ArrayView4<'v, T>>,
+        tensors: &'v Tensors<'v, T>,
+    ) -> Result<Asked<'v, T>, Error> {
+        let seed = self.settings.seed;
+        Asked::new(self.named, Asking { v, tensors, argument: None, seed })
+    }
+}

@@ -1,0 +1,435 @@
+//! Asking by name, from the outside: names and tensors in, tensors out.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use marginals::ask::{Answers, Input, Nan, Settings, Source, ask, refuse_repeats};
+use marginals::question::{Named, QUESTIONS, Tensor};
+use marginals::spec::ModelFile;
+use marginals::{Error, Real};
+use marginals_testkit::{Head, Structure, ValueKind, dense};
+use ndarray::{Array2, Array3, ArrayD, Axis, IxDyn, arr1, s};
+
+const HEADS: usize = 2;
+const NODES: usize = 4;
+const WIDTH: usize = 3;
+
+type Inputs<T> = BTreeMap<String, Input<'static, T>>;
+
+/// Fixed numbers in (−1, 1).
+fn numbers<T: Real>(seed: f64, shape: &[usize]) -> ArrayD<T> {
+    let number = |i: usize| T::of(((i as f64 + 1.0) * 12.9898 + seed * 78.233).sin());
+    let count: usize = shape.iter().product();
+    ArrayD::from_shape_vec(IxDyn(shape), (0..count).map(number).collect()).unwrap()
+}
+
+fn inputs<T: Real>() -> Inputs<T> {
+    let nodes = [1, HEADS, NODES, WIDTH];
+    let of = |name: &str, tensor: ArrayD<T>| (name.to_owned(), Input::from(tensor));
+    BTreeMap::from([
+        of("q", numbers(1.0, &nodes)),
+        of("k", numbers(2.0, &nodes)),
+        of("v", numbers(3.0, &[1, HEADS, NODES, 2])),
+        of("bias", numbers(4.0, &[NODES, NODES])),
+    ])
+}
+
+fn real<T: Real>(inputs: &Inputs<T>, name: &str) -> ArrayD<T> {
+    match &inputs[name] {
+        Input::Real(tensor) => tensor.to_owned().into_owned(),
+        other => panic!("{name} holds {other:?}"),
+    }
+}
+
+fn file(structure: &str) -> ModelFile {
+    let rest = "prior = [\"bias\"]\npotential = { dot = { scale = 0.7 } }";
+    ModelFile::from_toml(&format!("structure = {structure}\n{rest}")).unwrap()
+}
+
+const WALK: &str = "{ walk = { hops = 2, weights = [[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]] } }";
+const LOST: &str = "{ walk = { weights = [0.2, 0.5, 0.3], step = { each-query-picks-at-most-one = { null = 0.4 } } } }";
+const STRUCTURES: &[&str] = &[
+    "\"each-query-picks-one\"",
+    "{ each-query-picks-at-most-one = { null = 0.3 } }",
+    "\"each-key-picks-one\"",
+    "\"independent\"",
+    WALK,
+    LOST,
+];
+
+fn named(names: &[&str]) -> Vec<Named> {
+    names.iter().map(|name| Named::parse(name).unwrap()).collect()
+}
+
+fn run<T: Real>(
+    file: &ModelFile,
+    names: &[&str],
+    inputs: &Inputs<T>,
+) -> Result<Answers<T>, Error> {
+    ask(file, &named(names), inputs, Settings::default())
+}
+
+fn refusal<T: Real>(file: &ModelFile, names: &[&str], inputs: &Inputs<T>) -> String {
+    run(file, names, inputs).map(|answers| format!("{answers:?}")).unwrap_err().to_string()
+}
+
+fn numbers_of<T: Real>(answers: &Answers<T>, name: &str) -> ArrayD<T> {
+    match answers.get(name) {
+        Some(Tensor::Real(tensor)) => tensor.clone(),
+        other => panic!("{name} is {other:?}"),
+    }
+}
+
+/// The one-step posterior of a head, from the dense formulas.
+fn one_step(inputs: &Inputs<f64>, head: usize, null: Option<f64>) -> Array2<f64> {
+    let rows = |name: &str| -> Array2<f64> {
+        let tensor = real(inputs, name);
+        tensor.slice(s![0, head, .., ..]).to_owned()
+    };
+    let structure = match null {
+        None => Structure::EachQueryPicksOne,
+        Some(_) => Structure::EachQueryPicksAtMostOne,
+    };
+    dense::answer(&Head {
+        structure,
+        value_kind: ValueKind::Gather,
+        log_weight: real(inputs, "bias").into_dimensionality().unwrap(),
+        log_potential: rows("q").dot(&rows("k").t()) * 0.7,
+        null_log_weight: null.unwrap_or_default(),
+        value: rows("v"),
+        query_offset: 0,
+    })
+    .marginals
+}
+
+/// A file that names walks builds walks: its mean is Σ_h P(h) P^h V, with P of the dense formulas.
+#[test]
+fn the_model_of_a_walk_is_a_walk() {
+    let inputs = inputs::<f64>();
+    let per_head = [[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]];
+    for (structure, weights, null) in
+        [(WALK, per_head, None), (LOST, [per_head[0]; HEADS], Some(0.4))]
+    {
+        let answers = run(&file(structure), &["mean"], &inputs).unwrap();
+        let mean = numbers_of(&answers, "mean");
+        for (head, weights) in weights.iter().enumerate() {
+            let p = one_step(&inputs, head, null);
+            let mut carried: Array2<f64> =
+                real(&inputs, "v").slice(s![0, head, .., ..]).to_owned();
+            let mut expected = Array2::zeros((NODES, 2));
+            for weight in weights {
+                expected.scaled_add(*weight, &carried);
+                carried = p.dot(&carried);
+            }
+            let got = mean.slice(s![0, head, .., ..]);
+            for (got, expected) in got.iter().zip(&expected) {
+                assert!((got - expected).abs() < 1e-13, "{structure}: {got}, not {expected}");
+            }
+        }
+    }
+}
+
+/// Every differentiable question that a structure answers, asked or not, against differences of what
+/// comes out under its name.
+#[test]
+fn every_differentiable_question_is_differentiated_by_its_name() {
+    for structure in STRUCTURES {
+        let file = file(structure);
+        let mut differentiated = Vec::new();
+        for entry in QUESTIONS.iter().filter(|entry| entry.differentiable) {
+            let plain = inputs::<f64>();
+            let Ok(answers) = run(&file, &[entry.name], &plain) else { continue };
+            let answer = numbers_of(&answers, entry.name);
+            let upstream = numbers::<f64>(5.0, answer.shape());
+            let loss = |inputs: &Inputs<f64>| {
+                (numbers_of(&run(&file, &[entry.name], inputs).unwrap(), entry.name) * &upstream)
+                    .sum()
+            };
+            let mut with_upstream = plain.clone();
+            with_upstream.insert(format!("grad.{}", entry.name), upstream.clone().into());
+            let asked = run(&file, &[entry.name], &with_upstream).unwrap();
+            let unasked = run(&file, &["query-mass"], &with_upstream);
+            // Walks have no mass of queries.
+            let unasked = unasked.unwrap_or_else(|_| run(&file, &[], &with_upstream).unwrap());
+            assert!(asked.get(entry.name).is_some(), "{structure} {}", entry.name);
+            if entry.name != "query-mass" {
+                assert!(unasked.get(entry.name).is_none(), "{structure} {}", entry.name);
+            }
+            for name in ["q", "k", "v", "bias"] {
+                let gradient = format!("grad.{name}");
+                if name == "v" && !entry.averages_values {
+                    assert!(asked.get(&gradient).is_none(), "{structure} {}", entry.name);
+                    continue;
+                }
+                let got = numbers_of(&asked, &gradient);
+                let close = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-14;
+                let other = numbers_of(&unasked, &gradient);
+                assert!(got.iter().zip(&other).all(close), "{structure} {}", entry.name);
+                for at in [0, got.len() / 2, got.len() - 1] {
+                    let moved = |step: f64| {
+                        let mut inputs = plain.clone();
+                        let mut tensor = real(&inputs, name);
+                        *tensor.iter_mut().nth(at).unwrap() += step;
+                        inputs.insert(name.into(), tensor.into());
+                        loss(&inputs)
+                    };
+                    let expected = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+                    let got = got.iter().nth(at).unwrap();
+                    assert!(
+                        (got - expected).abs() < 1e-7,
+                        "{structure} {} grad.{name}[{at}]: {got}, expected {expected}",
+                        entry.name
+                    );
+                }
+            }
+            differentiated.push(entry.name);
+        }
+        let least = ["mean", "entropy", "kl"];
+        assert!(least.iter().all(|name| differentiated.contains(name)), "{differentiated:?}");
+        assert!(differentiated.len() >= if structure.contains("walk") { 4 } else { 9 });
+    }
+}
+
+/// In f32 as in f64, all questions in one call; what a structure does not answer is refused by name.
+#[test]
+fn every_question_is_answered_or_refused_by_name() {
+    for structure in STRUCTURES {
+        let file = file(structure);
+        let (mut single, mut double) = (inputs::<f32>(), inputs::<f64>());
+        let paths = ArrayD::from_shape_vec(IxDyn(&[2, 2]), vec![0i64, 1, 2, -1]).unwrap();
+        single.insert("paths".into(), paths.clone().into());
+        double.insert("paths".into(), paths.into());
+        let usage = |entry: &marginals::question::Entry| match entry.argument {
+            None => entry.name.to_owned(),
+            Some(_) => format!("{}=2", entry.name),
+        };
+        let (mut answered, mut refused) = (Vec::new(), Vec::new());
+        for entry in QUESTIONS {
+            match run(&file, &[&usage(entry)], &double) {
+                Ok(_) => answered.push(usage(entry)),
+                Err(error) => refused.push((entry.name, error.to_string())),
+            }
+        }
+        for (name, told) in refused {
+            assert!(told.contains(&format!("`{name}`")), "{structure}: {told}");
+        }
+        let names: Vec<&str> = answered.iter().map(String::as_str).collect();
+        let (single, double) =
+            (run(&file, &names, &single).unwrap(), run(&file, &names, &double).unwrap());
+        assert!(double.iter().count() >= names.len());
+        for (name, tensor) in double.iter() {
+            let other = single.get(name).unwrap();
+            assert_eq!(tensor.shape(), other.shape(), "{structure} {name}");
+            match (tensor, other) {
+                (Tensor::Real(double), Tensor::Real(single)) => {
+                    for (a, b) in double.iter().zip(single) {
+                        assert!((a - f64::from(*b)).abs() < 1e-5, "{structure} {name}: {a}, {b}");
+                    }
+                }
+                (Tensor::Index(double), Tensor::Index(single)) => assert_eq!(double, single),
+                (Tensor::Bits(double), Tensor::Bits(single)) => assert_eq!(double, single),
+                _ => panic!("{structure} {name}: of two kinds"),
+            }
+        }
+    }
+}
+
+#[test]
+fn seeds_draw_and_repeat() {
+    let (file, inputs) = (file("\"each-query-picks-one\""), inputs::<f64>());
+    let draw = |seed| {
+        let settings = Settings { seed, ..Settings::default() };
+        let answers = ask(&file, &named(&["samples=50"]), &inputs, settings).unwrap();
+        answers.get("samples").unwrap().clone()
+    };
+    assert_eq!(draw(7), draw(7));
+    assert_ne!(draw(7), draw(8));
+}
+
+#[test]
+fn upstream_gradients_are_taken_or_refused_by_name() {
+    let file = file("\"each-query-picks-one\"");
+    let with = |name: &str, shape: &[usize]| {
+        let mut inputs = inputs::<f64>();
+        inputs.insert(name.into(), numbers::<f64>(6.0, shape).into());
+        refusal(&file, &["entropy"], &inputs)
+    };
+    let told = with("grad.entropi", &[1]);
+    assert!(told.contains("`grad.entropi`") && told.contains("did you mean `grad.entropy`"), "{told}");
+    for name in ["grad.map", "grad.samples", "grad.paths"] {
+        let told = with(name, &[1, HEADS, NODES]);
+        assert!(told.contains(&format!("`{name}`")) && told.contains("not differentiable"), "{told}");
+    }
+    let told = with("grad.entropy", &[1, HEADS, NODES + 1]);
+    assert!(told.contains("`grad.entropy`") && told.contains("[1, 2, 4]"), "{told}");
+    let told = with("grad.entropy", &[HEADS, NODES]);
+    assert!(told.contains("`grad.entropy`") && told.contains("3 axes"), "{told}");
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_name() {
+    let file = file("\"each-query-picks-one\"");
+    let without = |name: &str| {
+        let mut inputs = inputs::<f64>();
+        inputs.remove(name);
+        refusal(&file, &["mean"], &inputs)
+    };
+    // All that there is, and not what the model was shown of it.
+    for (name, held) in [("q", "bias, k, v"), ("v", "bias, k, q"), ("bias", "k, q, v")] {
+        let told = without(name);
+        assert!(told.contains(&format!("`{name}`")) && told.ends_with(held), "{told}");
+    }
+    let mut whole = inputs::<f64>();
+    whole.insert("k".into(), ArrayD::<i64>::zeros(IxDyn(&[1, HEADS, NODES, WIDTH])).into());
+    let told = refusal(&file, &["mean"], &whole);
+    assert!(told.contains("`k` holds whole numbers, expected real numbers"), "{told}");
+    let mut bits = inputs::<f64>();
+    bits.insert("k".into(), Input::Bits(ArrayD::zeros(IxDyn(&[1, HEADS, NODES, WIDTH])).into()));
+    let told = refusal(&file, &["mean"], &bits);
+    assert!(told.contains("`k` holds truth values, expected real numbers"), "{told}");
+    let told = refusal(&file, &["mean", "entropy", "mean"], &inputs::<f64>());
+    assert!(told.contains("each question once"), "{told}");
+    assert!(refuse_repeats("--ask", &named(&["top-k=1", "top-k=2"])).is_err());
+
+    let mut nan = inputs::<f64>();
+    let mut v = real(&nan, "v");
+    v[[0, 1, 2, 0]] = f64::NAN;
+    nan.insert("v".into(), v.into());
+    let settings = Settings { nan: Nan::IsRefused, ..Settings::default() };
+    let told = ask(&file, &named(&["mean"]), &nan, settings).unwrap_err().to_string();
+    assert!(told.contains("`v` holds NaN at [0, 1, 2, 0]"), "{told}");
+    // Nobody asks for the values.
+    ask(&file, &named(&["entropy"]), &nan, settings).unwrap();
+    run(&file, &["mean"], &nan).unwrap();
+
+    let slots = ModelFile::from_toml("mechanism = \"slots\"").unwrap();
+    let told = refusal(&slots, &["mean"], &inputs::<f64>());
+    assert!(told.contains("`mean`") && told.contains("Ask nothing"), "{told}");
+    let told = refusal(&slots, &[], &inputs::<f64>());
+    assert!(told.contains("marginals_burn"), "{told}");
+}
+
+/// Truth values as a bias are the mask that they are: log-weights of 0 and −∞.
+#[test]
+fn masks_are_log_weights() {
+    let allowed = |(i, j): (usize, usize)| (i + 2 * j) % 3 != 0;
+    let place = |at: usize| (at / NODES, at % NODES);
+    let shape = IxDyn(&[NODES, NODES]);
+    let answer = |bias: Input<'static, f64>| {
+        let mut inputs = inputs::<f64>();
+        inputs.insert("bias".into(), bias);
+        numbers_of(&run(&file("\"independent\""), &["marginals"], &inputs).unwrap(), "marginals")
+    };
+    let bits: Vec<u8> = (0..NODES * NODES).map(|at| allowed(place(at)).into()).collect();
+    let mask = answer(Input::Bits(ArrayD::from_shape_vec(shape, bits).unwrap().into()));
+    for ((_, _, i, j), p) in mask.into_dimensionality::<ndarray::Ix4>().unwrap().indexed_iter() {
+        assert_eq!(*p > 0.0, allowed((i, j)), "{i} {j}: {p}");
+    }
+}
+
+/// A source that notes what is read of it, some of which cannot be.
+struct Watched {
+    held: Inputs<f64>,
+    unread: Vec<&'static str>,
+    read: RefCell<Vec<String>>,
+}
+
+impl Source<f64> for Watched {
+    fn names(&self) -> Vec<String> {
+        let unread = self.unread.iter().map(|&name| name.to_owned());
+        self.held.keys().cloned().chain(unread).collect()
+    }
+    fn read(&self, name: &str) -> Result<Option<Input<'_, f64>>, Error> {
+        self.read.borrow_mut().push(name.to_owned());
+        self.held.read(name)
+    }
+}
+
+/// A file may hold other things, in types that nobody reads.
+#[test]
+fn tensors_are_read_when_they_are_wanted() {
+    let file = file("\"each-query-picks-one\"");
+    let mut source = Watched {
+        held: inputs(),
+        unread: vec!["layer.0.weight", "paths", "step"],
+        read: RefCell::default(),
+    };
+    ask(&file, &named(&["entropy"]), &source, Settings::default()).unwrap();
+    let mut read = source.read.take();
+    read.sort_unstable();
+    assert_eq!(read, ["bias", "k", "q"]);
+    source.held.remove("bias");
+    source.unread.push("bias");
+    let told = ask(&file, &named(&["entropy"]), &source, Settings::default()).unwrap_err();
+    let told = told.to_string();
+    assert!(told.contains("`bias` holds entries of a type that is not read"), "{told}");
+}
+
+/// A Hopfield network of one pattern forgets where it started; its coded answers say what they mean.
+#[test]
+fn mechanisms_answer_with_the_meaning_of_their_codes() {
+    let file = ModelFile::from_toml("mechanism = { hopfield = { beta = 2.0 } }").unwrap();
+    let pattern = numbers::<f64>(9.0, &[1, 1, 1, WIDTH]);
+    let inputs = BTreeMap::from([
+        ("states".to_owned(), Input::from(numbers::<f64>(8.0, &[1, 1, 2, WIDTH]))),
+        ("patterns".to_owned(), Input::from(pattern.clone())),
+    ]);
+    let answers = run(&file, &["map", "mean"], &inputs).unwrap();
+    let state = numbers_of(&answers, "state").into_dimensionality::<ndarray::Ix4>().unwrap();
+    for row in state.rows() {
+        for (got, expected) in row.iter().zip(&pattern) {
+            assert!((got - expected).abs() < 1e-12);
+        }
+    }
+    assert_eq!(answers.get("map"), Some(&Tensor::Index(ArrayD::zeros(IxDyn(&[1, 1, 2])))));
+    assert_eq!(numbers_of(&answers, "mean").shape(), [1, 1, 2, WIDTH]);
+    let meanings: Vec<(&str, &str)> = answers.meanings().collect();
+    assert!(meanings.iter().any(|(name, told)| *name == "settled" && told.contains("0 pattern")));
+    assert!(meanings.iter().any(|(name, told)| *name == "reason" && told.contains("0 converged")));
+}
+
+/// Whatever does not average values can be asked about the components of points.
+#[test]
+fn components_of_points_are_asked_about() {
+    let file = "mechanism = { mixture = { components = 2, steps = 3 } }";
+    let file = ModelFile::from_toml(file).unwrap();
+    let points = numbers::<f64>(7.0, &[1, 1, 9, 2]);
+    let inputs = BTreeMap::from([("points".to_owned(), Input::from(points))]);
+    let answers = run(&file, &["marginals", "log-evidence", "top-k=1"], &inputs).unwrap();
+    let responsibilities = numbers_of(&answers, "marginals");
+    for sum in responsibilities.sum_axis(Axis(2)).iter() {
+        assert!((sum - 1.0).abs() < 1e-14, "{sum}");
+    }
+    // The likeliest component, by looking.
+    let responsibilities: Array3<f64> =
+        responsibilities.index_axis(Axis(0), 0).to_owned().into_dimensionality().unwrap();
+    let Some(Tensor::Index(best)) = answers.get("top-k.index") else { panic!("{answers:?}") };
+    for (point, best) in best.iter().enumerate() {
+        let column = responsibilities.slice(s![0, .., point]);
+        assert_eq!(*best, i64::from(column[1] > column[0]));
+    }
+    let told = refusal(&file, &["value-variance"], &inputs);
+    assert!(told.contains("`value-variance`") && told.contains("values play no part"), "{told}");
+}
+
+/// Paths are read where they are asked about, and nowhere else.
+#[test]
+fn questions_read_their_own_tensors() {
+    let file = file(WALK);
+    let mut inputs = inputs::<f64>();
+    inputs.insert("paths".into(), numbers::<f64>(1.0, &[1, 2]).into());
+    run(&file, &["hops"], &inputs).unwrap();
+    let told = refusal(&file, &["paths"], &inputs);
+    assert!(told.contains("`paths` holds real numbers, expected whole numbers"), "{told}");
+    let rows = ArrayD::from_shape_vec(IxDyn(&[1, 3]), vec![3i64, 0, -1]).unwrap();
+    inputs.insert("paths".into(), rows.into());
+    let answer = numbers_of(&run(&file, &["paths"], &inputs).unwrap(), "paths");
+    let expected: Vec<f64> = (0..HEADS)
+        .map(|head| {
+            let weight: f64 = [0.5, 0.1][head];
+            weight.ln() + one_step(&inputs, head, None)[[3, 0]].ln()
+        })
+        .collect();
+    let close = answer.iter().zip(arr1(&expected)).all(|(a, b)| (a - b).abs() < 1e-13);
+    assert!(close, "{answer}, expected {expected:?}");
+}
