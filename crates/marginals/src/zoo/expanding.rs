@@ -240,7 +240,8 @@ impl Expanding {
         k: ArrayView4<'a, E>,
         v: ArrayView4<'a, E>,
     ) -> Result<Problem<'a, E::Real>, Error> {
-        let shape = Shape::of(&q, &k, self.query_offset)?;
+        // The offset is checked below, under its own name.
+        let shape = Shape { query_offset: self.query_offset, ..Shape::of(&q, &k, 0)? };
         self.check(potential, &shape)?;
         let (batch, heads, keys, _) = v.dim();
         if (batch, heads, keys) != (shape.batch, shape.key_heads, shape.keys) {

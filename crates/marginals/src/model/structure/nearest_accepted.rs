@@ -133,7 +133,9 @@ impl<T: Real> RowFold<T> for Fold<T> {
                 if before < *scale && before > T::neg_infinity() {
                     rescale[r] = (before - *scale).exp();
                 }
-                scores.iter_mut().for_each(|x| *x = (*x - *scale).exp());
+                // Relative to nothing there is nothing.
+                let most = if *scale == T::neg_infinity() { T::zero() } else { *scale };
+                scores.iter_mut().for_each(|x| *x = (*x - most).exp());
                 mass = self.mass[row] * (rescale[r] - T::one()) + scores.iter().copied().sum();
             }
             self.mass[row] += mass;

@@ -218,3 +218,27 @@ fn averages_over_little_mass() {
     let gradients = pass.backward((&ones, None)).expect("gradients");
     assert!(gradients.q.iter().chain(&gradients.k).all(|g| g.is_finite()));
 }
+
+/// A padded query masked by the smallest number of f32, as transformers does it: the prior is flat over
+/// it, so is the posterior, and with no gradient asked of it nothing of the others is lost.
+#[test]
+fn a_row_masked_by_the_smallest_number_is_flat() {
+    let mut random = Random::new(9);
+    let mut draw = |shape| normal(&mut random, shape).mapv(|x| x as f32);
+    let (q, k, v) = (draw((1, 1, 3, 4)), draw((1, 1, 5, 4)), draw((1, 1, 5, 2)));
+    let bias = Array4::from_shape_fn((1, 1, 3, 5), |(.., i, _)| if i == 1 { f32::MIN } else { 0.0 });
+    let model = Model::new(EachQueryPicksOne, Bias::new(bias), Dot::new(1.0));
+    let posterior = model.posterior(q.view(), k.view()).expect("a posterior");
+    let pass = posterior.pass((Mean(v.view()), Kl, Entropy)).expect("a pass");
+    let (mean, kl, entropy) = pass.answer().expect("answers");
+    assert!(mean.iter().all(|x| x.is_finite()), "{mean}");
+    assert!(kl[[0, 0, 1]].abs() < 1e-6 && kl.iter().all(|x| x.is_finite()), "{kl}");
+    assert!((entropy[[0, 0, 1]] - 5f32.ln()).abs() < 1e-6, "{entropy}");
+    let upstream = Array3::from_shape_fn((1, 1, 3), |(.., i)| f32::from(u8::from(i != 1)));
+    let values = Array4::from_shape_fn((1, 1, 3, 2), |(_, _, i, _)| f32::from(u8::from(i != 1)));
+    let found = pass.backward((&values, &upstream, &upstream)).expect("gradients");
+    let bias = found.parameter("bias").expect("the bias learns");
+    let all = found.q.iter().chain(&found.k).chain(found.v().expect("values")).chain(bias);
+    assert!(all.clone().all(|g| g.is_finite()) && all.clone().any(|g| *g != 0.0));
+    assert!(bias.slice(ndarray::s![.., .., 1, ..]).iter().all(|g| *g == 0.0), "{bias}");
+}

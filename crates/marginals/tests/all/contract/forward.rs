@@ -129,8 +129,10 @@ fn nearest_accepted() {
     });
 }
 
-/// What breaks arithmetic that does not expect it: huge finite masks, underflowing masses, values far
-/// from 0, empty axes.
+/// What breaks arithmetic that does not expect it: garbage behind masks, underflowing masses, values far
+/// from 0, empty axes. Huge finite masks have tests of their own (`contract::degenerate`): a score of
+/// −3.4e38 + log ψ has no digits left for ψ, so that a row in which nothing else is possible cannot
+/// agree with exact arithmetic.
 #[test]
 fn faults_of_the_field() {
     for structure in Structure::ALL {
@@ -138,7 +140,8 @@ fn faults_of_the_field() {
             Structure::EachQueryPicksAtMostOne => vec![Law::ExponentialFamily, Law::NearestAccepted],
             _ => vec![Law::ExponentialFamily],
         };
-        let faults = Fault::ALL.into_iter().filter(|fault| *fault != Fault::FarPositions).collect();
+        let others = |fault: &Fault| !matches!(fault, Fault::FarPositions | Fault::HugeMasks);
+        let faults = Fault::ALL.into_iter().filter(others).collect();
         let pantry = Pantry { laws, faults, ..Pantry::tiny(structure) };
         for_scenarios(CASES, &pantry, |scenario| {
             let (recipe, case) = (scenario.recipe(), scenario.build());
