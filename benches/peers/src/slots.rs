@@ -8,7 +8,7 @@ use burn::module::Param;
 use burn::nn::Linear;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use marginals_burn::checkpoint::Checkpoint;
-use marginals_burn::norm::Norm;
+use marginals_burn::modules::Norm;
 use marginals_burn::{ModelError, SlotAttention, SlotAttentionConfig};
 use ndarray::Array4;
 

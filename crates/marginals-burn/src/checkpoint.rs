@@ -1,7 +1,9 @@
 //! Trained weights, whatever file they come from: named tensors read as `f32`.
 
 pub mod gguf;
+pub(crate) mod loader;
 pub mod safetensors;
+pub mod weights;
 
 use std::path::Path;
 

@@ -1,10 +1,9 @@
 //! `marginals` on Burn: posteriors as operations, as layers, and inside pretrained transformers.
 //!
 //! - [`ops::Posterior`] answers any differentiable questions of any model as one node on Burn's tape.
-//! - The [`modules`] are layers of it: attention, walks, expanding windows, graphs, a transformer block
-//!   and a language model over bytes, which [`train`] trains; [`slots`], [`block_slots`] and
-//!   [`perceiver`] iterate.
-//! - [`Pretrained`] reads transformers that others have trained.
+//! - The [`modules`] are layers of it: attention, walks, expanding windows, graphs, slots, Perceivers, a
+//!   transformer block and a language model over bytes, which [`train`] trains.
+//! - [`Pretrained`] reads transformers that others have trained, from the files of [`checkpoint`].
 //!
 //! # Pretrained transformers
 //!
@@ -16,36 +15,24 @@
 //! Files are not trusted: every count, shape and offset is checked against the file before memory
 //! is taken for it, and what cannot be true is a [`ModelError`] that says so.
 
-pub mod attention;
-pub mod bert;
-pub mod block;
-pub mod block_slots;
-pub mod byte_lm;
 pub mod checkpoint;
 mod error;
-pub mod llama;
 pub mod modules;
-pub mod norm;
 pub mod ops;
-pub mod perceiver;
-mod pretrained;
+pub mod pretrained;
 mod sizes;
-pub mod slots;
 mod tensors;
-pub mod tokens;
 pub mod train;
-pub mod weights;
 
-pub use attention::{Attend, Layer, PosteriorMean, Visible};
-pub use block_slots::{BlockSlotAttention, BlockSlotAttentionConfig};
-pub use byte_lm::TrainedByteLm;
 pub use error::ModelError;
 pub use modules::{
-    Attention, AttentionConfig, ByteLm, ByteLmConfig, Combine, Expanding, ExpandingConfig, Graph,
-    GraphAttention, GraphAttentionConfig, GraphAttentionKind, Multihop, MultihopConfig, Positions,
-    Projections, TransformerBlock, TransformerBlockConfig,
+    Attention, AttentionConfig, BlockSlotAttention, BlockSlotAttentionConfig, ByteLm, ByteLmConfig,
+    Combine, Expanding, ExpandingConfig, Graph, GraphAttention, GraphAttentionConfig,
+    GraphAttentionKind, Multihop, MultihopConfig, Perceiver, PerceiverConfig, Positions,
+    Projections, SlotAttention, SlotAttentionConfig, SlotUpdate, TransformerBlock,
+    TransformerBlockConfig,
 };
-pub use perceiver::{Perceiver, PerceiverConfig};
+pub use pretrained::attend::{Attend, Layer, PosteriorMean, Visible};
+pub use pretrained::tokens::{TextTokenizer, Tokens};
+pub use pretrained::trained_byte_lm::TrainedByteLm;
 pub use pretrained::{Pretrained, Transformer};
-pub use slots::{SlotAttention, SlotAttentionConfig, SlotUpdate};
-pub use tokens::{TextTokenizer, Tokens};

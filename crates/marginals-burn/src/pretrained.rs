@@ -1,4 +1,14 @@
-//! From a path to a model that can be run: which family it is, its weights, its tokenizer.
+//! Transformers that others have trained: from a path to a model that can be run, its weights and its
+//! tokenizer.
+//!
+//! A transformer of any family hands each layer's queries, keys and values to an [`Attend`], which asks
+//! the layer's posterior what it wants to know and returns its mean.
+
+pub mod attend;
+pub mod bert;
+pub mod llama;
+pub mod tokens;
+pub mod trained_byte_lm;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,14 +16,14 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use serde::Deserialize;
 
-use crate::attention::{Attend, Visible};
-use crate::bert::{Bert, BertConfig};
-use crate::byte_lm::{FAMILY as BYTE_LM, TrainedByteLm};
+use self::attend::{Attend, Visible};
+use self::bert::{Bert, BertConfig};
+use self::llama::{Llama, LlamaConfig};
+use self::tokens::{TextTokenizer, Tokens, tokenizer_from_gguf};
+use self::trained_byte_lm::{FAMILY as BYTE_LM, TrainedByteLm};
 use crate::checkpoint::gguf::GgufFile;
 use crate::checkpoint::safetensors::SafetensorsFile;
 use crate::error::ModelError;
-use crate::llama::{Llama, LlamaConfig};
-use crate::tokens::{TextTokenizer, Tokens, tokenizer_from_gguf};
 
 /// A transformer of one of the families that are read.
 #[derive(Debug)]

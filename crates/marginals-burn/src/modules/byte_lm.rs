@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::learned::additive;
 use super::{AttentionConfig, TransformerBlock, TransformerBlockConfig};
-use crate::norm::Norm;
+use crate::modules::norm::Norm;
 use crate::ops::{Answers, Question};
 use crate::sizes::at_least_one;
 

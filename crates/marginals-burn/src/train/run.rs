@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use super::corpus::{Corpus, Fingerprint, windows};
 use super::{TrainConfig, sample};
+use crate::checkpoint::weights::are_finite;
 use crate::modules::{ByteLm, cross_entropy};
 use crate::tensors::into_values;
-use crate::weights::are_finite;
 
 /// A point of a curve.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use burn::module::Param;
 use burn::nn::{GruConfig, Linear};
 use burn::tensor::{Device, Distribution, Gradients, Tensor};
 use marginals::Error;
-use marginals_burn::block::BlockLinear;
+use marginals_burn::modules::BlockLinear;
 use marginals_burn::{
     BlockSlotAttention, BlockSlotAttentionConfig, ModelError, SlotAttentionConfig,
 };

@@ -4,8 +4,8 @@ use crate::common::recorded::{Case, of};
 use burn::nn::Linear;
 use burn::tensor::{Device, Gradients, Tensor};
 use marginals::Error;
-use marginals_burn::norm::Norm;
-use marginals_burn::perceiver::{FeedForward, FeedForwardActivation, MultiHead, Sharing};
+use marginals_burn::modules::Norm;
+use marginals_burn::modules::{FeedForward, FeedForwardActivation, MultiHead, Sharing};
 use marginals_burn::{ModelError, Perceiver, PerceiverConfig};
 
 fn check(name: &str, adjust: impl Fn(PerceiverConfig) -> PerceiverConfig) {

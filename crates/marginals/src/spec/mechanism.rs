@@ -35,12 +35,12 @@ pub enum MechanismSpec {
     /// [`expanding`](crate::zoo::expanding), of the tensors `q`, `k` and `v`, and `alpha` and
     /// `beta` [B, H, N] (any axis may be 1) where the file gives none.
     Expanding(ExpandingSpec),
-    /// `marginals_burn::slots`, of the tensors `inputs` [B, M, D] and, to start from, `start`
+    /// `marginals_burn::SlotAttention`, of the tensors `inputs` [B, M, D] and, to start from, `start`
     /// [B, N, S].
     Slots(SlotsSpec),
-    /// `marginals_burn::block_slots`, of the same.
+    /// `marginals_burn::BlockSlotAttention`, of the same.
     BlockSlots(BlockSlotsSpec),
-    /// `marginals_burn::perceiver`, of the tensor `inputs` [B, M, D].
+    /// `marginals_burn::Perceiver`, of the tensor `inputs` [B, M, D].
     Perceiver(PerceiverSpec),
 }
 

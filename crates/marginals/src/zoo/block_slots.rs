@@ -1,5 +1,5 @@
 //! Block-slot attention: the model is that of [slots](super::slots), and so is the posterior; its
-//! weights live in `marginals_burn::block_slots`.
+//! weights live in `marginals_burn::BlockSlotAttention`.
 
 use super::Mechanism;
 
@@ -23,7 +23,7 @@ pub const MECHANISM: Mechanism = Mechanism {
         "Singh, Kim & Ahn 2023, Neural Systematic Binder, arXiv 2211.01177, §3.2, eqs. 1–6",
         "Locatello et al. 2020, arXiv 2006.15055, Algorithm 1",
     ],
-    path: "marginals_burn::block_slots::BlockSlotAttention",
+    path: "marginals_burn::BlockSlotAttention",
     model: "\
 # the input holds inputs [B, M, D] and, to start from, start [B, N, S]; without weights in a file
 # it holds them too, as weights.NAME

@@ -1,4 +1,4 @@
-//! Perceiver: latents are queries; its weights live in `marginals_burn::perceiver`.
+//! Perceiver: latents are queries; its weights live in `marginals_burn::Perceiver`.
 
 use super::Mechanism;
 
@@ -18,7 +18,7 @@ pub const MECHANISM: Mechanism = Mechanism {
         "both repeated, all repetitions but the first with the same weights",
     ],
     sources: &["Jaegle et al. 2021, Perceiver, arXiv 2103.03206, §3"],
-    path: "marginals_burn::perceiver::Perceiver",
+    path: "marginals_burn::Perceiver",
     model: "\
 # the input holds inputs [B, M, D]; without weights in a file it holds them too, as weights.NAME
 mechanism = { perceiver = { weights = \"perceiver.safetensors\" } }

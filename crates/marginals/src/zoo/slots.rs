@@ -23,7 +23,7 @@
 //! It takes the normalisation. Without it (z = s) the step follows Σ_j p_ij (x_j − z_i), a field
 //! whose Jacobian is not symmetric as soon as there are two slots: it is the gradient of nothing. With
 //! learned projections W_qᵀ W_k ≠ W_v, a GRU and an MLP nothing is guaranteed either; that one lives
-//! in `marginals_burn::slots`.
+//! in `marginals_burn::SlotAttention`.
 
 use marginals_kernels::InstructionSet;
 use ndarray::{Array3, Array4, ArrayView1, ArrayView2, ArrayView3, ArrayView4, Axis, s};
@@ -58,7 +58,7 @@ pub const MECHANISM: Mechanism = Mechanism {
     sources: &[
         "Locatello et al. 2020, Object-Centric Learning with Slot Attention, arXiv 2006.15055, Algorithm 1",
     ],
-    path: "marginals_burn::slots::SlotAttention; plain: marginals::zoo::slots::PlainSlots",
+    path: "marginals_burn::SlotAttention; plain: marginals::zoo::slots::PlainSlots",
     model: "\
 # the input holds inputs [B, M, D] and, to start from, start [B, N, S]; without weights in a file
 # it holds them too, as weights.NAME

@@ -9,7 +9,7 @@ use marginals::Error;
 use marginals_burn::ModelError;
 use marginals_burn::checkpoint::Checkpoint;
 use marginals_burn::checkpoint::safetensors::SafetensorsFile;
-use marginals_burn::norm::Norm;
+use marginals_burn::modules::Norm;
 
 /// Agreement demanded of every number, relative to the largest of its tensor or to 1. The recorded
 /// ones were computed in `f64`, so this is the rounding of our own `f32`.

@@ -13,12 +13,12 @@ pub use competition::Competition;
 pub(crate) use competition::{CompetitionShape, merge_heads, split_heads};
 pub(crate) use start::draw;
 
-use crate::block::{BlockGru, from_blocks, to_blocks};
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::loader::Loader;
 use crate::error::ModelError;
-use crate::norm::Norm;
+use crate::modules::block_maps::{BlockGru, from_blocks, to_blocks};
+use crate::modules::norm::Norm;
 use crate::sizes::{at_least_one, check_norm_epsilon, head_width};
-use crate::tensors::Loader;
 
 /// What becomes of a slot when it has won its mean.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use marginals::structure::EachQueryPicksOne;
 use marginals::{Error, Model};
 
 use super::normalise_blocks;
+use crate::checkpoint::loader::Loader;
 use crate::error::ModelError;
 use crate::ops::Attention;
-use crate::tensors::Loader;
 
 /// K learned prototypes per block, and how a block reads them: each-query-picks-one · dot · gather
 /// with blocks as heads (Singh et al. 2023, §3.2.2, eq. 6).

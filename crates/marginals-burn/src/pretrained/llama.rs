@@ -17,11 +17,12 @@ pub use config::LlamaConfig;
 pub use rotary::Pairing;
 use rotary::Rotary;
 
-use crate::attention::{Attend, Layer, Visible};
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::loader::Loader;
 use crate::error::ModelError;
-use crate::tensors::{Loader, indices, into_values, merge_heads, split_heads};
-use crate::tokens::Tokens;
+use crate::pretrained::attend::{Attend, Layer, Visible};
+use crate::pretrained::tokens::Tokens;
+use crate::tensors::{indices, into_values, merge_heads, split_heads};
 
 /// A Llama decoder with its language-model head.
 #[derive(Module, Debug)]

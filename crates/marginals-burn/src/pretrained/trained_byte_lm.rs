@@ -7,14 +7,14 @@ use marginals::spec::Tensors;
 use ndarray::ArrayD;
 use serde::{Deserialize, Serialize};
 
-use crate::attention::{Attend, Layer};
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::weights::{self, Storage};
 use crate::error::ModelError;
 use crate::modules::{ByteLm, ByteLmConfig};
 use crate::ops::Nodes;
+use crate::pretrained::attend::{Attend, Layer};
+use crate::pretrained::tokens::Tokens;
 use crate::tensors::{heads_view, indices, into_values, merge_heads};
-use crate::tokens::Tokens;
-use crate::weights::{self, Storage};
 
 /// What a `config.json` calls this family.
 pub(crate) const FAMILY: &str = "byte-lm";

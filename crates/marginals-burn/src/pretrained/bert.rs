@@ -13,11 +13,12 @@ use marginals::spec::Tensors;
 
 pub use config::{BertActivation, BertConfig};
 
-use crate::attention::{Attend, Layer, Visible};
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::loader::Loader;
 use crate::error::ModelError;
-use crate::tensors::{Loader, indices, into_values, merge_heads, split_heads};
-use crate::tokens::Tokens;
+use crate::pretrained::attend::{Attend, Layer, Visible};
+use crate::pretrained::tokens::Tokens;
+use crate::tensors::{indices, into_values, merge_heads, split_heads};
 
 /// A BERT encoder.
 #[derive(Module, Debug)]

@@ -4,9 +4,9 @@ use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 use marginals::Error;
 
+use crate::checkpoint::loader::Loader;
 use crate::error::ModelError;
 use crate::ops::layer_norm;
-use crate::tensors::Loader;
 
 /// γ x̂ + β over the last axis, as one node on the tape (see [`layer_norm`]).
 #[derive(Module, Debug)]

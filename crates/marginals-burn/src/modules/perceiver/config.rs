@@ -5,8 +5,8 @@ use marginals::Error;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::ModelError;
+use crate::modules::slots::shape_of;
 use crate::sizes::{at_least_one, check_norm_epsilon};
-use crate::slots::shape_of;
 
 /// Which layers have weights of their own.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]

@@ -5,9 +5,9 @@
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
+use crate::checkpoint::loader::Loader;
 use crate::error::ModelError;
 use crate::ops::gated;
-use crate::tensors::Loader;
 
 /// Rows `[R, K·w]` as `[K, R, w]`.
 pub(crate) fn to_blocks(rows: Tensor<2>, blocks: usize) -> Tensor<3> {

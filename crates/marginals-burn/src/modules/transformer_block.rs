@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, activation};
 use marginals::Error;
 
 use super::{Attention, AttentionConfig};
-use crate::norm::Norm;
+use crate::modules::norm::Norm;
 use crate::ops::{Answers, Question};
 use crate::sizes::{at_least_one, check_norm_epsilon};
 

@@ -9,11 +9,11 @@ use marginals::structure::EachQueryPicksOne;
 use marginals::{Error, Model};
 
 use super::config::{FeedForwardActivation, PerceiverConfig};
+use crate::checkpoint::loader::Loader;
 use crate::error::ModelError;
-use crate::norm::Norm;
+use crate::modules::norm::Norm;
+use crate::modules::slots::{merge_heads, split_heads};
 use crate::ops::Attention;
-use crate::slots::{merge_heads, split_heads};
-use crate::tensors::Loader;
 
 /// Cross-attention to the inputs, feed-forward, then self-attentions with theirs.
 #[derive(Module, Debug)]

@@ -1,20 +1,20 @@
 //! Perceiver: a few latents look at many inputs, and think in between.
 
-mod block;
 mod config;
+mod perceiver_block;
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use marginals::Error;
 
-pub use block::{FeedForward, MultiHead, PerceiverBlock, SelfAttention};
 pub use config::{FeedForwardActivation, PerceiverConfig, Sharing};
+pub use perceiver_block::{FeedForward, MultiHead, PerceiverBlock, SelfAttention};
 
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::loader::Loader;
 use crate::error::ModelError;
-use crate::norm::Norm;
-use crate::tensors::Loader;
+use crate::modules::norm::Norm;
 
 /// Perceiver (Jaegle et al. 2021, arXiv 2103.03206), with pre-normalisation as in the PyPI package
 /// `perceiver-pytorch`.

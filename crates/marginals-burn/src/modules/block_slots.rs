@@ -9,14 +9,14 @@ use marginals::Error;
 
 pub use prototypes::PrototypeMemory;
 
-use crate::block::{BlockGru, BlockLinear, from_blocks, to_blocks};
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::loader::Loader;
 use crate::error::ModelError;
-use crate::norm::Norm;
+use crate::modules::block_maps::{BlockGru, BlockLinear, from_blocks, to_blocks};
+use crate::modules::norm::Norm;
+use crate::modules::slots::{Competition, CompetitionShape, check_start, draw, shape_of};
 use crate::ops::layer_norm;
 use crate::sizes::{at_least_one, check_divides, check_norm_epsilon};
-use crate::slots::{Competition, CompetitionShape, check_start, draw, shape_of};
-use crate::tensors::Loader;
 
 /// Configuration of [`BlockSlotAttention`].
 #[derive(Config, Debug)]

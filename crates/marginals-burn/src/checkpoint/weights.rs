@@ -7,7 +7,7 @@ use burn::tensor::{Tensor, TensorData};
 use half::f16;
 use safetensors::tensor::{Dtype, TensorView};
 
-use crate::checkpoint::Checkpoint;
+use super::Checkpoint;
 use crate::error::ModelError;
 use crate::tensors::into_values;
 
