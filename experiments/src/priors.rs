@@ -79,16 +79,10 @@ impl Config {
     }
 }
 
-/// Burn draws first weights from one generator that all threads share.
-static DRAWING: Mutex<()> = Mutex::new(());
-
 fn train(config: &Config, position: &Position, seed: u64, text: &[u8]) -> Outcome<Run> {
     let settings = config.training(position, seed)?;
     let corpus = Corpus::split(text.to_vec(), settings.held_out, settings.batches.context)?;
-    let mut training = {
-        let _alone = DRAWING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        Training::new(settings, corpus)?
-    };
+    let mut training = Training::new(settings, corpus)?;
     while !training.is_done() {
         training.step()?;
     }

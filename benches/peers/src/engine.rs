@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use anyhow::Result;
 use marginals::Model;
-use marginals::infer::exact::Upstream;
 use marginals::potential::Dot;
 use marginals::prior::{Alibi, Bias, Causal, Prior, Uniform, Window};
 use marginals::question::{Entropy, Kl, LogEvidence, Map, Mean};
@@ -109,14 +108,15 @@ fn mean_backward<'a, P: Prior<f32> + 'a>(
     let model = model(prior, inputs);
     Box::new(move || {
         let posterior = model.posterior(inputs.q.view(), inputs.k.view())?;
-        let question = Mean(inputs.v.view());
-        let pass = posterior.pass(&question)?;
-        let mean = pass.answer(&question)?;
-        let upstream = Upstream { mean: Some(inputs.upstream.view()), ..Upstream::default() };
-        let gradients = pass.backward(&upstream)?;
-        let mut answers =
-            vec![real("mean", mean), real("grad.q", gradients.q), real("grad.k", gradients.k)];
-        answers.extend(gradients.v.map(|gradient| real("grad.v", gradient)));
+        let pass = posterior.pass(Mean(inputs.v.view()))?;
+        let mut gradients = pass.backward(inputs.upstream.view())?;
+        let v = gradients.take_v();
+        let mut answers = vec![
+            real("mean", pass.into_answer()?),
+            real("grad.q", gradients.q),
+            real("grad.k", gradients.k),
+        ];
+        answers.extend(v.map(|gradient| real("grad.v", gradient)));
         for parameter in gradients.parameters {
             answers.push(real(&format!("grad.{}", parameter.name), parameter.gradient));
         }

@@ -10,7 +10,7 @@ use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Device, Distribution, Tensor};
 use marginals::spec::ModelSpec;
-use marginals_burn::ops::{Nodes, Parameters, Posterior, Question};
+use marginals_burn::ops::Posterior;
 
 const SHAPE: [usize; 4] = [1, 8, 4096, 64];
 const ROUNDS: usize = 5;
@@ -22,10 +22,7 @@ fn step(which: &str, inputs: &[Tensor<4>; 3]) -> Tensor<4> {
         "ours" => {
             let spec = "structure = \"each-query-picks-one\"\npotential = \"dot\"";
             let spec = ModelSpec::from_toml(spec).expect("a model");
-            let nodes = Nodes { q: q.clone(), k: k.clone(), v: Some(v.clone()) };
-            let posterior = Posterior::new(spec).expect("one step");
-            let answers = posterior.ask(&nodes, &Parameters::none(), &[Question::Mean]);
-            answers.and_then(|answers| answers.get::<4>(Question::Mean)).expect("sizes fit")
+            Posterior::new(spec).mean(q.clone(), k.clone(), v.clone()).expect("sizes fit")
         }
         _ => attention(
             q.clone(),

@@ -2,23 +2,24 @@
 //!
 //! Each is one node on Burn's tape: its forward and its backward are written out, and nothing in
 //! between is kept. They run on Burn's `flex` backend, with or without autodiff, in `f32` and `f64`;
-//! [`Posterior`] falls back to plain tensor operations elsewhere.
+//! tensors on another backend are refused.
 
 mod answers;
-mod attend;
+mod built;
+mod call;
 mod expanding;
 mod flex;
 mod gated;
 mod layer_norm;
+mod model;
 mod parameters;
-mod plain;
 mod posterior;
 mod tape;
 
-pub use answers::{Answers, Question};
-pub use attend::{Attention, FactoredModel};
+pub use answers::Answers;
 pub use expanding::{Expanded, Expanding, ExpandingReport};
 pub(crate) use gated::gated;
 pub use layer_norm::layer_norm;
+pub use model::AnyModel;
 pub use parameters::Parameters;
 pub use posterior::{Nodes, Posterior};

@@ -6,6 +6,7 @@
 
 mod config;
 mod corpus;
+mod first_weights;
 mod independent;
 pub mod reference;
 mod run;

@@ -10,6 +10,8 @@
 use std::fmt::Debug;
 use std::ops::Range;
 
+use ndarray::{CowArray, IxDyn};
+
 use crate::ask::{self, Answers, Settings, Source};
 use crate::infer::collapsed::FixedPoint;
 use crate::infer::expanding::{self, ExpandingGradients, ExpandingUpstream, Expansion};
@@ -148,14 +150,15 @@ pub trait Engine<T: Real>: Debug + Send + Sync {
         upstream: &ExpandingUpstream<'_, T>,
     ) -> Result<ExpandingGradients<T>, Error>;
 
-    /// A model from data.
+    /// A model from data, and the dense tensor that it keeps.
     #[doc(hidden)]
     fn build<'a>(
         &self,
         spec: &ModelSpec,
         heads: usize,
         width: usize,
-        tensors: &'a Tensors<'_, T>,
+        tensors: &Tensors<'_, T>,
+        bias: Option<CowArray<'a, T, IxDyn>>,
     ) -> Result<SpecModel<'a, T>, Error>;
 }
 
@@ -237,9 +240,10 @@ macro_rules! cpu {
                 spec: &ModelSpec,
                 heads: usize,
                 width: usize,
-                tensors: &'a Tensors<'_, $number>,
+                tensors: &Tensors<'_, $number>,
+                bias: Option<CowArray<'a, $number, IxDyn>>,
             ) -> Result<SpecModel<'a, $number>, Error> {
-                spec.build_generic(heads, width, tensors)
+                spec.build_generic(heads, width, tensors, bias)
             }
         }
     };

@@ -65,6 +65,32 @@ impl<S, P, U> Model<S, P, U> {
         Self { key_offset: offset, ..self }
     }
 
+    /// The prior.
+    pub fn prior(&self) -> &P {
+        &self.prior
+    }
+
+    /// The same model under another prior, its other parts lent:
+    ///
+    /// ```
+    /// # use marginals::{Model, potential::Dot, prior::{Bias, Causal, Combine}, structure::EachQueryPicksOne};
+    /// let model = Model::new(EachQueryPicksOne, Causal, Dot::scaled(4));
+    /// # let bias = ndarray::Array4::<f32>::zeros((1, 1, 5, 5));
+    /// let biased = model.with_prior(model.prior().and(Bias::new(bias.view())));
+    /// # let q = ndarray::Array4::<f32>::zeros((1, 1, 5, 4));
+    /// # assert!(biased.posterior(q.view(), q.view()).is_ok());
+    /// ```
+    pub fn with_prior<Q>(&self, prior: Q) -> Model<&S, Q, &U> {
+        Model {
+            structure: &self.structure,
+            prior,
+            potential: &self.potential,
+            value: self.value,
+            query_offset: self.query_offset,
+            key_offset: self.key_offset,
+        }
+    }
+
     /// The posterior over the edges between `q` [B, H, N, D] and `k` [B, Hk, M, D]. Checks sizes
     /// and parameters; computes nothing until a question is asked.
     pub fn posterior<'a, E>(

@@ -2,7 +2,6 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use marginals_burn::modules::Positions;
-use marginals_burn::ops::Question;
 use marginals_burn::train::{Training, bits_per_byte};
 use serde::{Deserialize, Serialize};
 
@@ -56,12 +55,12 @@ pub fn measure(config: &Config, training: &Training) -> Outcome<Measured> {
     for window in text.chunks_exact(length).take(config.asked) {
         let bytes: Vec<i64> = window.iter().map(|&byte| i64::from(byte)).collect();
         let bytes = Tensor::<2, Int>::from_data(TensorData::new(bytes, [1, length]), &device);
-        let (_, layers) = lm.ask(bytes, &[Question::Entropy, Question::ExpectedDistance])?;
+        let (_, layers) = lm.ask(bytes, &["entropy", "expected-distance"])?;
         for answers in layers {
-            let of = |question| -> Outcome<Vec<f32>> {
+            let of = |question: &str| -> Outcome<Vec<f32>> {
                 Ok(answers.get::<3>(question)?.into_data().try_into_vec()?)
             };
-            let (entropy, distance) = (of(Question::Entropy)?, of(Question::ExpectedDistance)?);
+            let (entropy, distance) = (of("entropy")?, of("expected-distance")?);
             for (index, (&entropy, &distance)) in entropy.iter().zip(&distance).enumerate() {
                 // The first query has nothing behind it and no choice.
                 let Some(octave) = (index % length).checked_ilog2() else { continue };

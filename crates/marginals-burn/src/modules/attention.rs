@@ -5,10 +5,11 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use marginals::Error;
 use marginals::spec::ModelSpec;
+use ndarray::ArrayD;
 
-use super::projections::ProjectionSizes;
-use super::{Learned, Projections};
-use crate::ops::{Answers, Parameters, Posterior, Question};
+use super::learned::Learned;
+use super::projections::{ProjectionSizes, Projections};
+use crate::ops::{Answers, Parameters, Posterior};
 use crate::sizes::{at_least_one, check_divides, head_width};
 
 /// Configuration of [`Attention`].
@@ -48,7 +49,7 @@ pub struct AttentionConfig {
 /// ```
 /// use burn::tensor::{Device, Distribution, Tensor};
 /// use marginals::spec::ModelSpec;
-/// use marginals_burn::{AttentionConfig, ops::Question};
+/// use marginals_burn::AttentionConfig;
 ///
 /// let model = ModelSpec::from_toml(r#"
 ///     structure = "each-query-picks-one"
@@ -59,9 +60,9 @@ pub struct AttentionConfig {
 /// let config = AttentionConfig::new(16, 4, model).with_learn(vec!["geometric.rho".into()]);
 /// let attention = config.init(&device)?;
 /// let x = Tensor::<3>::random([2, 10, 16], Distribution::Default, &device);
-/// let (y, answers) = attention.ask(x, &[Question::Entropy])?;
+/// let (y, answers) = attention.ask(x, &["entropy"])?;
 /// // Attend well, and be sure about it.
-/// let loss = y.powi_scalar(2).mean() + answers.get::<3>(Question::Entropy)?.mean();
+/// let loss = y.powi_scalar(2).mean() + answers.get::<3>("entropy")?.mean();
 /// loss.backward();
 /// # Ok::<(), marginals::Error>(())
 /// ```
@@ -112,7 +113,7 @@ impl AttentionConfig {
         Ok(Attention {
             projections: sizes.init(self.bias, device),
             learned: Learned::of(&self.model, &self.learn, learned, device)?,
-            posterior: Posterior::new(self.model.clone())?,
+            posterior: Posterior::new(self.model.clone()),
         })
     }
 }
@@ -131,14 +132,14 @@ impl Attention {
     }
 
     /// Self-attention, and what else the posterior knows: the answers are in the same pass, and their
-    /// gradients in the same backward.
+    /// gradients in the same backward. Questions are named as in [`marginals::question`].
     ///
     /// # Shapes
-    /// As [`Self::forward`]; answers as [`Question`] says.
+    /// As [`Self::forward`]; answers as [`marginals::question`] says.
     ///
     /// # Errors
     /// As [`Self::forward`].
-    pub fn ask(&self, x: Tensor<3>, questions: &[Question]) -> Result<(Tensor<3>, Answers), Error> {
+    pub fn ask(&self, x: Tensor<3>, questions: &[&str]) -> Result<(Tensor<3>, Answers), Error> {
         self.ask_of(x.clone(), x, &Parameters::none(), questions)
     }
 
@@ -168,26 +169,31 @@ impl Attention {
         x: Tensor<3>,
         context: Tensor<3>,
         given: &Parameters,
-        questions: &[Question],
+        questions: &[&str],
     ) -> Result<(Tensor<3>, Answers), Error> {
         let nodes = self.projections.nodes(x, context);
         let parameters = self.learned.parameters().and(given);
-        let mut all = questions.to_vec();
-        if !all.contains(&Question::Mean) {
-            all.push(Question::Mean);
-        }
-        let answers = self.posterior.ask(&nodes, &parameters, &all)?;
-        let mean = answers.get::<4>(Question::Mean)?;
+        let answers = self.posterior.ask(&nodes, &parameters, &with_mean(questions))?;
+        let mean = answers.get("mean")?;
         Ok((self.projections.rows(mean), answers))
     }
 
-    /// The posterior, for tensors the model names in whole numbers to be added.
+    /// The posterior.
     pub fn posterior(&self) -> &Posterior {
         &self.posterior
     }
 
-    /// The same module with another posterior of the same model.
-    pub fn with_posterior(self, posterior: Posterior) -> Self {
-        Self { posterior, ..self }
+    /// The same module with a tensor that the model names in whole numbers.
+    pub fn with_integers(self, name: &str, tensor: ArrayD<i64>) -> Self {
+        Self { posterior: self.posterior.with_integers(name, tensor), ..self }
     }
+}
+
+/// The questions, and the mean, which layers need.
+pub(super) fn with_mean<'n>(questions: &[&'n str]) -> Vec<&'n str> {
+    let mut all = questions.to_vec();
+    if !all.contains(&"mean") {
+        all.push("mean");
+    }
+    all
 }

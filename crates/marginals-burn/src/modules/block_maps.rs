@@ -4,10 +4,11 @@
 
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
+use marginals::Error;
 
 use crate::checkpoint::loader::Loader;
 use crate::error::ModelError;
-use crate::ops::gated;
+use crate::ops::{gated, layer_norm};
 
 /// Rows `[R, K·w]` as `[K, R, w]`.
 pub(crate) fn to_blocks(rows: Tensor<2>, blocks: usize) -> Tensor<3> {
@@ -25,6 +26,12 @@ pub(crate) fn from_blocks(blocks: Tensor<3>) -> Tensor<2> {
         1 => blocks.squeeze_dim(0),
         _ => blocks.swap_dims(0, 1).reshape([rows, count * width]),
     }
+}
+
+/// Layer normalisation of every block, without weights.
+pub(crate) fn normalise_blocks(x: Tensor<3>, epsilon: f64) -> Result<Tensor<3>, Error> {
+    let ([.., width], device) = (x.dims(), x.device());
+    layer_norm(x, Tensor::ones([width], &device), Tensor::zeros([width], &device), epsilon)
 }
 
 /// y_k = x_k W_k + b_k for every block k.
@@ -126,7 +133,10 @@ impl BlockGru {
     /// - x: `[blocks, R, inputs per block]`
     /// - state: `[blocks, R, width]`
     /// - output: as state
-    pub fn forward(&self, x: Tensor<3>, state: Tensor<3>) -> Tensor<3> {
+    ///
+    /// # Errors
+    /// [`Error::Value`] where the numbers are neither `f32` nor `f64`, or not on Burn's flex backend.
+    pub fn forward(&self, x: Tensor<3>, state: Tensor<3>) -> Result<Tensor<3>, Error> {
         gated(self.input.forward(x), self.state.forward(state.clone()), state)
     }
 }

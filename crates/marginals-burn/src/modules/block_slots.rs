@@ -12,10 +12,9 @@ pub use prototypes::PrototypeMemory;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::loader::Loader;
 use crate::error::ModelError;
-use crate::modules::block_maps::{BlockGru, BlockLinear, from_blocks, to_blocks};
+use crate::modules::block_maps::{BlockGru, BlockLinear, from_blocks, normalise_blocks, to_blocks};
 use crate::modules::norm::Norm;
 use crate::modules::slots::{Competition, CompetitionShape, check_start, draw, shape_of};
-use crate::ops::layer_norm;
 use crate::sizes::{at_least_one, check_divides, check_norm_epsilon};
 
 /// Configuration of [`BlockSlotAttention`].
@@ -219,12 +218,6 @@ impl BlockSlotAttentionConfig {
     }
 }
 
-/// Layer normalisation of every block, without weights.
-pub(crate) fn normalise_blocks(x: Tensor<3>, epsilon: f64) -> Result<Tensor<3>, Error> {
-    let ([.., width], device) = (x.dims(), x.device());
-    layer_norm(x, Tensor::ones([width], &device), Tensor::zeros([width], &device), epsilon)
-}
-
 impl BlockSlotAttention {
     /// Slots to start from: μ + σ ε with ε drawn by `seed`.
     ///
@@ -272,7 +265,7 @@ impl BlockSlotAttention {
         for _ in 0..self.iterations {
             let normalised = self.norm_slots.forward(state.clone())?;
             let updates = self.competition.updates(&inputs, normalised)?;
-            let own = self.gru.forward(apart(updates), apart(state));
+            let own = self.gru.forward(apart(updates), apart(state))?;
             let hidden = self.widen.forward(normalise_blocks(own.clone(), self.norm_epsilon)?);
             let own = own + self.narrow.forward(activation::relu(hidden));
             let own = self.prototypes.read(&prototypes, own)?;

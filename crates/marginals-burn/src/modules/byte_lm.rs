@@ -8,10 +8,11 @@ use marginals::Error;
 use marginals::spec::{PriorSpec, StructureSpec};
 use serde::{Deserialize, Serialize};
 
+use super::attention::AttentionConfig;
 use super::learned::additive;
-use super::{AttentionConfig, TransformerBlock, TransformerBlockConfig};
+use super::transformer_block::{TransformerBlock, TransformerBlockConfig};
 use crate::modules::norm::Norm;
-use crate::ops::{Answers, Question};
+use crate::ops::Answers;
 use crate::sizes::at_least_one;
 
 /// Bytes there are.
@@ -196,7 +197,7 @@ impl ByteLm {
     pub fn ask(
         &self,
         bytes: Tensor<2, Int>,
-        questions: &[Question],
+        questions: &[&str],
     ) -> Result<(Tensor<3>, Vec<Answers>), Error> {
         let mut x = self.embed(bytes)?;
         let mut answers = Vec::with_capacity(self.blocks.len());

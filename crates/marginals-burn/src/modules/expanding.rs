@@ -6,8 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use marginals::Error;
 use marginals::spec::ExpandingSpec;
 
-use super::Projections;
-use super::projections::ProjectionSizes;
+use super::projections::{ProjectionSizes, Projections};
 use crate::ops::{self, Nodes};
 use crate::sizes::{at_least_one, head_width};
 

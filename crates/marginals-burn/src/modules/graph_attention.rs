@@ -10,9 +10,10 @@ use marginals::spec::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::Graph;
+use super::attention::with_mean;
+use super::graph::Graph;
 use super::projections::{to_heads, to_rows};
-use crate::ops::{Answers, Nodes, Parameters, Posterior, Question};
+use crate::ops::{Answers, Nodes, Parameters, Posterior};
 use crate::sizes::at_least_one;
 
 /// How an edge is scored. W_s maps the source j of an edge, W_t its target i.
@@ -184,7 +185,7 @@ impl GraphAttentionConfig {
             a: vector(),
             a_source: gat.then(vector),
             bias: self.bias.then(|| zeros(self.width())),
-            posterior: Posterior::new(self.model())?,
+            posterior: Posterior::new(self.model()),
             combine: self.combine,
             heads,
             slope: self.slope,
@@ -220,7 +221,7 @@ impl GraphAttention {
     /// The same, and what else the posterior knows, in the same pass and with gradients.
     ///
     /// # Shapes
-    /// As [`Self::forward_batch`]; answers as [`Question`] says.
+    /// As [`Self::forward_batch`]; answers as [`marginals::question`] says.
     ///
     /// # Errors
     /// As [`Self::forward`].
@@ -228,15 +229,11 @@ impl GraphAttention {
         &self,
         x: Tensor<3>,
         graph: &Graph,
-        questions: &[Question],
+        questions: &[&str],
     ) -> Result<(Tensor<3>, Answers), Error> {
         let nodes = self.nodes(x, graph)?;
-        let mut all = questions.to_vec();
-        if !all.contains(&Question::Mean) {
-            all.push(Question::Mean);
-        }
-        let answers = self.ask_of(&nodes, graph, &all)?;
-        let mean = answers.get::<4>(Question::Mean)?;
+        let answers = self.ask_of(&nodes, graph, &with_mean(questions))?;
+        let mean = answers.get::<4>("mean")?;
         let combined = match self.combine {
             Combine::Concatenate => to_rows(mean),
             Combine::Average => mean.mean_dim(1).squeeze_dim(1),
@@ -270,9 +267,8 @@ impl GraphAttention {
         if graph.edges().is_empty() {
             return Ok(Tensor::zeros([0, self.heads], (&device, format)));
         }
-        let log_partition = self
-            .ask_of(&nodes, graph, &[Question::LogPartition])?
-            .get::<3>(Question::LogPartition)?;
+        let log_partition =
+            self.ask_of(&nodes, graph, &["log-partition"])?.get::<3>("log-partition")?;
         // Nodes first, as edges select rows.
         let log_partition: Tensor<2> = log_partition.squeeze_dim::<2>(0).transpose();
         // That of no possible edge is −∞, and less it no edge would be a number.
@@ -322,12 +318,7 @@ impl GraphAttention {
         Ok(Nodes { q, v: Some(k.clone()), k })
     }
 
-    fn ask_of(
-        &self,
-        nodes: &Nodes,
-        graph: &Graph,
-        questions: &[Question],
-    ) -> Result<Answers, Error> {
+    fn ask_of(&self, nodes: &Nodes, graph: &Graph, questions: &[&str]) -> Result<Answers, Error> {
         let mut own = Parameters::none().with("additive.a", self.a.val());
         if let Some(a_source) = &self.a_source {
             own = own.with("additive.a-key", a_source.val());

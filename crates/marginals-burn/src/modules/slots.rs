@@ -341,7 +341,7 @@ impl GatedUpdate {
     fn forward(&self, updates: Tensor<3>, state: Tensor<3>) -> Result<Tensor<3>, Error> {
         let shape = state.dims();
         let rows = |x: Tensor<3>| to_blocks(x.reshape([shape[0] * shape[1], shape[2]]), 1);
-        let state = from_blocks(self.gru.forward(rows(updates), rows(state)));
+        let state = from_blocks(self.gru.forward(rows(updates), rows(state))?);
         let hidden = activation::relu(self.widen.forward(self.norm.forward(state.clone())?));
         Ok((state + self.narrow.forward(hidden)).reshape(shape))
     }

@@ -6,9 +6,9 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, activation};
 use marginals::Error;
 
-use super::{Attention, AttentionConfig};
+use super::attention::{Attention, AttentionConfig};
 use crate::modules::norm::Norm;
-use crate::ops::{Answers, Question};
+use crate::ops::Answers;
 use crate::sizes::{at_least_one, check_norm_epsilon};
 
 /// Configuration of [`TransformerBlock`].
@@ -83,7 +83,7 @@ impl TransformerBlock {
     ///
     /// # Errors
     /// As [`Attention::ask`].
-    pub fn ask(&self, x: Tensor<3>, questions: &[Question]) -> Result<(Tensor<3>, Answers), Error> {
+    pub fn ask(&self, x: Tensor<3>, questions: &[&str]) -> Result<(Tensor<3>, Answers), Error> {
         let normal = self.attention_norm.forward(x.clone())?;
         let (attended, answers) = self.attention.ask(normal, questions)?;
         Ok((self.feed(x + attended)?, answers))

@@ -5,10 +5,12 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use marginals::Error;
 use marginals::spec::{ModelSpec, StructureSpec, Tensors};
+use ndarray::ArrayD;
 
-use super::projections::ProjectionSizes;
-use super::{Learned, Projections};
-use crate::ops::{Nodes, Parameters, Posterior, Question};
+use super::attention::with_mean;
+use super::learned::Learned;
+use super::projections::{ProjectionSizes, Projections};
+use crate::ops::{Answers, Nodes, Parameters, Posterior};
 use crate::sizes::{at_least_one, head_width};
 
 /// Configuration of [`Multihop`].
@@ -37,8 +39,9 @@ pub struct MultihopConfig {
 /// y = W_o Σ_h P(h) A^h V,        A the posterior of one step, P(h) = softmax of the hops' log-weights
 /// ```
 ///
-/// by Horner's rule, z ← w_h V + A z, so that H streaming passes are all it takes, and memory is that
-/// of the sequence (Singh & Buckley, arXiv 2304.04556, multihop attention).
+/// (Singh & Buckley, arXiv 2304.04556, multihop attention). It is the posterior mean of a
+/// [walk](marginals::structure::Walk): H streaming passes are all it takes, and memory is that of the
+/// sequence.
 ///
 /// ```
 /// use burn::tensor::{Device, Distribution, Tensor};
@@ -61,10 +64,10 @@ pub struct Multihop {
     pub projections: Projections,
     /// Log-weights of 0, 1, … H hops, `[H or 1, hops + 1]`, up to a constant of the row; −∞ is never.
     pub hops: Param<Tensor<2>>,
-    /// Parameters of one step.
+    /// Parameters of one pick.
     pub learned: Learned,
     #[module(skip)]
-    step: Posterior,
+    posterior: Posterior,
 }
 
 impl MultihopConfig {
@@ -76,11 +79,14 @@ impl MultihopConfig {
         at_least_one("width", self.width)?;
         let width = head_width(self.head_width, self.heads, "width", self.width)?;
         let StructureSpec::Walk { step, .. } = &self.model.structure else {
-            return Err(Error::value("model.structure", "a walk", "a structure of one step"));
+            return Err(Error::value("model.structure", "a walk", "a structure of one pick"));
         };
-        let walk = self.model.walk::<f64>(&Tensors::default())?.expect("it is a walk");
-        let one_step = ModelSpec { structure: (**step).clone(), ..self.model.clone() };
-        let log_weights = walk.probabilities().mapv(f64::ln);
+        let hops = self.model.hop_distribution::<f64>(&Tensors::default())?.expect("it is a walk");
+        let log_weights = hops.probabilities().mapv(f64::ln);
+        let one_pick = ModelSpec { structure: (**step).clone(), ..self.model.clone() };
+        // The weights come with every call.
+        let walk = StructureSpec::Walk { hops: None, weights: None, step: step.clone() };
+        let walk = ModelSpec { structure: walk, ..self.model.clone() };
         let (rows, counts) = log_weights.dim();
         // Every head learns its own.
         let heads = if self.learn_hops { self.heads } else { rows };
@@ -94,8 +100,8 @@ impl MultihopConfig {
         Ok(Multihop {
             projections: sizes.init(false, device),
             hops,
-            learned: Learned::of(&one_step, &self.learn, [self.heads, self.heads, width], device)?,
-            step: Posterior::new(one_step)?,
+            learned: Learned::of(&one_pick, &self.learn, [self.heads, self.heads, width], device)?,
+            posterior: Posterior::new(walk),
         })
     }
 }
@@ -110,20 +116,28 @@ impl Multihop {
     /// # Errors
     /// [`Error`], where the model refuses the sizes or a learned parameter has left its range.
     pub fn forward(&self, x: Tensor<3>) -> Result<Tensor<3>, Error> {
-        let Nodes { q, k, v } = self.projections.nodes(x.clone(), x);
-        let mean = self.mean(q, k, v.expect("projected"))?;
-        Ok(self.projections.rows(mean))
+        self.ask(x, &[]).map(|(out, _)| out)
     }
 
-    /// The posterior of one step.
-    pub fn posterior(&self) -> &Posterior {
-        &self.step
+    /// The same, and what else the posterior over walks knows.
+    ///
+    /// # Shapes
+    /// As [`Self::forward`]; answers as [`marginals::question`] says.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn ask(&self, x: Tensor<3>, questions: &[&str]) -> Result<(Tensor<3>, Answers), Error> {
+        let nodes = self.projections.nodes(x.clone(), x);
+        let answers = self.ask_of(&nodes, &with_mean(questions))?;
+        Ok((self.projections.rows(answers.get("mean")?), answers))
     }
 
-    /// The same module with another posterior of the same step, for tensors the model names in whole
-    /// numbers to be added.
-    pub fn with_posterior(self, step: Posterior) -> Self {
-        Self { step, ..self }
+    /// Answers about given nodes.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn ask_of(&self, nodes: &Nodes, questions: &[&str]) -> Result<Answers, Error> {
+        self.posterior.ask(nodes, &self.parameters(), questions)
     }
 
     /// Σ_h P(h) A^h V of given nodes.
@@ -136,28 +150,22 @@ impl Multihop {
     /// # Errors
     /// As [`Self::forward`].
     pub fn mean(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Result<Tensor<4>, Error> {
-        let parameters = self.learned.parameters();
-        let weights = self.hop_probabilities();
-        let [heads, counts] = weights.dims();
-        let weight = |h: usize| weights.clone().narrow(1, h, 1).reshape([1, heads, 1, 1]);
-        let mut reached = v.clone() * weight(counts - 1);
-        for h in (0..counts - 1).rev() {
-            let step = self.step(q.clone(), k.clone(), reached, &parameters)?;
-            reached = v.clone() * weight(h) + step;
-        }
-        Ok(reached)
+        self.ask_of(&Nodes { q, k, v: Some(v) }, &["mean"])?.get("mean")
     }
 
-    /// A z.
-    fn step(
-        &self,
-        q: Tensor<4>,
-        k: Tensor<4>,
-        z: Tensor<4>,
-        parameters: &Parameters,
-    ) -> Result<Tensor<4>, Error> {
-        let nodes = Nodes { q, k, v: Some(z) };
-        self.step.ask(&nodes, parameters, &[Question::Mean])?.get(Question::Mean)
+    /// Parameters of the walk: the log-weights of the number of hops, and those of one pick.
+    fn parameters(&self) -> Parameters {
+        self.learned.parameters().with("walk.log-weights", self.hops.val())
+    }
+
+    /// The posterior over walks.
+    pub fn posterior(&self) -> &Posterior {
+        &self.posterior
+    }
+
+    /// The same module with a tensor that the model names in whole numbers.
+    pub fn with_integers(self, name: &str, tensor: ArrayD<i64>) -> Self {
+        Self { posterior: self.posterior.with_integers(name, tensor), ..self }
     }
 
     /// P(h), `[H or 1, hops + 1]`.

@@ -1,13 +1,7 @@
 //! Expanding attention as one operation.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use burn::backend::autodiff::NodeId;
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::grads::Gradients as Tape;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 use marginals::potential::Potential;
 use marginals::spec::{ExpandingInference, ExpandingSpec, Tensors};
@@ -16,7 +10,7 @@ use marginals::{Error, Real};
 use ndarray::{Array3, ArrayView3, ArrayView4, Ix4};
 
 use super::flex::{Number, Primitive, check_format, flat, numbers, readable, row, tensor, view};
-use super::tape::{pass_on, retrieve};
+use super::tape::{Forward, Operation, record};
 
 /// Expanding attention on Burn's tape, on the flex backend: a window per query that grows until what
 /// is left outside weighs less than the tolerance (see [`marginals::zoo::expanding`]).
@@ -85,17 +79,12 @@ impl Expanding {
             check_format(name, found.dtype(), format)?;
         }
         let ([batch, heads, queries, _], [.., width]) = (q.dims(), v.dims());
-        let call =
-            Call { expanding: self.clone(), of_alpha: alpha.dims()[0], found: Arc::default() };
+        let call = Call { expanding: self.clone(), of_alpha: alpha.dims()[0] };
         let concentrations = Tensor::cat(vec![alpha, beta], 0).into_dispatch();
-        let (q, k, v) = (q.into_dispatch(), k.into_dispatch(), v.into_dispatch());
-        let found = call.found.clone();
-        let packed = Tensor::<1>::from_dispatch(Dispatch::expand(q, k, v, concentrations, call));
-        let report = match found.get() {
-            Some(Ok(report)) => report.clone(),
-            Some(Err(error)) => return Err(error.clone()),
-            None => unreachable!("the operation leaves a report or an error"),
-        };
+        let nodes = [q, k, v].map(Tensor::into_dispatch);
+        let [q, k, v] = nodes;
+        let (packed, report) = record(call, [q, k, v, concentrations])?;
+        let packed = Tensor::<1>::from_dispatch(packed);
         let rows = batch * heads * queries;
         let numbers = |at: usize| {
             packed.clone().narrow(0, rows * (width + at), rows).reshape([batch, heads, queries])
@@ -130,171 +119,74 @@ impl Expanding {
     }
 }
 
-/// What one call of the operation knows beside its tensors.
+/// What one call of the operation knows beside its tensors: nodes and concentrations.
 #[derive(Clone, Debug)]
-pub(crate) struct Call {
+struct Call {
     expanding: Expanding,
     /// How many of the concentrations are α's.
     of_alpha: usize,
-    /// Burn's operations return tensors and nothing else. The rest is left here.
-    found: Arc<OnceLock<Result<Arc<ExpandingReport>, Error>>>,
 }
 
-/// The operation on the backends that have it.
-#[backend_extension(Flex, Autodiff)]
-pub(crate) trait ExpandingBackend: Backend {
+/// What the backward needs of the forward: what was built for it, the windows, and what was found in them.
+#[derive(Clone)]
+struct Kept<T: Number> {
+    engine: Arc<(Engine, Box<dyn Potential<T>>)>,
+    expansion: Arc<Expansion<T>>,
+}
+
+impl Operation<4> for Call {
+    type Kept<T: Number> = Kept<T>;
+    type Report = Arc<ExpandingReport>;
+
     /// Mean, log-evidence and E\[ρ\], packed.
-    fn expand(
-        q: FloatTensor<Self>,
-        k: FloatTensor<Self>,
-        v: FloatTensor<Self>,
-        concentrations: FloatTensor<Self>,
-        call: Call,
-    ) -> FloatTensor<Self>;
-}
-
-impl ExpandingBackend for Flex {
-    fn expand(
-        q: Primitive,
-        k: Primitive,
-        v: Primitive,
-        concentrations: Primitive,
-        call: Call,
-    ) -> Primitive {
-        forward(&call, [q, k, v, concentrations]).0
+    fn forward<T: Number>(
+        &self,
+        inputs: &[Primitive; 4],
+    ) -> Result<Forward<Kept<T>, Arc<ExpandingReport>>, Error> {
+        let [q, k, v, concentrations] = &inputs.each_ref().map(readable::<T>);
+        let [q, k, v] = [q, k, v].map(view::<T, Ix4>);
+        let engine = self.expanding.engine(numbers(concentrations), self.of_alpha, q.dim().3)?;
+        let found = engine.0.attend(&*engine.1, q, k, v)?;
+        let report = ExpandingReport {
+            window: found.window.clone(),
+            growths: found.growths.clone(),
+            lost: found.lost.clone(),
+            steps: found.steps.clone(),
+            distance: found.distance.clone(),
+        };
+        let single = |x: &Array3<f64>| x.mapv(T::of);
+        let mut packed = flat(found.mean.clone());
+        packed.extend(single(&found.log_evidence));
+        packed.extend(single(&found.rho_mean));
+        let expansion = found.into_expansion().into();
+        let kept = Kept { engine: engine.into(), expansion };
+        Ok(Forward { output: row(packed), kept, report: report.into() })
     }
-}
 
-impl<C: CheckpointStrategy> ExpandingBackend for Autodiff<Flex, C> {
-    fn expand(
-        q: FloatTensor<Self>,
-        k: FloatTensor<Self>,
-        v: FloatTensor<Self>,
-        concentrations: FloatTensor<Self>,
-        call: Call,
-    ) -> FloatTensor<Self> {
-        let inputs = [q, k, v, concentrations];
-        let guards = inputs.each_ref().map(|tensor| tensor.node());
-        match Expands.prepare::<C>(guards).compute_bound().stateful() {
-            OpsKind::Tracked(mut prepared) => {
-                let nodes = inputs.each_ref().map(|tensor| prepared.checkpoint(tensor));
-                let (answers, kept) = forward(&call, inputs.map(|tensor| tensor.into_primitive()));
-                prepared.finish(Taped { nodes, call, kept }, answers)
-            }
-            OpsKind::UnTracked(prepared) => {
-                prepared.finish(forward(&call, inputs.map(|tensor| tensor.into_primitive())).0)
-            }
-        }
+    fn backward<T: Number>(
+        &self,
+        inputs: &[Primitive; 4],
+        kept: Kept<T>,
+        upstream: Primitive,
+    ) -> [Option<Primitive>; 4] {
+        let [q, k, v, _] = &inputs.each_ref().map(readable::<T>);
+        let [q, k, v] = [q, k, v].map(view::<T, Ix4>);
+        let (b, h, n, _) = q.dim();
+        let width = v.dim().3;
+        let upstream = upstream.to_contiguous();
+        let (of_mean, rest) = numbers::<T>(&upstream).split_at(b * h * n * width);
+        let (of_evidence, of_rho) = rest.split_at(b * h * n);
+        let three = |entries| ArrayView3::from_shape([b, h, n], entries).expect("its own size");
+        let upstream = ExpandingUpstream {
+            mean: ArrayView4::from_shape([b, h, n, width], of_mean).ok(),
+            log_evidence: Some(three(of_evidence)),
+            rho: Some(three(of_rho)),
+        };
+        let (engine, potential) = &*kept.engine;
+        let found = engine
+            .backward(&**potential, [q, k, v], &kept.expansion, &upstream)
+            .expect("what the forward accepted, the backward differentiates");
+        let own = found.alpha.iter().chain(&found.beta).map(|&x| T::of(x)).collect();
+        [tensor(found.q), tensor(found.k), tensor(found.v), row(own)].map(Some)
     }
-}
-
-/// The windows and what was found in them, in the format it ran in.
-#[derive(Clone, Debug)]
-enum Kept {
-    Single(Arc<Expansion<f32>>),
-    Double(Arc<Expansion<f64>>),
-}
-
-/// What the tape keeps of one forward.
-#[derive(Clone, Debug)]
-struct Taped {
-    nodes: [NodeId; 4],
-    call: Call,
-    kept: Option<Kept>,
-}
-
-#[derive(Debug)]
-struct Expands;
-
-impl Backward<Flex, 4> for Expands {
-    type State = Taped;
-
-    fn backward(self, ops: Ops<Taped, 4>, grads: &mut Tape, checkpointer: &mut Checkpointer) {
-        pass_on(ops, grads, |Taped { nodes, call, kept }, upstream| {
-            let inputs = retrieve(nodes, checkpointer);
-            let upstream = upstream.to_contiguous();
-            match kept.expect("the forward went well") {
-                Kept::Single(kept) => backward::<f32>(&call, inputs, &kept, &upstream),
-                Kept::Double(kept) => backward::<f64>(&call, inputs, &kept, &upstream),
-            }
-        });
-    }
-}
-
-/// Nodes as the engine reads them, and the concentrations.
-fn as_read<T: Number>([q, k, v, concentrations]: [Primitive; 4]) -> [Primitive; 4] {
-    let [q, k, v] = [q, k, v].map(readable::<T>);
-    [q, k, v, concentrations.to_contiguous()]
-}
-
-fn forward(call: &Call, inputs: [Primitive; 4]) -> (Primitive, Option<Kept>) {
-    match inputs[0].dtype() {
-        burn::tensor::DType::F64 => {
-            let (answers, kept) = expand::<f64>(call, inputs);
-            (answers, kept.map(|kept| Kept::Double(kept.into())))
-        }
-        _ => {
-            let (answers, kept) = expand::<f32>(call, inputs);
-            (answers, kept.map(|kept| Kept::Single(kept.into())))
-        }
-    }
-}
-
-/// The packed answers, and what the backward needs.
-fn expand<T: Number>(call: &Call, inputs: [Primitive; 4]) -> (Primitive, Option<Expansion<T>>) {
-    let inputs = as_read::<T>(inputs);
-    let [q, k, v, concentrations] = &inputs;
-    let [q, k, v] = [q, k, v].map(view::<T, Ix4>);
-    let found = call.expanding.engine(numbers(concentrations), call.of_alpha, q.dim().3).and_then(
-        |(engine, potential)| {
-            let found = engine.attend(&*potential, q, k, v)?;
-            let report = ExpandingReport {
-                window: found.window.clone(),
-                growths: found.growths.clone(),
-                lost: found.lost.clone(),
-                steps: found.steps.clone(),
-                distance: found.distance.clone(),
-            };
-            let single = |x: &Array3<f64>| x.mapv(T::of);
-            let mut packed = flat(found.mean.clone());
-            packed.extend(single(&found.log_evidence));
-            packed.extend(single(&found.rho_mean));
-            Ok((packed, report, found.into_expansion()))
-        },
-    );
-    let (report, packed, kept) = match found {
-        Ok((packed, report, kept)) => (Ok(report.into()), packed, Some(kept)),
-        Err(error) => (Err(error), Vec::new(), None),
-    };
-    // A call is made once.
-    let _ = call.found.set(report);
-    (row(packed), kept)
-}
-
-fn backward<T: Number>(
-    call: &Call,
-    inputs: [Primitive; 4],
-    kept: &Expansion<T>,
-    upstream: &Primitive,
-) -> [Primitive; 4] {
-    let inputs = as_read::<T>(inputs);
-    let [q, k, v, concentrations] = &inputs;
-    let [q, k, v] = [q, k, v].map(view::<T, Ix4>);
-    let ((b, h, n, width), heads_width) = ((q.dim().0, q.dim().1, q.dim().2, v.dim().3), q.dim().3);
-    let packed = numbers::<T>(upstream);
-    let (of_mean, rest) = packed.split_at(b * h * n * width);
-    let (of_evidence, of_rho) = rest.split_at(b * h * n);
-    let three = |entries| ArrayView3::from_shape([b, h, n], entries).expect("the answer's size");
-    let upstream = ExpandingUpstream {
-        mean: ArrayView4::from_shape([b, h, n, width], of_mean).ok(),
-        log_evidence: Some(three(of_evidence)),
-        rho: Some(three(of_rho)),
-    };
-    let found = call
-        .expanding
-        .engine(numbers(concentrations), call.of_alpha, heads_width)
-        .and_then(|(engine, potential)| engine.backward(&*potential, [q, k, v], kept, &upstream))
-        .expect("what the forward accepted, the backward differentiates");
-    let own = found.alpha.iter().chain(&found.beta).map(|&x| T::of(x)).collect();
-    [tensor(found.q), tensor(found.k), tensor(found.v), row(own)]
 }

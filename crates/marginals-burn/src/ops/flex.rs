@@ -3,11 +3,10 @@
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::{DType, Element, TensorData};
-use marginals::infer::exact::Summary;
 use marginals::{Error, Posterior, Real};
 use ndarray::{Array, ArrayView, ArrayView4, Dimension, ShapeBuilder};
 
-use super::attend::{FactoredModel, Kept};
+use super::model::AnyModel;
 
 /// Flex's tensor: shared bytes, a shape, strides and a number format.
 pub(super) type Primitive = FloatTensor<Flex>;
@@ -16,65 +15,33 @@ pub(super) type Primitive = FloatTensor<Flex>;
 pub(super) trait Number: Real + Element + marginals::Element<Real = Self> {
     /// All the numbers a tensor's strides point into.
     fn storage(tensor: &Primitive) -> &[Self];
-    /// The model's posterior in this format.
+
+    /// A model's posterior in this format.
     fn posterior<'a>(
-        model: &'a dyn FactoredModel,
+        model: &'a dyn AnyModel,
         q: ArrayView4<'a, Self>,
         k: ArrayView4<'a, Self>,
     ) -> Result<Posterior<'a, Self>, Error>;
-    /// Puts away what a forward pass leaves behind.
-    fn keep(summary: Summary<Self>) -> Kept;
-    /// Takes it out again; `None` where it was put away in another format.
-    fn kept(kept: Kept) -> Option<Summary<Self>>;
 }
 
 macro_rules! number {
-    ($number:ty, $posterior:ident, $variant:ident) => {
+    ($number:ty, $posterior:ident) => {
         impl Number for $number {
             fn storage(tensor: &Primitive) -> &[Self] {
                 tensor.storage::<Self>()
             }
             fn posterior<'a>(
-                model: &'a dyn FactoredModel,
+                model: &'a dyn AnyModel,
                 q: ArrayView4<'a, Self>,
                 k: ArrayView4<'a, Self>,
             ) -> Result<Posterior<'a, Self>, Error> {
                 model.$posterior(q, k)
             }
-            fn keep(summary: Summary<Self>) -> Kept {
-                Kept::$variant(summary.into())
-            }
-            fn kept(kept: Kept) -> Option<Summary<Self>> {
-                match kept {
-                    Kept::$variant(summary) => Some(std::sync::Arc::unwrap_or_clone(summary)),
-                    _ => None,
-                }
-            }
         }
     };
 }
-number!(f32, posterior_f32, Single);
-number!(f64, posterior_f64, Double);
-
-/// Calls `$body` with `$number` standing for the format of a tensor.
-///
-/// The public functions refuse other formats before they come here.
-macro_rules! by_format {
-    ($dtype:expr, $number:ident => $body:expr) => {
-        match $dtype {
-            burn::tensor::DType::F64 => {
-                type $number = f64;
-                $body
-            }
-            burn::tensor::DType::F32 => {
-                type $number = f32;
-                $body
-            }
-            other => unreachable!("{other:?} was refused before"),
-        }
-    };
-}
-pub(super) use by_format;
+number!(f32, single);
+number!(f64, double);
 
 /// Refuses a number format that the operations do not run in.
 pub(super) fn check_format(name: &str, format: DType, expected: DType) -> Result<(), Error> {
@@ -90,9 +57,9 @@ pub(super) fn check_format(name: &str, format: DType, expected: DType) -> Result
 }
 
 /// A tensor as the engine reads it: the last axis contiguous. Copies only what is not so already.
-pub(super) fn readable<T: Number>(tensor: Primitive) -> Primitive {
-    match try_view::<T, ndarray::Ix4>(&tensor) {
-        Some(_) => tensor,
+pub(super) fn readable<T: Number>(tensor: &Primitive) -> Primitive {
+    match try_view::<T, ndarray::IxDyn>(tensor) {
+        Some(_) => tensor.clone(),
         None => tensor.to_contiguous(),
     }
 }
@@ -105,6 +72,9 @@ pub(super) fn view<T: Number, D: Dimension>(tensor: &Primitive) -> ArrayView<'_,
 fn try_view<T: Number, D: Dimension>(tensor: &Primitive) -> Option<ArrayView<'_, T, D>> {
     let layout = tensor.layout();
     let axes = layout.num_dims();
+    if D::NDIM.is_some_and(|wanted| wanted != axes) {
+        return None;
+    }
     let (mut shape, mut strides) = (D::zeros(axes), D::zeros(axes));
     for axis in 0..axes {
         shape[axis] = layout.shape()[axis];
@@ -142,7 +112,7 @@ pub(super) fn vector<T: Number>(
     Primitive::from_data(TensorData::new(values, shape))
 }
 
-/// Numbers in a row as a tensor.
+/// Numbers in a row as a tensor of one axis.
 pub(super) fn row<T: Number>(values: Vec<T>) -> Primitive {
     let length = values.len();
     vector(values, [length])

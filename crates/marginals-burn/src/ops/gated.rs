@@ -1,14 +1,10 @@
 //! The gates of a GRU as one node on the tape.
 
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
+use marginals::Error;
 
-use super::flex::{Number, Primitive, by_format, numbers, vector};
-use super::tape::pass_on;
+use super::flex::{Number, Primitive, check_format, numbers, vector};
+use super::tape::{Forward, Operation, record};
 
 /// The state that follows `state`, from what a GRU makes of its input and of its state:
 ///
@@ -23,56 +19,36 @@ use super::tape::pass_on;
 /// - a, b: `[..., 3 width]`
 /// - state: `[..., width]`
 /// - output: as state
-pub(crate) fn gated(a: Tensor<3>, b: Tensor<3>, state: Tensor<3>) -> Tensor<3> {
-    let (a, b, state) = (a.into_dispatch(), b.into_dispatch(), state.into_dispatch());
-    Tensor::from_dispatch(Dispatch::gates(a, b, state))
+///
+/// # Errors
+/// [`Error::Value`] where the numbers are neither `f32` nor `f64`.
+pub(crate) fn gated(a: Tensor<3>, b: Tensor<3>, state: Tensor<3>) -> Result<Tensor<3>, Error> {
+    check_format("state", state.dtype(), state.dtype())?;
+    let inputs = [a.into_dispatch(), b.into_dispatch(), state.into_dispatch()];
+    Ok(Tensor::from_dispatch(record(Gates, inputs)?.0))
 }
 
-/// GRU gates on the backends that have them.
-#[backend_extension(Flex, Autodiff)]
-pub(crate) trait GatesBackend: Backend {
-    /// See [`gated`].
-    fn gates(
-        a: FloatTensor<Self>,
-        b: FloatTensor<Self>,
-        state: FloatTensor<Self>,
-    ) -> FloatTensor<Self>;
-}
-
-impl GatesBackend for Flex {
-    fn gates(a: Primitive, b: Primitive, state: Primitive) -> Primitive {
-        by_format!(a.dtype(), T => forward::<T>(&[a, b, state].map(|x| x.to_contiguous())))
-    }
-}
-
-impl<C: CheckpointStrategy> GatesBackend for Autodiff<Flex, C> {
-    fn gates(
-        a: FloatTensor<Self>,
-        b: FloatTensor<Self>,
-        state: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        let guards = [a.node(), b.node(), state.node()];
-        let inputs = [a.into_primitive(), b.into_primitive(), state.into_primitive()]
-            .map(|tensor| tensor.to_contiguous());
-        let out = by_format!(inputs[0].dtype(), T => forward::<T>(&inputs));
-        match Gates.prepare::<C>(guards).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish(inputs, out),
-            OpsKind::UnTracked(prepared) => prepared.finish(out),
-        }
-    }
-}
-
-#[derive(Debug)]
+/// The gates of a GRU from a, b and the state.
+#[derive(Clone, Copy, Debug)]
 struct Gates;
 
-impl Backward<Flex, 3> for Gates {
-    type State = [Primitive; 3];
+impl Operation<3> for Gates {
+    type Kept<T: Number> = ();
+    type Report = ();
 
-    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        pass_on(ops, grads, |inputs, upstream| {
-            let upstream = upstream.to_contiguous();
-            by_format!(upstream.dtype(), T => backward::<T>(&inputs, &upstream))
-        });
+    fn forward<T: Number>(&self, inputs: &[Primitive; 3]) -> Result<Forward<(), ()>, Error> {
+        let inputs = inputs.each_ref().map(|tensor| tensor.to_contiguous());
+        Ok(Forward { output: forward::<T>(&inputs), kept: (), report: () })
+    }
+
+    fn backward<T: Number>(
+        &self,
+        inputs: &[Primitive; 3],
+        (): (),
+        upstream: Primitive,
+    ) -> [Option<Primitive>; 3] {
+        let inputs = inputs.each_ref().map(|tensor| tensor.to_contiguous());
+        backward::<T>(&inputs, &upstream.to_contiguous()).map(Some)
     }
 }
 

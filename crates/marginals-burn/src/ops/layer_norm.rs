@@ -3,18 +3,13 @@
 //! Burn's own is composed of a dozen operations under autodiff, each of which reads and writes the
 //! whole tensor: on thousands of rows it costs more than the attention behind it.
 
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 use marginals::{Error, Real};
 use marginals_kernels::InstructionSet;
 use rayon::prelude::*;
 
-use super::flex::{Number, Primitive, by_format, check_format, numbers, vector};
-use super::tape::pass_on;
+use super::flex::{Number, Primitive, check_format, numbers, vector};
+use super::tape::{Forward, Operation, record};
 
 /// y = γ (x − E\[x\]) / √(Var\[x\] + ε) + β over the last axis (Ba et al. 2016, eq. 4), the variance
 /// being the mean square about the mean, as PyTorch and Burn have it.
@@ -54,60 +49,35 @@ pub fn layer_norm<const D: usize>(
             ));
         }
     }
-    let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
-    Ok(Tensor::from_dispatch(Dispatch::normalise(x, gamma, beta, epsilon)))
+    let inputs = [x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch()];
+    Ok(Tensor::from_dispatch(record(LayerNorm { epsilon }, inputs)?.0))
 }
 
-/// Layer normalisation on the backends that have it.
-#[backend_extension(Flex, Autodiff)]
-pub(crate) trait NormalisationBackend: Backend {
-    /// See [`layer_norm`]; everything has been checked.
-    fn normalise(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        epsilon: f64,
-    ) -> FloatTensor<Self>;
+/// Layer normalisation of x by γ and β.
+#[derive(Clone, Copy, Debug)]
+struct LayerNorm {
+    epsilon: f64,
 }
 
-impl NormalisationBackend for Flex {
-    fn normalise(x: Primitive, gamma: Primitive, beta: Primitive, epsilon: f64) -> Primitive {
-        let inputs = [x, gamma, beta].map(|tensor| tensor.to_contiguous());
-        by_format!(inputs[0].dtype(), T => forward::<T>(&inputs, epsilon).0)
+impl Operation<3> for LayerNorm {
+    /// What [`forward`] found of each row.
+    type Kept<T: Number> = Primitive;
+    type Report = ();
+
+    fn forward<T: Number>(&self, inputs: &[Primitive; 3]) -> Result<Forward<Primitive, ()>, Error> {
+        let inputs = inputs.each_ref().map(|tensor| tensor.to_contiguous());
+        let (output, kept) = forward::<T>(&inputs, self.epsilon);
+        Ok(Forward { output, kept, report: () })
     }
-}
 
-impl<C: CheckpointStrategy> NormalisationBackend for Autodiff<Flex, C> {
-    fn normalise(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        epsilon: f64,
-    ) -> FloatTensor<Self> {
-        let guards = [x.node(), gamma.node(), beta.node()];
-        let inputs = [x.into_primitive(), gamma.into_primitive(), beta.into_primitive()]
-            .map(|tensor| tensor.to_contiguous());
-        let (out, moments) = by_format!(inputs[0].dtype(), T => forward::<T>(&inputs, epsilon));
-        let [x, gamma, _] = inputs;
-        match Normalisation.prepare::<C>(guards).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish([x, gamma, moments], out),
-            OpsKind::UnTracked(prepared) => prepared.finish(out),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Normalisation;
-
-impl Backward<Flex, 3> for Normalisation {
-    /// x, γ, and what [`forward`] found of each row.
-    type State = [Primitive; 3];
-
-    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        pass_on(ops, grads, |found, upstream| {
-            let upstream = upstream.to_contiguous();
-            by_format!(upstream.dtype(), T => backward::<T>(&found, &upstream))
-        });
+    fn backward<T: Number>(
+        &self,
+        [x, gamma, _]: &[Primitive; 3],
+        moments: Primitive,
+        upstream: Primitive,
+    ) -> [Option<Primitive>; 3] {
+        let found = [x.to_contiguous(), gamma.to_contiguous(), moments];
+        backward::<T>(&found, &upstream.to_contiguous()).map(Some)
     }
 }
 

@@ -112,7 +112,7 @@ impl TrainedByteLm {
                     queries: heads_view(&q, shapes[0]),
                     keys: heads_view(&k, shapes[1]),
                     values: heads_view(&v, shapes[2]),
-                    model: block.attention.posterior().spec(),
+                    model: &self.config.block.attention.model,
                     tensors: &tensors,
                 })
                 .map_err(|reason| ModelError::Attention { layer: index, reason })?;

@@ -13,6 +13,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::corpus::{Corpus, Fingerprint, windows};
+use super::first_weights::first_weights;
 use super::{TrainConfig, sample};
 use crate::checkpoint::weights::are_finite;
 use crate::modules::{ByteLm, cross_entropy};
@@ -115,8 +116,7 @@ impl Training {
     /// [`TrainError::Model`], where the configuration makes no model.
     pub fn new(config: TrainConfig, corpus: Corpus) -> Result<Self, TrainError> {
         let device = Device::flex();
-        device.seed(config.seed);
-        let lm = config.lm().init(&device.clone().autodiff())?;
+        let lm = first_weights(&config.lm(), config.seed, &device.clone().autodiff())?;
         let optimiser = optimiser(&config);
         let (losses, held_out, spent) = (Vec::new(), Vec::new(), Duration::ZERO);
         Ok(Self { config, corpus, device, lm, optimiser, losses, held_out, spent })

@@ -96,7 +96,7 @@ fn one_block_is_burns_gru() {
     ours.state = BlockLinear { weight: Param::from_tensor(weight), bias: Param::from_tensor(bias) };
     let draw = || Tensor::<3>::random([1, 7, 5], Distribution::Normal(0.0, 1.0), &device);
     let (x, state) = (draw(), draw());
-    let ours = ours.forward(x.clone(), state.clone()).squeeze_dim::<2>(0);
+    let ours = ours.forward(x.clone(), state.clone()).expect("numbers").squeeze_dim::<2>(0);
     let theirs = theirs.forward(x.swap_dims(0, 1), Some(state.squeeze_dim(0)));
     let worst = (ours - theirs.squeeze_dim(1)).abs().max().into_scalar::<f32>();
     assert!(worst < 1e-6, "{worst}");
@@ -111,7 +111,7 @@ fn blocks_do_not_see_each_other() {
         BlockSlotAttentionConfig::new(4, 6, 2, 3).with_iterations(1).init(&device).unwrap();
     let draw = || Tensor::<3>::random([2, 5, 3], Distribution::Normal(0.0, 1.0), &device);
     let state = draw().require_grad();
-    let own = module.gru.forward(draw(), state.clone());
+    let own = module.gru.forward(draw(), state.clone()).expect("numbers");
     let own = own.clone() + module.narrow.forward(module.widen.forward(own));
     let gradients = own.narrow(0, 0, 1).sum().backward();
     let found = state.grad(&gradients).unwrap();

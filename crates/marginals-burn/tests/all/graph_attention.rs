@@ -6,7 +6,6 @@ use crate::common::recorded::Case;
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Gradients, Tensor, TensorData, activation};
 use marginals_burn::checkpoint::Checkpoint;
-use marginals_burn::ops::Question;
 use marginals_burn::{Combine, Graph, GraphAttention, GraphAttentionConfig, GraphAttentionKind};
 use marginals_testkit::generate::Random;
 
@@ -71,7 +70,7 @@ fn gradients_agree_with_finite_differences() {
         check(whole, |whole| {
             let (x, graph) = (whole.x.val(), graph());
             let graph = graph.with_log_weights(whole.log_weights.val()).expect("one per edge");
-            let asked = [Question::Entropy, Question::LogEvidence];
+            let asked = ["entropy", "log-evidence"];
             let (y, answers) = whole.layer.ask(x.clone(), &graph, &asked).expect("sizes fit");
             let first = x.narrow(0, 0, 1).squeeze_dim(0);
             let p = whole.layer.edge_probabilities(first, &graph).expect("sizes fit");

@@ -6,7 +6,7 @@ use marginals::prior::Combine;
 use marginals::prior::{Causal, Geometric, Uniform};
 use marginals::structure::{EachKeyPicksOne, EachQueryPicksOne, Independent};
 use marginals::{Error, Model, Value};
-use marginals_burn::ops::{Attention, layer_norm};
+use marginals_burn::ops::{Nodes, Parameters, Posterior, layer_norm};
 use marginals_testkit::finite_difference::gradient;
 use marginals_testkit::generate::Random;
 
@@ -58,50 +58,59 @@ fn check(name: &str, shapes: &[[usize; 4]], operation: &Operation<'_>) {
 
 const SHAPES: [[usize; 4]; 3] = [[2, 4, 5, 3], [2, 2, 7, 3], [2, 2, 7, 4]];
 
-fn attend(attention: Attention) -> impl Fn(&[Tensor<4>]) -> Tensor<4> {
-    move |x| attention.forward(x[0].clone(), x[1].clone(), x[2].clone()).expect("sizes fit")
+fn attend(attention: Posterior) -> impl Fn(&[Tensor<4>]) -> Tensor<4> {
+    move |x| attention.mean(x[0].clone(), x[1].clone(), x[2].clone()).expect("sizes fit")
 }
 
 #[test]
 fn gradients_of_attention_agree_with_finite_differences() {
     let dot = || Dot::new(0.7);
-    let gather = Attention::new(Model::new(EachQueryPicksOne, Uniform, dot()));
+    let gather = Posterior::of(Model::new(EachQueryPicksOne, Uniform, dot()));
     check("picks one, gather", &SHAPES, &attend(gather));
     let prior = Causal.and(Geometric::new(0.2));
-    let causal = Attention::new(Model::new(EachQueryPicksOne, prior, dot()));
+    let causal = Posterior::of(Model::new(EachQueryPicksOne, prior, dot()));
     check("picks one, causal and geometric", &SHAPES, &attend(causal));
     let model = || Model::new(EachKeyPicksOne, Uniform, dot());
-    let average = Attention::new(model().with_value(Value::Average));
+    let average = Posterior::of(model().with_value(Value::Average));
     check("key picks one, average", &SHAPES, &attend(average));
     for epsilon in [0.0, 1e-8, 0.3] {
-        let smoothed = Attention::smoothed_average(model(), epsilon).unwrap();
+        let smoothed = Posterior::smoothed_average(model(), epsilon).unwrap();
         check("key picks one, smoothed", &SHAPES, &attend(smoothed));
     }
-    let shared = Attention::smoothed_average(model(), 0.3).unwrap();
+    let shared = Posterior::smoothed_average(model(), 0.3).unwrap();
     check("key picks one, keys as values", &SHAPES[..2], &|x| {
-        shared.forward_shared(x[0].clone(), x[1].clone()).expect("sizes fit")
+        shared.mean_of_keys(x[0].clone(), x[1].clone()).expect("sizes fit")
+    });
+    let with_others = Posterior::smoothed_average(model(), 0.3).unwrap();
+    check("key picks one, smoothed, and other answers", &SHAPES, &|x| {
+        let nodes = Nodes { q: x[0].clone(), k: x[1].clone(), v: Some(x[2].clone()) };
+        let asked = ["entropy", "mean", "query-mass"];
+        let answers = with_others.ask(&nodes, &Parameters::none(), &asked).expect("sizes fit");
+        let mean = answers.get::<4>("mean").expect("asked");
+        let of = |name| answers.get::<3>(name).expect("asked").sum().reshape([1, 1, 1, 1]);
+        (mean + of("entropy")) * of("query-mass")
     });
     let independent = Model::new(Independent, Uniform, dot());
-    let smoothed = Attention::smoothed_average(independent, 0.3).unwrap();
+    let smoothed = Posterior::smoothed_average(independent, 0.3).unwrap();
     check("independent, smoothed", &SHAPES, &attend(smoothed));
 }
 
 /// Views, broadcasts and transposes are read as they are or copied, and give the same.
 #[test]
 fn strides_do_not_matter() {
-    let attention = Attention::new(Model::new(EachQueryPicksOne, Uniform, Dot::new(0.5)));
+    let attention = Posterior::of(Model::new(EachQueryPicksOne, Uniform, Dot::new(0.5)));
     check("heads from rows", &[[2, 5, 4, 3], [2, 7, 2, 3], [2, 7, 2, 4]], &|x| {
         let [q, k, v] = [0, 1, 2].map(|i| x[i].clone().swap_dims(1, 2));
-        attention.forward(q, k, v).expect("sizes fit").swap_dims(1, 2)
+        attention.mean(q, k, v).expect("sizes fit").swap_dims(1, 2)
     });
     check("columns as rows", &[[2, 4, 3, 5], [2, 2, 3, 7], [2, 2, 4, 7]], &|x| {
         let [q, k, v] = [0, 1, 2].map(|i| x[i].clone().swap_dims(2, 3));
-        attention.forward(q, k, v).expect("sizes fit")
+        attention.mean(q, k, v).expect("sizes fit")
     });
     check("one batch entry for all, halves of rows", &[[2, 4, 5, 3], [1, 2, 7, 6]], &|x| {
         let kv = x[1].clone().expand([2, 2, 7, 6]);
         let (k, v) = (kv.clone().narrow(3, 0, 3), kv.narrow(3, 3, 3));
-        attention.forward(x[0].clone(), k, v).expect("sizes fit")
+        attention.mean(x[0].clone(), k, v).expect("sizes fit")
     });
 }
 
@@ -113,9 +122,9 @@ fn smoothing_adds_epsilon_to_the_marginals() {
     let [q, k, v] = [[1, 1, 3, 2], [1, 1, 6, 2], [1, 1, 6, 2]]
         .map(|shape: [usize; 4]| (random.normals(shape.iter().product()), shape));
     let model = Model::new(EachKeyPicksOne, Uniform, Dot::new(1.0));
-    let attention = Attention::smoothed_average(model, 0.2).unwrap();
+    let attention = Posterior::smoothed_average(model, 0.2).unwrap();
     let [tq, tk, tv] = [&q, &k, &v].map(|(values, shape)| tensor(values, *shape, &device));
-    let found = values(attention.forward(tq, tk, tv).unwrap());
+    let found = values(attention.mean(tq, tk, tv).unwrap());
     let score = |i: usize, j: usize| -> f64 {
         (0..2).map(|d| q.0[2 * i + d] * k.0[2 * j + d]).sum::<f64>().exp()
     };
@@ -149,8 +158,8 @@ fn gradients_of_layer_normalisation_agree_with_finite_differences() {
 fn what_does_not_fit_is_refused() {
     let device = Device::flex();
     let zeros = |shape: [usize; 4]| Tensor::<4>::zeros(shape, &device);
-    let attention = Attention::new(Model::new(EachQueryPicksOne, Uniform, Dot::new(1.0)));
-    let shape = |q, k, v| attention.forward(zeros(q), zeros(k), zeros(v));
+    let attention = Posterior::of(Model::new(EachQueryPicksOne, Uniform, Dot::new(1.0)));
+    let shape = |q, k, v| attention.mean(zeros(q), zeros(k), zeros(v));
     assert!(shape([1, 2, 3, 4], [1, 1, 5, 4], [1, 1, 5, 6]).is_ok());
     assert!(shape([1, 2, 0, 4], [1, 1, 5, 4], [1, 1, 5, 6]).is_ok());
     assert!(shape([1, 2, 3, 4], [1, 1, 0, 4], [1, 1, 0, 6]).is_ok());
@@ -163,14 +172,14 @@ fn what_does_not_fit_is_refused() {
         assert!(matches!(shape(q, k, v), Err(Error::Shape { .. })), "{q:?} {k:?} {v:?}");
     }
     let half = zeros([1, 1, 2, 4]).cast(FloatDType::F16);
-    let refused = attention.forward(half.clone(), half.clone(), half);
+    let refused = attention.mean(half.clone(), half.clone(), half);
     assert!(matches!(refused, Err(Error::Value { .. })));
     let double = zeros([1, 1, 2, 4]).cast(FloatDType::F64);
-    let refused = attention.forward(zeros([1, 1, 2, 4]), double.clone(), double);
+    let refused = attention.mean(zeros([1, 1, 2, 4]), double.clone(), double);
     assert!(matches!(refused, Err(Error::Value { argument, .. }) if argument.contains('k')));
     let short = Tensor::<1>::zeros([3], &device);
     let refused = layer_norm(zeros([1, 1, 2, 4]), short.clone(), short, 1e-5);
     assert!(matches!(refused, Err(Error::Shape { argument, .. }) if argument == "gamma"));
     let model = Model::new(EachKeyPicksOne, Uniform, Dot::new(1.0));
-    assert!(Attention::smoothed_average(model, f64::INFINITY).is_err());
+    assert!(Posterior::smoothed_average(model, f64::INFINITY).is_err());
 }

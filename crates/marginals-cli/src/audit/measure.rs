@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use marginals::infer::EdgeFunction;
 use marginals::question::{
-    ColumnMass, EdgeFunctions, Entropy, ExpectedDistance, ExpectedOf, Kl, LogEvidence, Map,
-    MaxProbability, Mean, TopK, ValueVariance,
+    ColumnMass, Entropy, ExpectedDistance, ExpectedOf, Kl, LogEvidence, Map, MaxProbability, Mean,
+    TopK, ValueVariance,
 };
 use marginals::{Block, TileMut};
 use marginals_burn::{Attend, Layer, Visible};
@@ -111,7 +112,7 @@ impl Attend for Collector<'_> {
                 Entropy,
                 Kl,
                 LogEvidence,
-                ExpectedOf(&NearEdges),
+                ExpectedOf(NEAR),
                 MaxProbability,
                 Map,
                 ColumnMass,
@@ -205,22 +206,24 @@ fn key_head(layer: &Layer<'_>, head: usize) -> usize {
     head / (layer.queries.dim().1 / layer.keys.dim().1)
 }
 
-/// Which edges lie near the diagonal: to the key just before, and within [`NEIGHBOURHOOD`].
-#[derive(Debug)]
-struct NearEdges;
+/// The edges near the diagonal: to the key just before, and within [`NEIGHBOURHOOD`].
+const NEAR: &[&dyn EdgeFunction<f32>] =
+    &[&Near { behind: 1, ahead: -1 }, &Near { behind: NEIGHBOURHOOD, ahead: NEIGHBOURHOOD as isize }];
 
-impl EdgeFunctions<f32> for NearEdges {
-    fn count(&self) -> usize {
-        2
-    }
-    fn fill(&self, index: usize, block: &Block, mut values: TileMut<'_, f32>) {
+/// Whether a key lies at most so far behind its query, and at most so far ahead of it.
+#[derive(Debug)]
+struct Near {
+    behind: usize,
+    ahead: isize,
+}
+
+impl EdgeFunction<f32> for Near {
+    fn fill(&self, block: &Block, mut values: TileMut<'_, f32>) {
         for (row, query) in block.queries.clone().enumerate() {
-            let near = match index {
-                0 => query.saturating_sub(1)..query,
-                _ => query.saturating_sub(NEIGHBOURHOOD)..query + NEIGHBOURHOOD + 1,
-            };
+            let last = query.checked_add_signed(self.ahead);
+            let near = |key| key >= query.saturating_sub(self.behind) && Some(key) <= last;
             for (value, key) in values.row_mut(row).iter_mut().zip(block.keys.clone()) {
-                *value = f32::from(u8::from(near.contains(&key)));
+                *value = f32::from(u8::from(near(key)));
             }
         }
     }

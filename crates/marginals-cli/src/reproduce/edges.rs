@@ -2,20 +2,16 @@
 
 use burn::tensor::{Tensor, TensorData};
 use marginals::Error;
-use marginals_burn::ops::{Nodes, Parameters, Posterior, Question};
+use marginals_burn::ops::{Nodes, Parameters, Posterior};
 
-/// P(φ_ij), `[B, N, M]`, of one head: the posterior mean of values that name their keys.
+/// P(φ_ij), `[B, N, M]`, of one head.
 pub fn marginals(
     posterior: &Posterior,
     nodes: &Nodes,
     parameters: &Parameters,
 ) -> Result<Tensor<3>, Error> {
-    let [batch, heads, keys, _] = nodes.k.dims();
-    let named = Tensor::<2>::eye(keys, &nodes.k.device());
-    let named = named.reshape([1, 1, keys, keys]).expand([batch, heads, keys, keys]);
-    let nodes = Nodes { v: Some(named), ..nodes.clone() };
-    let mean = posterior.ask(&nodes, parameters, &[Question::Mean])?.get::<4>(Question::Mean)?;
-    Ok(mean.squeeze_dim(1))
+    let answers = posterior.ask(nodes, parameters, &["marginals"])?;
+    Ok(answers.get::<4>("marginals")?.squeeze_dim(1))
 }
 
 /// The likeliest edge of each query in place of all: 1 for it and 0 for the others. Where no edge is

@@ -13,7 +13,7 @@ use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, TensorData};
 use marginals::Error;
 use marginals::spec::ModelSpec;
-use marginals_burn::ops::{Nodes, Posterior};
+use marginals_burn::ops::Nodes;
 use marginals_burn::{Attention, AttentionConfig, Multihop, MultihopConfig};
 use ndarray::{ArrayD, IxDyn};
 use serde::Serialize;
@@ -198,17 +198,19 @@ impl Reader {
         let mut random = Random::new(seed, Purpose::Weights, 0);
         let model = mechanism.model()?;
         // x₂ may look at x₁, and x₁ at x₀, in the order of sequences that are not shuffled.
-        let graph = |posterior: Posterior| match mechanism.knows_edges() {
-            false => posterior,
-            true => posterior
-                .with_integers("adjacency.indptr", integers(&[0, 0, 1, 1, 1, 2]))
-                .with_integers("adjacency.indices", integers(&[0, 1])),
+        let graph = match mechanism.knows_edges() {
+            false => Vec::new(),
+            true => vec![
+                ("adjacency.indptr", integers(&[0, 0, 1, 1, 1, 2])),
+                ("adjacency.indices", integers(&[0, 1])),
+            ],
         };
         let attention = |random: &mut Random, model: ModelSpec, learn: &[&str]| {
             let learn = learn.iter().map(|&name| name.to_owned()).collect();
             let layer = AttentionConfig::new(WIDTH, 1, model).with_learn(learn).init(device)?;
-            let posterior = graph(layer.posterior().clone());
-            let mut layer = layer.with_posterior(posterior);
+            let mut layer = graph.iter().fold(layer, |layer, (name, tensor)| {
+                layer.with_integers(name, tensor.clone())
+            });
             redraw(&mut layer.projections, random);
             Ok::<_, Error>(layer)
         };
@@ -216,8 +218,9 @@ impl Reader {
             let learn = learn.iter().map(|&name| name.to_owned()).collect();
             let walk = MultihopConfig::new(WIDTH, 1, model.clone()).with_learn(learn);
             let walk = walk.init(device)?;
-            let posterior = graph(walk.posterior().clone());
-            let mut walk = walk.with_posterior(posterior);
+            let mut walk = graph
+                .iter()
+                .fold(walk, |walk, (name, tensor)| walk.with_integers(name, tensor.clone()));
             redraw(&mut walk.projections, random);
             Ok::<_, Error>(walk)
         };
@@ -258,7 +261,8 @@ impl Reader {
         let start = start.expand([batch, length, length]);
         if let Some(walk) = &self.walk {
             let nodes = walk.projections.nodes(x.clone(), x);
-            let step = marginals(walk.posterior(), &nodes, &walk.learned.parameters())?;
+            let one_pick = walk.posterior().of_one_pick();
+            let step = marginals(&one_pick, &nodes, &walk.learned.parameters())?;
             let hops = floats(walk.hop_probabilities());
             let sharp = hard(&step);
             let (mut soft, mut picked) = (start.clone(), start);

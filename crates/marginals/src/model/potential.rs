@@ -148,75 +148,80 @@ pub trait Potential<T: Real>: Send + Sync {
     }
 }
 
-impl<T: Real, P: Potential<T> + ?Sized> Potential<T> for Box<P> {
-    fn name(&self) -> &'static str {
-        (**self).name()
-    }
-    fn check(&self, shape: &Shape) -> Result<(), Error> {
-        (**self).check(shape)
-    }
-    fn query_features<'a>(&self, place: Place<'_>, q: ArrayView2<'a, T>) -> CowArray<'a, T, Ix2> {
-        (**self).query_features(place, q)
-    }
-    fn key_features<'a>(&self, place: Place<'_>, k: ArrayView2<'a, T>) -> CowArray<'a, T, Ix2> {
-        (**self).key_features(place, k)
-    }
-    fn log_potential(
-        &self,
-        block: &Block,
-        q: &Features<'_, T>,
-        k: &Features<'_, T>,
-        scores: TileMut<'_, T>,
-    ) {
-        (**self).log_potential(block, q, k, scores)
-    }
-    fn is_product(&self) -> bool {
-        (**self).is_product()
-    }
-    fn greatest(&self, head: usize, query_length: f64, key_length: f64) -> Option<f64> {
-        (**self).greatest(head, query_length, key_length)
-    }
-    fn reads_log_potential(&self) -> bool {
-        (**self).reads_log_potential()
-    }
-    fn parameters(&self) -> Vec<Parameter> {
-        (**self).parameters()
-    }
-    fn backward(
-        &self,
-        block: &Block,
-        q: &Features<'_, T>,
-        k: &Features<'_, T>,
-        log_potential: Option<Tile<'_, T>>,
-        gradient: TileMut<'_, T>,
-        into: &mut FeatureGradient<'_, T>,
-    ) -> Result<(), Error> {
-        (**self).backward(block, q, k, log_potential, gradient, into)
-    }
-    fn query_features_backward(
-        &self,
-        place: Place<'_>,
-        q: ArrayView2<'_, T>,
-        gradient: ArrayView2<'_, T>,
-        into: ArrayViewMut2<'_, T>,
-        parameters: &mut [Vec<f64>],
-    ) {
-        (**self).query_features_backward(place, q, gradient, into, parameters)
-    }
-    fn keys_are_features(&self) -> bool {
-        (**self).keys_are_features()
-    }
-    fn key_features_backward(
-        &self,
-        place: Place<'_>,
-        k: ArrayView2<'_, T>,
-        gradient: ArrayView2<'_, T>,
-        into: ArrayViewMut2<'_, T>,
-        parameters: &mut [Vec<f64>],
-    ) {
-        (**self).key_features_backward(place, k, gradient, into, parameters)
-    }
+macro_rules! forwarding {
+    ($($owner:ty),+) => {$(
+        impl<T: Real, P: Potential<T> + ?Sized> Potential<T> for $owner {
+            fn name(&self) -> &'static str {
+                (**self).name()
+            }
+            fn check(&self, shape: &Shape) -> Result<(), Error> {
+                (**self).check(shape)
+            }
+            fn query_features<'a>(&self, place: Place<'_>, q: ArrayView2<'a, T>) -> CowArray<'a, T, Ix2> {
+                (**self).query_features(place, q)
+            }
+            fn key_features<'a>(&self, place: Place<'_>, k: ArrayView2<'a, T>) -> CowArray<'a, T, Ix2> {
+                (**self).key_features(place, k)
+            }
+            fn log_potential(
+                &self,
+                block: &Block,
+                q: &Features<'_, T>,
+                k: &Features<'_, T>,
+                scores: TileMut<'_, T>,
+            ) {
+                (**self).log_potential(block, q, k, scores)
+            }
+            fn is_product(&self) -> bool {
+                (**self).is_product()
+            }
+            fn greatest(&self, head: usize, query_length: f64, key_length: f64) -> Option<f64> {
+                (**self).greatest(head, query_length, key_length)
+            }
+            fn reads_log_potential(&self) -> bool {
+                (**self).reads_log_potential()
+            }
+            fn parameters(&self) -> Vec<Parameter> {
+                (**self).parameters()
+            }
+            fn backward(
+                &self,
+                block: &Block,
+                q: &Features<'_, T>,
+                k: &Features<'_, T>,
+                log_potential: Option<Tile<'_, T>>,
+                gradient: TileMut<'_, T>,
+                into: &mut FeatureGradient<'_, T>,
+            ) -> Result<(), Error> {
+                (**self).backward(block, q, k, log_potential, gradient, into)
+            }
+            fn query_features_backward(
+                &self,
+                place: Place<'_>,
+                q: ArrayView2<'_, T>,
+                gradient: ArrayView2<'_, T>,
+                into: ArrayViewMut2<'_, T>,
+                parameters: &mut [Vec<f64>],
+            ) {
+                (**self).query_features_backward(place, q, gradient, into, parameters)
+            }
+            fn keys_are_features(&self) -> bool {
+                (**self).keys_are_features()
+            }
+            fn key_features_backward(
+                &self,
+                place: Place<'_>,
+                k: ArrayView2<'_, T>,
+                gradient: ArrayView2<'_, T>,
+                into: ArrayViewMut2<'_, T>,
+                parameters: &mut [Vec<f64>],
+            ) {
+                (**self).key_features_backward(place, k, gradient, into, parameters)
+            }
+        }
+    )+};
 }
+forwarding!(Box<P>, &P);
 
 /// Refuses queries and keys of different width, for potentials that compare them directly.
 pub(crate) fn check_equal_widths(name: &str, shape: &Shape) -> Result<(), Error> {

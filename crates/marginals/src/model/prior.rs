@@ -115,37 +115,42 @@ pub trait Combine: Sized {
 
 impl<P> Combine for P {}
 
-impl<T: Real, P: Prior<T> + ?Sized> Prior<T> for Box<P> {
-    fn name(&self) -> &'static str {
-        (**self).name()
-    }
-    fn check(&self, shape: &Shape) -> Result<(), Error> {
-        (**self).check(shape)
-    }
-    fn add_log_weights(&self, block: &Block, scores: TileMut<'_, T>) {
-        (**self).add_log_weights(block, scores)
-    }
-    fn coverage(&self, block: &Block) -> Coverage {
-        (**self).coverage(block)
-    }
-    fn live_keys(&self, block: &Block) -> Range<usize> {
-        (**self).live_keys(block)
-    }
-    fn is_mask(&self) -> bool {
-        (**self).is_mask()
-    }
-    fn parameters(&self) -> Vec<Parameter> {
-        (**self).parameters()
-    }
-    fn accumulate_gradient(
-        &self,
-        block: &Block,
-        gradient: Tile<'_, T>,
-        into: &mut [Accumulator<'_, T>],
-    ) {
-        (**self).accumulate_gradient(block, gradient, into)
-    }
+macro_rules! forwarding {
+    ($($owner:ty),+) => {$(
+        impl<T: Real, P: Prior<T> + ?Sized> Prior<T> for $owner {
+            fn name(&self) -> &'static str {
+                (**self).name()
+            }
+            fn check(&self, shape: &Shape) -> Result<(), Error> {
+                (**self).check(shape)
+            }
+            fn add_log_weights(&self, block: &Block, scores: TileMut<'_, T>) {
+                (**self).add_log_weights(block, scores)
+            }
+            fn coverage(&self, block: &Block) -> Coverage {
+                (**self).coverage(block)
+            }
+            fn live_keys(&self, block: &Block) -> Range<usize> {
+                (**self).live_keys(block)
+            }
+            fn is_mask(&self) -> bool {
+                (**self).is_mask()
+            }
+            fn parameters(&self) -> Vec<Parameter> {
+                (**self).parameters()
+            }
+            fn accumulate_gradient(
+                &self,
+                block: &Block,
+                gradient: Tile<'_, T>,
+                into: &mut [Accumulator<'_, T>],
+            ) {
+                (**self).accumulate_gradient(block, gradient, into)
+            }
+        }
+    )+};
 }
+forwarding!(Box<P>, &P);
 
 /// The intersection of two ranges, empty ranges kept inside the first.
 pub(crate) fn intersect(a: Range<usize>, b: Range<usize>) -> Range<usize> {

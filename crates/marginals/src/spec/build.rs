@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::{
-    Array2, ArrayBase, ArrayD, ArrayView4, CowArray, CowRepr, Dimension, Ix2, Ix3, IxDyn,
-};
+use ndarray::{Array2, ArrayBase, ArrayD, CowArray, CowRepr, Dimension, Ix2, Ix3, Ix4, IxDyn};
 
 use super::numbers::Given;
 use super::{
@@ -17,7 +15,8 @@ use crate::prior::{
     KeyBias, Laplace, Prior, Product, RelativeBuckets, Segments, Uniform, Window,
 };
 use crate::structure::{
-    EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, Independent, Structure, Walk,
+    EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, HopDistribution, Independent,
+    Structure, Walk,
 };
 use crate::{Error, Model, Real, Value};
 
@@ -109,25 +108,53 @@ impl ModelSpec {
     /// Builds the model for `heads` query heads of `width` numbers, with the tensors it names. A tensor
     /// called as one of its [numbers](ModelSpec::numbers) takes that one's place.
     ///
-    /// Dense tensors are borrowed from `tensors`.
+    /// The dense tensor `bias` is borrowed from `tensors`; everything else is small, and copied.
     pub fn build<'a, T: Real>(
         &self,
         heads: usize,
         width: usize,
         tensors: &'a Tensors<'_, T>,
     ) -> Result<SpecModel<'a, T>, Error> {
-        T::engine().build(self, heads, width, tensors)
+        let bias = tensors.real.get("bias").map(|bias| bias.view().into());
+        T::engine().build(self, heads, width, tensors, bias)
+    }
+
+    /// The same model with everything that it reads copied, for a model that outlives `tensors`.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn build_owned<T: Real>(
+        &self,
+        heads: usize,
+        width: usize,
+        tensors: &Tensors<'_, T>,
+    ) -> Result<SpecModel<'static, T>, Error> {
+        let bias = tensors.real.get("bias").map(|bias| bias.to_owned().into());
+        T::engine().build(self, heads, width, tensors, bias)
+    }
+
+    /// P(h), the distribution of the number of hops; `None` where the structure is not a walk.
+    ///
+    /// # Errors
+    /// [`Error`], where the weights are no distribution.
+    pub fn hop_distribution<T: Real>(
+        &self,
+        tensors: &Tensors<'_, T>,
+    ) -> Result<Option<HopDistribution>, Error> {
+        let StructureSpec::Walk { hops, weights, .. } = &self.structure else { return Ok(None) };
+        Ok(Some(walk(*hops, weights.as_ref(), tensors)?.distribution().clone()))
     }
 
     pub(crate) fn build_generic<'a, T: Real>(
         &self,
         heads: usize,
         width: usize,
-        tensors: &'a Tensors<'_, T>,
+        tensors: &Tensors<'_, T>,
+        bias: Option<CowArray<'a, T, IxDyn>>,
     ) -> Result<SpecModel<'a, T>, Error> {
         let mut given = self.given(heads, width, tensors)?;
         let structure = self.structure.build(&mut given, tensors)?;
-        let prior = build_prior(&self.prior, &mut given, heads, tensors)?;
+        let prior = build_prior(&self.prior, &mut given, heads, tensors, bias.as_ref())?;
         let value = match self.value {
             ValueSpec::Gather => Value::Gather,
             ValueSpec::Average => Value::Average,
@@ -200,10 +227,11 @@ pub(super) fn build_prior<'a, T: Real>(
     priors: &[PriorSpec],
     given: &mut Given,
     heads: usize,
-    tensors: &'a Tensors<'_, T>,
+    tensors: &Tensors<'_, T>,
+    bias: Option<&CowArray<'a, T, IxDyn>>,
 ) -> Result<Product<'a, T>, Error> {
     let priors: Result<Vec<_>, Error> =
-        priors.iter().map(|prior| prior.build(given, heads, tensors)).collect();
+        priors.iter().map(|prior| prior.build(given, heads, tensors, bias)).collect();
     Ok(Product(priors?))
 }
 
@@ -221,7 +249,8 @@ impl PriorSpec {
         &self,
         given: &mut Given,
         heads: usize,
-        tensors: &'a Tensors<'_, T>,
+        tensors: &Tensors<'_, T>,
+        bias: Option<&CowArray<'a, T, IxDyn>>,
     ) -> Result<Box<dyn Prior<T> + 'a>, Error> {
         Ok(match self {
             Self::Uniform => Box::new(Uniform),
@@ -245,8 +274,9 @@ impl PriorSpec {
                 })
             }
             Self::Bias => {
-                let tensor = tensors.get("bias", "log-weights, for the prior `bias`")?;
-                Box::new(Bias::new(four_axes("bias", tensor)?))
+                let why = "log-weights, for the prior `bias`";
+                let tensor = bias.ok_or_else(|| tensors.missing("bias", why))?;
+                Box::new(Bias::new(four_axes("bias", tensor.clone())?))
             }
             Self::Geometric { .. } => Box::new(Geometric::per_head(&given.list())),
             Self::Alibi(_) => Box::new(Alibi::new(&given.list())),
@@ -280,11 +310,11 @@ impl PriorSpec {
     }
 }
 
-/// A view with leading axes of length 1 added up to four.
-fn four_axes<'a, T>(
+/// The same with leading axes of length 1 added up to four.
+fn four_axes<'a, T: Clone>(
     name: &str,
-    tensor: &'a CowArray<'_, T, IxDyn>,
-) -> Result<ArrayView4<'a, T>, Error> {
+    mut tensor: CowArray<'a, T, IxDyn>,
+) -> Result<CowArray<'a, T, Ix4>, Error> {
     if tensor.ndim() > 4 {
         return Err(Error::shape(
             name,
@@ -293,11 +323,10 @@ fn four_axes<'a, T>(
             "Axes are aligned from the last.",
         ));
     }
-    let mut view = tensor.view();
-    while view.ndim() < 4 {
-        view = view.insert_axis(ndarray::Axis(0));
+    while tensor.ndim() < 4 {
+        tensor = tensor.insert_axis(ndarray::Axis(0));
     }
-    Ok(view.into_dimensionality().expect("four axes"))
+    Ok(tensor.into_dimensionality().expect("four axes"))
 }
 
 impl PotentialSpec {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::Real;
+use ndarray::{CowArray, IxDyn};
 use serde::{Deserialize, Serialize};
 
 use super::build::build_prior;
@@ -362,7 +363,10 @@ impl HopfieldSpec {
         tensors: &'a Tensors<'_, T>,
     ) -> Result<Product<'a, T>, Error> {
         let numbers = self.prior.iter().flat_map(|prior| prior.numbers(heads)).collect();
-        build_prior(&self.prior, &mut Given::replaced(numbers, tensors), heads, tensors)
+        let mut given = Given::replaced(numbers, tensors);
+        let bias: Option<CowArray<'a, T, IxDyn>> =
+            tensors.real.get("bias").map(|bias| bias.view().into());
+        build_prior(&self.prior, &mut given, heads, tensors, bias.as_ref())
     }
 }
 

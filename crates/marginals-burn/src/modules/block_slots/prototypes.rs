@@ -8,10 +8,10 @@ use marginals::prior::Uniform;
 use marginals::structure::EachQueryPicksOne;
 use marginals::{Error, Model};
 
-use super::normalise_blocks;
 use crate::checkpoint::loader::Loader;
 use crate::error::ModelError;
-use crate::ops::Attention;
+use crate::modules::block_maps::normalise_blocks;
+use crate::ops::Posterior;
 
 /// K learned prototypes per block, and how a block reads them: each-query-picks-one · dot · gather
 /// with blocks as heads (Singh et al. 2023, §3.2.2, eq. 6).
@@ -23,7 +23,7 @@ pub struct PrototypeMemory {
     pub project: Vec<Linear>,
     norm_epsilon: f64,
     #[module(skip)]
-    attention: Attention,
+    posterior: Posterior,
 }
 
 /// Linear maps of the MLP.
@@ -38,8 +38,8 @@ fn layers(width: usize) -> [(usize, usize); LAYERS] {
     [(width, hidden), (hidden, hidden), (hidden, hidden), (hidden, width)]
 }
 
-fn attention(width: usize) -> Attention {
-    Attention::new(Model::new(EachQueryPicksOne, Uniform, Dot::scaled(width)))
+fn posterior(width: usize) -> Posterior {
+    Posterior::of(Model::new(EachQueryPicksOne, Uniform, Dot::scaled(width)))
 }
 
 impl PrototypeMemory {
@@ -50,7 +50,7 @@ impl PrototypeMemory {
             memory: Initializer::Normal { mean: 0.0, std: 1.0 }.init(shape, device),
             project: layers(width).map(linear).into(),
             norm_epsilon,
-            attention: attention(width),
+            posterior: posterior(width),
         }
     }
 
@@ -69,7 +69,7 @@ impl PrototypeMemory {
             memory: Param::from_tensor(memory.squeeze_dim(0)),
             project: project.collect::<Result<_, _>>()?,
             norm_epsilon,
-            attention: attention(width),
+            posterior: posterior(width),
         })
     }
 
@@ -94,7 +94,7 @@ impl PrototypeMemory {
     /// - output: as rows
     pub(crate) fn read(&self, prototypes: &Tensor<4>, rows: Tensor<3>) -> Result<Tensor<3>, Error> {
         let q = normalise_blocks(rows, self.norm_epsilon)?.unsqueeze_dim(0);
-        let read = self.attention.forward(q, prototypes.clone(), prototypes.clone())?;
+        let read = self.posterior.mean_of_keys(q, prototypes.clone())?;
         Ok(read.squeeze_dim(0))
     }
 }

@@ -13,7 +13,7 @@ use crate::checkpoint::loader::Loader;
 use crate::error::ModelError;
 use crate::modules::norm::Norm;
 use crate::modules::slots::{merge_heads, split_heads};
-use crate::ops::Attention;
+use crate::ops::Posterior;
 
 /// Cross-attention to the inputs, feed-forward, then self-attentions with theirs.
 #[derive(Module, Debug)]
@@ -50,7 +50,7 @@ pub struct MultiHead {
     pub to_out: Linear,
     heads: usize,
     #[module(skip)]
-    attention: Attention,
+    posterior: Posterior,
 }
 
 /// x + W₂ f(W₁ LayerNorm(x)).
@@ -97,8 +97,8 @@ impl Heads {
         self.heads * self.head_width
     }
 
-    fn attention(&self) -> Attention {
-        Attention::new(Model::new(EachQueryPicksOne, Uniform, Dot::scaled(self.head_width)))
+    fn posterior(&self) -> Posterior {
+        Posterior::of(Model::new(EachQueryPicksOne, Uniform, Dot::scaled(self.head_width)))
     }
 }
 
@@ -179,7 +179,7 @@ impl MultiHead {
             to_kv: plain(shape.context, 2 * shape.inner()),
             to_out: LinearConfig::new(shape.inner(), shape.width).init(device),
             heads: shape.heads,
-            attention: shape.attention(),
+            posterior: shape.posterior(),
         }
     }
 
@@ -198,7 +198,7 @@ impl MultiHead {
             to_kv: linear("to_kv", shape.context, 2 * shape.inner())?,
             to_out: linear("to_out", shape.inner(), shape.width)?,
             heads: shape.heads,
-            attention: shape.attention(),
+            posterior: shape.posterior(),
         })
     }
 
@@ -211,7 +211,7 @@ impl MultiHead {
         // Read where they lie: two halves of the same rows.
         let [k, v] = [0, both / 2]
             .map(|first| split_heads(kv.clone().narrow(2, first, both / 2), self.heads));
-        Ok(x + self.to_out.forward(merge_heads(self.attention.forward(q, k, v)?)))
+        Ok(x + self.to_out.forward(merge_heads(self.posterior.mean(q, k, v)?)))
     }
 }
 

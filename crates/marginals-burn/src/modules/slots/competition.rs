@@ -8,7 +8,7 @@ use marginals::prior::Uniform;
 use marginals::structure::EachKeyPicksOne;
 use marginals::{Error, Model};
 
-use crate::ops::Attention;
+use crate::ops::Posterior;
 
 /// Projections of slots and inputs, and the mean of what each slot wins:
 ///
@@ -35,7 +35,7 @@ pub struct Competition {
     pub combine: Option<Linear>,
     heads: usize,
     #[module(skip)]
-    attention: Attention,
+    posterior: Posterior,
 }
 
 /// Inputs, ready to be competed for.
@@ -66,10 +66,10 @@ pub(crate) struct CompetitionShape {
 }
 
 impl CompetitionShape {
-    fn attention(&self) -> Result<Attention, Error> {
+    fn posterior(&self) -> Result<Posterior, Error> {
         let scale = (self.head_width as f64).sqrt().recip();
         let model = Model::new(EachKeyPicksOne, Uniform, Dot::new(scale));
-        Attention::smoothed_average(model, self.epsilon)
+        Posterior::smoothed_average(model, self.epsilon)
     }
 }
 
@@ -92,8 +92,8 @@ impl Competition {
         [to_q, to_k, to_v]: [Linear; 3],
         combine: Option<Linear>,
     ) -> Result<Self, Error> {
-        let attention = shape.attention()?;
-        Ok(Self { to_q, to_k, to_v, combine, heads: shape.heads, attention })
+        let posterior = shape.posterior()?;
+        Ok(Self { to_q, to_k, to_v, combine, heads: shape.heads, posterior })
     }
 
     /// Does once what does not change between iterations.
@@ -131,13 +131,13 @@ impl Competition {
         let q = split_heads(self.to_q.forward(slots), self.heads);
         let won = match inputs {
             Inputs::Projected { k, v } => {
-                merge_heads(self.attention.forward(q, k.clone(), v.clone())?)
+                merge_heads(self.posterior.mean(q, k.clone(), v.clone())?)
             }
             Inputs::Plain { x, biased, to_query, to_value } => {
                 let q = q.matmul(to_query.clone());
                 let mean = match biased {
-                    Some(k) => self.attention.forward(q, k.clone(), x.clone())?,
-                    None => self.attention.forward_shared(q, x.clone())?,
+                    Some(k) => self.posterior.mean(q, k.clone(), x.clone())?,
+                    None => self.posterior.mean_of_keys(q, x.clone())?,
                 };
                 let won = merge_heads(mean.matmul(to_value.clone()));
                 match &self.to_v.bias {

@@ -1,20 +1,30 @@
-//! The same answers by plain tensor operations, from the definitions: dense, on any backend.
+//! The answers by plain tensor operations, from the definitions: dense, and differentiated by Burn's own
+//! autodiff.
 
 mod scores;
 mod weights;
 
-use burn::tensor::{Bool, DType, Device, Tensor, TensorData, activation};
-use marginals::Error;
-use marginals::spec::{Numbers, StructureSpec, ValueSpec};
+use std::collections::BTreeMap;
 
-use super::answers::{Answers, Question};
-use super::parameters::Parameters;
-use super::posterior::{Nodes, Posterior};
+use burn::tensor::{Bool, DType, Device, Tensor, TensorData, activation};
+use marginals::spec::{ModelSpec, Numbers, StructureSpec, ValueSpec};
+use ndarray::ArrayD;
+
+/// A model and its inputs.
+pub struct Dense<'a> {
+    pub spec: &'a ModelSpec,
+    /// Tensors that it names in whole numbers.
+    pub integer: &'a BTreeMap<String, ArrayD<i64>>,
+    /// Its other tensors, flat, and its numbers where they are not the file's.
+    pub parameters: BTreeMap<String, (Vec<usize>, Tensor<1>)>,
+    pub q: Tensor<4>,
+    pub k: Tensor<4>,
+    pub v: Tensor<4>,
+}
 
 /// What the parts of a model are made from.
 struct Parts<'a> {
-    posterior: &'a Posterior,
-    parameters: &'a Parameters,
+    model: &'a Dense<'a>,
     numbers: std::vec::IntoIter<Numbers>,
     device: Device,
     format: DType,
@@ -33,8 +43,8 @@ impl Parts<'_> {
     /// The next number of the model file, or the parameter in its place, with its shape.
     fn next(&mut self) -> (Tensor<1>, Vec<usize>) {
         let Numbers { name, values, .. } = self.numbers.next().expect("parts take what they name");
-        match self.parameters.get(&name) {
-            Some(named) => (named.flat.clone(), named.shape.clone()),
+        match self.model.parameters.get(&name) {
+            Some((shape, flat)) => (flat.clone(), shape.clone()),
             None => {
                 let shape = values.shape().to_vec();
                 let length = values.len();
@@ -51,31 +61,16 @@ impl Parts<'_> {
     }
 
     /// A tensor the model names, with leading axes of length 1 up to `D`.
-    fn tensor<const D: usize>(&self, name: &str) -> Result<Tensor<D>, Error> {
-        let Some(named) = self.parameters.get(name) else {
-            return Err(Error::MissingTensor {
-                name: name.into(),
-                why: "the model names it".into(),
-                present: self.parameters.iter().map(|named| named.name.clone()).collect(),
-            });
-        };
-        let axes = named.shape.len();
-        if axes > D {
-            return Err(Error::shape(
-                name,
-                format!("at most {D} axes"),
-                &named.shape,
-                "Axes are aligned from the last.",
-            ));
-        }
+    fn tensor<const D: usize>(&self, name: &str) -> Tensor<D> {
+        let (own, flat) = &self.model.parameters[name];
         let mut shape = [1; D];
-        shape[D - axes..].copy_from_slice(&named.shape);
-        Ok(named.flat.clone().reshape(shape))
+        shape[D - own.len()..].copy_from_slice(own);
+        flat.clone().reshape(shape)
     }
 
     /// Where query i stands, counted in keys.
     fn position(&self, query: usize) -> i64 {
-        query as i64 + self.posterior.spec.query_offset
+        query as i64 + self.model.spec.query_offset
     }
 
     /// f of every query and key, `[1, 1, N, M]`.
@@ -238,21 +233,16 @@ fn independent(scores: &Tensor<4>, log_weights: &Tensor<4>, forbidden: &Tensor<4
     }
 }
 
-/// See [`Posterior::ask_plainly`]; sizes of `nodes` have been checked.
-pub(super) fn ask(
-    posterior: &Posterior,
-    nodes: &Nodes,
-    parameters: &Parameters,
-    questions: &[Question],
-) -> Result<Answers, Error> {
-    let spec = &posterior.spec;
-    let ([batch, heads, queries, width], [_, _, keys, _]) = (nodes.q.dims(), nodes.k.dims());
+/// The answers to those of the questions that are defined here, [B, H, …] with an axis of length 1 behind
+/// where that makes four.
+pub fn ask(model: &Dense<'_>, questions: &[&str]) -> Vec<Option<Tensor<4>>> {
+    let spec = model.spec;
+    let ([batch, heads, queries, width], [_, _, keys, _]) = (model.q.dims(), model.k.dims());
     let mut parts = Parts {
-        posterior,
-        parameters,
-        numbers: spec.numbers(heads, width)?.into_iter(),
-        device: nodes.q.device(),
-        format: nodes.q.dtype(),
+        model,
+        numbers: spec.numbers(heads, width).expect("numbers").into_iter(),
+        device: model.q.device(),
+        format: model.q.dtype(),
         batch,
         heads,
         queries,
@@ -262,11 +252,11 @@ pub(super) fn ask(
         StructureSpec::EachQueryPicksAtMostOne { .. } => Some(parts.per_head()),
         _ => None,
     };
-    let weights = weights::log_weights(&mut parts, &spec.prior)?;
+    let weights = weights::log_weights(&mut parts, &spec.prior);
     let full = parts.full();
     let log_weights = weights.log.expand(full);
     let forbidden = weights.allowed.expand(full).equal_elem(0.0);
-    let scores = scores::log_potential(&mut parts, &spec.potential, nodes)? + log_weights.clone();
+    let scores = scores::log_potential(&mut parts, &spec.potential) + log_weights.clone();
     let found = match &spec.structure {
         StructureSpec::EachQueryPicksOne | StructureSpec::EachQueryPicksAtMostOne { .. } => {
             let null = null.map(|null| null.expand([batch, heads, queries, 1]));
@@ -274,15 +264,14 @@ pub(super) fn ask(
         }
         StructureSpec::EachKeyPicksOne => choices(&scores, &log_weights, &forbidden, 2, None),
         StructureSpec::Independent => independent(&scores, &log_weights, &forbidden),
-        StructureSpec::Walk { .. } => unreachable!("walks were refused before"),
+        other => panic!("{other:?} is not defined here"),
     };
     let one_edge = matches!(
         spec.structure,
         StructureSpec::EachQueryPicksOne | StructureSpec::EachQueryPicksAtMostOne { .. }
     );
     let mass = found.p.clone().sum_dim(3);
-    let v = nodes.v.clone().map(|v| by_query_head(v, heads));
-    let values = || v.clone().expect("checked where a question averages values");
+    let v = by_query_head(model.v.clone(), heads);
     let averaged = |x: Tensor<4>| match spec.value {
         ValueSpec::Gather => x,
         ValueSpec::Average => {
@@ -290,30 +279,31 @@ pub(super) fn ask(
             x / mass.clone().mask_fill(nothing, 1.0)
         }
     };
-    let answer = |question: Question| match question {
-        Question::Mean => averaged(found.p.clone().matmul(values())),
-        Question::ValueVariance => {
-            let v = values();
+    let answer = |question: &str| match question {
+        "mean" => Some(averaged(found.p.clone().matmul(v.clone()))),
+        "value-variance" => {
             let spread = match one_edge {
                 true => {
                     let mean = found.p.clone().matmul(v.clone());
-                    found.p.clone().matmul(v.clone() * v) - mean.clone() * mean
+                    found.p.clone().matmul(v.clone() * v.clone()) - mean.clone() * mean
                 }
                 // Edges of different keys, or of independent ones, vary by themselves.
                 false => {
                     let spread = found.p.clone() * (-found.p.clone() + 1.0);
-                    spread.matmul(v.clone() * v)
+                    spread.matmul(v.clone() * v.clone())
                 }
             };
-            averaged(averaged(spread))
+            Some(averaged(averaged(spread)))
         }
-        Question::LogPartition => found.log_partition.clone(),
-        Question::LogEvidence => found.log_evidence.clone(),
-        Question::Entropy => found.entropy.clone(),
-        Question::Kl => found.kl.clone(),
-        Question::ColumnMass => found.p.clone().sum_dim(2).swap_dims(2, 3),
-        Question::QueryMass => mass.clone(),
-        Question::ExpectedDistance => (found.p.clone() * parts.distances()).sum_dim(3),
+        "log-partition" => Some(found.log_partition.clone()),
+        "log-evidence" => Some(found.log_evidence.clone()),
+        "entropy" => Some(found.entropy.clone()),
+        "kl" => Some(found.kl.clone()),
+        "column-mass" => Some(found.p.clone().sum_dim(2).swap_dims(2, 3)),
+        "query-mass" => Some(mass.clone()),
+        "expected-distance" => Some((found.p.clone() * parts.distances()).sum_dim(3)),
+        "marginals" => Some(found.p.clone()),
+        _ => None,
     };
-    Ok(Answers::new(questions.iter().map(|&question| (question, answer(question))).collect()))
+    questions.iter().map(|question| answer(question)).collect()
 }

@@ -1,32 +1,21 @@
 //! Log-potentials as dense tensors.
 
 use burn::tensor::{Tensor, activation};
-use marginals::Error;
 use marginals::spec::{AdditiveKindSpec, PotentialSpec, RotaryPairsSpec};
 
-use super::super::posterior::Nodes;
 use super::{Parts, by_query_head};
 
 /// LeakyReLU's slope where the model gives none.
 const USUAL_SLOPE: f64 = 0.2;
 
 /// log ψ, `[B, H, N, M]`.
-pub(super) fn log_potential(
-    parts: &mut Parts<'_>,
-    potential: &PotentialSpec,
-    nodes: &Nodes,
-) -> Result<Tensor<4>, Error> {
-    of(parts, potential, nodes.q.clone(), nodes.k.clone())
+pub(super) fn log_potential(parts: &mut Parts<'_>, potential: &PotentialSpec) -> Tensor<4> {
+    of(parts, potential, parts.model.q.clone(), parts.model.k.clone())
 }
 
-fn of(
-    parts: &mut Parts<'_>,
-    potential: &PotentialSpec,
-    q: Tensor<4>,
-    k: Tensor<4>,
-) -> Result<Tensor<4>, Error> {
+fn of(parts: &mut Parts<'_>, potential: &PotentialSpec, q: Tensor<4>, k: Tensor<4>) -> Tensor<4> {
     let heads = parts.heads;
-    Ok(match potential {
+    match potential {
         PotentialSpec::Dot { softcap, .. } => {
             let scores = q.matmul(by_query_head(k, heads).transpose()) * parts.per_head();
             match softcap {
@@ -60,15 +49,15 @@ fn of(
             square.squeeze_dim::<4>(4) * -0.5
         }
         PotentialSpec::Additive { kind, slope } => {
-            additive(parts, *kind, slope.unwrap_or(USUAL_SLOPE), q, k)?
+            additive(parts, *kind, slope.unwrap_or(USUAL_SLOPE), q, k)
         }
         PotentialSpec::Rotary { base, pairs, potential } => {
-            let offset = parts.posterior.spec().query_offset;
+            let offset = parts.model.spec.query_offset;
             let turned_q = turn(parts, q, offset, *base, *pairs);
             let turned_k = turn(parts, k, 0, *base, *pairs);
-            of(parts, potential, turned_q, turned_k)?
+            of(parts, potential, turned_q, turned_k)
         }
-    })
+    }
 }
 
 fn leaky(x: Tensor<5>, slope: f64) -> Tensor<5> {
@@ -81,27 +70,27 @@ fn additive(
     slope: f64,
     q: Tensor<4>,
     k: Tensor<4>,
-) -> Result<Tensor<4>, Error> {
-    let project = |x: Tensor<4>, name: &str| -> Result<Tensor<4>, Error> {
-        if parts.parameters.get(name).is_none() {
-            return Ok(x);
+) -> Tensor<4> {
+    let project = |x: Tensor<4>, name: &str| -> Tensor<4> {
+        if parts.model.parameters.get(name).is_none() {
+            return x;
         }
-        let weights: Tensor<3> = parts.tensor(name)?;
+        let weights: Tensor<3> = parts.tensor(name);
         let [heads, features, width] = weights.dims();
-        Ok(x.matmul(weights.reshape([1, heads, features, width]).transpose()))
+        x.matmul(weights.reshape([1, heads, features, width]).transpose())
     };
-    let vector = |name: &str| -> Result<Tensor<4>, Error> {
-        let vector: Tensor<2> = parts.tensor(name)?;
+    let vector = |name: &str| -> Tensor<4> {
+        let vector: Tensor<2> = parts.tensor(name);
         let [heads, features] = vector.dims();
-        Ok(vector.reshape([1, heads, 1, features]))
+        vector.reshape([1, heads, 1, features])
     };
-    let (q, k) = (project(q, "additive.query")?, project(k, "additive.key")?);
+    let (q, k) = (project(q, "additive.query"), project(k, "additive.key"));
     let heads = parts.heads;
     if kind == AdditiveKindSpec::Gat {
-        let q = (q * vector("additive.a")?).sum_dim(3);
-        let k = by_query_head((k * vector("additive.a-key")?).sum_dim(3), heads);
+        let q = (q * vector("additive.a")).sum_dim(3);
+        let k = by_query_head((k * vector("additive.a-key")).sum_dim(3), heads);
         let sum: Tensor<5> = (q + k.transpose()).unsqueeze_dim(4);
-        return Ok(leaky(sum, slope).squeeze_dim(4));
+        return leaky(sum, slope).squeeze_dim(4);
     }
     let q: Tensor<5> = q.unsqueeze_dim(3);
     let k: Tensor<5> = by_query_head(k, heads).unsqueeze_dim(2);
@@ -109,8 +98,8 @@ fn additive(
         AdditiveKindSpec::Bahdanau => (q + k).tanh(),
         _ => leaky(q + k, slope),
     };
-    let a: Tensor<5> = vector("additive.a")?.unsqueeze_dim(2);
-    Ok((active * a).sum_dim(4).squeeze_dim(4))
+    let a: Tensor<5> = vector("additive.a").unsqueeze_dim(2);
+    (active * a).sum_dim(4).squeeze_dim(4)
 }
 
 /// Rows turned by their positions, the first at `first`.

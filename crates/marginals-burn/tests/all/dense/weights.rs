@@ -1,7 +1,6 @@
 //! Log-weights of priors as dense tensors.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use marginals::Error;
 use marginals::prior::{Directions, RelativeBuckets};
 use marginals::spec::PriorSpec;
 use ndarray::Array2;
@@ -17,35 +16,35 @@ pub(super) struct Weights {
 }
 
 /// The product of priors.
-pub(super) fn log_weights(parts: &mut Parts<'_>, priors: &[PriorSpec]) -> Result<Weights, Error> {
+pub(super) fn log_weights(parts: &mut Parts<'_>, priors: &[PriorSpec]) -> Weights {
     let mut product =
         Weights { log: parts.by_edge(|_, _| 0.0), allowed: parts.by_edge(|_, _| 1.0) };
     for prior in priors {
-        let Weights { log, allowed } = one(parts, prior)?;
+        let Weights { log, allowed } = one(parts, prior);
         product.log = product.log + log;
         product.allowed = product.allowed * allowed;
     }
-    Ok(product)
+    product
 }
 
-fn one(parts: &mut Parts<'_>, prior: &PriorSpec) -> Result<Weights, Error> {
+fn one(parts: &mut Parts<'_>, prior: &PriorSpec) -> Weights {
     let mask = |parts: &Parts<'_>, possible: &dyn Fn(usize, usize) -> bool| Weights {
         log: parts.by_edge(|_, _| 0.0),
         allowed: parts.by_edge(|i, j| f64::from(u8::from(possible(i, j)))),
     };
     let everywhere = |parts: &Parts<'_>, log| Weights { log, allowed: parts.by_edge(|_, _| 1.0) };
-    Ok(match prior {
+    match prior {
         PriorSpec::Uniform => mask(parts, &|_, _| true),
         PriorSpec::Causal => mask(parts, &|i, j| j as i64 <= parts.position(i)),
         PriorSpec::Window { left, right } => mask(parts, &|i, j| {
             let behind = parts.position(i) - j as i64;
             behind <= *left as i64 && -behind <= *right as i64
         }),
-        PriorSpec::Segments => segments(parts)?,
-        PriorSpec::Adjacency => adjacency(parts)?,
-        PriorSpec::Bias => dense(parts.tensor("bias")?),
+        PriorSpec::Segments => segments(parts),
+        PriorSpec::Adjacency => adjacency(parts),
+        PriorSpec::Bias => dense(parts.tensor("bias")),
         PriorSpec::KeyBias => {
-            let bias: Tensor<3> = parts.tensor("key-bias")?;
+            let bias: Tensor<3> = parts.tensor("key-bias");
             dense(bias.unsqueeze_dim(2))
         }
         PriorSpec::Geometric { .. } => {
@@ -73,7 +72,7 @@ fn one(parts: &mut Parts<'_>, prior: &PriorSpec) -> Result<Weights, Error> {
             everywhere(parts, beta_geometric(parts, alpha, beta))
         }
         PriorSpec::RelativeBuckets { buckets, max_distance, bidirectional } => {
-            let table: Tensor<2> = parts.tensor("relative-bias")?;
+            let table: Tensor<2> = parts.tensor("relative-bias");
             let directions = if *bidirectional { Directions::Both } else { Directions::Behind };
             // Which bucket a distance falls in is arithmetic on whole numbers.
             let places =
@@ -87,7 +86,7 @@ fn one(parts: &mut Parts<'_>, prior: &PriorSpec) -> Result<Weights, Error> {
             let log = rows.transpose().reshape([1, heads, queries, keys]);
             everywhere(parts, log)
         }
-    })
+    }
 }
 
 fn whole(parts: &Parts<'_>, indices: Vec<i64>) -> Tensor<1, Int> {
@@ -126,35 +125,26 @@ fn beta_geometric(parts: &Parts<'_>, alpha: Tensor<4>, beta: Tensor<4>) -> Tenso
     by_edge.reshape([1, heads, parts.queries, parts.keys])
 }
 
-/// A whole-numbered tensor the model names.
-fn integers<'a>(parts: &'a Parts<'_>, name: &str) -> Result<&'a ndarray::ArrayD<i64>, Error> {
-    parts.posterior.integer.get(name).ok_or_else(|| Error::MissingTensor {
-        name: name.into(),
-        why: "the model names it".into(),
-        present: parts.posterior.integer.keys().cloned().collect(),
-    })
-}
-
-fn segments(parts: &Parts<'_>) -> Result<Weights, Error> {
-    let rows = |name| -> Result<Tensor<2>, Error> {
-        let tensor = integers(parts, name)?;
+fn segments(parts: &Parts<'_>) -> Weights {
+    let rows = |name: &str| -> Tensor<2> {
+        let tensor = &parts.model.integer[name];
         let length = *tensor.shape().last().unwrap_or(&0);
         let batch = tensor.len() / length.max(1);
-        Ok(parts.constant(tensor.iter().map(|&x| x as f64).collect(), [batch, length]))
+        parts.constant(tensor.iter().map(|&x| x as f64).collect(), [batch, length])
     };
-    let (queries, keys) = (rows("segments.q")?, rows("segments.k")?);
+    let (queries, keys) = (rows("segments.q"), rows("segments.k"));
     let (of_queries, of_keys) = (queries.dims()[0], keys.dims()[0]);
     let batch = of_queries.max(of_keys);
     let queries = queries.reshape([of_queries, 1, parts.queries, 1]);
     let keys = keys.reshape([of_keys, 1, 1, parts.keys]);
     let shape = [batch, 1, parts.queries, parts.keys];
     let same = queries.expand(shape).equal(keys.expand(shape));
-    Ok(Weights { log: parts.by_edge(|_, _| 0.0), allowed: same.float().cast(parts.format) })
+    Weights { log: parts.by_edge(|_, _| 0.0), allowed: same.float().cast(parts.format) }
 }
 
-fn adjacency(parts: &Parts<'_>) -> Result<Weights, Error> {
-    let indptr = integers(parts, "adjacency.indptr")?;
-    let indices = integers(parts, "adjacency.indices")?;
+fn adjacency(parts: &Parts<'_>) -> Weights {
+    let indptr = &parts.model.integer["adjacency.indptr"];
+    let indices = &parts.model.integer["adjacency.indices"];
     let (indptr, indices): (Vec<i64>, Vec<i64>) =
         (indptr.iter().copied().collect(), indices.iter().copied().collect());
     let keys = parts.keys;
@@ -166,12 +156,12 @@ fn adjacency(parts: &Parts<'_>) -> Result<Weights, Error> {
         }
     }
     let allowed = parts.by_edge(|i, j| f64::from(u8::from(edge[i * keys + j] > 0)));
-    let Some(weights) = parts.parameters.get("adjacency.log-weights") else {
-        return Ok(Weights { log: parts.by_edge(|_, _| 0.0), allowed });
+    let Some((_, weights)) = parts.model.parameters.get("adjacency.log-weights") else {
+        return Weights { log: parts.by_edge(|_, _| 0.0), allowed };
     };
     let none: Tensor<1> = parts.constant(vec![0.0], [1]);
-    let padded = Tensor::cat(vec![none, weights.flat.clone()], 0);
+    let padded = Tensor::cat(vec![none, weights.clone()], 0);
     let log = padded.select(0, whole(parts, edge)).reshape([1, 1, parts.queries, keys]);
     let given = dense(log);
-    Ok(Weights { log: given.log, allowed: allowed * given.allowed })
+    Weights { log: given.log, allowed: allowed * given.allowed }
 }
