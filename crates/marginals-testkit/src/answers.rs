@@ -130,7 +130,7 @@ impl<T: NdFloat> Answers<T> {
         }
         let zero = Exact::of(T::zero());
         let negated = |score: &Exact<T>| match score.impossible() {
-            true => score.clone(),
+            true => *score,
             false => zero.less(score),
         };
         let negated: Vec<Exact<T>> = scores.iter().map(negated).collect();

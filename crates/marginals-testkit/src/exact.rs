@@ -2,33 +2,38 @@
 
 use ndarray::NdFloat;
 
+/// Numbers that a sum is kept as; where it takes more of them the smallest two are rounded to one. They
+/// hold more scales at once than a score has: each is one scale, or 16 digits of one.
+const PARTS: usize = 8;
+
 /// A sum kept as numbers that do not overlap, so that nothing of what was added is lost (Shewchuk,
 /// Discrete & Computational Geometry 18, 1997).
 ///
 /// Rounding happens once, where the sum or a difference of two sums is read. Infinities and NaN are
 /// added as the number type adds them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Exact<T> {
-    /// From the smallest to the largest.
-    parts: Vec<T>,
-    /// The sum of what was not finite.
-    special: Option<T>,
+    /// From the smallest to the largest, then zeros.
+    parts: [T; PARTS],
+    count: usize,
+    /// The sum of what was not finite, 0 without.
+    special: T,
 }
 
 impl<T: NdFloat> Exact<T> {
     pub fn of(x: T) -> Self {
-        let mut sum = Self { parts: Vec::new(), special: None };
+        let mut sum = Self { parts: [T::zero(); PARTS], count: 0, special: T::zero() };
         sum.add(x);
         sum
     }
 
     pub fn add(&mut self, mut x: T) {
         if !x.is_finite() {
-            self.special = Some(self.special.map_or(x, |special| special + x));
+            self.special += x;
             return;
         }
         let mut kept = 0;
-        for at in 0..self.parts.len() {
+        for at in 0..self.count {
             let (large, small) = match self.parts[at] {
                 part if part.abs() > x.abs() => (part, x),
                 part => (x, part),
@@ -40,10 +45,23 @@ impl<T: NdFloat> Exact<T> {
                 kept += 1;
             }
         }
-        self.parts.truncate(kept);
-        if x != T::zero() {
-            self.parts.push(x);
+        if kept == PARTS {
+            let smallest = self.parts[0] + self.parts[1];
+            self.parts.copy_within(2.., 1);
+            self.parts[0] = smallest;
+            kept -= 1;
         }
+        if x != T::zero() {
+            self.parts[kept] = x;
+            kept += 1;
+        }
+        self.count = kept;
+    }
+
+    /// What the sum is made of.
+    fn terms(&self) -> impl Iterator<Item = T> {
+        let special = Some(self.special).filter(|x| *x != T::zero());
+        self.parts[..self.count].iter().copied().chain(special)
     }
 
     /// Adds another log-weight: the product of what is impossible with anything is impossible.
@@ -51,31 +69,35 @@ impl<T: NdFloat> Exact<T> {
         if self.impossible() || other.impossible() {
             *self = Self::of(T::neg_infinity());
         } else {
-            other.parts.iter().chain(&other.special).for_each(|&x| self.add(x));
+            other.terms().for_each(|x| self.add(x));
         }
     }
 
     /// The sum, rounded.
     pub fn value(&self) -> T {
-        let sum = self.parts.iter().fold(T::zero(), |sum, &x| sum + x);
-        self.special.map_or(sum, |special| special + sum)
+        self.terms().fold(T::zero(), |sum, x| sum + x)
     }
 
     /// self − other.
     pub fn less(&self, other: &Self) -> Self {
-        let mut difference = self.clone();
-        other.parts.iter().chain(&other.special).for_each(|&x| difference.add(-x));
+        let mut difference = *self;
+        other.terms().for_each(|x| difference.add(-x));
         difference
     }
 
     /// self − other, rounded once.
     pub fn minus(&self, other: &Self) -> T {
-        self.less(other).value()
+        match self.count.max(other.count) {
+            0 | 1 if self.special == T::zero() && other.special == T::zero() => {
+                self.value() - other.value()
+            }
+            _ => self.less(other).value(),
+        }
     }
 
     /// self + x.
     pub fn plus(&self, x: T) -> Self {
-        let mut sum = self.clone();
+        let mut sum = *self;
         sum.add(x);
         sum
     }
@@ -95,7 +117,7 @@ impl<T: NdFloat> Exact<T> {
 
     /// Whether the sum is −∞: a weight of 0.
     pub fn impossible(&self) -> bool {
-        self.special == Some(T::neg_infinity())
+        self.special == T::neg_infinity()
     }
 }
 
@@ -108,7 +130,7 @@ pub(crate) fn relative_to_largest<T: NdFloat>(sums: &[Exact<T>]) -> Option<(Vec<
         true => T::neg_infinity(),
         false => sum.minus(&sums[largest]),
     };
-    Some((sums.iter().map(relative).collect(), sums[largest].clone()))
+    Some((sums.iter().map(relative).collect(), sums[largest]))
 }
 
 #[cfg(test)]
@@ -149,6 +171,18 @@ mod tests {
             let nearest = whole as f64 * 2f64.powi(-60);
             assert!((exact.value() - nearest).abs() <= f64::EPSILON * nearest.abs(), "{exact:?}");
         }
+    }
+
+    /// Alternating sizes from 10³⁰⁰ to 10⁻³⁰⁰ need more parts than there are: what is lost is far below
+    /// the rounding of what is left.
+    #[test]
+    fn more_parts_than_there_are() {
+        let mut exact = Exact::of(0.0);
+        (-30..=30).for_each(|power: i32| exact.add(10f64.powi(10 * power)));
+        (-30..=30).for_each(|power: i32| exact.add(-(10f64.powi(10 * power))));
+        assert!(exact.value().abs() < 1e220, "{exact:?}");
+        exact.add(1e250);
+        assert_eq!(exact.value(), 1e250);
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl<T: NdFloat> Factor<T> {
             expected_potential += p * log_potential[c];
             let index = if c == count { -1 } else { c as i64 };
             let log_p = sums[c].less(&top).plus(-max).plus(-sum.ln());
-            choices.push(Choice { index, order: sums[c].clone(), log_p, p });
+            choices.push(Choice { index, order: sums[c], log_p, p });
         }
         Some(Self {
             choices,
@@ -106,7 +106,7 @@ impl<T: NdFloat> Factor<T> {
             choice.log_p.add(-softplus(-gate));
         }
         let log_p = Exact::of(-softplus(gate));
-        self.choices.push(Choice { index: -1, order: log_p.clone(), log_p, p: logistic(-gate) });
+        self.choices.push(Choice { index: -1, order: log_p, log_p, p: logistic(-gate) });
         self.log_partition += softplus(-gate);
         self.entropy = open * self.entropy + coin_entropy(gate);
         self.kl *= open;
@@ -135,10 +135,10 @@ impl<T: NdFloat> Factor<T> {
             let mut log_p = exact.log_logistic();
             log_p.multiply(&log_survival);
             let p = visited * logistic(theta);
-            choices.push(Choice { index: j as i64, order: log_p.clone(), log_p, p });
+            choices.push(Choice { index: j as i64, order: log_p, log_p, p });
             log_survival.multiply(&exact.log_complement());
         }
-        let (order, p) = (log_survival.clone(), log_survival.value().exp());
+        let (order, p) = (log_survival, log_survival.value().exp());
         choices.push(Choice { index: -1, order, log_p: log_survival, p });
         let free =
             Self { choices, log_partition: zero, log_evidence: zero, entropy, kl, tie: zero };
@@ -147,7 +147,7 @@ impl<T: NdFloat> Factor<T> {
 
     fn ranked_by_probability(mut self) -> Self {
         for choice in &mut self.choices {
-            choice.order.clone_from(&choice.log_p);
+            choice.order = choice.log_p;
         }
         self.tie = T::epsilon() * T::from(512).expect("a number");
         self
@@ -176,7 +176,7 @@ impl<T: NdFloat> Factor<T> {
                 _ => [factor, index],
             };
             out.marginals[site] = choice.p;
-            log_marginals[site] = choice.log_p.clone();
+            log_marginals[site] = choice.log_p;
         }
         let candidates = self.choices.into_iter().map(|c| (c.index, c.order, c.p)).collect();
         out.ranking[factor] = ranked(candidates, self.tie);

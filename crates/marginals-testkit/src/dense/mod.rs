@@ -83,7 +83,7 @@ fn independent<T: NdFloat>(
             partition += softplus(theta);
             out.entropy[i] += coin_entropy(theta);
             out.kl[i] += p * problem.log_potential[[i, j]];
-            choices.push((j as i64, scores[j].clone(), p));
+            choices.push((j as i64, scores[j], p));
         }
         out.log_partition[i] = partition;
         out.log_evidence[i] = partition - prior_partition;

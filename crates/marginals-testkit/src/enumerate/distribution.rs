@@ -5,18 +5,18 @@ use crate::exact::{Exact, relative_to_largest};
 
 /// A normalised distribution over a list of states.
 pub(super) struct Distribution {
-    /// Of the states, before normalisation.
-    log_weights: Vec<Exact<f64>>,
     /// log Z; −∞ when no state is possible.
     log_z: Exact<f64>,
     log_p: Vec<f64>,
+    /// Before rounding.
+    exact_log_p: Vec<Exact<f64>>,
 }
 
 impl Distribution {
     pub fn normalise(log_weights: Vec<Exact<f64>>) -> Self {
         let Some((relative, largest)) = relative_to_largest(&log_weights) else {
             let log_p = vec![f64::NEG_INFINITY; log_weights.len()];
-            return Self { log_weights, log_z: Exact::of(f64::NEG_INFINITY), log_p };
+            return Self { log_z: Exact::of(f64::NEG_INFINITY), log_p, exact_log_p: log_weights };
         };
         // The best state's own term is exactly 1; keeping it out of the sum preserves the relative
         // precision of log Z and of the entropy when everything else is tiny.
@@ -24,16 +24,18 @@ impl Distribution {
         let rest: f64 =
             (0..relative.len()).filter(|&s| Some(s) != best).map(|s| relative[s].exp()).sum();
         let excess = rest.ln_1p();
+        let log_z = largest.plus(excess);
         // What is impossible stays so, also where the others are not numbers.
         let log_p = relative.iter().map(|&x| if x == f64::NEG_INFINITY { x } else { x - excess });
-        let log_p = log_p.collect();
-        Self { log_weights, log_z: largest.plus(excess), log_p }
+        let exact = |w: &Exact<f64>| if w.impossible() { *w } else { w.less(&log_z) };
+        let exact_log_p = log_weights.iter().map(exact).collect();
+        Self { log_z, log_p: log_p.collect(), exact_log_p }
     }
 
     /// The distribution of states whose log-probabilities are known.
-    pub fn known(log_p: Vec<Exact<f64>>) -> Self {
-        let rounded = log_p.iter().map(Exact::value).collect();
-        Self { log_weights: log_p, log_z: Exact::of(0.0), log_p: rounded }
+    pub fn known(exact_log_p: Vec<Exact<f64>>) -> Self {
+        let log_p = exact_log_p.iter().map(Exact::value).collect();
+        Self { log_z: Exact::of(0.0), log_p, exact_log_p }
     }
 
     pub fn log_z(&self) -> f64 {
@@ -41,8 +43,8 @@ impl Distribution {
     }
 
     /// log Σ of the weights, before rounding.
-    pub fn exact_log_z(&self) -> &Exact<f64> {
-        &self.log_z
+    pub fn exact_log_z(&self) -> Exact<f64> {
+        self.log_z
     }
 
     pub fn log_p(&self) -> &[f64] {
@@ -51,10 +53,7 @@ impl Distribution {
 
     /// log p of a state, before rounding.
     pub fn exact_log_p(&self, state: usize) -> Exact<f64> {
-        match self.log_weights[state].impossible() {
-            true => Exact::of(f64::NEG_INFINITY),
-            false => self.log_weights[state].less(&self.log_z),
-        }
+        self.exact_log_p[state]
     }
 
     pub fn alive(&self) -> bool {

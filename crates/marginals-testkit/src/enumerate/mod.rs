@@ -77,9 +77,8 @@ struct Listed {
 
 impl Listed {
     fn new(states: Vec<State>, queries: std::ops::Range<usize>) -> Self {
-        let posterior =
-            Distribution::normalise(states.iter().map(|s| s.log_posterior.clone()).collect());
-        let prior = Distribution::normalise(states.iter().map(|s| s.log_prior.clone()).collect());
+        let posterior = Distribution::normalise(states.iter().map(|s| s.log_posterior).collect());
+        let prior = Distribution::normalise(states.iter().map(|s| s.log_prior).collect());
         Self { states, posterior, prior, queries }
     }
 
@@ -102,7 +101,7 @@ fn ranking(problem: &Problem, factor: usize, listed: &Listed) -> Vec<(i64, f64)>
         let of_edge = |j: usize| {
             let holds = |s: usize| listed.states[s].edges.contains(&[factor, j]);
             let (with, without) = (p.log_probability(holds), p.log_probability(|s| !holds(s)));
-            let odds = if with.impossible() { with.clone() } else { with.less(&without) };
+            let odds = if with.impossible() { with } else { with.less(&without) };
             (j as i64, odds, with.value().exp())
         };
         return ranked((0..problem.keys()).map(of_edge).collect(), TIE);
@@ -117,7 +116,7 @@ fn ranking(problem: &Problem, factor: usize, listed: &Listed) -> Vec<(i64, f64)>
             (Some(e), Structure::EachKeyPicksOne) => e[0] as i64,
             (Some(e), _) => e[1] as i64,
         };
-        let order = if by_probability { p.exact_log_p(s) } else { state.log_posterior.clone() };
+        let order = if by_probability { p.exact_log_p(s) } else { state.log_posterior };
         (index, order, p.log_p()[s].exp())
     };
     let choices = listed.states.iter().enumerate().map(of_state);

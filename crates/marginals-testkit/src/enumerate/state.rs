@@ -28,7 +28,7 @@ impl State {
         let (log_prior, log_posterior) = match problem.null[query] {
             NullEdge::Weighted { log_weight, log_potential } => {
                 let prior = Exact::of(log_weight);
-                let mut posterior = prior.clone();
+                let mut posterior = prior;
                 if !prior.impossible() {
                     posterior.add(log_potential);
                 }
@@ -37,12 +37,12 @@ impl State {
             NullEdge::Gated { gate } => {
                 let keys = 0..problem.keys();
                 let edges: Vec<Self> = keys.map(|j| Self::of(problem, vec![[query, j]])).collect();
-                let share = |of: fn(&Self) -> &Exact<f64>| {
-                    Distribution::normalise(edges.iter().map(of).cloned().collect())
+                let share = |of: fn(&Self) -> Exact<f64>| {
+                    Distribution::normalise(edges.iter().map(of).collect())
                         .exact_log_z()
                         .plus(-gate)
                 };
-                (share(|s| &s.log_prior), share(|s| &s.log_posterior))
+                (share(|s| s.log_prior), share(|s| s.log_posterior))
             }
         };
         Self { edges: Vec::new(), log_prior, log_posterior }
@@ -124,7 +124,7 @@ pub(super) fn accepted(problem: &Problem, queries: &[usize]) -> Vec<State> {
         });
         (0..2).for_each(|of| found[at].1[of].push(weight(of)));
     }
-    let total = |weights: Vec<Exact<f64>>| Distribution::normalise(weights).exact_log_z().clone();
+    let total = |weights: Vec<Exact<f64>>| Distribution::normalise(weights).exact_log_z();
     let state = |(edges, [prior, posterior]): Found| State {
         edges,
         log_prior: total(prior),

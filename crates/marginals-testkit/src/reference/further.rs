@@ -223,6 +223,49 @@ mod tests {
         assert!((hidden[[1, 0]] + gate(0.0) + gate(-2.0)).abs() < 1e-15);
     }
 
+    /// Every prior of distance is the same over gates of e⁻¹, which forget one a key, and over contextual
+    /// gates of 1 one step further out, as by the index behind a causal mask.
+    #[test]
+    fn every_decay_over_every_distance() {
+        let inputs = Inputs {
+            q: Array4::from_elem((1, 1, 5, 1), 1e3),
+            k: Array4::ones((1, 1, 4, 1)),
+            v: Array4::zeros((1, 1, 4, 1)),
+        };
+        let decays = [
+            Prior::Geometric { rho: vec![0.3] },
+            Prior::Alibi { slopes: vec![0.7] },
+            Prior::Laplace { scale: vec![2.5] },
+            Prior::GeneralizedGaussian { scale: vec![3.0], shape: vec![1.7] },
+            Prior::BetaGeometric { alpha: vec![1.5], beta: vec![0.6] },
+            Prior::RelativeBuckets {
+                table: array![[0.5], [-1.0], [2.0], [0.25], [3.0], [-0.5], [1.0], [4.0]],
+                max_distance: 6,
+                bidirectional: true,
+            },
+        ];
+        // No query has a position past the last key, where the index goes on and gates do not.
+        let place = |query_offset| place(4, 4, query_offset);
+        let sum = |terms: Vec<Array2<f64>>| terms.into_iter().reduce(|a, b| a + b).expect("a term");
+        for prior in decays {
+            let over = |distance| FurtherPrior::OverDistance { prior: prior.clone(), distance };
+            let terms =
+                |distance, offset| sum(over(distance).terms(&place(offset), &inputs, |_, _| true));
+            let gates = Array3::from_elem((1, 1, 4), -1.0);
+            let survival = terms(Distance::Survival { log_gates: gates }, 0);
+            let contextual = terms(Distance::Contextual { scale: vec![1.0] }, 0);
+            let (index, further) = (terms(Distance::Index, 0), terms(Distance::Index, 1));
+            for ((i, j), &by_index) in index.indexed_iter() {
+                let pairs = [(survival[[i, j]], by_index), (contextual[[i, j]], further[[i, j]])];
+                for (found, expected) in pairs {
+                    let expected = if j > i { f64::NEG_INFINITY } else { expected };
+                    let same = found == expected || (found - expected).abs() < 1e-13;
+                    assert!(same, "{prior:?} {i} {j}: {found} {expected}");
+                }
+            }
+        }
+    }
+
     /// Halfway between two distances lies halfway between their values.
     #[test]
     fn buckets_of_real_distances() {
