@@ -168,7 +168,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let tensors = File::of(&file);
     let written = pool.install(|| match double {
         true => answer::<f64>(&model, &questions, &tensors, settings).map(|a| tensors::written(&a)),
-        false => answer::<f32>(&model, &questions, &tensors, settings).map(|a| tensors::written(&a)),
+        false => {
+            answer::<f32>(&model, &questions, &tensors, settings).map(|a| tensors::written(&a))
+        }
     });
     let written = written.map_err(|error| match error {
         AnswerError::Model(error) => AnswerError::Model(tensors::with_types(error, &file)),

@@ -149,6 +149,14 @@ fn questions(text: &mut String) {
     let names = structures.iter().map(|part| part.name);
     header(text, &std::iter::once("question").chain(names).collect::<Vec<_>>());
     let mut notes = Notes::default();
+    let inference = |part: &&Part| {
+        let model = model_of(part);
+        model.and_then(|model| instance::inference(&model)).unwrap_or_else(|e| e.to_string())
+    };
+    row(
+        text,
+        std::iter::once("*exact inference*".to_owned()).chain(structures.iter().map(inference)),
+    );
     let told = |part: &Part, question| match model_of(part) {
         Ok(model) => cell(&ModelFile::Posterior(model), question),
         Err(error) => Cell::Refused(error.into()),
@@ -193,8 +201,8 @@ fn parts(text: &mut String) {
         let mut instance = Instance::default();
         instance.upstream("mean", &instance.mean_shape());
         let asked = mean().and_then(|mean| Ok((mean, model_of(part)?))).map_err(AnswerError::from);
-        let answers = asked
-            .and_then(|(mean, model)| ask(&ModelFile::Posterior(model), &[mean], &instance));
+        let answers =
+            asked.and_then(|(mean, model)| ask(&ModelFile::Posterior(model), &[mean], &instance));
         let (mean, learned) = match answers {
             Ok(answers) => {
                 let nodes = ["mean", "grad.q", "grad.k", "grad.v"];

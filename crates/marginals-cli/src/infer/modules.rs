@@ -76,10 +76,7 @@ fn weights<T: Real>(
 }
 
 /// Runs slot attention.
-fn slots<T: Real>(
-    spec: &SlotsSpec,
-    mut inputs: Inputs<'_, T>,
-) -> Result<Answers<T>, AnswerError> {
+fn slots<T: Real>(spec: &SlotsSpec, mut inputs: Inputs<'_, T>) -> Result<Answers<T>, AnswerError> {
     let weights = weights(spec.weights.as_ref(), &mut inputs)?;
     let config = SlotAttentionConfig {
         slots: spec.slots,

@@ -29,7 +29,10 @@ impl<T: Real> Source<T> for File<'_> {
 }
 
 /// The entries of a tensor, in the computing type; `None` for a type that is not read.
-fn decoded<T: Real>(name: &str, tensor: &TensorView<'_>) -> Result<Option<Input<'static, T>>, Error> {
+fn decoded<T: Real>(
+    name: &str,
+    tensor: &TensorView<'_>,
+) -> Result<Option<Input<'static, T>>, Error> {
     /// Splits little-endian bytes into numbers.
     macro_rules! numbers {
         ($type:ty, $to:expr) => {

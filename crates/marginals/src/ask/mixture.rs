@@ -29,9 +29,7 @@ pub(super) fn answer<T: Real>(
     let upstream = [
         inputs.optional::<Ix4>(GRADIENTS[0], UPSTREAM)?,
         inputs.optional::<Ix4>(GRADIENTS[1], UPSTREAM)?,
-        inputs
-            .optional::<Ix3>(GRADIENTS[2], UPSTREAM)?
-            .map(|weights| weights.insert_axis(Axis(3))),
+        inputs.optional::<Ix3>(GRADIENTS[2], UPSTREAM)?.map(|weights| weights.insert_axis(Axis(3))),
     ];
     inputs.refuse_unread_gradients(GRADIENTS)?;
     let (batch, key_heads, count, _) = points.dim();
@@ -106,10 +104,9 @@ pub(super) fn answer<T: Real>(
 fn refuse_of_values(questions: &[Named]) -> Result<(), Error> {
     match questions.iter().find(|named| named.entry.averages_values) {
         None => Ok(()),
-        Some(named) => Err(not_answered(
-            named.entry.name,
-            "entropy, kl, map and marginals among others",
-        )),
+        Some(named) => {
+            Err(not_answered(named.entry.name, "entropy, kl, map and marginals among others"))
+        }
     }
 }
 

@@ -110,7 +110,8 @@ fn differentiable(name: &str) -> Result<&'static Entry, Error> {
         }),
         None => {
             let known = QUESTIONS.iter().filter(|entry| entry.differentiable);
-            let known: Vec<String> = known.map(|entry| format!("{GRADIENT}{}", entry.name)).collect();
+            let known: Vec<String> =
+                known.map(|entry| format!("{GRADIENT}{}", entry.name)).collect();
             let known: Vec<&str> = known.iter().map(String::as_str).collect();
             Err(Error::unknown("upstream gradient", name, &known))
         }

@@ -105,15 +105,33 @@ pub trait Prior<T: Real>: Send + Sync {
 
 /// Multiplying priors: `Causal.and(Geometric::new(0.1))`.
 ///
-/// Apart from [`Prior`], so that the number type need not be known yet.
+/// Apart from [`Prior`], so that the number type need not be known yet; a prior of your own is multiplied
+/// with `impl Combine for Yours {}`.
 pub trait Combine: Sized {
     /// The product with another prior: log-weights add.
-    fn and<P>(self, other: P) -> And<Self, P> {
+    fn and<P: Combine>(self, other: P) -> And<Self, P> {
         And(self, other)
     }
 }
 
-impl<P> Combine for P {}
+impl Combine for Adjacency {}
+impl Combine for Alibi {}
+impl Combine for BetaGeometric {}
+impl<T> Combine for Bias<'_, T> {}
+impl Combine for Causal {}
+impl<F> Combine for FromFunction<F> {}
+impl Combine for GeneralizedGaussian {}
+impl Combine for Geometric {}
+impl<T> Combine for KeyBias<T> {}
+impl Combine for Laplace {}
+impl Combine for RelativeBuckets {}
+impl Combine for Segments {}
+impl Combine for Uniform {}
+impl Combine for Window {}
+impl<A: Combine, B: Combine> Combine for And<A, B> {}
+impl<T> Combine for Product<'_, T> {}
+impl<T> Combine for Box<dyn Prior<T> + '_> {}
+impl<P: Combine> Combine for &P {}
 
 macro_rules! forwarding {
     ($($owner:ty),+) => {$(

@@ -9,8 +9,8 @@ use crate::{Error, Real};
 /// E[Σ_j φ_ij f_c(i, j)] of every query and given functions, [B, H, N, C].
 ///
 /// Any linear functional of the posterior, with its gradient in everything the posterior depends on and
-/// in the functions' own parameters. How far a query looks is this with f = |i − j|. 0 for a query without an edge. Cost: the function and one multiplication per possible
-/// edge and function.
+/// in the functions' own parameters. How far a query looks is this with f = |i − j|. 0 for a query
+/// without an edge. Cost: the function and one multiplication per possible edge and function.
 ///
 /// ```
 /// # use marginals::{Block, Model, TileMut, potential::Dot, prior::Causal, structure::EachQueryPicksOne};

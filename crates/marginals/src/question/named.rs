@@ -403,8 +403,7 @@ impl<'v, T: Real> Question<'v, T> for Asked<'v, T> {
         plan: &Self::Plan,
         found: &Found<'_, '_, 'v, T>,
     ) -> Result<Self::Answer, Error> {
-        let answer = |question: &dyn AnyQuestion<'v, T>, plan: &dyn Any| question.answer_any(plan, found);
-        self.named_answers(plan, answer)
+        self.named_answers(plan, |question, plan| question.answer_any(plan, found))
     }
 
     fn take(
@@ -412,8 +411,7 @@ impl<'v, T: Real> Question<'v, T> for Asked<'v, T> {
         plan: &Self::Plan,
         found: &mut Found<'_, '_, 'v, T>,
     ) -> Result<Self::Answer, Error> {
-        let take = |question: &dyn AnyQuestion<'v, T>, plan: &dyn Any| question.take_any(plan, found);
-        self.named_answers(plan, take)
+        self.named_answers(plan, |question, plan| question.take_any(plan, found))
     }
 
     fn backward<'g>(

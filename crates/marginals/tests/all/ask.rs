@@ -61,11 +61,7 @@ fn named(names: &[&str]) -> Vec<Named> {
     names.iter().map(|name| Named::parse(name).unwrap()).collect()
 }
 
-fn run<T: Real>(
-    file: &ModelFile,
-    names: &[&str],
-    inputs: &Inputs<T>,
-) -> Result<Answers<T>, Error> {
+fn run<T: Real>(file: &ModelFile, names: &[&str], inputs: &Inputs<T>) -> Result<Answers<T>, Error> {
     ask(file, &named(names), inputs, Settings::default())
 }
 
@@ -114,8 +110,7 @@ fn the_model_of_a_walk_is_a_walk() {
         let mean = numbers_of(&answers, "mean");
         for (head, weights) in weights.iter().enumerate() {
             let p = one_step(&inputs, head, null);
-            let mut carried: Array2<f64> =
-                real(&inputs, "v").slice(s![0, head, .., ..]).to_owned();
+            let mut carried: Array2<f64> = real(&inputs, "v").slice(s![0, head, .., ..]).to_owned();
             let mut expected = Array2::zeros((NODES, 2));
             for weight in weights {
                 expected.scaled_add(*weight, &carried);
@@ -255,10 +250,16 @@ fn upstream_gradients_are_taken_or_refused_by_name() {
         refusal(&file, &["entropy"], &inputs)
     };
     let told = with("grad.entropi", &[1]);
-    assert!(told.contains("`grad.entropi`") && told.contains("did you mean `grad.entropy`"), "{told}");
+    assert!(
+        told.contains("`grad.entropi`") && told.contains("did you mean `grad.entropy`"),
+        "{told}"
+    );
     for name in ["grad.map", "grad.samples", "grad.paths"] {
         let told = with(name, &[1, HEADS, NODES]);
-        assert!(told.contains(&format!("`{name}`")) && told.contains("not differentiable"), "{told}");
+        assert!(
+            told.contains(&format!("`{name}`")) && told.contains("not differentiable"),
+            "{told}"
+        );
     }
     let told = with("grad.entropy", &[1, HEADS, NODES + 1]);
     assert!(told.contains("`grad.entropy`") && told.contains("[1, 2, 4]"), "{told}");
@@ -405,8 +406,8 @@ fn components_of_points_are_asked_about() {
         responsibilities.index_axis(Axis(0), 0).to_owned().into_dimensionality().unwrap();
     let Some(Tensor::Index(best)) = answers.get("top-k.index") else { panic!("{answers:?}") };
     for (point, best) in best.iter().enumerate() {
-        let column = responsibilities.slice(s![0, .., point]);
-        assert_eq!(*best, i64::from(column[1] > column[0]));
+        let of = |component: usize| responsibilities[[0, component, point]];
+        assert_eq!(*best, i64::from(of(1) > of(0)));
     }
     let told = refusal(&file, &["value-variance"], &inputs);
     assert!(told.contains("`value-variance`") && told.contains("values play no part"), "{told}");

@@ -1,11 +1,13 @@
 //! Everything the library promises, in one program: what the tests share is compiled once.
 
+mod ask;
 mod contract;
 mod cross_entropy;
 mod expanding;
 mod expected_of;
 mod hopfield;
 mod large_scores;
+mod misuse;
 mod mixture;
 mod prior;
 mod questions;

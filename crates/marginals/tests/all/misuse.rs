@@ -21,7 +21,12 @@ enum Adds {
 struct Odd(Parameter, Adds);
 
 impl Odd {
-    fn accumulate(&self, block: &Block, gradient: Tile<'_, f64>, into: &mut [Accumulator<'_, f64>]) {
+    fn accumulate(
+        &self,
+        block: &Block,
+        gradient: Tile<'_, f64>,
+        into: &mut [Accumulator<'_, f64>],
+    ) {
         match self.1 {
             Adds::ByEntries => {
                 let rows = 0..block.queries.len();

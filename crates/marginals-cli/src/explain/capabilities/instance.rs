@@ -133,11 +133,16 @@ impl Instance {
     }
 }
 
+/// Name of the inference that is exact for a model.
+pub fn inference(model: &ModelSpec) -> Result<String, Error> {
+    with_posterior(model, |posterior| Ok(posterior.inference().name().to_owned()))
+}
+
 /// Tries something on the posterior of a model.
-pub fn with_posterior(
+pub fn with_posterior<R>(
     model: &ModelSpec,
-    try_on: impl Fn(&Posterior<'_, f64>) -> Result<(), Error>,
-) -> Result<(), Error> {
+    try_on: impl Fn(&Posterior<'_, f64>) -> Result<R, Error>,
+) -> Result<R, Error> {
     let tensors = Instance::default().0;
     let model = model.build::<f64>(HEADS, WIDTH, &tensors)?;
     let four = |name: &str| tensors.real[name].view().into_dimensionality::<Ix4>().expect("4 axes");
