@@ -84,6 +84,8 @@ pub fn answer<T: Real + Element<Real = T>>(
     let (mass, component, probability, entropy, log_density) =
         mixture.ask(z, (QueryMass, Map, MaxProbability, Entropy, LogPartition))?;
     output.real("mass", mass.into_dyn());
+    output.integer("floored", mixture.floored(z)?.mapv(|count| count as i64).into_dyn());
+    output.describe("floored", "variances on their floor, of those of the component");
     output.integer("component", component.into_dyn());
     output.real("probability", probability.into_dyn());
     output.real("entropy", entropy.into_dyn());
