@@ -85,6 +85,8 @@ pub(super) fn answer<T: Real>(
     let (own, asked) = mixture.ask(z, (own, questions.of(None, &tensors)?))?;
     let (mass, component, probability, entropy, log_density) = own;
     answers.real("mass", mass.into_dyn());
+    answers.index("floored", mixture.floored(z)?.mapv(|count| count as i64).into_dyn());
+    answers.describe("floored", "variances on their floor, of those of the component");
     answers.index("component", component.into_dyn());
     answers.real("probability", probability.into_dyn());
     answers.real("entropy", entropy.into_dyn());

@@ -14,6 +14,7 @@ mod features;
 mod from_function;
 mod gaussian;
 mod gaussian_density;
+mod gaussian_distance;
 mod rotary;
 
 pub use additive::{Additive, AdditiveKind};

@@ -10,23 +10,34 @@
 //!
 //! (Dempster, Laird & Rubin 1977; Bishop, "Pattern recognition and machine learning", §9.2.2.) As
 //! a graph: keys are points and pick one query each, the queries are components, the mixing
-//! weights are the prior over them, and what a component gathers is the average of its points, of
-//! their squares and its share of them. The log-partition of a point is its log-density, so that
-//! the edges summed out leave F, constants included. EM never raises F.
+//! weights are the prior over them, and what a component gathers is its share of the points, their
+//! mean and their squared deviations from it. The log-partition of a point is its log-density, so
+//! that the edges summed out leave F, constants included. EM never raises F.
+//!
+//! # Digits
+//! Points are counted from among themselves and squares are taken about the component's own mean,
+//! so that parameters have the same digits however far clusters lie from each other and from 0. A
+//! mean is rounded to `T` relative to the spread of all points: where clusters that overlap lie
+//! farther from others than `T` has digits for, take f64.
 //!
 //! As the variances go to 0 the responsibilities r become the nearest component, and EM becomes
 //! [k-means](super::k_means).
 
+mod expectation;
+mod moments;
+mod origin;
 mod parameters;
 mod settings;
 mod step;
 
-use ndarray::{Array3, Array4, ArrayView4, Axis, concatenate, s};
+use ndarray::{Array3, Array4, ArrayView4, Axis, CowArray, Ix4, s};
 
 use super::{Mechanism, k_means};
+use crate::infer::collapsed::Latent;
 use crate::question::{LogPartition, Question};
 use crate::{Element, Error, Real};
 
+use moments::Moments;
 pub use parameters::Parameters;
 pub use settings::{Fit, Settings};
 
@@ -37,12 +48,13 @@ pub const MECHANISM: Mechanism = Mechanism {
     structure: "each-key-picks-one (queries are components, keys are points)",
     prior: "bias (log π_k: the mixing weights)",
     potential: "gaussian-density (log N(x; μ_k, σ²_k), spherical or diagonal)",
-    value: "average, of points and their squares",
+    value: "average, of points and their squared deviations from that",
     inference: "one streaming pass per step",
     update: Some("exact (EM: F = −log-likelihood never rises)"),
     equations: &[
         "r_kj = π_k N(x_j; μ_k, σ²_k) / Σ_l π_l N(x_j; μ_l, σ²_l)",
         "μ_k ← Σ_j r_kj x_j / n_k,  σ²_k ← Σ_j r_kj (x_j − μ_k)² / n_k,  π_k ← n_k / N,  n_k = Σ_j r_kj",
+        "σ²_k ≥ floor: `variance-floor`, at least (ε max_j |x_j − o|)², ε and o as the points are held",
         "F = −Σ_j log Σ_k π_k N(x_j; μ_k, σ²_k)",
     ],
     sources: &[
@@ -53,7 +65,7 @@ pub const MECHANISM: Mechanism = Mechanism {
     path: "marginals::zoo::mixture",
     model: "\
 # the input holds points [B, Hk, N, D], and means [B, H, K, D] to start from where the components
-# are not to be seeded
+# are not to be seeded; the answer `floored` [B, H, K] counts the variances on their floor
 mechanism = { mixture = { components = 2, covariance = \"diagonal\" } }
 ",
 };
@@ -70,33 +82,35 @@ pub enum Covariance {
 }
 
 /// Points and components: a [`Latent`](crate::infer::collapsed::Latent) model whose problems are every (batch, head). z holds K·D
-/// means, K·V variances (V = 1 or D) and K weights per problem; see [`Parameters`]. Heads that
-/// share points are starts side by side.
+/// means, K·V variances (V = 1 or D) and K weights per problem, as [`pack`](Self::pack) lays them
+/// out and [`unpack`](Self::unpack) reads them: means are counted from an origin among the points,
+/// which derivatives take as constant. Heads that share points are starts side by side.
 ///
 /// Inputs by name: `points` [B, Hk, N, D] and, where they are given and not learned, `variances`
 /// [B, H, K, V] and `weights` [B, H, K]. F is the negative log-likelihood of all points of a problem, in
 /// nats. Weights count relative to their sum.
 ///
 /// Variances are bounded below ([`with_variance_floor`](Self::with_variance_floor)), or a component
-/// on a single point would have an infinite likelihood; z outside the bounds has F = +∞. A component that has no points left
+/// on a single point would have an infinite likelihood; [`floored`](Self::floored) says which stand
+/// there, and z outside the bounds has F = +∞. A component that has no points left
 /// (n_k underflows) keeps its mean and variance and has weight 0 from then on; where it stays is up
 /// to the start, so that an implicit gradient does not exist for a loss that looks at it.
 ///
-/// Cost: one pass per step; 2D + 1 numbers are kept per point.
+/// Cost: O(N K D) per step, the scores made twice. Memory beside the points: O(K) for some
+/// thousands of them at a time, and a copy of them where the origin is not 0.
 pub struct Mixture<'a, T: Real> {
-    points: ArrayView4<'a, T>,
+    /// [B, Hk, N, D], counted from `origin`.
+    points: CowArray<'a, T, Ix4>,
     components: usize,
     heads: usize,
     covariance: Covariance,
     given_variances: Option<Array4<T>>,
     given_weights: Option<Array3<T>>,
     regularisation: T,
-    /// [B, Hk, V]: the given floor, or what differences of squares cannot tell from 0.
+    /// [B, Hk, V]: the given floor, or the square of what rounds the points.
     floor: Array3<T>,
-    /// [B, Hk, D]: the mean of the points, about which squares are taken.
-    centre: Array3<T>,
-    /// [B, Hk, N, 2D + 1]: x − c, its square, and 1.
-    gathered: Array4<T>,
+    /// [B, Hk, D].
+    origin: Array3<T>,
 }
 
 impl<'a, T: Real + Element<Real = T>> Mixture<'a, T> {
@@ -108,17 +122,12 @@ impl<'a, T: Real + Element<Real = T>> Mixture<'a, T> {
     ) -> Result<Self, Error> {
         let heads = points.dim().1;
         k_means::check(&points, components, heads)?;
-        // Squares are taken about the mean of the points, so that a common offset costs no digits.
-        let centre = points
-            .map_axis(Axis(2), |x| T::of(x.iter().map(|x| x.f64()).sum::<f64>() / x.len() as f64));
-        let away = &points - &centre.view().insert_axis(Axis(2));
-        let squares = away.mapv(|x| x * x);
-        let ones = Array4::ones((points.dim().0, heads, points.dim().2, 1));
-        let gathered = concatenate![Axis(3), away, squares, ones];
-        let largest = squares.map_axis(Axis(2), |x| x.iter().copied().fold(T::zero(), T::max));
-        let rounding = T::of(8.0) * T::epsilon();
-        let least = T::min_positive_value().sqrt();
-        let each = largest.mapv(|x| (rounding * x).max(least));
+        let origin = origin::of(&points);
+        let points = origin::counted(points, &origin);
+        let largest = points.map_axis(Axis(2), |x| x.fold(T::zero(), |a, x| a.max(x.abs())));
+        // The square of less would have no digits, nor would 1/σ² be finite.
+        let least = T::min_positive_value() / T::epsilon();
+        let each = largest.mapv(|x| (T::epsilon() * x).powi(2).max(least));
         let floor = match covariance {
             Covariance::Diagonal => each,
             Covariance::Spherical => {
@@ -135,14 +144,13 @@ impl<'a, T: Real + Element<Real = T>> Mixture<'a, T> {
             given_weights: None,
             regularisation: T::zero(),
             floor,
-            centre,
-            gathered,
+            origin,
         })
     }
 
     /// The same with `heads` sets of components, an equal group of them for each head of points.
     pub fn with_heads(self, heads: usize) -> Result<Self, Error> {
-        k_means::check(&self.points, self.components, heads)?;
+        k_means::check(&self.points.view(), self.components, heads)?;
         Ok(Self { heads, ..self })
     }
 
@@ -156,8 +164,11 @@ impl<'a, T: Real + Element<Real = T>> Mixture<'a, T> {
     }
 
     /// Keeps every variance at this or above. The step is that of the maximum under this bound, so
-    /// that F still never rises. Without it, and in any case, the floor is what rounding leaves of
-    /// a variance of 0: 8 ε max (x − c)², ε the rounding of `T`.
+    /// that F still never rises. Without it, and in any case, the floor is the square of what rounds
+    /// the points, (ε max_j |x_j − o|)², ε the distance from 1 to the next number of `T`: by
+    /// coordinate, or its mean over them where components are spherical. o is 0, or a point in their
+    /// midst where all points of a coordinate have one sign and lie within a factor of 2 of each
+    /// other.
     pub fn with_variance_floor(mut self, floor: f64) -> Result<Self, Error> {
         if !(floor.is_finite() && floor >= 0.0) {
             return Err(Error::value("variance-floor", "a finite number of at least 0", floor));
@@ -193,7 +204,7 @@ impl<'a, T: Real + Element<Real = T>> Mixture<'a, T> {
             ));
         }
         let model = state.model();
-        model.posterior(state.queries.view(), self.points.reborrow())?.ask(questions)
+        model.posterior(state.queries.view(), self.points.view())?.ask(questions)
     }
 
     /// log p(x_j) of every point, [B, H, N].
@@ -201,36 +212,52 @@ impl<'a, T: Real + Element<Real = T>> Mixture<'a, T> {
         self.ask(z, LogPartition)
     }
 
+    /// Number of variances of every component [B, H, K], of V, that `z` has on their floor: bounded
+    /// there by [`with_variance_floor`](Self::with_variance_floor) or by the rounding of the points,
+    /// and not what the points ask for. 0 where the variances are given.
+    pub fn floored(&self, z: &[T]) -> Result<Array3<usize>, Error> {
+        let variances = self.unpack(z)?.variances;
+        let mut floored = Array3::zeros((variances.dim().0, self.heads, self.components));
+        if self.given_variances.is_some() {
+            return Ok(floored);
+        }
+        for ((b, h, k, v), &variance) in variances.indexed_iter() {
+            let (_, key_head) = self.place(b * self.heads + h);
+            floored[[b, h, k]] += usize::from(variance <= self.floor[[b, key_head, v]]);
+        }
+        Ok(floored)
+    }
+
     /// The start that the nearest of some centres [B, H, K, D] give: means, variances and shares
     /// of the points nearest to each.
     pub fn start(&self, centres: ArrayView4<'_, T>) -> Result<Vec<T>, Error> {
-        let nearest = k_means::KMeans::new(self.points.reborrow(), self.components)?
-            .with_heads(self.heads)?;
-        let centres = centres.as_standard_layout();
-        let flat = centres.as_slice().expect("standard layout");
-        let labels = nearest.assign(flat)?;
-        let (batch, key_heads, _, columns) = self.gathered.dim();
-        let mut sums = Array4::zeros((batch, self.heads, self.components, columns));
+        self.check_means(&centres)?;
+        let (batch, _, _, width) = self.points.dim();
+        let nearest = k_means::KMeans::new(self.points.view(), self.components)?;
+        let counted: Vec<T> = self.counted(&centres).into_iter().collect();
+        let labels = nearest.with_heads(self.heads)?.assign(&counted)?;
+        let mut gathered = Moments::none(self.problems() * self.components, width);
         for ((b, h, j), &label) in labels.indexed_iter() {
             if let Ok(label) = usize::try_from(label) {
-                let mut sum = sums.slice_mut(s![b, h, label, ..]);
-                sum += &self.gathered.slice(s![b, h / (self.heads / key_heads), j, ..]);
+                let problem = b * self.heads + h;
+                let point = self.points.slice(s![b, self.place(problem).1, j, ..]);
+                gathered.push(problem * self.components + label, point);
             }
         }
         // Centres without points have the variance of all of them.
-        let all = self.gathered.sum_axis(Axis(2));
+        let mut of_all = Moments::none(self.problems(), width);
+        for index in 0..self.problems() * self.components {
+            of_all.merge_component(index / self.components, gathered.component(index));
+        }
         let shape = (batch, self.heads, self.components, self.variances());
         let variances = Array4::from_shape_fn(shape, |(b, h, _, v)| {
-            let key_head = h / (self.heads / key_heads);
-            self.variance(&all.slice(s![b, key_head, ..]), (b, key_head, v)).0
+            let problem = b * self.heads + h;
+            self.variance(of_all.component(problem), (b, self.place(problem).1, v)).0
         });
-        let weights = Array3::from_elem(
-            (batch, self.heads, self.components),
-            T::one() / T::of(self.components as f64),
-        );
+        let weights = Array3::ones((batch, self.heads, self.components));
         let means = centres.into_owned();
         let z = self.pack(&Parameters { means, variances, weights })?;
-        Ok(self.moved(&z, &sums))
+        Ok(self.moved(&z, &gathered))
     }
 
     /// Number V of variances per component: 1 or D.

@@ -2,6 +2,8 @@
 //!
 //! The file of recorded iterations is written by `tools/reference/mixture.py`, which says how.
 
+mod far;
+
 use marginals::infer::collapsed::{
     Acceleration, Differentiation, Exact, FixedPoint, Maximise, Reason,
 };

@@ -1,7 +1,8 @@
 use marginals_kernels::{InstructionSet, Tile, TileMut};
 use ndarray::Array2;
 
-use super::{FeatureGradient, Features, Potential, check_equal_widths, features::lanes};
+use super::gaussian_distance::squared_distances;
+use super::{FeatureGradient, Features, Potential, check_equal_widths};
 use crate::{Block, Error, Parameter, Real, Shape, model};
 
 /// log ψ(q, k) = −½ (q − k)ᵀ Λ (q − k), Λ a scalar or diagonal precision.
@@ -69,16 +70,13 @@ impl<T: Real> Potential<T> for Gaussian {
         InstructionSet::detect().run(
             #[inline(always)]
             || {
-                for (r, i) in block.queries.clone().enumerate() {
-                    let query = q.row(i);
-                    for (x, j) in scores.row_mut(r).iter_mut().zip(block.keys.clone()) {
-                        *x = half
-                            * lanes(query, k.row(j), |d, a, b| {
-                                let difference = a - b;
-                                precision[d] * difference * difference
-                            });
-                    }
-                }
+                squared_distances(
+                    |r| (q.row(block.queries.start + r), &precision),
+                    k,
+                    block.keys.clone(),
+                    |_, square| half * square,
+                    &mut scores,
+                );
             },
         );
     }

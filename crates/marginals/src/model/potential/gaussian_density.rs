@@ -1,7 +1,8 @@
 use marginals_kernels::{InstructionSet, Tile, TileMut};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, CowArray, Ix2};
 
-use super::{FeatureGradient, Features, Place, Potential, features::lanes};
+use super::gaussian_distance::squared_distances;
+use super::{FeatureGradient, Features, Place, Potential};
 use crate::{Block, Error, Real, Shape};
 
 /// log ψ(q, k) = log N(k; μ, diag σ²), q = (μ, σ²): a Gaussian whose width belongs to the query,
@@ -70,16 +71,14 @@ impl<T: Real> Potential<T> for GaussianDensity {
         InstructionSet::detect().run(
             #[inline(always)]
             || {
-                for (r, i) in block.queries.clone().enumerate() {
-                    let (mean, precision, normaliser) = parts(q.row(i), width);
-                    for (x, j) in scores.row_mut(r).iter_mut().zip(block.keys.clone()) {
-                        let square = lanes(mean, k.row(j), |d, a, b| {
-                            let difference = a - b;
-                            precision[d] * difference * difference
-                        });
-                        *x = half * square + *normaliser;
-                    }
-                }
+                let row = |r: usize| parts(q.row(block.queries.start + r), width);
+                squared_distances(
+                    |r| (row(r).0, row(r).1),
+                    k,
+                    block.keys.clone(),
+                    |r, square| half * square + *row(r).2,
+                    &mut scores,
+                );
             },
         );
     }

@@ -1,6 +1,6 @@
 //! z as tensors.
 
-use ndarray::{Array3, Array4, Axis, s};
+use ndarray::{Array3, Array4, ArrayView4, Axis, s};
 
 use super::Mixture;
 use crate::infer::collapsed::Latent;
@@ -28,11 +28,10 @@ impl<T: Real + Element<Real = T>> Mixture<'_, T> {
     /// z of some parameters. Refuses wrong shapes, NaN, variances below the floor and weights that
     /// are negative or all 0. Given variances and weights take the place of those here.
     pub fn pack(&self, parameters: &Parameters<T>) -> Result<Vec<T>, Error> {
-        let means = &parameters.means;
+        self.check_means(&parameters.means.view())?;
+        let means = self.counted(&parameters.means.view());
         let variances = self.given_variances.as_ref().unwrap_or(&parameters.variances);
         let weights = self.given_weights.as_ref().unwrap_or(&parameters.weights);
-        check_shape("means", &self.shapes().0, means.shape())?;
-        refuse_nan("means", &means.view())?;
         self.check_variances(variances)?;
         self.check_weights(weights)?;
         let mut z = Vec::with_capacity(self.problems() * self.width());
@@ -43,6 +42,20 @@ impl<T: Real + Element<Real = T>> Mixture<'_, T> {
             z.extend(weights.slice(s![b, h, ..]));
         }
         Ok(z)
+    }
+
+    pub(super) fn check_means(&self, means: &ArrayView4<'_, T>) -> Result<(), Error> {
+        check_shape("means", &self.shapes().0, means.shape())?;
+        refuse_nan("means", means)
+    }
+
+    /// Means counted from the origin.
+    pub(super) fn counted(&self, means: &ArrayView4<'_, T>) -> Array4<T> {
+        let mut counted = means.to_owned();
+        for ((b, h, _, d), mean) in counted.indexed_iter_mut() {
+            *mean -= self.origin[[b, self.place(b * self.heads + h).1, d]];
+        }
+        counted
     }
 
     pub(super) fn check_variances(&self, variances: &Array4<T>) -> Result<(), Error> {
@@ -80,13 +93,16 @@ impl<T: Real + Element<Real = T>> Mixture<'_, T> {
         let part = |from: usize, to: usize| -> Vec<T> {
             z.chunks(self.width()).flat_map(|own| own[from..to].iter().copied()).collect()
         };
+        let (variances, weights) = (part(means, means + rest), part(means + rest, self.width()));
         let shaped = "as many numbers as the length says";
+        let mut means = Array4::from_shape_vec(of_means, part(0, means)).expect(shaped);
+        for ((b, h, _, d), mean) in means.indexed_iter_mut() {
+            *mean += self.origin[[b, self.place(b * self.heads + h).1, d]];
+        }
         Ok(Parameters {
-            means: Array4::from_shape_vec(of_means, part(0, means)).expect(shaped),
-            variances: Array4::from_shape_vec(of_variances, part(means, means + rest))
-                .expect(shaped),
-            weights: Array3::from_shape_vec(of_weights, part(means + rest, self.width()))
-                .expect(shaped),
+            means,
+            variances: Array4::from_shape_vec(of_variances, variances).expect(shaped),
+            weights: Array3::from_shape_vec(of_weights, weights).expect(shaped),
         })
     }
 

@@ -1,6 +1,6 @@
 //! A mixture as data, and fitting one.
 
-use ndarray::{Array2, ArrayView4, s};
+use ndarray::{Array2, Array3, ArrayView4, s};
 use serde::{Deserialize, Serialize};
 
 use super::{Covariance, Mixture, Parameters};
@@ -27,7 +27,8 @@ pub struct Settings {
     /// Added to every variance; see [`Mixture::with_regularisation`].
     #[serde(default)]
     pub regularisation: f64,
-    /// Least variance; see [`Mixture::with_variance_floor`].
+    /// Least variance. 0 leaves the floor that there is in any case, the square of what rounds the
+    /// points; see [`Mixture::with_variance_floor`].
     #[serde(default)]
     pub variance_floor: f64,
     /// How the components start.
@@ -66,6 +67,9 @@ fn little() -> f64 {
 pub struct Fit<T> {
     /// Its parameters, [B, Hk, K, …].
     pub parameters: Parameters<T>,
+    /// Number of variances of each component that stand on their floor, [B, Hk, K]; see
+    /// [`Mixture::floored`].
+    pub floored: Array3<usize>,
     /// Its log-likelihood per point, [B, Hk], in nats.
     pub log_likelihood: Array2<T>,
     /// Steps it took, [B, Hk].
@@ -124,6 +128,7 @@ impl Settings {
         let start = mixture.start(centres.view())?;
         let solution = self.engine(count).solve(&Exact(&mixture), &start)?;
         let all = mixture.unpack(&solution.z)?;
+        let all_floored = mixture.floored(&solution.z)?;
         let best = Array2::from_shape_fn((batch, key_heads), |(b, g)| {
             let first = b * heads + g * self.restarts;
             let energies = &solution.free_energy[first..first + self.restarts];
@@ -136,17 +141,20 @@ impl Settings {
             variances: all.variances.slice(s![.., ..key_heads, .., ..]).to_owned(),
             weights: all.weights.slice(s![.., ..key_heads, ..]).to_owned(),
         };
+        let mut floored = all_floored.slice(s![.., ..key_heads, ..]).to_owned();
         for ((b, g), &r) in best.indexed_iter() {
             let h = g * self.restarts + r;
             let own = s![b, g, .., ..];
             parameters.means.slice_mut(own).assign(&all.means.slice(s![b, h, .., ..]));
             parameters.variances.slice_mut(own).assign(&all.variances.slice(s![b, h, .., ..]));
             parameters.weights.slice_mut(s![b, g, ..]).assign(&all.weights.slice(s![b, h, ..]));
+            floored.slice_mut(s![b, g, ..]).assign(&all_floored.slice(s![b, h, ..]));
         }
         let by_group = (batch, key_heads);
         let points = T::of(count as f64);
         Ok(Fit {
             parameters,
+            floored,
             log_likelihood: Array2::from_shape_fn(by_group, |at| {
                 -solution.free_energy[problem(at)] / points
             }),

@@ -1,12 +1,16 @@
 //! The EM step and its backward.
 
-use ndarray::{Array3, Array4, ArrayD, s};
+use std::ops::Range;
 
-use super::Mixture;
+use ndarray::{Array4, ArrayD, s};
+
+use super::expectation::energies;
+use super::moments::{Component, Moments, OfMoments};
+use super::{Covariance, Mixture};
 use crate::infer::collapsed::{Evaluation, InputGradients, Latent, Maximise};
 use crate::potential::GaussianDensity;
 use crate::prior::Bias;
-use crate::question::{LogPartition, Mean};
+use crate::question::LogPartition;
 use crate::structure::EachKeyPicksOne;
 use crate::{Element, Error, Model, Real};
 
@@ -15,7 +19,7 @@ pub(super) struct State<T> {
     /// μ and σ² of every component, [B, H, K, D + V].
     pub queries: Array4<T>,
     /// log π, normalised, [B, H, K, 1].
-    log_weights: Array4<T>,
+    pub log_weights: Array4<T>,
     /// Which problems have a variance below its floor or no weights; harmless numbers stand in.
     pub infeasible: Vec<bool>,
 }
@@ -47,8 +51,8 @@ impl Parts {
 }
 
 /// Whether a component has no points: of so small a share quotients would have no digits left.
-fn is_empty<T: Real>(mass: T) -> bool {
-    mass.is_nan() || mass <= T::min_positive_value() / T::epsilon()
+fn is_empty<T: Real>(mass: f64) -> bool {
+    mass.is_nan() || mass <= (T::min_positive_value() / T::epsilon()).f64()
 }
 
 impl<T: Real + Element<Real = T>> Mixture<'_, T> {
@@ -97,138 +101,124 @@ impl<T: Real + Element<Real = T>> Mixture<'_, T> {
         Ok(State { queries, log_weights, infeasible })
     }
 
-    /// The M-step: the z that the gathered sums Σ_j r_kj (x − c, (x − c)², 1) [B, H, K, 2D + 1]
-    /// lead to from `z`.
-    pub(super) fn moved(&self, z: &[T], sums: &Array4<T>) -> Vec<T> {
+    /// The M-step: the z that the moments of every component lead to from `z`.
+    pub(super) fn moved(&self, z: &[T], moments: &Moments) -> Vec<T> {
         let parts = self.parts();
-        let (d, points) = (parts.width, T::of(self.points.dim().2 as f64));
+        let points = self.points.dim().2 as f64;
         let mut next = z.to_vec();
         for (problem, next) in next.chunks_mut(self.width()).enumerate() {
             let (b, key_head) = self.place(problem);
             let h = problem % self.heads;
             for k in 0..parts.components {
-                let sums = sums.slice(s![b, h, k, ..]);
-                let mass = sums[2 * d];
-                let empty = is_empty(mass);
+                let moments = moments.component(problem * parts.components + k);
+                let empty = is_empty::<T>(moments.mass);
                 next[parts.weight(k)] = match &self.given_weights {
                     Some(weights) => weights[[b, h, k]],
                     None if empty => T::zero(),
-                    None => mass / points,
+                    None => T::of(moments.mass / points),
                 };
                 for v in 0..parts.variances {
                     let variance = &mut next[parts.variance(k) + v];
                     match &self.given_variances {
                         Some(variances) => *variance = variances[[b, h, k, v]],
                         None if empty => {}
-                        None => *variance = self.variance(&sums, (b, key_head, v)).0,
+                        None => *variance = self.variance(moments, (b, key_head, v)).0,
                     }
                 }
-                if empty {
-                    continue;
-                }
-                for i in 0..d {
-                    next[parts.mean(k) + i] = self.centre[[b, key_head, i]] + sums[i] / mass;
+                if !empty {
+                    let means = next[parts.mean(k)..].iter_mut().zip(moments.mean);
+                    means.for_each(|(next, &mean)| *next = T::of(mean));
                 }
             }
         }
         next
     }
 
-    /// Variance v of a component, and whether it stands on its floor.
+    /// Coordinates that variance v of a component is the mean of.
+    fn coordinates(&self, v: usize) -> Range<usize> {
+        match self.covariance {
+            Covariance::Spherical => 0..self.points.dim().3,
+            Covariance::Diagonal => v..v + 1,
+        }
+    }
+
+    /// Variance v of a component, and whether the floor is above what its points ask for.
     pub(super) fn variance(
         &self,
-        sums: &ndarray::ArrayView1<'_, T>,
+        moments: Component<'_>,
         (b, key_head, v): (usize, usize, usize),
     ) -> (T, bool) {
-        let d = self.points.dim().3;
-        let mass = sums[2 * d];
-        let of = |i: usize| sums[d + i] / mass - (sums[i] / mass) * (sums[i] / mass);
-        let variance = match self.variances() {
-            // Spherical; with D = 1 the two are the same.
-            1 => (0..d).map(of).sum::<T>() / T::of(d as f64),
-            _ => of(v),
-        };
+        let own = self.coordinates(v);
+        let width = own.len() as f64;
+        let variance = T::of(own.map(|d| moments.variance(d)).sum::<f64>() / width);
         let floor = self.floor[[b, key_head, v]];
         let variance = variance + self.regularisation;
         (variance.max(floor), variance < floor)
     }
 
-    /// F of every problem, from the log-density of every point.
-    fn energies(&self, log_density: Array3<T>, state: &State<T>) -> Vec<T> {
-        let of_problem = log_density.into_shape_with_order((self.problems(), self.points.dim().2));
-        let of_problem = of_problem.expect("a log-density per point");
-        let energy = |(own, &out): (ndarray::ArrayView1<'_, T>, &bool)| match out {
-            true => T::infinity(),
-            false => T::of(-own.iter().map(|x| x.f64()).sum::<f64>()),
-        };
-        of_problem.rows().into_iter().zip(&state.infeasible).map(energy).collect()
+    /// F of every problem; +∞ outside the bounds.
+    fn bounded(&self, energies: Vec<f64>, state: &State<T>) -> Vec<T> {
+        let energy = |(sum, &out): (f64, &bool)| if out { T::infinity() } else { T::of(sum) };
+        energies.into_iter().zip(&state.infeasible).map(energy).collect()
     }
 
-    /// From the gradient of the next z to that of the gathered sums. What does not move with them
-    /// goes back to `of_z`: the mean and variance of a component without points, and given
-    /// variances and weights.
+    /// From the gradient of the next z to that of the moments. What does not move with them goes
+    /// back to `of_z`: the mean and variance of a component without points, and given variances and
+    /// weights.
     fn moved_backward(
         &self,
-        sums: &Array4<T>,
+        moments: &Moments,
         upstream: &[T],
         state: &State<T>,
         of_z: &mut [T],
-    ) -> Array4<T> {
+    ) -> Vec<Option<OfMoments<T>>> {
         let parts = self.parts();
-        let d = parts.width;
         let points = T::of(self.points.dim().2 as f64);
-        let mut of_sums = Array4::zeros(sums.raw_dim());
+        let mut of_moments = Vec::new();
         let own = upstream.chunks(self.width()).zip(of_z.chunks_mut(self.width()));
         for (problem, (u, of_z)) in own.enumerate() {
-            if state.infeasible[problem] {
-                continue;
-            }
             let (b, key_head) = self.place(problem);
             for k in 0..parts.components {
-                let place = s![b, problem % self.heads, k, ..];
-                let (sums, mut into) = (sums.slice(place), of_sums.slice_mut(place));
-                let mass = sums[2 * d];
-                let empty = is_empty(mass);
+                let moments = moments.component(problem * parts.components + k);
+                let (mean, variance, weight) = (parts.mean(k), parts.variance(k), parts.weight(k));
+                if state.infeasible[problem] {
+                    of_moments.push(None);
+                    continue;
+                }
+                let empty = is_empty::<T>(moments.mass);
                 if self.given_weights.is_some() {
-                    of_z[parts.weight(k)] = u[parts.weight(k)];
-                } else if !empty {
-                    into[2 * d] += u[parts.weight(k)] / points;
+                    of_z[weight] = u[weight];
                 }
-                for i in 0..d {
-                    let index = parts.mean(k) + i;
-                    if empty {
-                        of_z[index] = u[index];
-                        continue;
-                    }
-                    let g = u[index] / mass;
-                    into[i] += g;
-                    into[2 * d] -= g * sums[i] / mass;
+                let means = mean..mean + parts.width;
+                let variances = variance..variance + parts.variances;
+                if empty || self.given_variances.is_some() {
+                    of_z[variances.clone()].copy_from_slice(&u[variances.clone()]);
                 }
-                for v in 0..parts.variances {
-                    let index = parts.variance(k) + v;
-                    if empty || self.given_variances.is_some() {
-                        of_z[index] = u[index];
-                        continue;
-                    }
+                if empty {
+                    of_z[means.clone()].copy_from_slice(&u[means]);
+                    of_moments.push(None);
+                    continue;
+                }
+                let mut of = OfMoments {
+                    mass: match self.given_weights {
+                        Some(_) => T::zero(),
+                        None => u[weight] / points,
+                    },
+                    mean: u[means].to_vec(),
+                    variance: vec![T::zero(); parts.width],
+                };
+                for v in (0..parts.variances).filter(|_| self.given_variances.is_none()) {
                     // On its floor a variance does not move.
-                    if self.variance(&sums, (b, key_head, v)).1 {
-                        continue;
-                    }
-                    let (own, share) = match parts.variances {
-                        1 => (0..d, T::one() / T::of(d as f64)),
-                        _ => (v..v + 1, T::one()),
-                    };
-                    let g = u[index] * share / mass;
-                    for i in own {
-                        let mean = sums[i] / mass;
-                        into[d + i] += g;
-                        into[i] -= (g + g) * mean;
-                        into[2 * d] += g * ((mean + mean) * mean - sums[d + i] / mass);
+                    if !self.variance(moments, (b, key_head, v)).1 {
+                        let own = self.coordinates(v);
+                        let share = u[variance + v] / T::of(own.len() as f64);
+                        of.variance[own].fill(share);
                     }
                 }
+                of_moments.push(Some(of));
             }
         }
-        of_sums
+        of_moments
     }
 
     /// Moves the gradient of given variances and weights from that of z to the inputs.
@@ -277,19 +267,17 @@ impl<T: Real + Element<Real = T>> Latent<T> for Mixture<'_, T> {
     fn free_energy(&self, z: &[T]) -> Result<Vec<T>, Error> {
         let state = self.state(z)?;
         let model = state.model();
-        let posterior = model.posterior(state.queries.view(), self.points.reborrow())?;
-        Ok(self.energies(posterior.ask(LogPartition)?, &state))
+        let posterior = model.posterior(state.queries.view(), self.points.view())?;
+        Ok(self.bounded(energies(&posterior.ask(LogPartition)?), &state))
     }
 }
 
 impl<T: Real + Element<Real = T>> Maximise<T> for Mixture<'_, T> {
     fn maximise(&self, z: &[T]) -> Result<Evaluation<T>, Error> {
         let state = self.state(z)?;
-        let model = state.model();
-        let posterior = model.posterior(state.queries.view(), self.points.reborrow())?;
-        let (sums, log_density) = posterior.ask((Mean(self.gathered.view()), LogPartition))?;
-        let free_energy = self.energies(log_density, &state);
-        let mut next = self.moved(z, &sums);
+        let gathered = self.gather(&state)?;
+        let free_energy = self.bounded(gathered.energies, &state);
+        let mut next = self.moved(z, &gathered.moments);
         let width = self.width();
         for problem in (0..self.problems()).filter(|&p| state.infeasible[p]) {
             next[problem * width..][..width].copy_from_slice(&z[problem * width..][..width]);
@@ -304,16 +292,12 @@ impl<T: Real + Element<Real = T>> Maximise<T> for Mixture<'_, T> {
     ) -> Result<Vec<T>, Error> {
         self.check_length("upstream", upstream)?;
         let state = self.state(z)?;
-        let model = state.model();
-        let posterior = model.posterior(state.queries.view(), self.points.reborrow())?;
-        let pass = posterior.pass(Mean(self.gathered.view()))?;
-        let sums = pass.answer()?;
+        let gathered = self.gather(&state)?;
         let mut of_z = vec![T::zero(); z.len()];
-        let of_sums = self.moved_backward(&sums, upstream, &state, &mut of_z);
-        let mut gradients = pass.backward(&of_sums)?;
+        let of_moments = self.moved_backward(&gathered.moments, upstream, &state, &mut of_z);
+        let gradients = self.gather_backward(&state, &gathered, &of_moments)?;
 
         let parts = self.parts();
-        let of_log_weights = gradients.parameter("bias").expect("the weights are a bias");
         for (problem, (of_z, z)) in
             of_z.chunks_mut(self.width()).zip(z.chunks(self.width())).enumerate()
         {
@@ -321,7 +305,7 @@ impl<T: Real + Element<Real = T>> Maximise<T> for Mixture<'_, T> {
                 continue;
             }
             let (b, h) = (problem / self.heads, problem % self.heads);
-            let own = gradients.q.slice(s![b, h, .., ..]);
+            let own = gradients.queries.slice(s![b, h, .., ..]);
             for (k, query) in own.rows().into_iter().enumerate() {
                 let (mean, variance) = (parts.mean(k), parts.variance(k));
                 let into = (mean..mean + parts.width).chain(variance..variance + parts.variances);
@@ -332,19 +316,12 @@ impl<T: Real + Element<Real = T>> Maximise<T> for Mixture<'_, T> {
                     None => z[parts.weight(k)],
                 };
                 if weight > T::zero() {
-                    of_z[parts.weight(k)] += of_log_weights[[b, h, k, 0]] / weight;
+                    of_z[parts.weight(k)] += gradients.log_weights[[b, h, k, 0]] / weight;
                 }
             }
         }
         self.hand_over_given(&mut of_z, inputs)?;
-        // The values hold the points too, once as they are and once squared.
-        let d = parts.width;
-        let of_values = gradients.take_v().expect("a mean has a gradient in its values");
-        let away = self.gathered.slice(s![.., .., .., ..d]);
-        let of_squares = &of_values.slice(s![.., .., .., d..2 * d]) * &away;
-        let of_points =
-            gradients.k + of_values.slice(s![.., .., .., ..d]) + &of_squares + &of_squares;
-        inputs.add("points", &of_points)?;
+        inputs.add("points", &gradients.points)?;
         Ok(of_z)
     }
 }
