@@ -12,8 +12,8 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use marginals_burn::TrainedByteLm;
-use marginals_burn::train::{Corpus, TrainConfig, TrainError, Training};
 use marginals_burn::checkpoint::weights::Storage;
+use marginals_burn::train::{Corpus, TrainConfig, TrainError, Training};
 
 use self::document::{Document, TextSection};
 use crate::output::{self, PrintError, WriteError};

@@ -100,7 +100,8 @@ impl<T: Real> Gradients<T> {
     /// Every gradient by name: `q`, `k`, `v` (`v.2` of a second tensor of values), then the
     /// parameters.
     pub fn into_named(self) -> Vec<(String, ndarray::ArrayD<T>)> {
-        let mut named = vec![("q".to_owned(), self.q.into_dyn()), ("k".to_owned(), self.k.into_dyn())];
+        let mut named =
+            vec![("q".to_owned(), self.q.into_dyn()), ("k".to_owned(), self.k.into_dyn())];
         for (index, values) in self.values.into_iter().enumerate() {
             let name = if index == 0 { "v".to_owned() } else { format!("v.{}", index + 1) };
             named.extend(values.map(|values| (name, values.into_dyn())));

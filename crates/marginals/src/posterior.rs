@@ -347,7 +347,10 @@ impl<T: Real> Found<'_, '_, '_, T> {
     pub fn edges(&self, question: &str) -> Result<&dyn EdgeQuestions<T>, Error> {
         self.posterior.inference.edges().ok_or_else(|| Error::NotAnswerable {
             question: question.into(),
-            why: format!("the structure `{}` has no marginals of single edges", self.posterior.structure),
+            why: format!(
+                "the structure `{}` has no marginals of single edges",
+                self.posterior.structure
+            ),
             instead: "Ask the posterior of one step.".into(),
         })
     }
@@ -441,8 +444,8 @@ impl<'v, T: Real, Q: Question<'v, T>> Pass<'_, '_, 'v, T, Q> {
             return self.differentiate(upstream, keys, Values::Apart);
         };
         if values.tensor.dim() != problem.k.dim() {
-            let [keys, values] = [problem.k.dim(), values.tensor.dim()]
-                .map(|(b, h, m, d)| [b, h, m, d]);
+            let [keys, values] =
+                [problem.k.dim(), values.tensor.dim()].map(|(b, h, m, d)| [b, h, m, d]);
             return Err(Error::shape(
                 "v",
                 format!("{keys:?}, the shape of k"),

@@ -207,8 +207,10 @@ fn key_head(layer: &Layer<'_>, head: usize) -> usize {
 }
 
 /// The edges near the diagonal: to the key just before, and within [`NEIGHBOURHOOD`].
-const NEAR: &[&dyn EdgeFunction<f32>] =
-    &[&Near { behind: 1, ahead: -1 }, &Near { behind: NEIGHBOURHOOD, ahead: NEIGHBOURHOOD as isize }];
+const NEAR: &[&dyn EdgeFunction<f32>] = &[
+    &Near { behind: 1, ahead: -1 },
+    &Near { behind: NEIGHBOURHOOD, ahead: NEIGHBOURHOOD as isize },
+];
 
 /// Whether a key lies at most so far behind its query, and at most so far ahead of it.
 #[derive(Debug)]

@@ -208,9 +208,9 @@ impl Reader {
         let attention = |random: &mut Random, model: ModelSpec, learn: &[&str]| {
             let learn = learn.iter().map(|&name| name.to_owned()).collect();
             let layer = AttentionConfig::new(WIDTH, 1, model).with_learn(learn).init(device)?;
-            let mut layer = graph.iter().fold(layer, |layer, (name, tensor)| {
-                layer.with_integers(name, tensor.clone())
-            });
+            let mut layer = graph
+                .iter()
+                .fold(layer, |layer, (name, tensor)| layer.with_integers(name, tensor.clone()));
             redraw(&mut layer.projections, random);
             Ok::<_, Error>(layer)
         };

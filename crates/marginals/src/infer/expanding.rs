@@ -136,11 +136,7 @@ impl<'a, T: Real> Problem<'a, T> {
     }
 
     /// The averages of distance and of given functions, and of the values where `all`.
-    pub fn wanted<'r>(
-        &'r self,
-        all: bool,
-        functions: &[&'r dyn EdgeFunction<T>],
-    ) -> Wanted<'r, T> {
+    pub fn wanted<'r>(&'r self, all: bool, functions: &[&'r dyn EdgeFunction<T>]) -> Wanted<'r, T> {
         let mut request = Request::new(&self.shape);
         let values = all.then(|| request.stored_values(self.v.reborrow()));
         let mean = values.map(|values| request.linear(Linear::Value(values)));

@@ -551,7 +551,8 @@ impl<T: Real> Finding<T> {
         for own in &mut self.linear {
             match own.kind {
                 Kind::LogProbability => {
-                    for (x, &Shares { edges, none, log_edges }) in own.values.iter_mut().zip(shares) {
+                    for (x, &Shares { edges, none, log_edges }) in own.values.iter_mut().zip(shares)
+                    {
                         *x = weighted(edges, *x + log_edges) + weighted(none, none.ln());
                     }
                 }
@@ -570,8 +571,8 @@ impl<T: Real> Finding<T> {
                         let a = if is_tiny(share) { T::one() } else { share.edges };
                         for c in r * width..(r + 1) * width {
                             let mean = own.means[c];
-                            own.values[c] = weighted(a, own.values[c])
-                                + weighted(a * share.none, mean * mean);
+                            own.values[c] =
+                                weighted(a, own.values[c]) + weighted(a * share.none, mean * mean);
                         }
                     }
                     scale(&mut own.means);

@@ -36,8 +36,8 @@ use crate::prior::Prior;
 use crate::{Block, Error, Parameter, Real, Shape};
 use second_pass::Known;
 
-pub use logistic::Logistic;
 pub(crate) use forward::{NULL_KEY, draw};
+pub use logistic::Logistic;
 pub(crate) use logistic::softplus;
 pub(crate) use rule::at;
 pub use rule::{
@@ -107,7 +107,11 @@ impl<'a, T: Real> Streaming<'a, T> {
         Self(Rule::Columns(ByKey))
     }
 
-    fn known<'k, 'p>(&'k self, problem: &'k Problem<'p, T>, finding: &'k Finding<T>) -> Known<'k, 'p, T> {
+    fn known<'k, 'p>(
+        &'k self,
+        problem: &'k Problem<'p, T>,
+        finding: &'k Finding<T>,
+    ) -> Known<'k, 'p, T> {
         Known { rule: &self.0, problem, normalisers: &finding.normalisers }
     }
 }

@@ -132,10 +132,9 @@ impl<T: Real> Inference<T> for Walking<'_, T> {
             let name = match statistic {
                 Linear::ValueVariance(_) => "value-variance",
                 Linear::EdgeTimesValue(..) => "covariance",
-                Linear::LogProbability
-                | Linear::LogRatio
-                | Linear::Value(_)
-                | Linear::Edge(_) => continue,
+                Linear::LogProbability | Linear::LogRatio | Linear::Value(_) | Linear::Edge(_) => {
+                    continue;
+                }
             };
             self.require_edges(name)?;
         }

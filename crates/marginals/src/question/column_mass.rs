@@ -26,11 +26,7 @@ impl<'v, T: Real> Question<'v, T> for ColumnMass {
         posterior.inference().require_edges("column-mass")
     }
 
-    fn answer(
-        &self,
-        _: &Self::Plan,
-        found: &Found<'_, '_, 'v, T>,
-    ) -> Result<Array3<T>, Error> {
+    fn answer(&self, _: &Self::Plan, found: &Found<'_, '_, 'v, T>) -> Result<Array3<T>, Error> {
         let posterior = found.posterior;
         let mass = found.edges("column-mass")?.column_mass(&posterior.problem, &found.finding);
         let shape = found.shape();

@@ -28,11 +28,7 @@ impl<'v, T: Real> Question<'v, T> for Entropy {
         Ok(request.linear(Linear::LogProbability))
     }
 
-    fn answer(
-        &self,
-        plan: &Self::Plan,
-        found: &Found<'_, '_, 'v, T>,
-    ) -> Result<Array3<T>, Error> {
+    fn answer(&self, plan: &Self::Plan, found: &Found<'_, '_, 'v, T>) -> Result<Array3<T>, Error> {
         let expected = &found.finding.expectation(*plan).values;
         Ok(found.by_factor(expected.iter().map(|&x| T::zero() - x).collect()))
     }

@@ -51,11 +51,7 @@ impl<'v, T: Real> Question<'v, T> for ExpectedOf<'v, T> {
         Ok(self.0.iter().map(|&function| request.linear(Linear::Edge(function))).collect())
     }
 
-    fn answer(
-        &self,
-        plan: &Vec<Handle>,
-        found: &Found<'_, '_, 'v, T>,
-    ) -> Result<Array4<T>, Error> {
+    fn answer(&self, plan: &Vec<Handle>, found: &Found<'_, '_, 'v, T>) -> Result<Array4<T>, Error> {
         let shape = found.shape();
         let mut all = Array4::zeros((shape.batch, shape.heads, shape.queries, plan.len()));
         for (c, &function) in plan.iter().enumerate() {

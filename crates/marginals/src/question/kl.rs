@@ -29,11 +29,7 @@ impl<'v, T: Real> Question<'v, T> for Kl {
         Ok(request.linear(Linear::LogRatio))
     }
 
-    fn answer(
-        &self,
-        plan: &Self::Plan,
-        found: &Found<'_, '_, 'v, T>,
-    ) -> Result<Array3<T>, Error> {
+    fn answer(&self, plan: &Self::Plan, found: &Found<'_, '_, 'v, T>) -> Result<Array3<T>, Error> {
         Ok(found.by_factor(found.finding.expectation(*plan).values.clone()))
     }
 

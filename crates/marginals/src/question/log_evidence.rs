@@ -28,11 +28,7 @@ impl<'v, T: Real> Question<'v, T> for LogEvidence {
         posterior.inference().require_log_partition("log-evidence")
     }
 
-    fn answer(
-        &self,
-        _: &Self::Plan,
-        found: &Found<'_, '_, 'v, T>,
-    ) -> Result<Array3<T>, Error> {
+    fn answer(&self, _: &Self::Plan, found: &Found<'_, '_, 'v, T>) -> Result<Array3<T>, Error> {
         let (all, prior) = (found.finding.normalisers(), found.finding.prior_normalisers());
         let evidence = |f: usize| match all.log_z(f) {
             dead if dead == T::neg_infinity() => dead,

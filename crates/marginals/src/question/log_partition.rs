@@ -28,11 +28,7 @@ impl<'v, T: Real> Question<'v, T> for LogPartition {
         posterior.inference().require_log_partition("log-partition")
     }
 
-    fn answer(
-        &self,
-        _: &Self::Plan,
-        found: &Found<'_, '_, 'v, T>,
-    ) -> Result<Array3<T>, Error> {
+    fn answer(&self, _: &Self::Plan, found: &Found<'_, '_, 'v, T>) -> Result<Array3<T>, Error> {
         let normalisers = found.finding.normalisers();
         Ok(found.by_factor((0..normalisers.len()).map(|f| normalisers.log_z(f)).collect()))
     }

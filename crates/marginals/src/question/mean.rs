@@ -2,8 +2,8 @@ use std::borrow::Cow;
 
 use ndarray::{Array4, ArrayView4};
 
-use super::named::{AnyQuestion, Asking, NamedQuestion};
 use super::Question;
+use super::named::{AnyQuestion, Asking, NamedQuestion};
 use super::upstream::Vectors;
 use crate::infer::{Handle, Linear, Request, Slopes};
 use crate::posterior::{Found, Posterior};
@@ -49,7 +49,9 @@ impl<'v, T: Real, E: Element<Real = T>> Question<'v, T> for Mean<'v, E> {
         slopes: &mut Slopes<'g, T>,
     ) -> Result<(), Error> {
         let width = self.0.dim().3;
-        let Some(gradient) = found.check_by_query_of("mean", upstream, width)? else { return Ok(()) };
+        let Some(gradient) = found.check_by_query_of("mean", upstream, width)? else {
+            return Ok(());
+        };
         let gradient = crate::infer::slopes::flat(gradient);
         if found.posterior.problem.value == Value::Gather {
             slopes.add_linear(*plan, found.scaled(gradient, width));

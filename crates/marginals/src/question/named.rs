@@ -131,9 +131,8 @@ pub trait NamedQuestion {
     ///
     /// # Errors
     /// [`Error`], where something that it is made of is missing or does not fit.
-    fn make<'v, T: Real>(
-        asking: &Asking<'v, T>,
-    ) -> Result<Box<dyn AnyQuestion<'v, T> + 'v>, Error>;
+    fn make<'v, T: Real>(asking: &Asking<'v, T>)
+    -> Result<Box<dyn AnyQuestion<'v, T> + 'v>, Error>;
 }
 
 type Make<T> = for<'v> fn(&Asking<'v, T>) -> Result<Box<dyn AnyQuestion<'v, T> + 'v>, Error>;

@@ -44,7 +44,8 @@ impl<'v, T: Real, P: AsRef<[usize]>> Question<'v, T> for Paths<P> {
 
 impl NamedQuestion for Paths<Vec<usize>> {
     const NAME: &'static str = "paths";
-    const DEFINITION: &'static str = "log p of the paths in the tensor `paths` [paths, nodes], of walks";
+    const DEFINITION: &'static str =
+        "log p of the paths in the tensor `paths` [paths, nodes], of walks";
     const SHAPE: &'static str = "[B, H, paths]";
     const READS: &'static [&'static str] = &["paths"];
 

@@ -29,11 +29,7 @@ impl<'v, T: Real> Question<'v, T> for QueryMass {
         posterior.inference().require_edges("query-mass")
     }
 
-    fn answer(
-        &self,
-        _: &Self::Plan,
-        found: &Found<'_, '_, 'v, T>,
-    ) -> Result<Array3<T>, Error> {
+    fn answer(&self, _: &Self::Plan, found: &Found<'_, '_, 'v, T>) -> Result<Array3<T>, Error> {
         let mass = found.finding.mass().to_vec();
         Ok(found.by_query(found.unscaled(mass)))
     }

@@ -84,11 +84,7 @@ impl<'v, T: Real> Question<'v, T> for Samples {
         Ok(Some(request.extremal(Extremal::Draws { count: self.count, seed: self.seed })))
     }
 
-    fn answer(
-        &self,
-        plan: &Option<Handle>,
-        found: &Found<'_, '_, 'v, T>,
-    ) -> Result<Draws, Error> {
+    fn answer(&self, plan: &Option<Handle>, found: &Found<'_, '_, 'v, T>) -> Result<Draws, Error> {
         let Some(plan) = plan else {
             let shape = found.shape();
             let edges = found.edges("samples")?;

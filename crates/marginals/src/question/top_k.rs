@@ -51,9 +51,8 @@ impl<'v, T: Real> Question<'v, T> for TopK {
     fn answer(&self, plan: &Handle, found: &Found<'_, '_, 'v, T>) -> Result<TopKAnswer<T>, Error> {
         let edges = found.finding.extremes(*plan).edges();
         let (b, h, f) = found.factor_sizes();
-        let probability = |(place, &edge): (usize, &_)| {
-            found.finding.probability(place / self.0, edge)
-        };
+        let probability =
+            |(place, &edge): (usize, &_)| found.finding.probability(place / self.0, edge);
         let index = edges.iter().map(|edge| edge.index).collect();
         let probability = edges.iter().enumerate().map(probability).collect();
         let sizes = (b, h, f, self.0);

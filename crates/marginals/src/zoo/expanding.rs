@@ -349,9 +349,8 @@ impl<'a, T: Real> Expanded<'a, T> {
             } else if is_mean_field {
                 of_beta(alpha + 1.0, after(flat))
             } else {
-                let moment = |of: usize| {
-                    finding.expectation(expansion.moments[of]).values[flat].f64()
-                };
+                let moment =
+                    |of: usize| finding.expectation(expansion.moments[of]).values[flat].f64();
                 let one = moment(0);
                 let spread = moment(1) - one * one;
                 (one, if spread < 0.0 { 0.0 } else { spread })

@@ -21,8 +21,8 @@ mod separation;
 use ndarray::{Array3, Array4, ArrayView4, Axis};
 
 use super::Mechanism;
-use crate::infer::collapsed::{Differentiable, Evaluation, InputGradients, Latent, Maximise};
 use crate::gradient::number_repeats;
+use crate::infer::collapsed::{Differentiable, Evaluation, InputGradients, Latent, Maximise};
 use crate::potential::Dot;
 use crate::prior::{Coverage, Prior, Uniform};
 use crate::question::{LogPartition, Mean};

@@ -1,8 +1,8 @@
 //! Expectations of given functions of an edge's place, against sums over the marginals.
 
+use marginals::infer::EdgeFunction;
 use marginals::potential::Dot;
 use marginals::prior::Causal;
-use marginals::infer::EdgeFunction;
 use marginals::question::{ExpectedOf, Marginals};
 use marginals::structure::{
     EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, Independent, Structure,
@@ -86,7 +86,6 @@ fn several_lists_share_a_pass() {
     let (q, k) = tensors();
     let model = Model::new(EachQueryPicksOne, Causal, Dot::new(0.8)).with_query_offset(1060);
     let posterior = model.posterior(q.view(), k.view()).unwrap();
-    let (some, all) =
-        posterior.ask((ExpectedOf(&FUNCTIONS[1..]), ExpectedOf(&FUNCTIONS))).unwrap();
+    let (some, all) = posterior.ask((ExpectedOf(&FUNCTIONS[1..]), ExpectedOf(&FUNCTIONS))).unwrap();
     assert_eq!(some, all.slice(ndarray::s![.., .., .., 1..]));
 }

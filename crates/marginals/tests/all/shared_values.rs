@@ -27,7 +27,6 @@ impl Loss {
         let entropy = Array3::from_shape_simple_fn((1, 2, factors), || random.normal());
         Self { mean, variance, entropy }
     }
-
 }
 
 fn check<S: Structure<f64>, P: Potential<f64>>(name: &str, structure: S, potential: P) {

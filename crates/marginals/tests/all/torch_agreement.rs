@@ -3,11 +3,11 @@
 //! The file is written by `tools/reference/torch_agreement.py`, which says how.
 
 use crate::recorded::Case;
+use marginals::Model;
 use marginals::potential::Dot;
 use marginals::prior::{Alibi, Bias, Causal, Prior, Product, Uniform, Window};
 use marginals::question::{Entropy, LogPartition, Mean};
 use marginals::structure::EachQueryPicksOne;
-use marginals::Model;
 use ndarray::{Array3, Array4};
 
 const FILE: &[u8] = include_bytes!("data/torch_agreement.safetensors");
@@ -28,8 +28,7 @@ fn check<P: Prior<f64>>(case: &Case<'_>, prior: P, offset: i64) {
     let of_mean: Array4<f64> = case.get("upstream.mean");
     let [of_log_partition, of_entropy]: [Array3<f64>; 2] =
         ["upstream.log-partition", "upstream.entropy"].map(|name| case.get(name));
-    let gradients =
-        pass.backward((&of_mean, &of_log_partition, &of_entropy)).expect("gradients");
+    let gradients = pass.backward((&of_mean, &of_log_partition, &of_entropy)).expect("gradients");
     case.close("grad.q", &gradients.q);
     case.close("grad.k", &gradients.k);
     case.close("grad.v", gradients.v().expect("the mean has values"));

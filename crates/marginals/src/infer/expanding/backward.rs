@@ -76,7 +76,8 @@ pub(crate) fn backward_exact<T: Real>(
     if let Some(gradient) = upstream.rho {
         slopes.add_linear(wanted.functions[0], flat(gradient));
     }
-    let mut gradients = problem.differentiate(&prior, &wanted.request, &expansion.finding, &slopes)?;
+    let mut gradients =
+        problem.differentiate(&prior, &wanted.request, &expansion.finding, &slopes)?;
     let v = gradients.take_v().unwrap_or_default();
     let mut parameters = gradients.parameters.into_iter();
     let mut own = |like: &Array3<f64>| {
@@ -182,7 +183,8 @@ pub(crate) fn backward_mean_field<T: Real>(
     if let Some(gradient) = upstream.log_evidence {
         slopes.add_log_partition(gradient);
     }
-    let mut gradients = problem.differentiate(&prior, &wanted.request, &expansion.finding, &slopes)?;
+    let mut gradients =
+        problem.differentiate(&prior, &wanted.request, &expansion.finding, &slopes)?;
     let v = gradients.take_v().unwrap_or_default();
     let (rate, learned) = gradients.parameters.split_first().expect("the prior's rate comes first");
     let rate: Vec<f64> = rate.gradient.iter().map(|x| x.f64()).collect();

@@ -44,11 +44,7 @@ pub(crate) struct NormBounds {
 }
 
 impl NormBounds {
-    pub fn new<T: Real>(
-        norms: KeyNorms,
-        shape: &Shape,
-        k: &Stored<'_, T>,
-    ) -> Result<Self, Error> {
+    pub fn new<T: Real>(norms: KeyNorms, shape: &Shape, k: &Stored<'_, T>) -> Result<Self, Error> {
         let key_heads = shape.key_heads;
         match norms {
             KeyNorms::AtMost(bound) if !(bound.is_finite() && bound >= 0.0) => {

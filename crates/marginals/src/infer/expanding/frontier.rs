@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use crate::Real;
 use super::Problem;
 use super::certificate::{Tail, length, lost};
 use super::windows::visible;
+use crate::Real;
 use crate::infer::finding::Finding;
 use crate::infer::statistic::Handle;
 use crate::infer::streaming::ALIGN;

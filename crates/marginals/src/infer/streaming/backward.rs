@@ -82,9 +82,8 @@ pub(crate) fn backward<T: Real>(
 ) -> Result<Gradients<T>, Error> {
     let shape = &problem.shape;
     let coefficients = Coefficients::new(rule, problem, request, finding, slopes);
-    let functions = (coefficients.edges.iter().map(|(function, _)| *function)).chain(
-        coefficients.tables.iter().flat_map(|table| table.products.iter().map(|(f, _)| *f)),
-    );
+    let functions = (coefficients.edges.iter().map(|(function, _)| *function))
+        .chain(coefficients.tables.iter().flat_map(|table| table.products.iter().map(|(f, _)| *f)));
     let edge_parameters = functions.flat_map(|function| function.parameters()).collect();
     let task = Task {
         rule,

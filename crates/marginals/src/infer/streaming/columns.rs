@@ -79,8 +79,9 @@ pub(super) fn find<T: Real>(
     for block_keys in blocks(keys.clone(), head_keys.keys.start, KEY_BLOCK) {
         let from = block_keys.start - keys.start;
         let columns = from..from + block_keys.len();
-        let block =
-            |queries: &Range<usize>| shape.block((batch, head), queries.clone(), block_keys.clone());
+        let block = |queries: &Range<usize>| {
+            shape.block((batch, head), queries.clone(), block_keys.clone())
+        };
         for queries in &rows {
             let block = block(queries);
             scratch.normalise(task, head_keys, &q, &block, columns.clone(), &mut state);

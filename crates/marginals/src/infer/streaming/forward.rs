@@ -53,12 +53,7 @@ impl<'a, T: Real> Task<'a, T> {
 }
 
 /// The noise of one draw: a function of its seed and its place alone.
-pub(crate) fn draw(
-    seed: u64,
-    (batch, head): (usize, usize),
-    query: usize,
-    sample: usize,
-) -> Draw {
+pub(crate) fn draw(seed: u64, (batch, head): (usize, usize), query: usize, sample: usize) -> Draw {
     Draw {
         seed,
         batch: batch as u32,
@@ -104,9 +99,10 @@ pub(crate) fn find<T: Real>(
 
 /// Whether what a fast pass found shows that values not finite took part, perhaps where they must not.
 fn is_spoiled<T: Real>(finding: &Finding<T>) -> bool {
-    finding.linear.iter().any(|e| {
-        e.values.iter().any(|x| !x.is_finite()) || e.means.iter().any(|x| !x.is_finite())
-    })
+    finding
+        .linear
+        .iter()
+        .any(|e| e.values.iter().any(|x| !x.is_finite()) || e.means.iter().any(|x| !x.is_finite()))
 }
 
 /// Whether some query that is averaged over has so small a mass that what it gathered has lost its
@@ -193,7 +189,8 @@ fn by_rows<T: Real>(
             let prepared = preparation(Care::Fast).all(&problem.k, Some(task.request), keys);
             tasks.par_iter().with_max_len(1).map(|cut| run(&prepared, cut)).collect()
         };
-        let mut ranges = split(keys, parts).into_par_iter().map(over).collect::<Vec<_>>().into_iter();
+        let mut ranges =
+            split(keys, parts).into_par_iter().map(over).collect::<Vec<_>>().into_iter();
         let mut merged = ranges.next().expect("at least one range of keys");
         for next in ranges {
             merged.iter_mut().zip(next).for_each(|(all, next)| all.merge_checked(next));

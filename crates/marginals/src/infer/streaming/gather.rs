@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use marginals_kernels::{InstructionSet, TileMut, dot_rows, scale_rows};
 
-use super::rule::at;
 use super::heads::HeadKeys;
+use super::rule::at;
 use super::{STRIDE, STRIP};
 use crate::infer::finding::Finding;
 use crate::infer::statistic::{Linear, Request};

@@ -4,9 +4,7 @@ use std::ops::Range;
 
 use marginals_kernels::{InstructionSet, LogPartition, TileMut, logistic_rows};
 
-use super::rule::{
-    BackwardTile, Folded, RowFold, RowRule, RowSlopes, Strip, Wants, Weights, at,
-};
+use super::rule::{BackwardTile, Folded, RowFold, RowRule, RowSlopes, Strip, Wants, Weights, at};
 use crate::Real;
 use crate::infer::finding::{Candidate, Merge, Normalisers};
 

@@ -40,7 +40,8 @@ pub(super) fn find<T: Real>(
     let raw = task.q.rows((batch, head), queries.clone());
     let q = Features::new(task.scorer.potential.query_features(place, raw.view()), queries.start);
 
-    let block = |queries: Range<usize>, keys: Range<usize>| shape.block((batch, head), queries, keys);
+    let block =
+        |queries: Range<usize>, keys: Range<usize>| shape.block((batch, head), queries, keys);
     let mut scratch = Scratch::new(task, rule, is_scaled);
     let strip_rows = InstructionSet::detect().strip_rows();
     let live = task.scorer.prior.live_keys(&block(queries.clone(), keys.clone()));
@@ -220,7 +221,9 @@ fn keep_extremes<T: Real>(
         for (r, row) in rows.clone().enumerate() {
             let first = strip.number(strip.keys.start);
             let of = |row| {
-                move || (first..).zip(row).map(|(index, &score): (_, &T)| Candidate { score, index })
+                move || {
+                    (first..).zip(row).map(|(index, &score): (_, &T)| Candidate { score, index })
+                }
             };
             let (candidates, best) = (of(scores.row(r)), of(ranked.row(r)));
             match (&mut *extremes, *wanted) {
@@ -241,7 +244,8 @@ fn keep_extremes<T: Real>(
                     let draws = &mut edges[row * *count..][..*count];
                     for (sample, best) in draws.iter_mut().enumerate() {
                         let head = (strip.batch, strip.head);
-                        let draw = super::forward::draw(seed, head, strip.queries.start + r, sample);
+                        let draw =
+                            super::forward::draw(seed, head, strip.queries.start + r, sample);
                         let set = InstructionSet::detect();
                         let so_far = (best.index >= 0)
                             .then_some(Winner { value: best.score, key: best.index as usize });

@@ -58,9 +58,7 @@ impl<'a, T: Real> Run<'a, T> {
         let task = Task::new(problem, request);
         let parts: Vec<Finding<T>> = self.prepared[from..]
             .par_iter()
-            .map(|keys| {
-                rows::find(&task, &rule, keys, self.head, self.queries.clone(), Care::Fast)
-            })
+            .map(|keys| rows::find(&task, &rule, keys, self.head, self.queries.clone(), Care::Fast))
             .collect();
         let rows = self.queries.len();
         let merge = RowRule::<T>::merge(&rule);

@@ -2,9 +2,7 @@
 
 use std::ops::Range;
 
-use marginals_kernels::{
-    Aligned, InstructionSet, Tile, TileMut, dot_rows, exp_columns,
-};
+use marginals_kernels::{Aligned, InstructionSet, Tile, TileMut, dot_rows, exp_columns};
 use rayon::prelude::*;
 
 use super::forward::draw;
@@ -254,7 +252,12 @@ impl<T: Real> Known<'_, '_, T> {
     }
 
     /// −E_p[log q] of every factor, p being this posterior and q `other`.
-    pub fn cross_entropy(&self, own: &Finding<T>, other: &Known<'_, '_, T>, others: &Finding<T>) -> Vec<T> {
+    pub fn cross_entropy(
+        &self,
+        own: &Finding<T>,
+        other: &Known<'_, '_, T>,
+        others: &Finding<T>,
+    ) -> Vec<T> {
         let shape = &self.problem.shape;
         let per_key = matches!(self.rule, Rule::Columns(_));
         let prepared = other.preparation().all(&other.problem.k, None, 0..shape.keys);

@@ -13,7 +13,9 @@ use super::forward::{NULL_KEY, draw};
 use super::rule::{
     BackwardTile, FactorSlopes, Folded, RowFold, RowRule, RowSlopes, Strip, Wants, Weights, at,
 };
-use crate::infer::finding::{Candidate, Extremes, Finding, Merge, Normalisers, Shares, insert, weighted};
+use crate::infer::finding::{
+    Candidate, Extremes, Finding, Merge, Normalisers, Shares, insert, weighted,
+};
 use crate::infer::statistic::{Extremal, Request};
 use crate::{Parameter, ParameterGradient, Real, Shape};
 

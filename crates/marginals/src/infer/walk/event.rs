@@ -6,8 +6,8 @@ use crate::Real;
 use ndarray::{Array4, ArrayViewMut1, Zip, s};
 
 use super::Walking;
-use crate::infer::statistic::{Linear, Request};
 use crate::infer::Problem;
+use crate::infer::statistic::{Linear, Request};
 use crate::posterior::Found;
 use crate::{Error, check_room};
 
@@ -193,7 +193,8 @@ impl<'f, T: Real> Walks<'f, T> {
         let shape = self.shape();
         let nodes = [shape.batch, shape.heads, shape.queries, self.walking.hops.hops() + 1];
         check_room("hops", &nodes, HOP_BYTES)?;
-        let each: Vec<Event> = (0..=self.walking.hops.hops()).map(|h| Event::any().with_hops(h)).collect();
+        let each: Vec<Event> =
+            (0..=self.walking.hops.hops()).map(|h| Event::any().with_hops(h)).collect();
         self.conditional(&each, given)
     }
 
@@ -234,7 +235,8 @@ impl<'f, T: Real> Walks<'f, T> {
         // Σ_h P(h) P(ends as it should | at `node` with the edges named behind).
         let finish = |node: usize| -> f64 {
             let least = event.least_hops();
-            let hops = (least..=self.walking.hops.hops()).filter(|&h| event.hops.is_none_or(|x| x == h));
+            let hops =
+                (least..=self.walking.hops.hops()).filter(|&h| event.hops.is_none_or(|x| x == h));
             let ends = |left| match event.end {
                 End::Unknown => 1.0,
                 End::Arrived => powers.at(left, place, node, None),

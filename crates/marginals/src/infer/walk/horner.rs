@@ -3,9 +3,9 @@
 use ndarray::{Array4, Axis, s};
 
 use super::Walking;
+use crate::infer::Problem;
 use crate::infer::finding::{Finding, Merge};
 use crate::infer::statistic::{Handle, Linear, Request};
-use crate::infer::Problem;
 use crate::{Error, Real, check_room};
 
 /// The columns that are carried: those of the values, and one for each quantity summed along the way.

@@ -3,14 +3,14 @@ use std::ops::Range;
 use marginals_kernels::{LogPartition, TileMut};
 
 use super::Structure;
+use crate::Real;
+use crate::infer::Inference;
 use crate::infer::finding::{Candidate, Extremes, Finding, Merge, Normalisers, insert};
 use crate::infer::statistic::{Extremal, Request};
-use crate::infer::Inference;
 use crate::infer::streaming::{
     BackwardTile, Folded, NULL_KEY, Order, RowFold, RowRule, RowSlopes, Streaming, Strip, Wants,
     Weights, at, draw, softplus,
 };
-use crate::Real;
 
 /// Every query is offered its keys from the last to the first, accepts each with probability σ(θ_ij),
 /// and picks the first that it accepts; none, if it accepts none.
@@ -68,8 +68,8 @@ fn times<T: Real>(p: T, x: T) -> T {
 fn divergence<T: Real>(score: T, weight: T) -> T {
     let (accepts, passes) = offer(score);
     let (prior_accepts, prior_passes) = offer(weight);
-    let kl = times(accepts.exp(), accepts - prior_accepts)
-        + times(passes.exp(), passes - prior_passes);
+    let kl =
+        times(accepts.exp(), accepts - prior_accepts) + times(passes.exp(), passes - prior_passes);
     if kl < T::zero() { T::zero() } else { kl }
 }
 

@@ -222,11 +222,7 @@ impl<T: Real + Element<Real = T>> Mixture<'_, T> {
     }
 
     /// Moves the gradient of given variances and weights from that of z to the inputs.
-    fn hand_over_given(
-        &self,
-        of_z: &mut [T],
-        inputs: &mut InputGradients<T>,
-    ) -> Result<(), Error> {
+    fn hand_over_given(&self, of_z: &mut [T], inputs: &mut InputGradients<T>) -> Result<(), Error> {
         let parts = self.parts();
         let (variances, weights) = (parts.variance(0), parts.weight(0));
         let mut take = |name: &str, from: usize, to: usize| -> Result<(), Error> {

@@ -22,18 +22,20 @@ pub fn model<T: Real>(of: &reference::Model) -> AnyModel<T> {
         ValueKind::Gather => Value::Gather,
         ValueKind::Average => Value::Average,
     };
-    Model::new(structure(of), Product(of.priors.iter().map(prior).collect()), potential(&of.potential))
-        .with_value(value)
-        .with_query_offset(of.query_offset)
+    Model::new(
+        structure(of),
+        Product(of.priors.iter().map(prior).collect()),
+        potential(&of.potential),
+    )
+    .with_value(value)
+    .with_query_offset(of.query_offset)
 }
 
 /// The library's structure.
 pub fn structure<T: Real>(of: &reference::Model) -> Box<dyn Structure<T>> {
     match of.structure {
         Phi::EachQueryPicksOne => Box::new(EachQueryPicksOne),
-        Phi::EachQueryPicksAtMostOne if of.law == Law::NearestAccepted => {
-            Box::new(NearestAccepted)
-        }
+        Phi::EachQueryPicksAtMostOne if of.law == Law::NearestAccepted => Box::new(NearestAccepted),
         Phi::EachQueryPicksAtMostOne => {
             Box::new(EachQueryPicksAtMostOne::per_head(&of.null_log_weight))
         }

@@ -226,7 +226,8 @@ fn a_row_masked_by_the_smallest_number_is_flat() {
     let mut random = Random::new(9);
     let mut draw = |shape| normal(&mut random, shape).mapv(|x| x as f32);
     let (q, k, v) = (draw((1, 1, 3, 4)), draw((1, 1, 5, 4)), draw((1, 1, 5, 2)));
-    let bias = Array4::from_shape_fn((1, 1, 3, 5), |(.., i, _)| if i == 1 { f32::MIN } else { 0.0 });
+    let bias =
+        Array4::from_shape_fn((1, 1, 3, 5), |(.., i, _)| if i == 1 { f32::MIN } else { 0.0 });
     let model = Model::new(EachQueryPicksOne, Bias::new(bias), Dot::new(1.0));
     let posterior = model.posterior(q.view(), k.view()).expect("a posterior");
     let pass = posterior.pass((Mean(v.view()), Kl, Entropy)).expect("a pass");

@@ -143,7 +143,9 @@ fn choice_score(problem: &Problem, answers: &Answers, factor: usize, index: i64)
     match (usize::try_from(index), problem.structure) {
         (Err(_), _) => match problem.null[factor] {
             NullEdge::Weighted { log_weight, log_potential } => log_weight + log_potential,
-            NullEdge::Gated { gate } => answers.log_partition[factor] - (-gate).exp().ln_1p() - gate,
+            NullEdge::Gated { gate } => {
+                answers.log_partition[factor] - (-gate).exp().ln_1p() - gate
+            }
         },
         (Ok(query), marginals_testkit::Structure::EachKeyPicksOne) => problem.theta(query, factor),
         (Ok(key), _) => problem.theta(factor, key),

@@ -88,12 +88,18 @@ fn check(recipe: &Recipe, case: &Case, expected: &Expected) -> Result<(), String
             .check(&name("variance"), By::Value, variance.iter().copied(), |a| &a.value_variance)?;
         let partition = log_partition.iter().copied();
         expected.check(&name("log-partition"), By::Factor, partition, |a| &a.log_partition)?;
-        expected.check(&name("log-evidence"), By::Factor, evidence.iter().copied(), |a| &a.log_evidence)?;
+        expected.check(&name("log-evidence"), By::Factor, evidence.iter().copied(), |a| {
+            &a.log_evidence
+        })?;
         expected.check(&name("entropy"), By::Factor, entropy.iter().copied(), |a| &a.entropy)?;
         expected.check(&name("KL"), By::Factor, kl.iter().copied(), |a| &a.kl)?;
-        expected.check(&name("column mass"), By::Key, column.iter().copied(), |a| &a.column_mass)?;
-        expected.check(&name("distance"), By::Query, distance.iter().copied(), |a| &a.expected_distance)?;
-        expected.check(&name("marginals"), By::Edge, marginals.iter().copied(), |a| &a.marginals)?;
+        expected
+            .check(&name("column mass"), By::Key, column.iter().copied(), |a| &a.column_mass)?;
+        expected.check(&name("distance"), By::Query, distance.iter().copied(), |a| {
+            &a.expected_distance
+        })?;
+        expected
+            .check(&name("marginals"), By::Edge, marginals.iter().copied(), |a| &a.marginals)?;
         // The marginals have just been checked.
         let held = marginals.sum_axis(ndarray::Axis(3));
         let agrees = |(m, h): (&f64, &f64)| h.is_nan() || (m - h).abs() <= 1e-10 * h.max(1.0);
@@ -137,7 +143,9 @@ fn nearest_accepted() {
 fn faults_of_the_field() {
     for structure in Structure::ALL {
         let laws = match structure {
-            Structure::EachQueryPicksAtMostOne => vec![Law::ExponentialFamily, Law::NearestAccepted],
+            Structure::EachQueryPicksAtMostOne => {
+                vec![Law::ExponentialFamily, Law::NearestAccepted]
+            }
             _ => vec![Law::ExponentialFamily],
         };
         let others = |fault: &Fault| !matches!(fault, Fault::FarPositions | Fault::HugeMasks);

@@ -4,8 +4,8 @@
 //! alone, so the library's forward pass plays no part in what its backward pass is compared with.
 
 use marginals::question::{
-    ColumnMass, Entropy, ExpectedDistance, Kl, LogEvidence, LogPartition, Marginals, Mean, QueryMass,
-    ValueVariance,
+    ColumnMass, Entropy, ExpectedDistance, Kl, LogEvidence, LogPartition, Marginals, Mean,
+    QueryMass, ValueVariance,
 };
 use marginals_testkit::generate::{Case, Flavour, PotentialKind, Random, Recipe, strategy::Pantry};
 use marginals_testkit::{Structure, ValueKind, dense};
@@ -51,8 +51,7 @@ impl Loss {
                 .then(|| Array4::from_shape_fn((b, h, n, recipe.value_depth), |_| random.normal()))
         };
         let (mean, variance) = (values(6), values(7));
-        let marginals =
-            wanted[9].then(|| Array4::from_shape_fn((b, h, n, m), |_| random.normal()));
+        let marginals = wanted[9].then(|| Array4::from_shape_fn((b, h, n, m), |_| random.normal()));
         Self { mean, variance, factors, column, distance, mass, marginals }
     }
 
@@ -94,7 +93,6 @@ impl Loss {
         }
         sum
     }
-
 }
 
 /// A tensor that the loss can be differentiated in.
@@ -128,12 +126,11 @@ fn gradients(case: &mut Case, loss: &Loss) -> Result<Vec<(String, Variable, Vec<
         (ColumnMass, ExpectedDistance, QueryMass),
     );
     let pass = posterior.pass(questions).map_err(|e| e.to_string())?;
-    let [mean, variance, marginals] = [&loss.mean, &loss.variance, &loss.marginals]
-        .map(|g| g.as_ref().map(|g| g.view()));
-    let [z, evidence, entropy, kl] =
-        loss.factors.each_ref().map(|g| g.as_ref().map(|g| g.view()));
-    let [column, distance, mass] = [&loss.column, &loss.distance, &loss.mass]
-        .map(|g| g.as_ref().map(|g| g.view()));
+    let [mean, variance, marginals] =
+        [&loss.mean, &loss.variance, &loss.marginals].map(|g| g.as_ref().map(|g| g.view()));
+    let [z, evidence, entropy, kl] = loss.factors.each_ref().map(|g| g.as_ref().map(|g| g.view()));
+    let [column, distance, mass] =
+        [&loss.column, &loss.distance, &loss.mass].map(|g| g.as_ref().map(|g| g.view()));
     let upstream =
         ((mean, variance, marginals), (z, evidence, entropy, kl), (column, distance, mass));
     let found = pass.backward(upstream).map_err(|e| e.to_string())?;

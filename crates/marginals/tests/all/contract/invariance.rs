@@ -1,11 +1,11 @@
 //! The same bits whatever the number of threads.
 
 use marginals::Gradients;
+use marginals::Real;
 use marginals::question::{
     ColumnMass, Entropy, ExpectedDistance, Kl, LogEvidence, LogPartition, Map, Mean, QueryMass,
     Samples, TopK, ValueVariance,
 };
-use marginals::Real;
 use marginals_testkit::Structure;
 use marginals_testkit::generate::{Recipe, strategy::Pantry};
 use ndarray::Array4;
@@ -15,10 +15,7 @@ use crate::contract::runner::for_recipes;
 
 /// Answers and gradients of everything differentiable, printed: equal text is equal bits, since the
 /// shortest decimal that reads back is unique (and −0 and 0, which differ, print differently).
-fn everything<T: Real>(
-    recipe: &Recipe,
-    threads: usize,
-) -> Result<String, String> {
+fn everything<T: Real>(recipe: &Recipe, threads: usize) -> Result<String, String> {
     let case = recipe.build();
     let narrow = |x: &Array4<f64>| x.mapv(T::of);
     let (q, k, v) = (narrow(&case.inputs.q), narrow(&case.inputs.k), narrow(&case.inputs.v));
@@ -41,7 +38,8 @@ fn answers_and_gradients<T: Real>(
     );
     let pass = posterior.pass(questions)?;
     let answers = pass.answer()?;
-    let ((mean, variance, log_partition, evidence, entropy, kl), (column, distance, _), _) = &answers;
+    let ((mean, variance, log_partition, evidence, entropy, kl), (column, distance, _), _) =
+        &answers;
     // Upstream gradients must be something reproducible: the finite parts of the answers serve.
     let finite = |x: &ndarray::Array3<T>| x.mapv(|x| if x.is_finite() { x } else { T::zero() });
     let (log_partition, evidence) = (finite(log_partition), finite(evidence));

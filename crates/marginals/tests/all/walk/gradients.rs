@@ -66,7 +66,6 @@ impl Loss {
         }
         sum
     }
-
 }
 
 /// Everything that can be moved.
@@ -108,10 +107,7 @@ impl Point {
 }
 
 /// The library's gradients by variable.
-fn gradients(
-    point: &mut Point,
-    loss: &Loss,
-) -> Result<Vec<(String, Variable, Vec<f64>)>, String> {
+fn gradients(point: &mut Point, loss: &Loss) -> Result<Vec<(String, Variable, Vec<f64>)>, String> {
     let weights = if point.logs { point.weights.mapv(f64::exp) } else { point.weights.clone() };
     let walk = walk(&weights, point.logs)?;
     let case = &point.case;

@@ -2,9 +2,7 @@
 
 use marginals::Posterior;
 use marginals::infer::walk::Event;
-use marginals::question::{
-    Entropy, EventProbability, ExpectedDistance, Hops, Kl, Mean, Paths,
-};
+use marginals::question::{Entropy, EventProbability, ExpectedDistance, Hops, Kl, Mean, Paths};
 use marginals_testkit::compare::close;
 use marginals_testkit::generate::{Random, Recipe};
 use marginals_testkit::{Head, distance, enumerate};
@@ -265,7 +263,8 @@ fn numbers_of_hops() {
             let arriving = Wanted { arrives: true, ..Wanted::default() };
             let ending = Wanted { end: Some(end), ..Wanted::default() };
             for given in [unconditional, arriving, ending] {
-                let found = posterior.ask(Hops { given: given.event() }).map_err(|e| e.to_string())?;
+                let found =
+                    posterior.ask(Hops { given: given.event() }).map_err(|e| e.to_string())?;
                 let (mut expected, mut at) = (Vec::new(), 0);
                 let found: Vec<f64> = found.iter().copied().collect();
                 let mut kept = Vec::new();

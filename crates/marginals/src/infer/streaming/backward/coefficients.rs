@@ -5,15 +5,15 @@ use std::borrow::Cow;
 use marginals_kernels::{InstructionSet, Tile, dot_rows};
 use rayon::prelude::*;
 
+use super::super::Rule;
 use super::super::heads::reference;
 use super::super::rule::at;
 use super::super::second_pass::Known;
-use super::super::Rule;
+use crate::Real;
 use crate::infer::Problem;
 use crate::infer::finding::{Finding, Merge, Normalisers};
 use crate::infer::slopes::Slopes;
 use crate::infer::statistic::{EdgeFunction, Linear, Request};
-use crate::Real;
 
 /// What multiplies the values of one table, by query and coordinate; lists are empty where nothing
 /// does.
@@ -125,12 +125,10 @@ impl<'a, T: Real> Coefficients<'a, T> {
             if asked { (0..n).map(f).collect() } else { Vec::new() }
         };
         let asked = |list: &[T]| !list.is_empty();
-        let log_p =
-            over(factors, asked(entropy) || asked(kl), &|r| at(entropy, r) + at(kl, r));
+        let log_p = over(factors, asked(entropy) || asked(kl), &|r| at(entropy, r) + at(kl, r));
         let partition = over(factors, true, &|r| at(&slopes.log_partition, r));
         let evidence = &slopes.prior_log_partition;
-        let prior =
-            over(factors, asked(kl) || asked(evidence), &|r| at(kl, r) + at(evidence, r));
+        let prior = over(factors, asked(kl) || asked(evidence), &|r| at(kl, r) + at(evidence, r));
 
         let mut tables: Vec<TableSlopes<'a, T>> = (0..request.values.len())
             .map(|table| TableSlopes {

@@ -523,16 +523,17 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 expected: own(&coefficients.expected, &rows),
                 log_scale: own(&finding.log_scale, &rows),
             };
-            let quadratic = (!self.quadratic.is_empty())
-                .then(|| Tile::new(&self.quadratic, n, m, STRIDE));
+            let quadratic =
+                (!self.quadratic.is_empty()).then(|| Tile::new(&self.quadratic, n, m, STRIDE));
             let tile = BackwardTile {
                 block,
                 scores: TileMut::new(&mut self.scores, n, m, STRIDE),
                 quantity: TileMut::new(&mut self.quantity, n, m, STRIDE),
                 quadratic,
-                weights: (!self.weights.is_empty())
-                    .then(|| Tile::new(&self.weights, n, m, STRIDE)),
-                direct: self.task.learns_in_order()
+                weights: (!self.weights.is_empty()).then(|| Tile::new(&self.weights, n, m, STRIDE)),
+                direct: self
+                    .task
+                    .learns_in_order()
                     .then(|| TileMut::new(&mut self.other, n, m, STRIDE)),
             };
             rule.differentiate(tile, slopes, carry);
