@@ -21,6 +21,7 @@ pub mod bert;
 pub mod block;
 pub mod block_slots;
 pub mod byte_lm;
+mod caught;
 pub mod checkpoint;
 mod error;
 pub mod llama;

@@ -7,6 +7,7 @@
 mod config;
 mod corpus;
 mod independent;
+mod record;
 pub mod reference;
 mod run;
 mod sample;

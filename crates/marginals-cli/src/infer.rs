@@ -11,15 +11,17 @@ pub mod tensors;
 mod upstream;
 mod walk;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use marginals::spec::{MechanismSpec, ModelFile};
-use marginals::{Element, Real};
+use marginals::{Element, Real, words};
+use marginals_burn::checkpoint::safetensors::shared_tensors;
 use safetensors::tensor::Dtype;
 use thiserror::Error;
 
-use crate::output::{self, WriteError};
+use crate::message;
+use crate::output::{Destination, WriteError};
 use questions::Questions;
 use tensors::{Inputs, Output};
 
@@ -42,7 +44,8 @@ pub struct Arguments {
     /// beyond what it always answers.
     #[arg(long)]
     ask: Option<String>,
-    /// Where the answers go, in safetensors.
+    /// Where the answers go, in safetensors: a file, or a link to one, a pipe or a device such as
+    /// /dev/stdout.
     #[arg(long)]
     output: PathBuf,
     /// Seed of the samples.
@@ -128,6 +131,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         // A path in the model file starts where the model file is.
         *weights = folder.join(&*weights);
     }
+    let destination = Destination::of(&arguments.output)?;
     let usual = match model {
         ModelFile::Posterior(_) => "mean",
         ModelFile::Mechanism { .. } => "",
@@ -142,8 +146,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| {
         unusable(format!("{e}. It may be truncated, or another kind of file; write it again"))
     })?;
+    let shared = shared_tensors(&bytes).map_err(|e| unusable(e.to_string()))?;
     let double = file.iter().any(|(_, tensor)| tensor.dtype() == Dtype::F64);
 
+    note_unread(&model, &file);
     let mut pool = rayon::ThreadPoolBuilder::new();
     if let Some(threads) = arguments.threads {
         pool = pool.num_threads(threads.get());
@@ -152,10 +158,6 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         threads: arguments.threads.map_or(0, |t| t.get()),
         message: e.to_string(),
     })?;
-    let write = |answers: Result<Vec<u8>, String>| {
-        let path = arguments.output.clone();
-        answers.map_err(|message| Error::Tensors { path, message })
-    };
     let answers = pool.install(|| -> Result<Vec<u8>, Error> {
         let check = arguments.check;
         let told = |error| match error {
@@ -166,16 +168,32 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         };
         match double {
             true => {
-                let inputs = Inputs::<f64>::read(&file).map_err(unusable)?;
-                write(answer(&model, &questions, inputs, check).map_err(told)?.write())
+                let inputs = Inputs::<f64>::of_file(&file, &shared);
+                written(&answer(&model, &questions, inputs, check).map_err(told)?, &arguments.output)
             }
             false => {
-                let inputs = Inputs::<f32>::read(&file).map_err(unusable)?;
-                write(answer(&model, &questions, inputs, check).map_err(told)?.write())
+                let inputs = Inputs::<f32>::of_file(&file, &shared);
+                written(&answer(&model, &questions, inputs, check).map_err(told)?, &arguments.output)
             }
         }
     })?;
-    Ok(output::write_whole(&arguments.output, &answers)?)
+    Ok(destination.write(&answers)?)
+}
+
+/// Says of tensors that have a meaning elsewhere and none here that they are left alone.
+fn note_unread(model: &ModelFile, file: &safetensors::SafeTensors<'_>) {
+    let ModelFile::Posterior(_) = model else { return };
+    for name in file.names() {
+        if let Some(advice) = words::advice("tensor", name, &[]) {
+            message::note(&format!("the tensor `{name}` is not read. {advice}"));
+        }
+    }
+}
+
+/// The bytes of the answers' file; what was taken to be so is said.
+fn written<T: Real>(answers: &Output<T>, path: &Path) -> Result<Vec<u8>, Error> {
+    answers.notes().iter().for_each(|note| message::note(note));
+    answers.write().map_err(|message| Error::Tensors { path: path.to_owned(), message })
 }
 
 /// Why a model file says nothing about an input.
@@ -193,7 +211,7 @@ pub enum AnswerError {
 pub fn answer<T: Real + Element<Real = T>>(
     model: &ModelFile,
     questions: &Questions,
-    inputs: Inputs<T>,
+    inputs: Inputs<'_, T>,
     check: bool,
 ) -> Result<Output<T>, AnswerError> {
     let mechanism = match model {

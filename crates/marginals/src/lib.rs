@@ -18,6 +18,7 @@
 
 mod compiled;
 mod error;
+mod excerpt;
 mod gradient;
 pub mod infer;
 mod model;
@@ -26,15 +27,17 @@ mod room;
 pub mod spec;
 pub mod special;
 mod tensor;
+pub mod words;
 pub mod zoo;
 
 pub use compiled::Real;
 pub use error::Error;
+pub use excerpt::excerpt;
 pub use gradient::{Accumulator, Layout, Parameter, ParameterGradient};
 pub use marginals_kernels::{Tile, TileMut};
 pub use model::{Model, Value, potential, prior, structure};
 pub use posterior::{Pass, Posterior, question};
-pub use room::check_room;
+pub use room::{check_claim, check_room};
 pub use tensor::{Block, Element, Shape, refuse_nan};
 
 /// README's example, so that it keeps compiling.

@@ -170,6 +170,7 @@ impl Attention {
         given: &Parameters,
         questions: &[Question],
     ) -> Result<(Tensor<3>, Answers), Error> {
+        self.projections.check(&x, &context)?;
         let nodes = self.projections.nodes(x, context);
         let parameters = self.learned.parameters().and(given);
         let mut all = questions.to_vec();

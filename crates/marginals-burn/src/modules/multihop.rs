@@ -9,7 +9,7 @@ use marginals::spec::{ModelSpec, StructureSpec, Tensors};
 use super::projections::ProjectionSizes;
 use super::{Learned, Projections};
 use crate::ops::{Nodes, Parameters, Posterior, Question};
-use crate::sizes::{at_least_one, head_width};
+use crate::sizes::{at_least_one, head_width, refuse_empty};
 
 /// Configuration of [`Multihop`].
 #[derive(Config, Debug)]
@@ -110,6 +110,7 @@ impl Multihop {
     /// # Errors
     /// [`Error`], where the model refuses the sizes or a learned parameter has left its range.
     pub fn forward(&self, x: Tensor<3>) -> Result<Tensor<3>, Error> {
+        self.projections.check(&x, &x)?;
         let Nodes { q, k, v } = self.projections.nodes(x.clone(), x);
         let mean = self.mean(q, k, v.expect("projected"))?;
         Ok(self.projections.rows(mean))
@@ -136,9 +137,17 @@ impl Multihop {
     /// # Errors
     /// As [`Self::forward`].
     pub fn mean(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Result<Tensor<4>, Error> {
+        for (name, nodes, width) in [("q", &q, "D"), ("k", &k, "D"), ("v", &v, "Dv")] {
+            refuse_empty(name, &nodes.dims(), format!("[B, H, N, {width}]"))?;
+        }
         let parameters = self.learned.parameters();
         let weights = self.hop_probabilities();
         let [heads, counts] = weights.dims();
+        if heads > 1 && heads != v.dims()[1] {
+            let expected = format!("[B, {heads}, N, Dv]");
+            let advice = "Every head has weights of its own over the number of hops.";
+            return Err(Error::shape("v", expected, &v.dims(), advice));
+        }
         let weight = |h: usize| weights.clone().narrow(1, h, 1).reshape([1, heads, 1, 1]);
         let mut reached = v.clone() * weight(counts - 1);
         for h in (0..counts - 1).rev() {

@@ -2,6 +2,7 @@
 
 mod block_slots;
 mod common;
+mod empty_axes;
 mod gguf;
 mod graph_attention;
 mod llama_files;

@@ -18,7 +18,7 @@ const UPSTREAM: &[&str] = &["grad.mean", "grad.log-evidence", "grad.rho"];
 pub fn answer<T: Real + Element<Real = T>>(
     spec: &ExpandingSpec,
     questions: &Questions,
-    mut inputs: Inputs<T>,
+    mut inputs: Inputs<'_, T>,
 ) -> Result<Output<T>, Error> {
     let q: Array4<T> = inputs.take("q", "the queries, [B, H, N, D]")?;
     let k: Array4<T> = inputs.take("k", "the keys, [B, Hk, M, D]")?;
@@ -29,8 +29,9 @@ pub fn answer<T: Real + Element<Real = T>>(
     inputs.refuse_unread_gradients(UPSTREAM)?;
     let alpha = concentration("alpha", &spec.alpha, &mut inputs)?;
     let beta = concentration("beta", &spec.beta, &mut inputs)?;
-    let named = inputs.into_named();
-    spec.reads()?.refuse_mistaken(&named)?;
+    let reads = spec.reads()?;
+    let named = inputs.into_named(&reads)?;
+    reads.refuse_mistaken(&named)?;
     let potential = spec.potential.build(q.dim().3, &named)?;
     let inference = match &spec.inference {
         ExpandingInference::Exact => Inference::Exact,
@@ -97,7 +98,7 @@ pub fn answer<T: Real + Element<Real = T>>(
 fn concentration<T: Real>(
     name: &str,
     given: &Option<PerHead>,
-    inputs: &mut Inputs<T>,
+    inputs: &mut Inputs<'_, T>,
 ) -> Result<Array3<f64>, Error> {
     if let Some(given) = given {
         let list = given.values();

@@ -19,7 +19,7 @@ const UPSTREAM: &[&str] = &["grad.state", "grad.recall"];
 pub fn answer<T: Real + Element<Real = T>>(
     spec: &HopfieldSpec,
     questions: &Questions,
-    mut inputs: Inputs<T>,
+    mut inputs: Inputs<'_, T>,
 ) -> Result<Output<T>, Error> {
     let states: Array4<T> = inputs.take("states", "where to start, [B, H, N, D]")?;
     let patterns: Array4<T> = inputs.take("patterns", "what is stored, [B, Hk, M, D]")?;
@@ -38,8 +38,9 @@ pub fn answer<T: Real + Element<Real = T>>(
             "States and patterns are compared number by number.",
         ));
     }
-    let named = inputs.into_named();
-    spec.reads()?.refuse_mistaken(&named)?;
+    let reads = spec.reads()?;
+    let named = inputs.into_named(&reads)?;
+    reads.refuse_mistaken(&named)?;
     let network = Hopfield::new(patterns.view(), &spec.beta.values(), (heads, queries))?
         .with_prior(spec.build_prior(heads, &named)?)?;
     let (engine, update) = (spec.engine.build(), spec.update.build(&network)?);

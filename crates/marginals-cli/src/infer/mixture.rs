@@ -21,7 +21,7 @@ const UPSTREAM: &str = "an upstream gradient";
 pub fn answer<T: Real + Element<Real = T>>(
     settings: &mixture::Settings,
     questions: &Questions,
-    mut inputs: Inputs<T>,
+    mut inputs: Inputs<'_, T>,
 ) -> Result<Output<T>, Error> {
     let points: Array4<T> = inputs.take("points", POINTS)?;
     let means = inputs.optional::<Ix4>("means", "where the components start, [B, H, K, D]")?;
@@ -143,7 +143,7 @@ fn not_answered(question: &str, instead: &str) -> Error {
 pub fn k_means<T: Real + Element<Real = T>>(
     settings: &k_means::Settings,
     questions: &Questions,
-    mut inputs: Inputs<T>,
+    mut inputs: Inputs<'_, T>,
 ) -> Result<Output<T>, Error> {
     if let Some(question) = questions.names().next() {
         return Err(not_answered(question, "nothing: `component` and `means` are answered anyway"));

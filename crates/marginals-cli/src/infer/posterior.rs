@@ -23,7 +23,7 @@ pub struct Nodes<T> {
 pub fn answer<T: Real + Element<Real = T>>(
     spec: &ModelSpec,
     questions: &Questions,
-    mut inputs: Inputs<T>,
+    mut inputs: Inputs<'_, T>,
     check: bool,
 ) -> Result<Output<T>, Error> {
     let q = inputs.take("q", "the queries, [B, H, N, D]")?;
@@ -44,8 +44,9 @@ pub fn answer<T: Real + Element<Real = T>>(
             }
         }
     }
-    let named = inputs.into_named();
-    spec.reads()?.refuse_mistaken(&named)?;
+    let reads = spec.reads()?;
+    let named = inputs.into_named(&reads)?;
+    reads.refuse_mistaken(&named)?;
     if let Some(walk) = spec.walk(&named)? {
         return walk::answer(spec, &walk, questions, &nodes, &upstream, &named);
     }

@@ -24,7 +24,7 @@ pub struct UpstreamTensors<T> {
 
 impl<T: Real> UpstreamTensors<T> {
     /// Takes every upstream gradient out of the input.
-    pub fn take(inputs: &mut Inputs<T>) -> Result<Self, marginals::Error> {
+    pub fn take(inputs: &mut Inputs<'_, T>) -> Result<Self, marginals::Error> {
         let upstream = Self {
             mean: inputs.optional::<Ix4>("grad.mean", WHY)?,
             value_variance: inputs.optional::<Ix4>("grad.value-variance", WHY)?,

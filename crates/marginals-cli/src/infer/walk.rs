@@ -5,7 +5,7 @@ use marginals::question::{Entropy, ExpectedDistance, Kl, Mean};
 use marginals::spec::{ModelSpec, Tensors};
 use marginals::structure::Walk;
 use marginals::{Element, Error, Real, Shape};
-use ndarray::ArrayD;
+use ndarray::{ArrayD, Ix2};
 
 use super::posterior::Nodes;
 use super::questions::Questions;
@@ -111,9 +111,13 @@ fn paths<T: Real>(
             present: named.real.keys().chain(named.integer.keys()).cloned().collect(),
         });
     };
-    if rows.ndim() != 2 {
+    let Ok(rows) = rows.view().into_dimensionality::<Ix2>() else {
         let advice = "A path is a row of nodes; fill the shorter ones up with −1.";
         return Err(Error::shape("paths", "[paths, nodes]", rows.shape(), advice));
+    };
+    if rows.ncols() == 0 && rows.nrows() > 0 {
+        let advice = "A path has at least the node it starts from.";
+        return Err(Error::shape("paths", "[paths, nodes], nodes at least 1", rows.shape(), advice));
     }
     let paths: Result<Vec<Vec<usize>>, Error> = rows
         .outer_iter()

@@ -29,21 +29,35 @@ impl Reads {
     /// [`Error::Entries`] and [`Error::UnknownName`].
     pub fn refuse_mistaken<T>(&self, tensors: &Tensors<'_, T>) -> Result<(), Error> {
         if let Some(name) = tensors.integer.keys().find(|name| self.real.contains(name)) {
-            return Err(Error::entries(name, "real numbers", "whole numbers"));
+            let error = Error::entries(name, "real numbers", "whole numbers");
+            return Err(match name.as_str() {
+                "bias" | "key-bias" => error.of_a_mask(),
+                _ => error,
+            });
         }
         if let Some(name) = tensors.real.keys().find(|name| self.whole.contains(name)) {
             return Err(Error::entries(name, "whole numbers", "real numbers"));
         }
         let known: Vec<&str> = self.real.iter().chain(&self.whole).map(String::as_str).collect();
-        let of_a_part = |name: &&String| {
-            let part = name.split_once('.').map(|(part, _)| part);
-            part.is_some_and(|part| self.parts.iter().any(|own| own == part))
-        };
         let names = tensors.real.keys().chain(tensors.integer.keys());
-        match names.filter(of_a_part).find(|name| !known.contains(&name.as_str())) {
+        let mut of_parts = names.filter(|name| self.is_of_a_part(name));
+        match of_parts.find(|name| !known.contains(&name.as_str())) {
             None => Ok(()),
             Some(name) => Err(Error::unknown("tensor that this model reads", name, &known)),
         }
+    }
+
+    /// Whether a tensor of this name is the model's business: one that it may read, or one that is called
+    /// as a setting of a part.
+    pub fn concerns(&self, name: &str) -> bool {
+        let known = || self.real.iter().chain(&self.whole).any(|known| known == name);
+        self.is_of_a_part(name) || known()
+    }
+
+    /// Whether a name is that of a setting of a part, `PART.NAME`, known or not.
+    fn is_of_a_part(&self, name: &str) -> bool {
+        let part = name.split_once('.').map(|(part, _)| part);
+        part.is_some_and(|part| self.parts.iter().any(|own| own == part))
     }
 
     fn real(&mut self, names: &[&str]) {

@@ -1,7 +1,10 @@
 use ndarray::{ArrayView4, CowArray, Ix4};
 
 use crate::question::EdgeFunctions;
-use crate::{Element, Error, Real, Shape};
+use crate::{Element, Error, Real, Shape, check_room};
+
+/// Averages of values at the peak: as they are summed, and as an answer.
+const COPIES: usize = 2;
 
 /// What a forward pass must find out: the union of what the questions asked need.
 #[derive(Debug)]
@@ -66,7 +69,7 @@ impl<'a, T: Real> Request<'a, T> {
         v: ArrayView4<'a, E>,
         shape: &Shape,
     ) -> Result<(), Error> {
-        let (batch, heads, keys, _) = v.dim();
+        let (batch, heads, keys, width) = v.dim();
         let shared = heads == shape.key_heads || heads == shape.heads;
         if (batch, keys) != (shape.batch, shape.keys) || !shared {
             return Err(Error::shape(
@@ -80,6 +83,8 @@ impl<'a, T: Real> Request<'a, T> {
                  them per key head, or one per query head.",
             ));
         }
+        let averages = [shape.batch, shape.heads, shape.queries, width];
+        check_room("v", &averages, COPIES * size_of::<T>())?;
         let source = (
             v.as_ptr() as usize,
             [v.shape().to_vec(), v.strides().iter().map(|&s| s as usize).collect()].concat(),
