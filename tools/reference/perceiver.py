@@ -40,11 +40,22 @@ def feed_forward(w, name, x):
     return x + linear(w, f"{name}.fn.net.2", hidden)
 
 
+def depth_attention(w, name, states):
+    """The mean over states, weighted number by number (Chen et al. 2026, arXiv 2603.15031)."""
+    past = torch.stack(states, -2)
+    root = torch.sqrt((past**2).mean(-1, keepdim=True) + torch.finfo(torch.float32).eps)
+    logits = past / root * w[f"{name}.0.weight"]
+    logits = linear(w, f"{name}.2", linear(w, f"{name}.1", logits))
+    return (past * logits.softmax(-2)).sum(-2)
+
+
 def perceiver(w, inputs, *, depth, cross_heads, latent_heads, self_per_cross, shared, classes):
     data = inputs["x"]
     z = w["latents"].expand(data.shape[0], -1, -1)
+    states = [z]
     for layer in range(depth):
-        block = f"layers.{min(layer, 1) if shared else layer}"
+        own_set = min(layer, 1) if shared else layer
+        block = f"layers.{own_set}"
         cross = f"{block}.cross_attn"
         context = norm(w, f"{cross}.norm_context", data)
         x = norm(w, f"{cross}.norm", z)
@@ -55,6 +66,10 @@ def perceiver(w, inputs, *, depth, cross_heads, latent_heads, self_per_cross, sh
             x = norm(w, f"{own}.0.norm", z)
             z = z + attention(w, f"{own}.0.fn", x, x, latent_heads)
             z = feed_forward(w, f"{own}.1", z)
+        name = f"attn_residuals.{own_set}.to_attn_logits"
+        if f"{name}.0.weight" in w:
+            states.append(z)
+            z = depth_attention(w, name, states)
     if not classes:
         return z
     return linear(w, "to_logits.2", norm(w, "to_logits.1", z.mean(1)))
@@ -62,9 +77,10 @@ def perceiver(w, inputs, *, depth, cross_heads, latent_heads, self_per_cross, sh
 
 def weights(
     *, inputs, latents, width, depth, shared, self_per_cross, cross, own, gates=True, classes=None,
-    widening=4,
+    widening=4, rank=None,
 ):
-    """`cross` and `own` are the heads of the two attentions and their widths."""
+    """`cross` and `own` are the heads of the two attentions and their widths, `rank` is that of the
+    attention over depth."""
     w = {"latents": normal(latents, width)}
 
     def matrix(name, outputs, columns, bias=True):
@@ -96,28 +112,38 @@ def weights(
         for index in range(self_per_cross):
             attend(f"{block}.self_attns.{index}.0", width, *own)
             network(f"{block}.self_attns.{index}.1")
+        if rank:
+            name = f"attn_residuals.{layer}.to_attn_logits"
+            w[f"{name}.0.weight"] = 1 + normal(width, scale=0.2)
+            matrix(f"{name}.1", rank, width, bias=False)
+            matrix(f"{name}.2", width, rank, bias=False)
     if classes:
         layer_norm("to_logits.1", width)
         matrix("to_logits.2", classes, width)
     return w
 
 
-def compare(shared, classes):
+def compare(shared, classes, rank=None):
     """Ours against the package, output and gradients."""
     from perceiver_pytorch import Perceiver
 
     shape = dict(inputs=7, latents=6, width=12, depth=3, self_per_cross=2)
-    w = weights(**shape, shared=shared, cross=(1, 8), own=(3, 4), classes=classes)
+    w = weights(**shape, shared=shared, cross=(1, 8), own=(3, 4), classes=classes, rank=rank)
     module = Perceiver(
         num_freq_bands=0, max_freq=1.0, depth=3, input_channels=7, input_axis=1, num_latents=6,
         latent_dim=12, cross_heads=1, latent_heads=3, cross_dim_head=8, latent_dim_head=4,
         num_classes=classes or 1, weight_tie_layers=shared, fourier_encode_data=False,
-        self_per_cross_attn=2, final_classifier_head=bool(classes),
+        self_per_cross_attn=2, final_classifier_head=bool(classes), attn_residual=bool(rank),
+        attn_residual_rank=rank or 1,
     ).double()
+    for residual in module.attn_residuals if rank else []:
+        # Without one it is that of the numbers' format, and trained in f32.
+        residual.to_attn_logits[0].eps = torch.finfo(torch.float32).eps
     own = {name: x.double() for name, x in w.items()}
     if shared:
-        again = {n.replace("layers.1.", "layers.2."): x for n, x in own.items() if "layers.1." in n}
-        own |= again
+        lists = ["layers", "attn_residuals"]
+        own |= {n.replace(f"{a}.1.", f"{a}.2."): x for a in lists for n, x in w.items() if f"{a}.1." in n}
+        own = {name: x.double() for name, x in own.items()}
     module.load_state_dict(own, strict=True)
     x = normal(2, 31, 7)
     theirs_x, ours_x = x.double().requires_grad_(), x.double().requires_grad_()
@@ -135,6 +161,7 @@ def compare(shared, classes):
         for output, x, named in pairs
     ]
     what = f"{'shared' if shared else 'separate'} weights, {classes or 'no'} classes"
+    what += f", attention over depth of rank {rank}" if rank else ""
     return agree(what, "perceiver-pytorch", *found)
 
 
@@ -158,6 +185,10 @@ def main():
          cross=(2, 3), own=(3, 3), classes=4, widening=2)
     case("gelu", inputs=4, latents=5, width=6, depth=1, shared=True, self_per_cross=0,
          cross=(1, 6), own=(1, 6), gates=False)
+    case("depth", inputs=5, latents=4, width=8, depth=4, shared=True, self_per_cross=1,
+         cross=(1, 6), own=(2, 4), rank=3)
+    case("depth-separate", inputs=5, latents=4, width=8, depth=3, shared=False, self_per_cross=1,
+         cross=(1, 6), own=(2, 4), rank=3, classes=3)
 
     checks = []
     try:
@@ -166,6 +197,7 @@ def main():
         pass
     else:
         checks = [compare(shared, classes) for shared in [True, False] for classes in [None, 5]]
+        checks += [compare(shared, None, rank=3) for shared in [True, False]]
     write("perceiver.safetensors", tensors, checks)
 
 

@@ -51,6 +51,9 @@ impl Checkpoint for Inputs {
     fn path(&self) -> &Path {
         Path::new("the drawn weights")
     }
+    fn names(&self) -> Vec<String> {
+        self.weights.keys().map(|name| name.to_string()).collect()
+    }
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
         self.weights.get(name).map(|weight| weight.shape().to_vec())
     }

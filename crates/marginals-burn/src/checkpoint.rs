@@ -1,5 +1,6 @@
 //! Trained weights, whatever file they come from: named tensors read as `f32`.
 
+mod asked;
 pub mod gguf;
 pub(crate) mod loader;
 pub mod safetensors;
@@ -7,6 +8,7 @@ pub mod weights;
 
 use std::path::Path;
 
+pub use self::asked::Asked;
 use crate::error::ModelError;
 
 /// Named tensors of a trained model.
@@ -16,6 +18,9 @@ use crate::error::ModelError;
 pub trait Checkpoint {
     /// The file the tensors come from, for messages.
     fn path(&self) -> &Path;
+
+    /// The names of all tensors, in any order.
+    fn names(&self) -> Vec<String>;
 
     /// The shape of the tensor called `name`, if there is one.
     fn shape(&self, name: &str) -> Option<Vec<usize>>;

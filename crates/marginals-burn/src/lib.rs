@@ -15,6 +15,7 @@
 //! Files are not trusted: every count, shape and offset is checked against the file before memory
 //! is taken for it, and what cannot be true is a [`ModelError`] that says so.
 
+mod caught;
 pub mod checkpoint;
 mod error;
 pub mod modules;

@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 use self::attend::{Attend, Visible};
 use self::bert::{Bert, BertConfig};
-use self::llama::{Llama, LlamaConfig};
+use self::llama::{Fault, Llama, LlamaConfig};
 use self::tokens::{TextTokenizer, Tokens, tokenizer_from_gguf};
 use self::trained_byte_lm::{FAMILY as BYTE_LM, TrainedByteLm};
 use crate::checkpoint::gguf::GgufFile;
@@ -28,7 +28,7 @@ use crate::error::ModelError;
 /// A transformer of one of the families that are read.
 #[derive(Debug)]
 pub enum Transformer {
-    /// A bidirectional encoder.
+    /// An encoder, bidirectional unless its configuration makes a decoder of it.
     Bert(Bert),
     /// A causal decoder.
     Llama(Llama),
@@ -153,8 +153,9 @@ impl Transformer {
     /// Which keys a query may pick.
     pub fn visible(&self) -> Visible {
         match self {
-            Transformer::Bert(_) => Visible::All,
-            Transformer::Llama(_) | Transformer::ByteLm(_) => Visible::Before,
+            Transformer::Bert(bert) => bert.config().visible(),
+            Transformer::Llama(llama) => llama.config().visible,
+            Transformer::ByteLm(_) => Visible::Before,
         }
     }
 }
@@ -179,6 +180,7 @@ fn open_folder(path: &Path, device: &Device) -> Result<(Transformer, TextTokeniz
     let config_path = path.join("config.json");
     let config = fs::read_to_string(&config_path).map_err(ModelError::read(&config_path))?;
     let damaged = |reason: String| ModelError::Damaged { path: config_path.clone(), reason };
+    let unsupported = |reason| ModelError::Unsupported { path: config_path.clone(), reason };
     let family: Family =
         serde_json::from_str(&config).map_err(|error| damaged(error.to_string()))?;
     let in_bytes = family.model_type.as_deref() == Some(BYTE_LM);
@@ -209,10 +211,16 @@ fn open_folder(path: &Path, device: &Device) -> Result<(Transformer, TextTokeniz
             if let Some(fault) = config.fault() {
                 return Err(damaged(fault));
             }
+            if let Some(reason) = config.unsupported() {
+                return Err(unsupported(reason));
+            }
             Transformer::Bert(Bert::load(config, &weights()?, device)?)
         }
         Some("llama") => {
-            let config = LlamaConfig::from_json(&config).map_err(damaged)?;
+            let config = LlamaConfig::from_json(&config).map_err(|fault| match fault {
+                Fault::Damaged(reason) => damaged(reason),
+                Fault::Unsupported(reason) => unsupported(reason),
+            })?;
             Transformer::Llama(Llama::load(config, &weights()?, device)?)
         }
         Some(BYTE_LM) => {
@@ -220,13 +228,10 @@ fn open_folder(path: &Path, device: &Device) -> Result<(Transformer, TextTokeniz
             return Ok((Transformer::ByteLm(lm), TextTokenizer::bytes()));
         }
         other => {
-            return Err(ModelError::Unsupported {
-                path: config_path,
-                reason: format!(
-                    "its `model_type` is `{}`; `bert`, `llama` and `byte-lm` are read",
-                    other.unwrap_or("(not given)")
-                ),
-            });
+            return Err(unsupported(format!(
+                "its `model_type` is `{}`; `bert`, `llama` and `byte-lm` are read",
+                other.unwrap_or("(not given)")
+            )));
         }
     };
     let tokenizer = TextTokenizer::open(&path.join("tokenizer.json"))?;

@@ -8,6 +8,7 @@ mod config;
 mod corpus;
 mod first_weights;
 mod independent;
+mod record;
 pub mod reference;
 mod run;
 mod sample;

@@ -21,6 +21,7 @@ use marginals_burn::{ModelError, Pretrained, Tokens, Visible};
 use self::document::{Document, ModelSection, TextSection, TokenSection};
 use self::measure::Collector;
 use self::terminal::Style;
+use crate::message;
 use crate::output::{self, PrintError, WriteError};
 
 /// Read when no text is given: the opening of Jane Austen's novel of 1813.
@@ -157,14 +158,17 @@ fn audit(arguments: &Arguments) -> Result<(), AuditError> {
     output::write_whole(&report_path, report.as_bytes())?;
 
     match arguments.format {
-        Format::Json => output::print(&format!("{}\n", String::from_utf8_lossy(&json))),
+        Format::Json => {
+            output::print(&format!("{}\n", message::json(&String::from_utf8_lossy(&json))))
+        }
         Format::Text => {
             let style = match io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
                 true => Style::Coloured,
                 false => Style::Plain,
             };
             let table = terminal::table(&document, &layers, style);
-            let (report, json) = (report_path.display(), json_path.display());
+            let [report, json] = [&report_path, &json_path].map(|path| path.display().to_string());
+            let [report, json] = [&report, &json].map(|path| message::on_one_line(path));
             output::print(&format!("{table}\nReport: {report}\nData:   {json}\n"))
         }
     }?;

@@ -10,10 +10,13 @@ use marginals::Real;
 use marginals::ask::{self, Answers, Nan, Settings, Source};
 use marginals::question::{Named, QUESTIONS};
 use marginals::spec::ModelFile;
+use marginals::words;
+use marginals_burn::checkpoint::safetensors::shared_tensors;
 use safetensors::tensor::Dtype;
 use thiserror::Error;
 
-use crate::output::{self, WriteError};
+use crate::message;
+use crate::output::{Destination, WriteError};
 use tensors::File;
 
 /// Answer questions about the posterior of given tensors.
@@ -31,7 +34,8 @@ pub struct Arguments {
     input: PathBuf,
     #[arg(long, help = asked_for())]
     ask: Option<String>,
-    /// Where the answers go, in safetensors.
+    /// Where the answers go, in safetensors: a file, or a link to one, a pipe or a device such as
+    /// /dev/stdout.
     #[arg(long)]
     output: PathBuf,
     /// Seed of the samples.
@@ -139,6 +143,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         // A path in the model file starts where the model file is.
         *weights = folder.join(&*weights);
     }
+    let destination = Destination::of(&arguments.output)?;
     let usual = match model {
         ModelFile::Posterior(_) => "mean",
         ModelFile::Mechanism { .. } => "",
@@ -153,8 +158,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| {
         unusable(format!("{e}. It may be truncated, or another kind of file; write it again"))
     })?;
+    let shared = shared_tensors(&bytes).map_err(|e| unusable(e.to_string()))?;
     let double = file.iter().any(|(_, tensor)| tensor.dtype() == Dtype::F64);
 
+    note_unread(&model, &file);
     let mut pool = rayon::ThreadPoolBuilder::new();
     if let Some(threads) = arguments.threads {
         pool = pool.num_threads(threads.get());
@@ -165,20 +172,34 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     })?;
     let nan = if arguments.check { Nan::IsRefused } else { Nan::Propagates };
     let settings = Settings { seed: arguments.seed, nan };
-    let tensors = File::of(&file);
-    let written = pool.install(|| match double {
-        true => answer::<f64>(&model, &questions, &tensors, settings).map(|a| tensors::written(&a)),
-        false => {
-            answer::<f32>(&model, &questions, &tensors, settings).map(|a| tensors::written(&a))
-        }
+    let tensors = File::of(&file, &shared);
+    let found = pool.install(|| match double {
+        true => answer::<f64>(&model, &questions, &tensors, settings).map(|a| written(&a)),
+        false => answer::<f32>(&model, &questions, &tensors, settings).map(|a| written(&a)),
     });
-    let written = written.map_err(|error| match error {
-        AnswerError::Model(error) => AnswerError::Model(tensors::with_types(error, &file)),
+    let found = found.map_err(|error| match error {
+        AnswerError::Model(error) => AnswerError::Model(tensors::with_what_is_held(error, &file)),
         other => other,
     })?;
     let path = arguments.output.clone();
-    let bytes = written.map_err(|message| Error::Tensors { path, message })?;
-    Ok(output::write_whole(&arguments.output, &bytes)?)
+    let bytes = found.map_err(|message| Error::Tensors { path, message })?;
+    Ok(destination.write(&bytes)?)
+}
+
+/// Says of tensors that have a meaning elsewhere and none here that they are left alone.
+fn note_unread(model: &ModelFile, file: &safetensors::SafeTensors<'_>) {
+    let ModelFile::Posterior(_) = model else { return };
+    for name in file.names() {
+        if let Some(advice) = words::advice("tensor", name, &[]) {
+            message::note(&format!("the tensor `{name}` is not read. {advice}"));
+        }
+    }
+}
+
+/// The bytes of the answers' file; what was taken to be so is said.
+fn written<T: Real>(answers: &Answers<T>) -> Result<Vec<u8>, String> {
+    answers.notes().iter().for_each(|note| message::note(note));
+    tensors::written(answers)
 }
 
 /// Why a model file says nothing about an input.

@@ -6,6 +6,7 @@
 mod audit;
 mod explain;
 mod infer;
+mod message;
 mod output;
 mod quantile;
 mod reproduce;
@@ -34,7 +35,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let Cli { command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => return usage(&told),
+    };
+    let result = match command {
         Command::Audit(arguments) => audit::run(&arguments).map_err(|e| e.to_string()),
         Command::Explain(arguments) => explain::run(&arguments).map_err(|e| e.to_string()),
         Command::Infer(arguments) => infer::run(&arguments).map_err(|e| e.to_string()),
@@ -44,8 +49,19 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            eprintln!("error: {message}");
+            message::error(&message);
             ExitCode::from(2)
         }
     }
+}
+
+/// Says how the command is used, and where it was used otherwise what was not understood.
+fn usage(told: &clap::Error) -> ExitCode {
+    let text = told.render().to_string();
+    match text.strip_prefix("error: ") {
+        // It quotes the arguments, which may be names that a pattern found.
+        Some(text) if message::readable(text) != text.trim_end() => message::error(text),
+        _ => told.exit(),
+    }
+    ExitCode::from(2)
 }

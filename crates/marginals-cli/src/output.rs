@@ -8,28 +8,139 @@ use thiserror::Error;
 
 /// A file that could not be written; whatever stood there before still does.
 #[derive(Debug, Error)]
-#[error("cannot write {}: {source}. Nothing was changed there; check that the folder exists, is writable and has room", path.display())]
-pub struct WriteError {
-    path: PathBuf,
-    source: io::Error,
+pub enum WriteError {
+    /// The system refuses.
+    #[error("cannot write {}: {source}. Nothing was changed there; check that the folder exists, is writable and has room", path.display())]
+    Refused {
+        /// The file, or the folder of it.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A folder where a file is to be.
+    #[error("cannot write {}: it is a folder. Name a file in it", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+    },
 }
 
-/// Writes `bytes` beside `path` and renames them into place.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
-    let failed = |source| WriteError { path: path.to_owned(), source };
-    let folder = match path.parent() {
+/// Where bytes go.
+///
+/// A link leads to what it names, which is replaced and not the link; a pipe or a device is written into,
+/// and so is a stream of this program, by whatever name (`/dev/stdout`).
+#[derive(Debug)]
+pub struct Destination {
+    /// As it was named.
+    path: PathBuf,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// A file, there or not, and no link: it is written beside, and renamed.
+    File(PathBuf),
+    /// What takes bytes as they come: a pipe, a device, a descriptor.
+    Stream,
+    Output,
+    Error,
+}
+
+/// Links that are followed from one name.
+const MOST_LINKS: usize = 40;
+
+impl Destination {
+    /// Where `path` leads.
+    ///
+    /// # Errors
+    /// [`WriteError`], where it leads to a folder, or round in a circle.
+    pub fn of(path: &Path) -> Result<Self, WriteError> {
+        let at = |place| Ok(Self { path: path.to_owned(), place });
+        let mut target = path.to_owned();
+        for _ in 0..MOST_LINKS {
+            match descriptor(&target) {
+                Some(1) => return at(Place::Output),
+                Some(2) => return at(Place::Error),
+                Some(_) => return at(Place::Stream),
+                None => {}
+            }
+            let Ok(next) = fs::read_link(&target) else { break };
+            target = folder_of(&target).join(next);
+        }
+        match fs::metadata(path) {
+            Ok(found) if found.is_dir() => Err(WriteError::Folder { path: path.to_owned() }),
+            Ok(found) if !found.is_file() => at(Place::Stream),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(WriteError::Refused { path: path.to_owned(), source })
+            }
+            _ => at(Place::File(target)),
+        }
+    }
+
+    /// Writes `bytes`, whole or not at all where it is a file. A reader that has gone away is no error.
+    ///
+    /// # Errors
+    /// [`WriteError::Refused`].
+    pub fn write(&self, bytes: &[u8]) -> Result<(), WriteError> {
+        let written = match &self.place {
+            Place::File(target) => replace(target, bytes),
+            Place::Stream => {
+                let stream = fs::OpenOptions::new().append(true).open(&self.path);
+                stream.and_then(|stream| pass_to(stream, bytes))
+            }
+            Place::Output => pass_to(io::stdout().lock(), bytes),
+            Place::Error => pass_to(io::stderr().lock(), bytes),
+        };
+        written.map_err(|source| WriteError::Refused { path: self.path.clone(), source })
+    }
+}
+
+/// The number of an open descriptor of this program, where `path` is the name that the system gives it.
+fn descriptor(path: &Path) -> Option<u32> {
+    let number = path.file_name()?.to_str()?.parse().ok()?;
+    let folder = folder_of(path).canonicalize().ok()?;
+    let own = Path::new("/proc").join(std::process::id().to_string());
+    let is_own =
+        folder == Path::new("/dev/fd") || folder.starts_with(own) && folder.ends_with("fd");
+    is_own.then_some(number)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
-    };
+    }
+}
+
+/// Writes `bytes` to `path`: see [`Destination`].
+///
+/// # Errors
+/// [`WriteError`].
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    Destination::of(path)?.write(bytes)
+}
+
+/// Writes `bytes` beside a file and renames them into its place, with the permissions it had.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut beside = tempfile::Builder::new()
         .prefix(&beginning(path))
         .suffix(UNFINISHED)
-        .tempfile_in(folder)
-        .map_err(failed)?;
-    beside.write_all(bytes).map_err(failed)?;
-    make_readable(beside.as_file()).map_err(failed)?;
-    beside.as_file().sync_all().map_err(failed)?;
-    beside.persist(path).map(drop).map_err(|e| failed(e.error))
+        .tempfile_in(folder_of(path))?;
+    beside.write_all(bytes)?;
+    match fs::metadata(path) {
+        Ok(before) => beside.as_file().set_permissions(before.permissions())?,
+        Err(_) => make_readable(beside.as_file())?,
+    }
+    beside.as_file().sync_all()?;
+    beside.persist(path).map(drop).map_err(|error| error.error)
+}
+
+/// Writes to a stream, whose reader may have gone away (`… | head`).
+fn pass_to(mut stream: impl Write, bytes: &[u8]) -> io::Result<()> {
+    match stream.write_all(bytes).and_then(|()| stream.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
 }
 
 /// How the name of a file ends that is being written.
@@ -43,10 +154,11 @@ fn beginning(path: &Path) -> String {
 /// Removes what a process that was killed while it wrote `path` may have left beside it. Nothing else
 /// may be writing there.
 pub fn remove_leftovers(path: &Path) {
-    let Some(Ok(entries)) = path.parent().map(fs::read_dir) else { return };
+    let Ok(Destination { place: Place::File(target), .. }) = Destination::of(path) else { return };
+    let Ok(entries) = fs::read_dir(folder_of(&target)) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with(&beginning(path)) && name.ends_with(UNFINISHED) {
+        if name.starts_with(&beginning(&target)) && name.ends_with(UNFINISHED) {
             // What cannot be removed does no harm.
             let _ = fs::remove_file(entry.path());
         }
@@ -71,7 +183,7 @@ pub fn prepare_folder(folder: &Path) -> Result<(), WriteError> {
     fs::create_dir_all(folder)
         .and_then(|()| tempfile::NamedTempFile::new_in(folder))
         .map(drop)
-        .map_err(|source| WriteError { path: folder.to_owned(), source })
+        .map_err(|source| WriteError::Refused { path: folder.to_owned(), source })
 }
 
 /// Standard output did not take the result.
@@ -81,11 +193,7 @@ pub struct PrintError(io::Error);
 
 /// Writes to standard output. A reader that has gone away (`… | head`) is no error.
 pub fn print(text: &str) -> Result<(), PrintError> {
-    let mut output = io::stdout().lock();
-    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(PrintError(error)),
-        _ => Ok(()),
-    }
+    pass_to(io::stdout().lock(), text.as_bytes()).map_err(PrintError)
 }
 
 #[cfg(test)]
@@ -122,8 +230,72 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.json");
         fs::create_dir(&path).unwrap();
-        let error = write_whole(&path, b"content").unwrap_err();
-        assert!(error.to_string().contains("x.json"), "{error}");
+        let error = write_whole(&path, b"content").unwrap_err().to_string();
+        assert!(error.contains("x.json: it is a folder. Name a file in it"), "{error}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    /// `name` in `folder` as a link to `target`.
+    #[cfg(unix)]
+    fn link(folder: &Path, target: &str, name: &str) -> PathBuf {
+        let path = folder.join(name);
+        std::os::unix::fs::symlink(target, &path).unwrap();
+        path
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_written_through() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("real")).unwrap();
+        let target = folder.path().join("real/x");
+        let first = link(folder.path(), "real/x", "first");
+        let second = link(folder.path(), "first", "second");
+        // Also where the target is not there yet.
+        for content in [b"one", b"two"] {
+            write_whole(&second, content).unwrap();
+            assert_eq!(fs::read(&target).unwrap(), content);
+            for link in [&first, &second] {
+                assert!(fs::symlink_metadata(link).unwrap().is_symlink());
+            }
+        }
+        assert_eq!(fs::read_dir(folder.path().join("real")).unwrap().count(), 1);
+        fs::write(folder.path().join("real/.x.aB3x.unfinished"), b"x").unwrap();
+        remove_leftovers(&second);
+        assert_eq!(fs::read_dir(folder.path().join("real")).unwrap().count(), 1);
+
+        let to_a_folder = link(folder.path(), "real", "to-a-folder");
+        assert!(matches!(write_whole(&to_a_folder, b"x"), Err(WriteError::Folder { .. })));
+        let circle = link(folder.path(), "circle", "circle");
+        let error = write_whole(&circle, b"x").unwrap_err();
+        assert!(matches!(error, WriteError::Refused { .. }), "{error}");
+        assert!(fs::symlink_metadata(&circle).unwrap().is_symlink());
+        let nowhere = link(folder.path(), "none/x", "nowhere");
+        assert!(matches!(write_whole(&nowhere, b"x"), Err(WriteError::Refused { .. })));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_keeps_its_permissions() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        write_whole(&path, b"1").unwrap();
+        assert_eq!(mode(), 0o644);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        write_whole(&path, b"2").unwrap();
+        assert_eq!(mode(), 0o600);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn devices_stay_what_they_are() {
+        write_whole(Path::new("/dev/null"), b"gone").unwrap();
+        assert!(!fs::symlink_metadata("/dev/null").unwrap().is_file());
+        if Path::new("/dev/full").exists() {
+            let error = write_whole(Path::new("/dev/full"), b"too much").unwrap_err();
+            assert!(error.to_string().contains("/dev/full"), "{error}");
+        }
     }
 }

@@ -21,6 +21,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use marginals_burn::train::{ThreadsError, run_all};
 
 use self::document::{Document, Scale};
+use crate::message;
 use crate::output::{self, PrintError, WriteError};
 
 /// Repeat the published toy experiments with multihop and expanding attention, over many seeds
@@ -127,7 +128,9 @@ pub fn run(arguments: &Arguments) -> Result<(), ReproduceError> {
     output::write_whole(&data, &json)?;
     output::write_whole(&report, page.as_bytes())?;
     let table = terminal::table(&document);
-    output::print(&format!("{table}\nReport: {}\nData:   {}\n", report.display(), data.display()))?;
+    let [report, data] = [report, data].map(|path| path.display().to_string());
+    let [report, data] = [&report, &data].map(|path| message::on_one_line(path));
+    output::print(&format!("{table}\nReport: {report}\nData:   {data}\n"))?;
     Ok(())
 }
 

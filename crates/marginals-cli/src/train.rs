@@ -16,6 +16,7 @@ use marginals_burn::checkpoint::weights::Storage;
 use marginals_burn::train::{Corpus, TrainConfig, TrainError, Training};
 
 use self::document::{Document, TextSection};
+use crate::message;
 use crate::output::{self, PrintError, WriteError};
 
 /// Train a language model over bytes whose attention is any model.
@@ -94,9 +95,9 @@ impl Signals {
     fn arrived(&self) {
         self.stop.store(true, Ordering::Relaxed);
         if self.idle.load(Ordering::Relaxed) {
-            eprintln!(
-                "error: stopped after the last step, before the results were written. The state is \
-                 saved: the same command without --fresh writes them"
+            message::error(
+                "stopped after the last step, before the results were written. The state is saved: the \
+                 same command without --fresh writes them",
             );
             std::process::exit(2);
         }
@@ -198,7 +199,8 @@ fn train(arguments: &Arguments, signals: &Signals) -> Result<(), Error> {
     bar.finish_and_clear();
     signals.idle.store(false, Ordering::Relaxed);
     write(&arguments.out, &training, &document)?;
-    output::print(&format!("{}\n{}\n", document.summary(), arguments.out.display()))?;
+    let folder = arguments.out.display().to_string();
+    output::print(&format!("{}\n{}\n", document.summary(), message::on_one_line(&folder)))?;
     Ok(())
 }
 

@@ -2,12 +2,14 @@
 
 use thiserror::Error;
 
+use crate::{excerpt, words};
+
 /// An answer that could not be given: which argument, what was expected, what came, what to do.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A tensor or parameter of the wrong shape.
-    #[error("`{argument}` has shape {found}, expected {expected}. {advice}")]
+    #[error("`{}` has shape {}, expected {expected}. {advice}", brief(.argument), brief(.found))]
     Shape {
         /// The argument at fault.
         argument: String,
@@ -19,7 +21,7 @@ pub enum Error {
         advice: String,
     },
     /// A number outside its range.
-    #[error("`{argument}` is {found}, expected {expected}")]
+    #[error("`{}` is {}, expected {expected}", brief(.argument), brief(.found))]
     Value {
         /// The argument at fault.
         argument: String,
@@ -29,7 +31,7 @@ pub enum Error {
         found: String,
     },
     /// A tensor that holds NaN where it must not, or where the caller asked for checks.
-    #[error("`{tensor}` holds NaN at {position:?}, expected numbers. {advice}")]
+    #[error("`{}` holds NaN at {position:?}, expected numbers. {advice}", brief(.tensor))]
     NotANumber {
         /// The tensor.
         tensor: String,
@@ -39,7 +41,7 @@ pub enum Error {
         advice: &'static str,
     },
     /// A name that nothing answers to.
-    #[error("there is no {kind} named `{name}`{}. Known: {}", nearest_hint(.nearest), .known.join(", "))]
+    #[error("there is no {kind} named `{}`{}. {}Known: {}", brief(.name), nearest_hint(.nearest), told(.advice), listed(.known))]
     UnknownName {
         /// What was being named (structure, prior, question …).
         kind: &'static str,
@@ -47,11 +49,13 @@ pub enum Error {
         name: String,
         /// The known name closest to it, where one is close.
         nearest: Option<String>,
+        /// What it is here, where it is a word of other libraries.
+        advice: Option<&'static str>,
         /// Every known name.
         known: Vec<String>,
     },
     /// A tensor that the model names and the input lacks.
-    #[error("the model needs the tensor `{name}` ({why}), and the input does not hold it. It holds: {}", .present.join(", "))]
+    #[error("the model needs the tensor `{name}` ({why}), and the input does not hold it{}. It holds: {}", by_another_name(.name, .present), listed(.present))]
     MissingTensor {
         /// The tensor.
         name: String,
@@ -61,9 +65,7 @@ pub enum Error {
         present: Vec<String>,
     },
     /// A tensor whose entries are not of the kind that the model reads.
-    #[error(
-        "the tensor `{name}` holds {found}, expected {expected}. Convert it and write the input again"
-    )]
+    #[error("the tensor `{}` holds {found}, expected {expected}. {advice}", brief(.name))]
     Entries {
         /// The tensor.
         name: String,
@@ -71,9 +73,11 @@ pub enum Error {
         expected: String,
         /// The entries it has.
         found: String,
+        /// What to do about it.
+        advice: &'static str,
     },
     /// A question that this posterior, or this use of it, cannot answer.
-    #[error("`{question}` cannot be answered here: {why}. {instead}")]
+    #[error("`{}` cannot be answered here: {why}. {instead}", brief(.question))]
     NotAnswerable {
         /// The question.
         question: String,
@@ -98,6 +102,35 @@ pub enum Error {
         /// What the parser said, with the position.
         message: String,
     },
+}
+
+/// Characters of a name or a value that was given, and names of a list, that a message carries.
+const BRIEF: usize = 120;
+const LISTED: usize = 80;
+
+/// What was given, whoever wrote it.
+fn brief(given: &str) -> std::borrow::Cow<'_, str> {
+    excerpt(given, BRIEF)
+}
+
+fn listed(names: &[String]) -> String {
+    let mut list: Vec<_> = names.iter().take(LISTED).map(|name| brief(name)).collect();
+    if names.len() > LISTED {
+        list.push(format!("and {} more", names.len() - LISTED).into());
+    }
+    list.join(", ")
+}
+
+/// A sentence of advice before another.
+fn told(advice: &Option<&'static str>) -> String {
+    advice.map(|advice| format!("{advice}. ")).unwrap_or_default()
+}
+
+fn by_another_name(name: &str, present: &[String]) -> String {
+    match words::tensor(name, present) {
+        Some(held) => format!(" by that name (is it `{}`?)", brief(held)),
+        None => String::new(),
+    }
 }
 
 fn nearest_hint(nearest: &Option<String>) -> String {
@@ -139,7 +172,27 @@ impl Error {
         expected: impl Into<String>,
         found: impl Into<String>,
     ) -> Self {
-        Self::Entries { name: name.into(), expected: expected.into(), found: found.into() }
+        Self::Entries {
+            name: name.into(),
+            expected: expected.into(),
+            found: found.into(),
+            advice: "Convert it and write the input again",
+        }
+    }
+
+    /// The same about the entries of log-weights that were given as a mask: converted as they are, 0 and 1
+    /// would be log-weights too. Other errors stay.
+    pub fn of_a_mask(self) -> Self {
+        match self {
+            Self::Entries { name, expected, found, .. } => Self::Entries {
+                name,
+                expected,
+                found,
+                advice: "It is added to the scores: a mask is 0 where an edge may be picked and −inf where \
+                         not, or truth values (BOOL), true where it may",
+            },
+            other => other,
+        }
     }
 
     /// NaN in `tensor`, where nothing can be made of it.
@@ -162,8 +215,12 @@ impl Error {
 
     /// An unknown name, with the closest of the known ones.
     pub fn unknown(kind: &'static str, name: &str, known: &[&str]) -> Self {
+        let advice = words::advice(kind, name, known);
+        // A word of other libraries is no misspelling, and a name that long is not one either.
+        let may_be_near = advice.is_none() && name.len() < BRIEF;
         let nearest = known
             .iter()
+            .filter(|_| may_be_near)
             .map(|candidate| (edit_distance(name, candidate), *candidate))
             .min()
             .filter(|(distance, candidate)| *distance <= 2.max(candidate.len() / 3))
@@ -172,6 +229,7 @@ impl Error {
             kind,
             name: name.to_owned(),
             nearest,
+            advice,
             known: known.iter().map(|&k| k.to_owned()).collect(),
         }
     }

@@ -19,6 +19,7 @@
 pub mod ask;
 pub mod engine;
 mod error;
+mod excerpt;
 mod gradient;
 pub mod infer;
 mod model;
@@ -28,16 +29,18 @@ mod room;
 pub mod spec;
 pub mod special;
 mod tensor;
+pub mod words;
 pub mod zoo;
 
 pub use engine::Real;
 pub use error::Error;
+pub use excerpt::excerpt;
 pub use gradient::{Accumulator, Layout, Parameter, ParameterGradient};
 pub use infer::{Finding, Gradients};
 pub use marginals_kernels::{Tile, TileMut};
 pub use model::{Model, Value, potential, prior, structure};
 pub use posterior::{Found, Pass, Posterior};
-pub use room::check_room;
+pub use room::{check_claim, check_room};
 pub use tensor::{Block, Element, Positions, Reference, Shape, Stored, refuse_nan};
 
 /// README's example, so that it keeps compiling.

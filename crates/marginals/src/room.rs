@@ -21,9 +21,42 @@ pub fn check_room(argument: &str, shape: &[usize], bytes: usize) -> Result<(), E
     ))
 }
 
+/// Entries that the axes of a tensor without any may ask for.
+const MOST_CLAIMED: usize = 1 << 20;
+
+/// Refuses a tensor without entries whose other axes claim many: [2³², 0] takes no byte of a file, and what
+/// is made of it has a row for each.
+///
+/// # Errors
+/// [`Error::Shape`] naming `tensor`.
+pub fn check_claim(tensor: &str, shape: &[usize]) -> Result<(), Error> {
+    let axes = || shape.iter().filter(|&&axis| axis > 0);
+    let claimed = axes().try_fold(1usize, |product, &axis| product.checked_mul(axis));
+    if axes().count() == shape.len() || claimed.is_some_and(|claimed| claimed <= MOST_CLAIMED) {
+        return Ok(());
+    }
+    Err(Error::shape(
+        tensor,
+        format!("entries, or axes beside those of 0 that multiply to at most {MOST_CLAIMED}"),
+        shape,
+        "It holds nothing, and every answer about it would be as large as it says.",
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_holds_nothing_may_not_claim_much() {
+        for shape in [&[][..], &[0], &[3, 0, 5], &[0, 1 << 20], &[1 << 40], &[1 << 40, 1 << 40]] {
+            assert_eq!(check_claim("x", shape), Ok(()), "{shape:?}");
+        }
+        for shape in [&[1 << 32, 0][..], &[0, (1 << 20) + 1], &[1 << 62, 0, 1 << 62]] {
+            let told = check_claim("x", shape).unwrap_err().to_string();
+            assert!(told.contains("`x`") && told.contains(&format!("{shape:?}")), "{told}");
+        }
+    }
 
     #[test]
     fn what_no_memory_holds_is_refused_with_its_size() {

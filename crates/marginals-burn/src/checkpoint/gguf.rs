@@ -203,6 +203,10 @@ impl Checkpoint for GgufFile {
         &self.path
     }
 
+    fn names(&self) -> Vec<String> {
+        self.tensors.keys().cloned().collect()
+    }
+
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
         self.tensors.get(name).map(|place| place.shape.clone())
     }

@@ -1,10 +1,11 @@
 //! Weights in a `model.safetensors` file.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use super::Checkpoint;
 use crate::error::ModelError;
@@ -13,10 +14,14 @@ use crate::error::ModelError;
 ///
 /// Its header is checked when it is opened (offsets contiguous, sizes equal to shape × width, the
 /// whole file accounted for), so reading a tensor afterwards cannot leave the buffer.
+///
+/// Tensors that share their numbers are one tensor in a file that `save_model` of the Python package wrote,
+/// and its metadata says by which name each of the others went: they are read by all their names.
 #[derive(Debug)]
 pub struct SafetensorsFile {
     path: PathBuf,
     bytes: Vec<u8>,
+    shared: HashMap<String, String>,
 }
 
 impl SafetensorsFile {
@@ -34,8 +39,13 @@ impl SafetensorsFile {
     /// # Errors
     /// As [`Self::open`].
     pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, ModelError> {
-        SafeTensors::deserialize(&bytes).map_err(|error| damaged(path, &error))?;
-        Ok(SafetensorsFile { path: path.to_path_buf(), bytes })
+        let shared = shared_tensors(&bytes).map_err(|error| damaged(path, &error))?;
+        Ok(SafetensorsFile { path: path.to_path_buf(), bytes, shared })
+    }
+
+    /// The name that a tensor has in the file.
+    fn stored<'a>(&'a self, name: &'a str) -> &'a str {
+        self.shared.get(name).map_or(name, String::as_str)
     }
 
     fn tensors(&self) -> Result<SafeTensors<'_>, ModelError> {
@@ -43,7 +53,19 @@ impl SafetensorsFile {
     }
 }
 
-fn damaged(path: &Path, error: &safetensors::SafeTensorError) -> ModelError {
+/// Names that a file's metadata gives to tensors beside their own: for each, the own one.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn shared_tensors(bytes: &[u8]) -> Result<HashMap<String, String>, SafeTensorError> {
+    let file = SafeTensors::deserialize(bytes)?;
+    let (_, header) = SafeTensors::read_metadata(bytes)?;
+    let said = header.metadata().clone().unwrap_or_default();
+    let is_there = |name: &str| file.tensor(name).is_ok();
+    Ok(said.into_iter().filter(|(name, own)| !is_there(name) && is_there(own)).collect())
+}
+
+fn damaged(path: &Path, error: &SafeTensorError) -> ModelError {
     ModelError::Damaged {
         path: path.to_path_buf(),
         reason: format!(
@@ -58,13 +80,20 @@ impl Checkpoint for SafetensorsFile {
         &self.path
     }
 
+    fn names(&self) -> Vec<String> {
+        let own = self.tensors().map(|file| file.names().into_iter().map(str::to_owned).collect());
+        let own: Vec<String> = own.unwrap_or_default();
+        own.into_iter().chain(self.shared.keys().cloned()).collect()
+    }
+
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        Some(self.tensors().ok()?.tensor(name).ok()?.shape().to_vec())
+        Some(self.tensors().ok()?.tensor(self.stored(name)).ok()?.shape().to_vec())
     }
 
     fn values(&self, name: &str) -> Result<Vec<f32>, ModelError> {
         let tensors = self.tensors()?;
-        let tensor = tensors.tensor(name).map_err(|error| damaged(&self.path, &error))?;
+        let tensor =
+            tensors.tensor(self.stored(name)).map_err(|error| damaged(&self.path, &error))?;
         let bytes = tensor.data();
         match tensor.dtype() {
             Dtype::F32 => Ok(widen(bytes, f32::from_le_bytes)),

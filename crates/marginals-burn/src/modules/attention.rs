@@ -171,6 +171,7 @@ impl Attention {
         given: &Parameters,
         questions: &[&str],
     ) -> Result<(Tensor<3>, Answers), Error> {
+        self.projections.check(&x, &context)?;
         let nodes = self.projections.nodes(x, context);
         let parameters = self.learned.parameters().and(given);
         let answers = self.posterior.ask(&nodes, &parameters, &with_mean(questions))?;

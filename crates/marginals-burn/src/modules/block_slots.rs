@@ -9,13 +9,13 @@ use marginals::Error;
 
 pub use prototypes::PrototypeMemory;
 
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::loader::Loader;
+use crate::checkpoint::{Asked, Checkpoint};
 use crate::error::ModelError;
 use crate::modules::block_maps::{BlockGru, BlockLinear, from_blocks, normalise_blocks, to_blocks};
 use crate::modules::norm::Norm;
 use crate::modules::slots::{Competition, CompetitionShape, check_start, draw, shape_of};
-use crate::sizes::{at_least_one, check_divides, check_norm_epsilon};
+use crate::sizes::{at_least_one, check_divides, check_norm_epsilon, check_repeated, check_width};
 
 /// Configuration of [`BlockSlotAttention`].
 #[derive(Config, Debug)]
@@ -91,13 +91,13 @@ impl BlockSlotAttentionConfig {
     /// # Errors
     /// [`Error::Value`], naming the setting.
     pub fn check(&self) -> Result<(), Error> {
-        at_least_one("input_width", self.input_width)?;
-        at_least_one("slot_width", self.slot_width)?;
+        check_width("input_width", self.input_width)?;
+        check_width("slot_width", self.slot_width)?;
         check_divides("blocks", self.blocks, "slot_width", self.slot_width)?;
         at_least_one("prototypes", self.prototypes)?;
         at_least_one("slots", self.slots)?;
-        at_least_one("iterations", self.iterations)?;
-        at_least_one("hidden_width", self.hidden_width())?;
+        check_repeated("iterations", self.iterations)?;
+        check_width("hidden_width", self.hidden_width())?;
         check_norm_epsilon(self.norm_epsilon)?;
         check_divides("blocks", self.blocks, "hidden_width", self.hidden_width())
     }
@@ -162,7 +162,7 @@ impl BlockSlotAttentionConfig {
         let [_, prototypes, blocks, _] = shape_of(checkpoint, "prototype_memory.mem_params")?;
         let [_, _, hidden] = shape_of(checkpoint, "mlp.0.w")?;
         Ok(Self::new(input_width, slot_width, blocks, prototypes)
-            .with_hidden_width(Some(hidden * blocks)))
+            .with_hidden_width(Some(hidden.saturating_mul(blocks))))
     }
 
     /// The module with the weights of a checkpoint.
@@ -175,15 +175,17 @@ impl BlockSlotAttentionConfig {
     /// `prototype_memory.mem_proj.0`, `.2`, `.4`, `.6`.
     ///
     /// # Errors
-    /// [`ModelError::Configuration`] where the settings make no module; otherwise those of the
-    /// checkpoint, where a tensor is missing or has another shape.
+    /// [`ModelError::Configuration`] where the settings make no module; [`ModelError::Unsupported`] where
+    /// the checkpoint holds other tensors; otherwise those of the checkpoint, where a tensor is missing or
+    /// has another shape.
     pub fn load(
         &self,
         checkpoint: &dyn Checkpoint,
         device: &Device,
     ) -> Result<BlockSlotAttention, ModelError> {
         self.check()?;
-        let loader = Loader { checkpoint, device };
+        let asked = Asked::new(checkpoint);
+        let loader = Loader { checkpoint: &asked, device };
         let (inputs, width, blocks) = (self.input_width, self.slot_width, self.blocks);
         let (own, hidden) = (self.block_width(), self.hidden_width() / blocks);
         let start = |name: &str| {
@@ -196,7 +198,7 @@ impl BlockSlotAttentionConfig {
             loader.linear("project_k", inputs, width)?,
             loader.linear("project_v", inputs, width)?,
         ];
-        Ok(BlockSlotAttention {
+        let module = BlockSlotAttention {
             mu: start("slot_mu")?,
             log_sigma: start("slot_log_sigma")?,
             norm_inputs: norm("norm_inputs", inputs)?,
@@ -214,7 +216,9 @@ impl BlockSlotAttentionConfig {
             slots: self.slots,
             iterations: self.iterations,
             norm_epsilon: self.norm_epsilon,
-        })
+        };
+        asked.refuse_rest("block-slot attention", &[""], &[])?;
+        Ok(module)
     }
 }
 
@@ -225,7 +229,7 @@ impl BlockSlotAttention {
     /// - output: `[batch, slots, slot width]`
     ///
     /// # Errors
-    /// [`Error::Value`] where there are no slots.
+    /// [`Error::Value`] where there are no slots, or no batch.
     pub fn start(&self, batch: usize, slots: usize, seed: u64) -> Result<Tensor<3>, Error> {
         draw(self.mu.val(), self.log_sigma.val(), [batch, slots], seed)
     }
@@ -252,10 +256,10 @@ impl BlockSlotAttention {
     /// - output: `[B, N, slot width]`
     ///
     /// # Errors
-    /// [`Error`] where the sizes do not fit.
+    /// [`Error::Shape`] where the sizes do not fit, and where there are no slots or nothing to look at.
     pub fn forward_from(&self, inputs: Tensor<3>, start: Tensor<3>) -> Result<Tensor<3>, Error> {
-        let [width] = self.mu.dims();
-        let [batch, slots] = check_start(&start, &inputs, width)?;
+        let ([width], [input_width]) = (self.mu.dims(), self.norm_inputs.gamma.dims());
+        let [batch, slots] = check_start(&start, &inputs, [input_width, width])?;
         let [blocks, ..] = self.widen.weight.dims();
         let apart = |x: Tensor<3>| to_blocks(x.reshape([batch * slots, width]), blocks);
         let inputs = self.norm_inputs.forward(inputs)?;

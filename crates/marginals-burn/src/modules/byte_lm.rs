@@ -13,7 +13,7 @@ use super::learned::additive;
 use super::transformer_block::{TransformerBlock, TransformerBlockConfig};
 use crate::modules::norm::Norm;
 use crate::ops::Answers;
-use crate::sizes::at_least_one;
+use crate::sizes::{at_least_one, refuse_empty};
 
 /// Bytes there are.
 pub(crate) const VOCABULARY: usize = 256;
@@ -212,6 +212,7 @@ impl ByteLm {
     /// The nodes before the first layer.
     pub(crate) fn embed(&self, bytes: Tensor<2, Int>) -> Result<Tensor<3>, Error> {
         let [_, length] = bytes.dims();
+        refuse_empty("bytes", &bytes.dims(), "[B, N]")?;
         let x = self.bytes.forward(bytes);
         let Some(positions) = &self.positions else { return Ok(x) };
         if length > self.context {
@@ -239,6 +240,11 @@ impl ByteLm {
     /// # Errors
     /// As [`Self::forward`].
     pub fn loss(&self, bytes: Tensor<2, Int>, targets: Tensor<2, Int>) -> Result<Tensor<1>, Error> {
+        if bytes.dims() != targets.dims() {
+            let expected = format!("{:?}, one for each byte", bytes.dims());
+            let advice = "The target of a byte is the one after it.";
+            return Err(Error::shape("targets", expected, &targets.dims(), advice));
+        }
         Ok(cross_entropy(self.forward(bytes)?, targets).mean())
     }
 

@@ -115,6 +115,7 @@ impl Expanding {
         x: Tensor<3>,
         context: Tensor<3>,
     ) -> Result<(Tensor<3>, ops::Expanded), Error> {
+        self.projections.check(&x, &context)?;
         let Nodes { q, k, v } = self.projections.nodes(x, context);
         let v = v.expect("projected");
         let concentrations = [&self.log_alpha, &self.log_beta].map(|log| log.val().exp());

@@ -14,7 +14,7 @@ use super::attention::with_mean;
 use super::graph::Graph;
 use super::projections::{to_heads, to_rows};
 use crate::ops::{Answers, Nodes, Parameters, Posterior};
-use crate::sizes::at_least_one;
+use crate::sizes::{at_least_one, refuse_empty};
 
 /// How an edge is scored. W_s maps the source j of an edge, W_t its target i.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -310,6 +310,7 @@ impl GraphAttention {
                 "Nodes are those of the graph, numbers per node those that the layer was made for.",
             ));
         }
+        refuse_empty("x", &x.dims(), format!("[B, {count}, {width}]"))?;
         let k = to_heads(self.source.forward(x.clone()), self.heads);
         let q = match &self.target {
             Some(target) => to_heads(target.forward(x), self.heads),

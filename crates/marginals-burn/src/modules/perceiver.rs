@@ -1,6 +1,7 @@
 //! Perceiver: a few latents look at many inputs, and think in between.
 
 mod config;
+mod depth;
 mod perceiver_block;
 
 use burn::module::{Initializer, Module, Param};
@@ -8,13 +9,16 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use marginals::Error;
 
+use config::shared_name;
 pub use config::{FeedForwardActivation, PerceiverConfig, Sharing};
+pub use depth::DepthAttention;
 pub use perceiver_block::{FeedForward, MultiHead, PerceiverBlock, SelfAttention};
 
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::loader::Loader;
+use crate::checkpoint::{Asked, Checkpoint};
 use crate::error::ModelError;
 use crate::modules::norm::Norm;
+use crate::sizes::check_rows;
 
 /// Perceiver (Jaegle et al. 2021, arXiv 2103.03206), with pre-normalisation as in the PyPI package
 /// `perceiver-pytorch`.
@@ -24,6 +28,7 @@ use crate::modules::norm::Norm;
 /// repeat depth times (all but the first share weights):
 ///   z ← z + W_o attention(LayerNorm(z), LayerNorm(x)),     z ← z + FF(LayerNorm(z))
 ///   a few times: z ← z + W_o attention(LayerNorm(z), LayerNorm(z)),   z ← z + FF(LayerNorm(z))
+///   where there is an attention over depth, z ← its mean of Z and of z after every layer so far
 /// ```
 ///
 /// Every attention is each-query-picks-one · dot · gather. Looking at M inputs costs O(N M) time and
@@ -35,6 +40,8 @@ pub struct Perceiver {
     pub latents: Param<Tensor<2>>,
     /// The sets of weights; layers after the last use the last.
     pub blocks: Vec<PerceiverBlock>,
+    /// The attentions over depth, as many, or none.
+    pub depths: Vec<DepthAttention>,
     /// What makes classes of the mean latent.
     pub classify: Option<Classify>,
     depth: usize,
@@ -61,6 +68,12 @@ impl PerceiverConfig {
         Ok(Perceiver {
             latents: normal.init([self.latents, width], device),
             blocks: (0..self.sets()).map(|_| PerceiverBlock::new(self, device)).collect(),
+            depths: match self.depth_rank {
+                Some(rank) => {
+                    (0..self.sets()).map(|_| DepthAttention::new(width, rank, device)).collect()
+                }
+                None => Vec::new(),
+            },
             classify: self.classes.map(|classes| Classify {
                 norm: Norm::new(width, self.norm_epsilon, device),
                 linear: LinearConfig::new(width, classes).init(device),
@@ -75,18 +88,22 @@ impl PerceiverConfig {
     /// `layers.L.cross_attn.norm`, `.norm_context`, `.fn.to_q`, `.fn.to_kv`, `.fn.to_out`,
     /// `layers.L.cross_ff.norm`, `.fn.net.0`, `.fn.net.2`, `layers.L.self_attns.S.0` (as
     /// `cross_attn`, without `norm_context`) and `layers.L.self_attns.S.1` (as `cross_ff`);
-    /// `to_logits.1` and `to_logits.2` where there are classes. Shared weights are read from layer 1.
+    /// `to_logits.1` and `to_logits.2` where there are classes, `attn_residuals.L.to_attn_logits.0`, `.1`
+    /// and `.2` where there is an attention over depth. Shared weights are read from layer 1; those of
+    /// layers after it may be there too where they are the same.
     ///
     /// # Errors
-    /// [`ModelError::Configuration`] where the settings make no module; otherwise those of the
-    /// checkpoint, where a tensor is missing or has another shape.
+    /// [`ModelError::Configuration`] where the settings make no module; [`ModelError::Unsupported`] where
+    /// the checkpoint holds other tensors; otherwise those of the checkpoint, where a tensor is missing or
+    /// has another shape.
     pub fn load(
         &self,
         checkpoint: &dyn Checkpoint,
         device: &Device,
     ) -> Result<Perceiver, ModelError> {
         self.check()?;
-        let loader = Loader { checkpoint, device };
+        let asked = Asked::new(checkpoint);
+        let loader = Loader { checkpoint: &asked, device };
         let width = self.latent_width;
         let block = |layer| PerceiverBlock::load(&loader, &format!("layers.{layer}"), self);
         let classify = |classes| {
@@ -95,12 +112,41 @@ impl PerceiverConfig {
                 linear: loader.linear("to_logits.2", width, classes)?,
             })
         };
-        Ok(Perceiver {
+        let depth = |(layer, rank): (usize, usize)| {
+            DepthAttention::load(&loader, &format!("attn_residuals.{layer}"), width, rank)
+        };
+        let ranks = (0..self.sets()).filter_map(|layer| Some((layer, self.depth_rank?)));
+        let module = Perceiver {
             latents: loader.matrix("latents", [self.latents, width])?,
             blocks: (0..self.sets()).map(block).collect::<Result<_, _>>()?,
+            depths: ranks.map(depth).collect::<Result<_, _>>()?,
             classify: self.classes.map(classify).transpose()?,
             depth: self.depth,
-        })
+        };
+        self.read_shared(&asked)?;
+        asked.refuse_rest("a Perceiver", &[""], &[])?;
+        Ok(module)
+    }
+
+    /// Reads what layers that share weights hold once more, where it is the same.
+    fn read_shared(&self, asked: &Asked<'_>) -> Result<(), ModelError> {
+        let copies = asked.rest().into_iter().filter_map(|name| {
+            let shared = shared_name(&name)?;
+            let layer = name.split('.').nth(1)?.parse::<usize>().ok()?;
+            let used = self.sharing == Sharing::AfterFirst && layer < self.depth;
+            (used && asked.shape(&shared).is_some()).then_some((name, shared))
+        });
+        for (name, shared) in copies {
+            if asked.values(&name)? != asked.values(&shared)? {
+                return Err(ModelError::Unsupported {
+                    path: asked.path().to_path_buf(),
+                    reason: format!(
+                        "its layers are to share weights, and `{name}` is not `{shared}`"
+                    ),
+                });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -112,15 +158,25 @@ impl Perceiver {
     /// - output: `[B, N, latent width]`
     ///
     /// # Errors
-    /// [`Error::Shape`] where the inputs have another width.
+    /// [`Error::Shape`] where the inputs have another width, or there are none.
     pub fn forward(&self, inputs: Tensor<3>) -> Result<Tensor<3>, Error> {
+        let [input_width] = self.blocks[0].norm_inputs.gamma.dims();
+        check_rows("inputs", &inputs, "M", input_width)?;
         let [batch, ..] = inputs.dims();
         let [count, width] = self.latents.dims();
         let mut latents: Tensor<3> =
             self.latents.val().unsqueeze_dim::<3>(0).expand([batch, count, width]);
+        let mut states = match self.depths.is_empty() {
+            true => Vec::new(),
+            false => vec![latents.clone()],
+        };
         for layer in 0..self.depth {
-            let block = &self.blocks[layer.min(self.blocks.len() - 1)];
-            latents = block.forward(latents, inputs.clone())?;
+            let set = layer.min(self.blocks.len() - 1);
+            latents = self.blocks[set].forward(latents, inputs.clone())?;
+            if let Some(depth) = self.depths.get(set) {
+                states.push(latents);
+                latents = depth.forward(&states);
+            }
         }
         Ok(latents)
     }

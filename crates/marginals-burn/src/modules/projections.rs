@@ -3,8 +3,10 @@
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
+use marginals::Error;
 
 use crate::ops::Nodes;
+use crate::sizes::check_rows;
 
 /// W_q, W_k, W_v and W_o.
 ///
@@ -74,6 +76,25 @@ impl Projections {
             q: to_heads(self.query.forward(x), self.heads),
             k: to_heads(self.key.forward(context.clone()), self.key_heads),
             v: Some(to_heads(self.value.forward(context), self.key_heads)),
+        }
+    }
+
+    /// Refuses rows that are none, or of another width than the maps take.
+    ///
+    /// # Errors
+    /// [`Error::Shape`].
+    pub(crate) fn check(&self, x: &Tensor<3>, context: &Tensor<3>) -> Result<(), Error> {
+        let ([width, _], [context_width, _]) = (self.query.weight.dims(), self.key.weight.dims());
+        check_rows("x", x, "N", width)?;
+        check_rows("context", context, "M", context_width)?;
+        match (x.dims(), context.dims()) {
+            ([own, ..], [other, ..]) if own == other => Ok(()),
+            ([own, ..], found) => Err(Error::shape(
+                "context",
+                format!("[{own}, M, {context_width}], the batch of x"),
+                &found,
+                "Every batch entry attends to a context of its own.",
+            )),
         }
     }
 

@@ -13,12 +13,15 @@ pub use competition::Competition;
 pub(crate) use competition::{CompetitionShape, merge_heads, split_heads};
 pub(crate) use start::draw;
 
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::loader::Loader;
+use crate::checkpoint::{Asked, Checkpoint};
 use crate::error::ModelError;
 use crate::modules::block_maps::{BlockGru, from_blocks, to_blocks};
 use crate::modules::norm::Norm;
-use crate::sizes::{at_least_one, check_norm_epsilon, head_width};
+use crate::sizes::{
+    at_least_one, check_divides, check_norm_epsilon, check_repeated, check_rows, check_width,
+    head_width,
+};
 
 /// What becomes of a slot when it has won its mean.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
@@ -113,13 +116,15 @@ impl SlotAttentionConfig {
     /// # Errors
     /// [`Error::Value`], naming the setting.
     pub fn check(&self) -> Result<(), Error> {
-        at_least_one("input_width", self.input_width)?;
-        at_least_one("slot_width", self.slot_width)?;
+        check_width("input_width", self.input_width)?;
+        check_width("slot_width", self.slot_width)?;
         at_least_one("slots", self.slots)?;
-        at_least_one("iterations", self.iterations)?;
-        at_least_one("hidden_width", self.hidden_width())?;
+        check_repeated("iterations", self.iterations)?;
+        check_width("hidden_width", self.hidden_width())?;
         check_norm_epsilon(self.norm_epsilon)?;
+        check_width("heads", self.heads)?;
         let width = head_width(self.head_width, self.heads, "slot_width", self.slot_width)?;
+        check_width("head_width", width)?;
         let inner = self.heads * width;
         if self.heads == 1 && inner != self.slot_width {
             // With one head nothing maps what it brings home to the width of a slot.
@@ -137,7 +142,7 @@ impl SlotAttentionConfig {
     }
 
     fn hidden_width(&self) -> usize {
-        self.hidden_width.unwrap_or(2 * self.slot_width)
+        self.hidden_width.unwrap_or(self.slot_width.saturating_mul(2))
     }
 
     fn competition(&self) -> CompetitionShape {
@@ -179,7 +184,7 @@ impl SlotAttentionConfig {
     }
 
     /// The widths a checkpoint was trained with; heads, iterations and ε are not in it and keep
-    /// their defaults.
+    /// their defaults (see [`Self::with_heads_of`]).
     ///
     /// # Errors
     /// [`ModelError::Damaged`] where `to_q.weight` or `to_k.weight` is missing or no matrix.
@@ -198,6 +203,31 @@ impl SlotAttentionConfig {
             .with_bias(bias))
     }
 
+    /// The same with the inner width of a checkpoint shared out among `heads`, one where nothing combines
+    /// them: how many there are is in no weight.
+    ///
+    /// # Errors
+    /// [`ModelError::Configuration`] where `heads` is missing and there are several, or does not divide the
+    /// inner width; [`ModelError::Damaged`] where `to_q.weight` is missing or no matrix.
+    pub fn with_heads_of(
+        self,
+        checkpoint: &dyn Checkpoint,
+        heads: Option<usize>,
+    ) -> Result<Self, ModelError> {
+        let [inner, _] = shape_of(checkpoint, "to_q.weight")?;
+        let heads = match heads {
+            Some(heads) => heads,
+            None if checkpoint.shape("combine_heads.weight").is_none() => 1,
+            None => {
+                let expected = "the number of heads that the weights were trained with: they have \
+                                `combine_heads`, and do not say how many it combines";
+                return Err(Error::value("heads", expected, "absent").into());
+            }
+        };
+        check_divides("heads", heads, "the inner width", inner)?;
+        Ok(self.with_heads(heads).with_head_width(Some(inner / heads)))
+    }
+
     /// The module with the weights of a checkpoint.
     ///
     /// The names are those of the PyPI package `slot-attention`: `slots_mu`, `slots_logsigma`
@@ -206,15 +236,17 @@ impl SlotAttentionConfig {
     /// `gru.bias_ih`, `gru.bias_hh`, `mlp.0`, `mlp.2`, `norm_input`, `norm_slots`, `norm_pre_ff`.
     ///
     /// # Errors
-    /// [`ModelError::Configuration`] where the settings make no module; otherwise those of the
-    /// checkpoint, where a tensor is missing or has another shape.
+    /// [`ModelError::Configuration`] where the settings make no module; [`ModelError::Unsupported`] where
+    /// the checkpoint holds other tensors; otherwise those of the checkpoint, where a tensor is missing or
+    /// has another shape.
     pub fn load(
         &self,
         checkpoint: &dyn Checkpoint,
         device: &Device,
     ) -> Result<SlotAttention, ModelError> {
         self.check()?;
-        let loader = Loader { checkpoint, device };
+        let asked = Asked::new(checkpoint);
+        let loader = Loader { checkpoint: &asked, device };
         let (inputs, width, hidden) = (self.input_width, self.slot_width, self.hidden_width());
         let inner = self.heads * self.head_width();
         let start = |name: &str| {
@@ -240,7 +272,7 @@ impl SlotAttentionConfig {
                 narrow: loader.linear("mlp.2", hidden, width)?,
             }),
         };
-        Ok(SlotAttention {
+        let module = SlotAttention {
             mu: start("slots_mu")?,
             log_sigma: start("slots_logsigma")?,
             norm_inputs: norm("norm_input", inputs)?,
@@ -249,7 +281,9 @@ impl SlotAttentionConfig {
             gated,
             slots: self.slots,
             iterations: self.iterations,
-        })
+        };
+        asked.refuse_rest("slot attention", &[""], &[])?;
+        Ok(module)
     }
 }
 
@@ -257,8 +291,9 @@ impl SlotAttentionConfig {
 pub(crate) fn check_start(
     start: &Tensor<3>,
     inputs: &Tensor<3>,
-    slot_width: usize,
+    [input_width, slot_width]: [usize; 2],
 ) -> Result<[usize; 2], Error> {
+    check_rows("inputs", inputs, "M", input_width)?;
     let ([batch, slots, width], [inputs, ..]) = (start.dims(), inputs.dims());
     match width == slot_width && slots > 0 && batch == inputs {
         true => Ok([batch, slots]),
@@ -271,7 +306,15 @@ pub(crate) fn check_start(
     }
 }
 
-/// The shape of a matrix that must be there.
+/// The shape of a tensor, where it is there.
+pub(crate) fn optional_shape<const D: usize>(
+    checkpoint: &dyn Checkpoint,
+    name: &str,
+) -> Result<Option<[usize; D]>, ModelError> {
+    checkpoint.shape(name).map(|_| shape_of(checkpoint, name)).transpose()
+}
+
+/// The shape of a tensor that must be there.
 pub(crate) fn shape_of<const D: usize>(
     checkpoint: &dyn Checkpoint,
     name: &str,
@@ -279,9 +322,12 @@ pub(crate) fn shape_of<const D: usize>(
     let damaged = |reason| ModelError::Damaged { path: checkpoint.path().to_path_buf(), reason };
     let found =
         checkpoint.shape(name).ok_or_else(|| damaged(format!("the tensor `{name}` is missing")))?;
-    found.as_slice().try_into().map_err(|_| {
-        damaged(format!("the tensor `{name}` has shape {found:?}, but {D} axes are expected"))
-    })
+    match found.as_slice().try_into() {
+        Ok(shape) if !found.contains(&0) => Ok(shape),
+        _ => Err(damaged(format!(
+            "the tensor `{name}` has shape {found:?}, but {D} axes of at least 1 are expected"
+        ))),
+    }
 }
 
 impl SlotAttention {
@@ -291,7 +337,7 @@ impl SlotAttention {
     /// - output: `[batch, slots, slot width]`
     ///
     /// # Errors
-    /// [`Error::Value`] where there are no slots.
+    /// [`Error::Value`] where there are no slots, or no batch.
     pub fn start(&self, batch: usize, slots: usize, seed: u64) -> Result<Tensor<3>, Error> {
         draw(self.mu.val(), self.log_sigma.val(), [batch, slots], seed)
     }
@@ -318,10 +364,10 @@ impl SlotAttention {
     /// - output: `[B, N, slot width]`
     ///
     /// # Errors
-    /// [`Error`] where the sizes do not fit.
+    /// [`Error::Shape`] where the sizes do not fit, and where there are no slots or nothing to look at.
     pub fn forward_from(&self, inputs: Tensor<3>, start: Tensor<3>) -> Result<Tensor<3>, Error> {
-        let [slot_width] = self.mu.dims();
-        let [_, slots] = check_start(&start, &inputs, slot_width)?;
+        let ([slot_width], [input_width]) = (self.mu.dims(), self.norm_inputs.gamma.dims());
+        let [_, slots] = check_start(&start, &inputs, [input_width, slot_width])?;
         let inputs = self.norm_inputs.forward(inputs)?;
         let inputs = self.competition.prepare(inputs, slots, self.iterations);
         let mut state = start;

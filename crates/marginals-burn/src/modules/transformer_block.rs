@@ -9,7 +9,7 @@ use marginals::Error;
 use super::attention::{Attention, AttentionConfig};
 use crate::modules::norm::Norm;
 use crate::ops::Answers;
-use crate::sizes::{at_least_one, check_norm_epsilon};
+use crate::sizes::{at_least_one, check_norm_epsilon, check_rows};
 
 /// Configuration of [`TransformerBlock`].
 #[derive(Config, Debug)]
@@ -84,6 +84,8 @@ impl TransformerBlock {
     /// # Errors
     /// As [`Attention::ask`].
     pub fn ask(&self, x: Tensor<3>, questions: &[&str]) -> Result<(Tensor<3>, Answers), Error> {
+        let [width] = self.attention_norm.gamma.dims();
+        check_rows("x", &x, "N", width)?;
         let normal = self.attention_norm.forward(x.clone())?;
         let (attended, answers) = self.attention.ask(normal, questions)?;
         Ok((self.feed(x + attended)?, answers))

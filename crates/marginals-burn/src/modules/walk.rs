@@ -11,7 +11,7 @@ use super::attention::with_mean;
 use super::learned::Learned;
 use super::projections::{ProjectionSizes, Projections};
 use crate::ops::{Answers, Nodes, Parameters, Posterior};
-use crate::sizes::{at_least_one, head_width};
+use crate::sizes::{at_least_one, head_width, refuse_empty};
 
 /// Configuration of [`Multihop`].
 #[derive(Config, Debug)]
@@ -127,6 +127,7 @@ impl Multihop {
     /// # Errors
     /// As [`Self::forward`].
     pub fn ask(&self, x: Tensor<3>, questions: &[&str]) -> Result<(Tensor<3>, Answers), Error> {
+        self.projections.check(&x, &x)?;
         let nodes = self.projections.nodes(x.clone(), x);
         let answers = self.ask_of(&nodes, &with_mean(questions))?;
         Ok((self.projections.rows(answers.get("mean")?), answers))
@@ -137,6 +138,13 @@ impl Multihop {
     /// # Errors
     /// As [`Self::forward`].
     pub fn ask_of(&self, nodes: &Nodes, questions: &[&str]) -> Result<Answers, Error> {
+        let Nodes { q, k, v } = nodes;
+        let all = [("q", Some(q), "D"), ("k", Some(k), "D"), ("v", v.as_ref(), "Dv")];
+        for (name, tensor, width) in all {
+            if let Some(tensor) = tensor {
+                refuse_empty(name, &tensor.dims(), format!("[B, H, N, {width}]"))?;
+            }
+        }
         self.posterior.ask(nodes, &self.parameters(), questions)
     }
 

@@ -1,4 +1,4 @@
-//! The BERT family: bidirectional encoders with learned positions and post-layer normalisation.
+//! The BERT family: encoders with learned positions and post-layer normalisation.
 //!
 //! Devlin et al., *BERT: Pre-training of Deep Bidirectional Transformers* (2019); the tensor names
 //! are those of Hugging Face's `BertModel`.
@@ -13,14 +13,14 @@ use marginals::spec::Tensors;
 
 pub use config::{BertActivation, BertConfig};
 
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::loader::Loader;
+use crate::checkpoint::{Asked, Checkpoint};
 use crate::error::ModelError;
-use crate::pretrained::attend::{Attend, Layer, Visible};
+use crate::pretrained::attend::{Attend, Layer};
 use crate::pretrained::tokens::Tokens;
 use crate::tensors::{indices, into_values, merge_heads, split_heads};
 
-/// A BERT encoder.
+/// A BERT encoder, bidirectional unless its configuration makes a decoder of it.
 #[derive(Module, Debug)]
 pub struct Bert {
     words: Embedding,
@@ -44,17 +44,25 @@ struct BertLayer {
     narrow_normalise: LayerNorm,
 }
 
+/// Where a file keeps the encoder. What lies elsewhere (pooling, heads of tasks) comes after it.
+const OWN: [&str; 2] = ["embeddings.", "encoder."];
+
+/// Tensors within the encoder that are no weights: indices as some versions save them.
+const HARMLESS: &[&str] = &["position_ids", "token_type_ids"];
+
 impl Bert {
     /// Loads the weights of `config` from `checkpoint`.
     ///
     /// # Errors
-    /// [`ModelError`] when a tensor is missing, has another shape or cannot be read.
+    /// [`ModelError`] when a tensor is missing, has another shape or cannot be read, and when the file has
+    /// one more of the encoder than the configuration says.
     pub fn load(
         config: BertConfig,
         checkpoint: &dyn Checkpoint,
         device: &Device,
     ) -> Result<Self, ModelError> {
-        let loader = Loader { checkpoint, device };
+        let asked = Asked::new(checkpoint);
+        let loader = Loader { checkpoint: &asked, device };
         // Files saved from a task model carry the encoder under a prefix.
         let prefix = ["", "bert."]
             .into_iter()
@@ -92,14 +100,17 @@ impl Bert {
                 narrow_normalise: layer_norm("output")?,
             });
         }
-        Ok(Bert {
+        let bert = Bert {
             words: embedding("word", config.vocab_size)?,
             positions: embedding("position", config.max_position_embeddings)?,
             types: embedding("token_type", config.type_vocab_size)?,
             normalise: normalise("embeddings")?,
             layers,
             config,
-        })
+        };
+        let own = OWN.map(|part| format!("{prefix}{part}"));
+        asked.refuse_rest("a BERT", &own.each_ref().map(String::as_str), HARMLESS)?;
+        Ok(bert)
     }
 
     /// What the model is made of.
@@ -173,7 +184,7 @@ impl BertLayer {
                 queries: split_heads(&queries, nodes, heads),
                 keys: split_heads(&keys, nodes, heads),
                 values: split_heads(&values, nodes, heads),
-                model: &Visible::All.model(scale),
+                model: &config.visible().model(scale),
                 tensors: &Tensors::default(),
             })
             .map_err(|reason| ModelError::Attention { layer: index, reason })?;

@@ -13,14 +13,15 @@ use burn::tensor::{Device, Tensor, activation};
 
 use marginals::spec::Tensors;
 
+pub(crate) use config::Fault;
 pub use config::LlamaConfig;
 pub use rotary::Pairing;
 use rotary::Rotary;
 
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::loader::Loader;
+use crate::checkpoint::{Asked, Checkpoint};
 use crate::error::ModelError;
-use crate::pretrained::attend::{Attend, Layer, Visible};
+use crate::pretrained::attend::{Attend, Layer};
 use crate::pretrained::tokens::Tokens;
 use crate::tensors::{indices, into_values, merge_heads, split_heads};
 
@@ -94,17 +95,22 @@ const GGUF: Names = Names {
     ],
 };
 
+/// Tensors within the layers that are no weights: frequencies, as some versions save them.
+const HARMLESS: &[&str] = &["rotary_emb.inv_freq"];
+
 impl Llama {
     /// Loads the weights of `config` from `checkpoint`.
     ///
     /// # Errors
-    /// [`ModelError`] when a tensor is missing, has another shape or cannot be read.
+    /// [`ModelError`] when a tensor is missing, has another shape or cannot be read, and when a layer has one
+    /// more (of a norm of queries and keys, say), or there are more layers than the configuration says.
     pub fn load(
         config: LlamaConfig,
         checkpoint: &dyn Checkpoint,
         device: &Device,
     ) -> Result<Self, ModelError> {
-        let loader = Loader { checkpoint, device };
+        let asked = Asked::new(checkpoint);
+        let loader = Loader { checkpoint: &asked, device };
         let names = match config.pairing {
             Pairing::Neighbours => GGUF,
             Pairing::Halves => HUGGING_FACE,
@@ -136,13 +142,15 @@ impl Llama {
             Some(_) => Some(loader.linear(names.head, width, config.vocabulary)?),
             None => None,
         };
-        Ok(Llama {
+        let llama = Llama {
             words: Embedding { weight: loader.matrix(names.words, [config.vocabulary, width])? },
             layers,
             normalise: normalise(names.normalise)?,
             head,
             config,
-        })
+        };
+        asked.refuse_rest("a Llama", &[&format!("{}.", names.layers)], HARMLESS)?;
+        Ok(llama)
     }
 
     /// What the model is made of.
@@ -222,7 +230,7 @@ impl LlamaLayer {
                 queries: split_heads(&queries, nodes, config.heads),
                 keys: split_heads(&keys, nodes, config.key_heads),
                 values: split_heads(&values, nodes, config.key_heads),
-                model: &Visible::Before.model(scale),
+                model: &config.visible.model(scale),
                 tensors: &Tensors::default(),
             })
             .map_err(|reason| ModelError::Attention { layer: index, reason })?;

@@ -5,9 +5,13 @@ mod gguf;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use tokenizers::{Tokenizer, TruncationDirection};
+use tokenizers::models::bpe::BPE;
+use tokenizers::{
+    Encoding, ModelWrapper, PostProcessor, PostProcessorWrapper, Tokenizer, TruncationDirection,
+};
 
 pub use self::gguf::tokenizer as tokenizer_from_gguf;
+use crate::caught::caught;
 use crate::error::ModelError;
 
 /// A tokenised text.
@@ -36,6 +40,32 @@ impl Tokens {
         self.ids.is_empty()
     }
 
+    /// What cannot be true of tokens of `text`: special tokens are what a file says they are.
+    fn fault(&self, text: &str) -> Option<String> {
+        let count = self.ids.len();
+        for (what, found) in [
+            ("types", self.type_ids.len()),
+            ("places in the text", self.spans.len()),
+            ("names", self.pieces.len()),
+        ] {
+            if found != count {
+                return Some(format!(
+                    "its tokens of the text have {count} ids and {found} {what}; a special token \
+                     must list as many `ids` as `tokens`"
+                ));
+            }
+        }
+        let outside = |span: &&Range<usize>| span.start > span.end || span.end > text.len();
+        self.spans.iter().find(outside).map(|span| {
+            format!(
+                "it says that a token covers the bytes {}..{} of a text of {}",
+                span.start,
+                span.end,
+                text.len()
+            )
+        })
+    }
+
     /// Checks that a model with these sizes can take the text.
     pub(crate) fn check(&self, context: usize, vocabulary: usize) -> Result<(), ModelError> {
         if self.is_empty() {
@@ -60,25 +90,38 @@ pub struct TextTokenizer {
 
 #[derive(Clone, Debug)]
 enum Inner {
-    Library(Box<Tokenizer>),
+    Library(Box<Library>),
     /// Every byte is a token.
     Bytes,
+}
+
+/// A tokenizer of the library, taken apart: a text is cut between its two halves.
+#[derive(Clone, Debug)]
+struct Library {
+    /// From a text to tokens.
+    split: Tokenizer,
+    /// Adds the special tokens.
+    finish: Option<PostProcessorWrapper>,
 }
 
 impl TextTokenizer {
     /// Reads a `tokenizer.json`.
     ///
     /// Truncation and padding that the file asks for are switched off: an audit must see the
-    /// text as it is, and padding would put keys into the posterior that nobody wrote.
+    /// text as it is, and padding would put keys into the posterior that nobody wrote. So is dropout,
+    /// which is for training and would read a text differently every time.
     ///
     /// # Errors
     /// [`ModelError::Read`], or [`ModelError::Tokenizer`] when the file is not a tokenizer.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let bytes = std::fs::read(path).map_err(ModelError::read(path))?;
-        let inner = Tokenizer::from_bytes(&bytes).map_err(|error| ModelError::Tokenizer {
+        let unreadable = |reason: String| ModelError::Tokenizer {
             path: path.to_path_buf(),
-            reason: format!("it is not a readable tokenizer.json ({error})"),
-        })?;
+            reason: format!("it is not a readable tokenizer.json ({reason})"),
+        };
+        let inner = caught(|| Tokenizer::from_bytes(&bytes))
+            .map_err(unreadable)?
+            .map_err(|error| unreadable(error.to_string()))?;
         Self::new(inner, path)
     }
 
@@ -88,7 +131,17 @@ impl TextTokenizer {
             path: path.to_path_buf(),
             reason: error.to_string(),
         })?;
-        Ok(TextTokenizer { inner: Inner::Library(inner.into()), path: path.to_path_buf() })
+        if let ModelWrapper::BPE(pairs) = inner.get_model()
+            && pairs.dropout.is_some()
+        {
+            let mut pairs: BPE = pairs.clone();
+            pairs.dropout = None;
+            inner.with_model(pairs);
+        }
+        let finish = inner.get_post_processor().cloned();
+        inner.with_post_processor(None::<PostProcessorWrapper>);
+        let inner = Inner::Library(Box::new(Library { split: inner, finish }));
+        Ok(TextTokenizer { inner, path: path.to_path_buf() })
     }
 
     /// Every byte of a text is a token.
@@ -101,36 +154,50 @@ impl TextTokenizer {
     /// A cut keeps the special tokens at the end (BERT's `[SEP]`), as the model was trained with.
     ///
     /// # Errors
-    /// [`ModelError::Tokenizer`] when the tokenizer fails on the text, [`ModelError::TextEmpty`]
-    /// when nothing comes out.
+    /// [`ModelError::Tokenizer`] when the tokenizer fails on the text, or its parts do not fit together;
+    /// [`ModelError::TextEmpty`] when nothing comes out.
     pub fn encode(&self, text: &str, limit: Option<usize>) -> Result<Tokens, ModelError> {
-        let failed = |error: tokenizers::Error| ModelError::Tokenizer {
-            path: self.path.clone(),
-            reason: format!("it does not accept the text ({error})"),
-        };
-        let inner = match &self.inner {
-            Inner::Library(inner) => inner,
+        let library = match &self.inner {
+            Inner::Library(library) => library,
             Inner::Bytes => return in_bytes(text, limit),
         };
-        let mut encoding = inner.encode(text, false).map_err(failed)?;
-        let added = inner
-            .get_post_processor()
-            .map_or(0, |processor| tokenizers::PostProcessor::added_tokens(processor, false));
-        let of = encoding.len() + added;
-        if let Some(limit) = limit {
-            encoding.truncate(limit.saturating_sub(added), 0, TruncationDirection::Right);
-            encoding.take_overflowing();
-        }
-        let encoding = inner.post_process(encoding, None, true).map_err(failed)?;
+        let failed = |reason: String| ModelError::Tokenizer {
+            path: self.path.clone(),
+            reason: format!("it does not accept the text ({reason})"),
+        };
+        let (encoding, of) = caught(|| library.encode(text, limit))
+            .map_err(failed)?
+            .map_err(|error| failed(error.to_string()))?;
         if encoding.is_empty() {
             return Err(ModelError::TextEmpty);
         }
-        Ok(Tokens {
+        let tokens = Tokens {
             ids: encoding.get_ids().to_vec(),
             type_ids: encoding.get_type_ids().to_vec(),
             spans: encoding.get_offsets().iter().map(|&(start, end)| start..end).collect(),
             pieces: encoding.get_tokens().to_vec(),
             of,
+        };
+        match tokens.fault(text) {
+            None => Ok(tokens),
+            Some(reason) => Err(ModelError::Tokenizer { path: self.path.clone(), reason }),
+        }
+    }
+}
+
+impl Library {
+    /// The tokens of a text, at most `limit` of them, and how many the whole text has.
+    fn encode(&self, text: &str, limit: Option<usize>) -> tokenizers::Result<(Encoding, usize)> {
+        let mut encoding = self.split.encode(text, false)?;
+        let added = self.finish.as_ref().map_or(0, |finish| finish.added_tokens(false));
+        let of = encoding.len() + added;
+        if let Some(limit) = limit {
+            encoding.truncate(limit.saturating_sub(added), 0, TruncationDirection::Right);
+            encoding.take_overflowing();
+        }
+        Ok(match &self.finish {
+            Some(finish) => (finish.process(encoding, None, true)?, of),
+            None => (encoding, of),
         })
     }
 }

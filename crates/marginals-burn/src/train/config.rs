@@ -10,6 +10,9 @@ use crate::sizes::{at_least_one, check_divides};
 /// Bytes that one step may see: far more than memory takes.
 const LONGEST_STEP: usize = 1 << 24;
 
+/// Bytes that a sample may have.
+const LONGEST_SAMPLE: usize = 1 << 30;
+
 /// A run of training.
 ///
 /// ```toml
@@ -216,6 +219,10 @@ impl TrainConfig {
         if step > LONGEST_STEP {
             let expected = format!("at most {LONGEST_STEP} bytes of all windows of a step");
             return Err(Error::value("batches.size", expected, format!("{step} bytes")));
+        }
+        if self.sample.bytes > LONGEST_SAMPLE {
+            let expected = format!("at most {LONGEST_SAMPLE}");
+            return Err(Error::value("sample.bytes", expected, self.sample.bytes));
         }
         if !(self.held_out > 0.0 && self.held_out < 1.0) {
             return Err(Error::value("held-out", "a share above 0 and below 1", self.held_out));
@@ -432,6 +439,7 @@ pub(super) mod tests {
                 "potential = \"dot\", query-offset = -1",
                 "query-offset` is -1",
             ),
+            ("seed = 7", "sample.bytes = 4611686018427387904", "`sample.bytes` is"),
             ("seed = 7", "seed = \"x\"", "`seed` is \"x\""),
             ("seed = 7", "held-out = nan", "`held-out` is NaN"),
             ("rate = 0.0026888437030500962", "rate = inf", "`optimiser.rate` is inf"),

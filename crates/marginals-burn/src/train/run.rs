@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use burn::grad_clipping::GradientClippingConfig;
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
-use burn::store::{ModuleRecord, RecordError};
+use burn::store::RecordError;
 use burn::tensor::{Bytes, Device};
 use marginals::Error;
 use safetensors::SafeTensors;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::corpus::{Corpus, Fingerprint, windows};
 use super::first_weights::first_weights;
-use super::{TrainConfig, sample};
+use super::{TrainConfig, record, sample};
 use crate::checkpoint::weights::are_finite;
 use crate::modules::{ByteLm, cross_entropy};
 use crate::tensors::into_values;
@@ -291,15 +291,15 @@ impl Training {
                 progress.corpus
             )));
         }
-        let part = |name: &str| -> Result<Bytes, TrainError> {
-            let tensor = file.tensor(name).map_err(unusable)?;
-            Ok(Bytes::from_bytes_vec(tensor.data().to_vec()))
-        };
+        let part = |name: &str| file.tensor(name).map(|tensor| tensor.data()).map_err(unusable);
+        let (model, optimiser) = (part("model")?, part("optimiser")?);
+        let steps = progress.losses.len();
         let mut training = Self::new(config, corpus)?;
-        let record = ModuleRecord::from_bytes(part("model")?)?;
-        training.lm = training.lm.try_load_record(record)?;
-        if !progress.losses.is_empty() {
-            training.optimiser = training.optimiser.from_bytes(part("optimiser")?)?;
+        training.lm = record::load_weights(training.lm, model).map_err(unusable)?;
+        if steps > 0 {
+            let (fresh, lm) = (training.optimiser, &training.lm);
+            training.optimiser =
+                record::load_moments(fresh, lm, steps, optimiser).map_err(unusable)?;
         }
         training.losses = progress.losses;
         training.held_out = progress.held_out;
@@ -308,7 +308,7 @@ impl Training {
     }
 }
 
-fn optimiser(config: &TrainConfig) -> ModuleOptimizer {
+pub(super) fn optimiser(config: &TrainConfig) -> ModuleOptimizer {
     let settings = &config.optimiser;
     AdamWConfig::new()
         .with_beta_1(settings.beta_1)

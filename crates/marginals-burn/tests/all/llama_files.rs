@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use marginals_burn::{ModelError, PosteriorMean, Pretrained, Transformer};
+use marginals_burn::{Attend, Layer, ModelError, PosteriorMean, Pretrained, Transformer, Visible};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
@@ -53,7 +53,11 @@ fn weights() -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
 }
 
 fn write_hugging_face(folder: &Path) {
-    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = weights()
+    write_hugging_face_of(folder, weights());
+}
+
+fn write_hugging_face_of(folder: &Path, weights: BTreeMap<String, (Vec<usize>, Vec<f32>)>) {
+    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = weights
         .into_iter()
         .map(|(name, (shape, values))| {
             (name, shape, values.into_iter().flat_map(f32::to_le_bytes).collect())
@@ -120,6 +124,11 @@ fn text(bytes: &mut Vec<u8>, text: &str) {
 }
 
 fn write_gguf(path: &Path, splitting: &str) {
+    write_gguf_saying(path, splitting, None);
+}
+
+/// A GGUF file with one metadata entry more: key, type and value.
+fn write_gguf_saying(path: &Path, splitting: &str, more: Option<(&str, u32, Vec<u8>)>) {
     let (text_code, u32_code, f32_code, i32_code, array_code) = (8u32, 4u32, 6u32, 5u32, 9u32);
     let mut metadata: Vec<Vec<u8>> = Vec::new();
     let mut entry = |key: &str, code: u32, value: &[u8]| {
@@ -141,6 +150,9 @@ fn write_gguf(path: &Path, splitting: &str) {
         bytes
     };
     entry("general.architecture", text_code, &as_text("llama"));
+    if let Some((key, code, value)) = more {
+        entry(key, code, &value);
+    }
     for (key, size) in [
         ("llama.block_count", LAYERS),
         ("llama.context_length", CONTEXT),
@@ -246,4 +258,149 @@ fn scaled_rotary_embeddings_are_refused() {
         let Err(error) = Pretrained::open(folder.path()) else { panic!("{key} was accepted") };
         assert!(error.to_string().contains("rotary") || error.to_string().contains("rope"));
     }
+}
+
+/// Opens the folder with one key of its configuration changed.
+fn with_setting(folder: &Path, key: &str, value: serde_json::Value) -> Result<Pretrained, String> {
+    write_hugging_face(folder);
+    let path = folder.join("config.json");
+    let mut config: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    config[key] = value;
+    fs::write(&path, config.to_string()).unwrap();
+    Pretrained::open(folder).map_err(|error| error.to_string())
+}
+
+#[test]
+fn settings_that_change_the_attention_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for (key, other, usual) in [
+        ("attn_logit_softcapping", json!(30.0), json!(null)),
+        ("partial_rotary_factor", json!(0.5), json!(1.0)),
+        ("sliding_window", json!(CONTEXT - 1), json!(CONTEXT)),
+        ("layer_types", json!(["full_attention", "sliding_attention"]), json!(["full_attention"])),
+        ("attention_chunk_size", json!(8), json!(null)),
+        ("use_qk_norm", json!(true), json!(false)),
+        ("alibi", json!(true), json!(false)),
+    ] {
+        let told = with_setting(folder.path(), key, other).expect_err(key);
+        assert!(told.contains("not supported") && told.contains(&format!("`{key}`")), "{told}");
+        assert!(!told.contains("damaged"), "{told}");
+        assert!(with_setting(folder.path(), key, usual).is_ok(), "{key}");
+    }
+    let rotary =
+        json!({ "rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5 });
+    let told = with_setting(folder.path(), "rope_parameters", rotary).expect_err("turned in part");
+    assert!(told.contains("`partial_rotary_factor`"), "{told}");
+
+    let path = folder.path().join("model.gguf");
+    let float = |x: f32| (6, x.to_le_bytes().to_vec());
+    let whole = |x: u32| (4, x.to_le_bytes().to_vec());
+    for (key, (code, other), usual) in [
+        ("llama.attn_logit_softcapping", float(30.0), float(0.0)),
+        ("llama.attention.scale", float(0.05), float(0.0)),
+        ("llama.attention.sliding_window", whole(4), whole(CONTEXT as u32)),
+        ("llama.attention.max_alibi_bias", float(8.0), float(0.0)),
+        ("llama.rope.scaling.factor", float(8.0), float(1.0)),
+        ("llama.rope.scale_linear", float(8.0), float(1.0)),
+    ] {
+        write_gguf_saying(&path, "gpt-2", Some((key, code, other)));
+        match Pretrained::open(&path) {
+            Err(ModelError::Unsupported { reason, .. }) => {
+                assert!(reason.contains(key), "{reason}")
+            }
+            other => panic!("{key}: {other:?}"),
+        }
+        write_gguf_saying(&path, "gpt-2", Some((key, usual.0, usual.1)));
+        assert!(Pretrained::open(&path).is_ok(), "{key}");
+    }
+}
+
+/// Which keys the layers of a model see, from the model that each hands to the engine.
+struct Seen(Vec<Visible>);
+
+impl Attend for Seen {
+    fn attend(&mut self, layer: &Layer<'_>) -> Result<ndarray::Array4<f32>, String> {
+        self.0.push(layer.visible());
+        PosteriorMean.attend(layer)
+    }
+}
+
+#[test]
+fn a_llama_that_is_not_causal_sees_what_comes_after() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    for (causal, visible) in [(true, Visible::Before), (false, Visible::All)] {
+        let hugging_face = with_setting(folder.path(), "is_causal", json!(causal)).unwrap();
+        let said = ("llama.attention.causal", 7, vec![u8::from(causal)]);
+        write_gguf_saying(&path, "gpt-2", Some(said));
+        for model in [hugging_face, Pretrained::open(&path).unwrap()] {
+            assert_eq!(model.transformer.visible(), visible);
+            let Transformer::Llama(llama) = &model.transformer else { panic!("a Llama") };
+            let mut first = Vec::new();
+            for text in ["ab c", "ab cab"] {
+                let tokens = model.tokenizer.encode(text, None).unwrap();
+                let mut seen = Seen(Vec::new());
+                let hidden = llama.forward(&tokens, &mut seen).unwrap();
+                assert_eq!(seen.0, [visible; LAYERS]);
+                let row: Vec<f32> = hidden.narrow(0, 0, 1).into_data().try_into_vec().unwrap();
+                first.push(row);
+            }
+            assert_eq!(first[0] == first[1], causal);
+        }
+    }
+}
+
+#[test]
+fn tensors_of_another_attention_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |names: &[&str]| {
+        let mut all = weights();
+        for name in names {
+            all.insert((*name).to_owned(), (vec![HEAD_WIDTH], vec![1.0; HEAD_WIDTH]));
+        }
+        write_hugging_face_of(folder.path(), all);
+        Pretrained::open(folder.path())
+    };
+    let norms =
+        ["model.layers.1.self_attn.q_norm.weight", "model.layers.1.self_attn.k_norm.weight"];
+    match with(&norms) {
+        Err(ModelError::Unsupported { path, reason }) => {
+            assert!(path.ends_with("model.safetensors"), "{path:?}");
+            assert!(norms.iter().all(|name| reason.contains(name)), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
+    // A layer more than the configuration says.
+    assert!(with(&["model.layers.2.input_layernorm.weight"]).is_err());
+    // Frequencies that old files hold, and what comes after the layers.
+    assert!(with(&["model.layers.0.self_attn.rotary_emb.inv_freq", "score.weight"]).is_ok());
+}
+
+/// What a tokenizer does on the way to training is switched off, and what it does to spans is done once.
+#[test]
+fn a_text_is_read_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    write_hugging_face(folder.path());
+    let path = folder.path().join("tokenizer.json");
+    let whole: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let encode = |tokenizer: &serde_json::Value| {
+        fs::write(&path, tokenizer.to_string()).unwrap();
+        let model = Pretrained::open(folder.path()).unwrap();
+        let tokens = model.tokenizer.encode("ab c", None).unwrap();
+        (tokens.pieces, tokens.spans)
+    };
+    let pieces = ["ab", "Ġc"].map(str::to_owned).to_vec();
+    assert_eq!(encode(&whole), (pieces.clone(), vec![0..2, 2..4]));
+    // No pair would ever be merged.
+    let mut dropping = whole.clone();
+    dropping["model"]["dropout"] = json!(1.0);
+    assert_eq!(encode(&dropping), (pieces.clone(), vec![0..2, 2..4]));
+    // The space belongs to no word.
+    let mut trimming = whole;
+    trimming["post_processor"] = json!({
+        "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true,
+    });
+    assert_eq!(encode(&trimming), (pieces, vec![0..2, 3..4]));
 }

@@ -3,6 +3,7 @@
 mod block_slots;
 mod common;
 mod dense;
+mod empty_axes;
 mod gguf;
 mod graph_attention;
 mod llama_files;

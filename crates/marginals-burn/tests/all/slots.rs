@@ -88,6 +88,10 @@ impl Checkpoint for Identity {
     fn path(&self) -> &Path {
         Path::new("identity")
     }
+    fn names(&self) -> Vec<String> {
+        let matrices = ["to_q", "to_k", "to_v"].map(|name| format!("{name}.weight"));
+        matrices.into_iter().chain(["slots_mu", "slots_logsigma"].map(str::to_owned)).collect()
+    }
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
         match name {
             "to_q.weight" | "to_k.weight" | "to_v.weight" => Some(vec![self.0, self.0]),
@@ -201,4 +205,21 @@ fn checkpoints_that_do_not_fit_are_refused() {
     ));
     // A single-head checkpoint has nothing to combine heads with.
     assert!(matches!(load(config.with_heads(2)), Err(ModelError::Damaged { .. })));
+}
+
+#[test]
+fn heads_are_asked_for_where_the_weights_have_several() {
+    let case = Case::open("slots.safetensors", "many-heads");
+    let weights = case.weights();
+    let found = SlotAttentionConfig::of_checkpoint(&weights).unwrap();
+    let with_heads = |heads| found.clone().with_heads_of(&weights, heads);
+    let absent = with_heads(None).unwrap_err().to_string();
+    assert!(absent.contains("`heads` is absent") && absent.contains("combine_heads"), "{absent}");
+    assert!(with_heads(Some(3)).unwrap_err().to_string().contains("a divisor"));
+    let config = with_heads(Some(4)).unwrap();
+    assert_eq!((config.heads, config.head_width), (4, Some(5)));
+    // One head of the whole width would be another module: what combines them is left over.
+    let one = found.clone().load(&weights, &case.device);
+    assert!(one.is_err(), "{one:?}");
+    config.load(&weights, &case.device).unwrap();
 }

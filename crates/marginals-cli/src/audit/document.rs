@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::catalogue::MEASURES;
 use super::label::Label;
 use super::measure::{HeadMeasures, NEIGHBOURHOOD, QUANTILES, QueryPosterior};
+use crate::message;
 
 /// Raised when a name disappears or changes its meaning; new names do not raise it.
 pub const VERSION: u32 = 1;
@@ -53,18 +54,10 @@ impl TextSection {
         let Some(token) = self.tokens.get(index) else { return String::new() };
         let written = self.text.get(token.start..token.end).unwrap_or("");
         match written.trim() {
-            "" if written.is_empty() => without_controls(&token.piece),
+            "" if written.is_empty() => message::on_one_line(&token.piece).into_owned(),
             "" => format!("{written:?}"),
-            trimmed => without_controls(trimmed),
+            trimmed => message::on_one_line(trimmed).into_owned(),
         }
-    }
-}
-
-/// A text as it is, or quoted where a terminal would obey it.
-fn without_controls(text: &str) -> String {
-    match text.chars().any(char::is_control) {
-        true => format!("{text:?}"),
-        false => text.to_owned(),
     }
 }
 

@@ -6,6 +6,7 @@ use super::catalogue::MEASURES;
 use super::document::Document;
 use super::label::Label;
 use super::measure::{HeadMeasures, label_counts};
+use crate::message;
 
 /// Whether the reader is a person at a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +29,11 @@ pub fn table(document: &Document, layers: &[Vec<HeadMeasures>], style: Style) ->
     let _ = writeln!(
         out,
         "{} ({}): {} layers of {} heads · {}: {} tokens\n",
-        paint("1", &model.name),
+        paint("1", &message::on_one_line(&model.name)),
         model.family,
         model.layers,
         model.heads,
-        text.source,
+        message::on_one_line(&text.source),
         if text.token_count < text.token_count_of_whole_text {
             format!("the first {} of {}", text.token_count, text.token_count_of_whole_text)
         } else {

@@ -47,12 +47,16 @@ impl Checkpoint for InputWeights {
     fn path(&self) -> &Path {
         Path::new("weights.* of the input")
     }
+    fn names(&self) -> Vec<String> {
+        self.tensors.keys().cloned().collect()
+    }
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
         self.tensors.get(name).map(|tensor| tensor.shape().to_vec())
     }
     fn values(&self, name: &str) -> Result<Vec<f32>, ModelError> {
+        let path = || self.path().to_path_buf();
         let tensor = self.tensors.get(name).ok_or_else(|| ModelError::Damaged {
-            path: self.path().to_path_buf(),
+            path: path(),
             reason: format!("the tensor `{name}` is missing"),
         })?;
         Ok(tensor.iter().copied().collect())
@@ -78,17 +82,18 @@ fn weights<T: Real>(
 /// Runs slot attention.
 fn slots<T: Real>(spec: &SlotsSpec, mut inputs: Inputs<'_, T>) -> Result<Answers<T>, AnswerError> {
     let weights = weights(spec.weights.as_ref(), &mut inputs)?;
+    let found = SlotAttentionConfig::of_checkpoint(&*weights)?;
+    let found = found.with_heads_of(&*weights, spec.heads)?;
     let config = SlotAttentionConfig {
         slots: spec.slots,
         iterations: spec.iterations,
-        heads: spec.heads,
-        head_width: spec.head_width,
+        head_width: spec.head_width.or(found.head_width),
         epsilon: spec.epsilon,
         norm_epsilon: spec.norm_epsilon,
-        ..SlotAttentionConfig::of_checkpoint(&*weights)?
+        ..found
     };
     let run = Run::take(&mut inputs, config.input_width, &["grad.slots"])?;
-    let slot_width = config.slot_width;
+    let (slot_width, iterations) = (config.slot_width, config.iterations);
     let module = config.load(&*weights, &run.device)?;
     let start = match &run.start {
         Some(start) => start.clone(),
@@ -97,6 +102,7 @@ fn slots<T: Real>(spec: &SlotsSpec, mut inputs: Inputs<'_, T>) -> Result<Answers
             drawn(module.start(run.x.dim().0, spec.slots, spec.seed)?)
         }
     };
+    run.room_on_the_tape("iterations", iterations, start.len())?;
     run.refine(&start, |x, start| module.forward_from(x, start))
 }
 
@@ -116,7 +122,7 @@ fn block_slots<T: Real>(
         ..found
     };
     let run = Run::take(&mut inputs, config.input_width, &["grad.slots"])?;
-    let slot_width = config.slot_width;
+    let (slot_width, iterations) = (config.slot_width, config.iterations);
     let module = config.load(&*weights, &run.device)?;
     let start = match &run.start {
         Some(start) => start.clone(),
@@ -125,6 +131,7 @@ fn block_slots<T: Real>(
             drawn(module.start(run.x.dim().0, spec.slots, spec.seed)?)
         }
     };
+    run.room_on_the_tape("iterations", iterations, start.len())?;
     run.refine(&start, |x, start| module.forward_from(x, start))
 }
 
@@ -134,19 +141,23 @@ fn perceiver<T: Real>(
     mut inputs: Inputs<'_, T>,
 ) -> Result<Answers<T>, AnswerError> {
     let weights = weights(spec.weights.as_ref(), &mut inputs)?;
-    let mut config = PerceiverConfig::of_checkpoint(&*weights)?;
-    config.norm_epsilon = spec.norm_epsilon;
-    config.depth = spec.depth.unwrap_or(config.depth);
-    let inner = config.cross_heads * config.cross_head_width;
-    (config.cross_heads, config.cross_head_width) = heads("cross-heads", spec.cross_heads, inner)?;
-    if let Some(count) = spec.latent_heads {
-        let inner = config.latent_heads * config.latent_head_width;
-        (config.latent_heads, config.latent_head_width) = heads("latent-heads", count, inner)?;
-    }
+    let found = PerceiverConfig::of_checkpoint(&*weights)?;
+    let (config, assumed) = settled(spec, found)?;
     let run = Run::take(&mut inputs, config.input_width, &["grad.latents", "grad.logits"])?;
     let module = config.load(&*weights, &run.device)?;
+    let numbers = run.x.dim().0.saturating_mul(config.latents).saturating_mul(config.latent_width);
+    run.room_on_the_tape("depth", config.depth, numbers)?;
     let x = run.tensor(&run.x);
     let mut output = Answers::default();
+    if !assumed.is_empty() {
+        output.assume(
+            "latents",
+            format!(
+                "the weights do not say how they are used, and the model file says nothing of {}",
+                assumed.join(", nothing of ")
+            ),
+        );
+    }
     let latents = module.forward(x.clone())?;
     output.real("latents", array(latents.clone()));
     let mut losses = Vec::new();
@@ -173,6 +184,49 @@ fn perceiver<T: Real>(
     }
     Ok(output)
 }
+
+/// The settings of a Perceiver, and which of them nobody said.
+fn settled(
+    spec: &PerceiverSpec,
+    mut config: PerceiverConfig,
+) -> Result<(PerceiverConfig, Vec<String>), Error> {
+    let mut assumed = Vec::new();
+    config.norm_epsilon = spec.norm_epsilon;
+    match spec.depth {
+        Some(depth) => config.depth = depth,
+        None => assumed.push(format!("`depth`: it is {}, the layers they hold", config.depth)),
+    }
+    let inner = config.cross_heads * config.cross_head_width;
+    let count = spec.cross_heads.unwrap_or(1);
+    (config.cross_heads, config.cross_head_width) = heads("cross-heads", count, inner)?;
+    if spec.cross_heads.is_none() {
+        assumed.push(format!("`cross-heads`: it is 1, of {inner} numbers"));
+    }
+    if config.self_per_cross == 0 {
+        return Ok((config, assumed));
+    }
+    let inner = config.latent_heads * config.latent_head_width;
+    let count = match spec.latent_heads {
+        Some(count) => count,
+        None if inner.is_multiple_of(USUAL_HEAD) => {
+            let count = inner / USUAL_HEAD;
+            assumed.push(format!("`latent-heads`: it is {count}, of {USUAL_HEAD} numbers each"));
+            count
+        }
+        None => {
+            let expected = format!(
+                "the number of heads that the {inner} numbers of the self-attention fall into: the \
+                 weights do not say, and there is a default for heads of {USUAL_HEAD} alone"
+            );
+            return Err(Error::value("latent-heads", expected, "absent"));
+        }
+    };
+    (config.latent_heads, config.latent_head_width) = heads("latent-heads", count, inner)?;
+    Ok((config, assumed))
+}
+
+/// Numbers per head in `perceiver-pytorch`, unless it is told otherwise.
+const USUAL_HEAD: usize = 64;
 
 /// A number of heads that `inner` numbers fall into, and the width of each.
 fn heads(name: &str, count: usize, inner: usize) -> Result<(usize, usize), Error> {
@@ -205,6 +259,11 @@ impl<T: Real> Run<T> {
             let advice = "The weights were learned for inputs of that width.";
             return Err(Error::shape("inputs", format!("[B, M, {width}]"), x.shape(), advice));
         }
+        if x.is_empty() {
+            let advice = "There is nothing to look at.";
+            let expected = format!("[B, M, {width}], B and M at least 1");
+            return Err(Error::shape("inputs", expected, x.shape(), advice));
+        }
         let start = inputs.optional::<Ix3>("start", "where the slots start, [B, N, S]")?;
         let start = start.map(|start| start.into_owned());
         let upstream = inputs.optional::<Ix3>(read[0], UPSTREAM)?.map(|g| g.into_owned());
@@ -231,6 +290,16 @@ impl<T: Real> Run<T> {
     fn room_for(&self, slots: usize, width: usize) -> Result<(), Error> {
         let (batch, inputs, _) = self.x.dim();
         check_room("slots", &[batch, slots, width.max(inputs)], 4 * size_of::<f32>())
+    }
+
+    /// Refuses more repetitions than memory holds on the way to a gradient, each of a few dozen tensors of
+    /// `numbers`.
+    fn room_on_the_tape(&self, setting: &str, times: usize, numbers: usize) -> Result<(), Error> {
+        const KEPT: usize = 24;
+        match self.upstream.is_some() || self.of_logits.is_some() {
+            true => check_room(setting, &[times, numbers], KEPT * size_of::<f32>()),
+            false => Ok(()),
+        }
     }
 
     /// A tensor that derivatives are taken in, where any are.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use half::{bf16, f16};
 use marginals::ask::{Answers, Input, Source};
 use marginals::question::Tensor;
-use marginals::{Error, Real};
+use marginals::{Error, Real, check_claim};
 use ndarray::{ArrayD, IxDyn};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
@@ -13,9 +13,12 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 pub struct File<'f>(BTreeMap<String, TensorView<'f>>);
 
 impl<'f> File<'f> {
-    /// Those of `file`.
-    pub fn of(file: &SafeTensors<'f>) -> Self {
-        Self(file.tensors().into_iter().collect())
+    /// Those of `file`, also by the names that `shared` gives them beside their own.
+    pub fn of(file: &SafeTensors<'f>, shared: &HashMap<String, String>) -> Self {
+        let own = file.tensors();
+        let more =
+            shared.iter().filter_map(|(name, own)| Some((name.clone(), file.tensor(own).ok()?)));
+        Self(own.into_iter().chain(more).collect())
     }
 }
 
@@ -43,6 +46,7 @@ fn decoded<T: Real>(
                 .collect()
         };
     }
+    check_claim(name, tensor.shape())?;
     let misfit = |error: ndarray::ShapeError| {
         Error::shape(name, "as many entries as it says", tensor.shape(), error.to_string())
     };
@@ -72,16 +76,22 @@ fn decoded<T: Real>(
     }
 }
 
-/// Completes an error about a tensor that is not of the kind that is read by the type it has in `file`.
-pub fn with_types(error: Error, file: &SafeTensors<'_>) -> Error {
+/// Completes an error about a tensor that is not there, or not of the kind that is read: by what the
+/// file holds, of which the model has seen a part, and by the type it has there.
+pub fn with_what_is_held(error: Error, file: &SafeTensors<'_>) -> Error {
     match error {
-        Error::Entries { name, expected, found } => {
+        Error::MissingTensor { name, why, .. } => {
+            let mut present: Vec<String> = file.names().into_iter().map(str::to_owned).collect();
+            present.sort_unstable();
+            Error::MissingTensor { name, why, present }
+        }
+        Error::Entries { name, expected, found, advice } => {
             let types = if expected == "whole numbers" { WHOLE_TYPES } else { REAL_TYPES };
             let found = match file.tensor(&name) {
                 Ok(tensor) => format!("{found} ({:?})", tensor.dtype()),
                 Err(_) => found,
             };
-            Error::Entries { name, expected: format!("{expected} ({types})"), found }
+            Error::Entries { name, expected: format!("{expected} ({types})"), found, advice }
         }
         other => other,
     }

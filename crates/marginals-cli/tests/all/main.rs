@@ -3,9 +3,15 @@
 mod audit;
 mod audit_bad_input;
 mod common;
+mod destinations;
 mod explain;
+mod hostile;
 mod infer;
+mod inputs;
 mod mechanisms;
 mod modules;
 mod reproduce;
+mod terminal;
 mod train;
+mod weights;
+mod words;

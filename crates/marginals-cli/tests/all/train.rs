@@ -237,6 +237,47 @@ fn a_finished_run_can_be_stopped_while_it_is_measured() {
     assert!(!folder.path().join("run/run.json").exists());
 }
 
+/// Whatever bytes of its records a saved state has lost, a run goes on or says that it cannot.
+#[test]
+fn damaged_states_are_refused_by_name() {
+    let folder = folder(3);
+    let run = || marginals().args(arguments(folder.path(), "run", "1")).output().unwrap();
+    assert!(run().status.success());
+    let path = folder.path().join("run/state.safetensors");
+    let whole = fs::read(&path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&whole).unwrap();
+    let parts = ["model", "optimiser"].map(|name| {
+        let data = file.tensor(name).unwrap().data();
+        (data.as_ptr() as usize - whole.as_ptr() as usize, data.len())
+    });
+    let mut refused = 0;
+    for (start, length) in parts {
+        // Names and shapes come first, numbers after them.
+        let places = (0..14).map(|i| i * 3).chain((0..30).map(|i| 50 + i * 97)).chain([length - 4]);
+        for place in places.filter(|place| *place < length) {
+            for byte in [0x00, 0xff, whole[start + place] ^ 0x20] {
+                let mut damaged = whole.clone();
+                damaged[start + place] = byte;
+                fs::write(&path, damaged).unwrap();
+                let output = run();
+                let message = String::from_utf8_lossy(&output.stderr).into_owned();
+                assert!(!message.contains("panicked"), "{message}");
+                match output.status.code() {
+                    Some(0) => assert_eq!(message, ""),
+                    Some(2) => {
+                        refused += 1;
+                        let named = message.contains("state.safetensors`: the saved state cannot");
+                        assert!(named || message.contains("diverged"), "{message}");
+                        assert_eq!(message.trim_end().lines().count(), 1, "{message}");
+                    }
+                    other => panic!("{other:?}: {message}"),
+                }
+            }
+        }
+    }
+    assert!(refused > 60, "{refused}");
+}
+
 #[test]
 fn what_makes_no_run_is_refused_by_name() {
     let folder = folder(5);

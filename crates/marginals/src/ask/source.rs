@@ -200,7 +200,9 @@ impl<'s, T: Real> Inputs<'s, T> {
                 }
                 None => {
                     let expected = if reads.real.contains(name) { REAL } else { WHOLE };
-                    return Err(Error::entries(name, expected, UNREAD));
+                    let error = Error::entries(name, expected, UNREAD);
+                    let is_mask = MASKS.contains(&name.as_str());
+                    return Err(if is_mask { error.of_a_mask() } else { error });
                 }
             }
         }

@@ -12,7 +12,10 @@ use marginals_kernels::{Tile, TileMut};
 use ndarray::ArrayView4;
 
 use crate::tensor::Stored;
-use crate::{Accumulator, Block, Element, Error, Parameter, Real, Shape};
+use crate::{Accumulator, Block, Element, Error, Parameter, Real, Shape, check_room};
+
+/// Averages of values at the peak: as they are summed, and as an answer.
+const COPIES: usize = 2;
 
 /// A function f(i, j) of an edge, by the block: what a linear statistic averages.
 ///
@@ -127,7 +130,7 @@ impl<'v, T: Real> Request<'v, T> {
     /// [`Error::Shape`] where they do not belong to the keys.
     pub fn values<E: Element<Real = T>>(&mut self, v: ArrayView4<'v, E>) -> Result<usize, Error> {
         let shape = &self.shape;
-        let (batch, heads, keys, _) = v.dim();
+        let (batch, heads, keys, width) = v.dim();
         let shared = heads == shape.key_heads || (heads > 0 && shape.heads % heads == 0);
         if (batch, keys) != (shape.batch, shape.keys) || !shared {
             return Err(Error::shape(
@@ -141,6 +144,8 @@ impl<'v, T: Real> Request<'v, T> {
                  query heads.",
             ));
         }
+        let averages = [shape.batch, shape.heads, shape.queries, width];
+        check_room("v", &averages, COPIES * size_of::<T>())?;
         let source = (v.as_ptr() as usize, v.shape().to_vec(), v.strides().to_vec());
         if let Some(known) = self.values.iter().position(|known| known.source == source) {
             return Ok(known);

@@ -5,11 +5,11 @@ use super::named::{AnyQuestion, Asking, NamedQuestion};
 use super::upstream::Vectors;
 use crate::infer::{Request, Slopes};
 use crate::posterior::{Found, Posterior};
-use crate::{Error, Real};
+use crate::{Error, Real, check_room};
 
 /// p_ij = P(φ_ij = 1 | x), [B, H, N, M]: the whole matrix, for those who want it.
 ///
-/// The one answer whose memory grows with N×M. What transformers calls `attentions`.
+/// The one answer whose memory grows with N×M; more than there is memory for is refused. What transformers calls `attentions`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marginals;
 
@@ -19,7 +19,10 @@ impl<'v, T: Real> Question<'v, T> for Marginals {
     type Plan = ();
 
     fn plan(&self, posterior: &Posterior<'_, T>, _: &mut Request<'v, T>) -> Result<(), Error> {
-        posterior.inference().require_edges("marginals")
+        posterior.inference().require_edges("marginals")?;
+        let shape = posterior.shape();
+        let edges = [shape.batch, shape.heads, shape.queries, shape.keys];
+        check_room("marginals", &edges, size_of::<T>())
     }
 
     fn answer(&self, _: &(), found: &Found<'_, '_, 'v, T>) -> Result<Array4<T>, Error> {

@@ -191,10 +191,10 @@ pub struct SlotsSpec {
     /// Refinements.
     #[serde(default = "three")]
     pub iterations: usize,
-    /// Heads, each with a competition of its own.
-    #[serde(default = "one")]
-    pub heads: usize,
-    /// Numbers per head; absent is the slot's width over the heads.
+    /// Heads, each with a competition of its own; absent is one, where the weights combine no heads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heads: Option<usize>,
+    /// Numbers per head; absent is the width of the weights over the heads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_width: Option<usize>,
     /// Added to the marginals before they are averaged with.
@@ -245,19 +245,15 @@ pub struct PerceiverSpec {
     /// Layers, where more of them share the last weights than the file says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub depth: Option<usize>,
-    /// Heads of the cross-attention.
-    #[serde(default = "one")]
-    pub cross_heads: usize,
-    /// Heads of the self-attention; absent, heads of 64 numbers where those fit, or one.
+    /// Heads of the cross-attention; absent is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cross_heads: Option<usize>,
+    /// Heads of the self-attention; absent, heads of 64 numbers, where those fit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latent_heads: Option<usize>,
     /// ε of the layer normalisations.
     #[serde(default = "usual_norm_epsilon")]
     pub norm_epsilon: f64,
-}
-
-fn one() -> usize {
-    1
 }
 
 fn three() -> usize {

@@ -258,7 +258,17 @@ pub(super) fn check(model: &mut Value) -> Result<(), Error> {
     for kind in ["structure", "potential"] {
         match sections.get_mut(kind) {
             Some(part) => check_part(kind, part)?,
-            None => return Err(Error::value(kind, "one of the model's parts", "nothing")),
+            None => {
+                let usual = match kind {
+                    "structure" => "each-query-picks-one",
+                    _ => "dot",
+                };
+                let expected = format!(
+                    "one of the model's parts: it has no default. That of a transformer's attention is \
+                     `{kind} = \"{usual}\"`"
+                );
+                return Err(Error::value(kind, expected, "absent"));
+            }
         }
     }
     if let Some(priors) = sections.get_mut("prior") {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::names::{self, PARTS};
 use super::text::dotted;
-use crate::{Error, zoo};
+use crate::{Error, excerpt, zoo};
 
 /// Spells the shorthands of a model out in place, so that [`read`] finds a
 /// [`ModelSpec`](super::ModelSpec) where a file of other settings holds one.
@@ -57,7 +57,7 @@ impl Misfit {
 
     fn at(mut self, key: String, value: &Value) -> Self {
         self.path.push(key);
-        self.found.get_or_insert_with(|| excerpt(value));
+        self.found.get_or_insert_with(|| excerpt(&value.to_string(), EXCERPT).into_owned());
         self
     }
 
@@ -93,14 +93,6 @@ fn example(name: &str) -> Option<&'static str> {
 
 /// Long enough to recognise what was written.
 const EXCERPT: usize = 60;
-
-fn excerpt(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(EXCERPT) {
-        None => text,
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
-}
 
 /// What a file should hold, in its own terms: serde names Rust's types.
 fn in_words(expected: &dyn Expected) -> String {

@@ -29,7 +29,11 @@ impl Reads {
     /// [`Error::Entries`] and [`Error::UnknownName`].
     pub fn refuse_mistaken<T>(&self, tensors: &Tensors<'_, T>) -> Result<(), Error> {
         if let Some(name) = tensors.integer.keys().find(|name| self.real.contains(name)) {
-            return Err(Error::entries(name, "real numbers", "whole numbers"));
+            let error = Error::entries(name, "real numbers", "whole numbers");
+            return Err(match name.as_str() {
+                "bias" | "key-bias" => error.of_a_mask(),
+                _ => error,
+            });
         }
         if let Some(name) = tensors.real.keys().find(|name| self.whole.contains(name)) {
             return Err(Error::entries(name, "whole numbers", "real numbers"));

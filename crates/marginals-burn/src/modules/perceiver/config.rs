@@ -5,8 +5,8 @@ use marginals::Error;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::ModelError;
-use crate::modules::slots::shape_of;
-use crate::sizes::{at_least_one, check_norm_epsilon};
+use crate::modules::slots::{optional_shape, shape_of};
+use crate::sizes::{check_norm_epsilon, check_repeated, check_width};
 
 /// Which layers have weights of their own.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub struct PerceiverConfig {
     pub widening: usize,
     /// Classes of the final map; without, the latents themselves are the output.
     pub classes: Option<usize>,
+    /// Rank of the maps of the attention over depth; without, each layer goes on from the one before.
+    pub depth_rank: Option<usize>,
     /// ε of the layer normalisations.
     #[config(default = 1e-5)]
     pub norm_epsilon: f64,
@@ -78,16 +80,17 @@ impl PerceiverConfig {
             ("input_width", self.input_width),
             ("latents", self.latents),
             ("latent_width", self.latent_width),
-            ("depth", self.depth),
             ("cross_heads", self.cross_heads),
             ("latent_heads", self.latent_heads),
             ("cross_head_width", self.cross_head_width),
             ("latent_head_width", self.latent_head_width),
             ("widening", self.widening),
             ("classes", self.classes.unwrap_or(1)),
+            ("depth_rank", self.depth_rank.unwrap_or(1)),
         ] {
-            at_least_one(name, size)?;
+            check_width(name, size)?;
         }
+        check_repeated("depth", self.depth)?;
         check_norm_epsilon(self.norm_epsilon)
     }
 
@@ -99,9 +102,11 @@ impl PerceiverConfig {
         }
     }
 
-    /// The sizes a checkpoint was trained with. How its inner widths fall into heads is not in it:
-    /// the cross-attention is taken to have one head, and the self-attention heads of 64 (one head
-    /// where that does not fit). Layers are taken to share weights where their tensors are equal.
+    /// The sizes a checkpoint was trained with. How its inner widths fall into heads is not in it: the
+    /// cross-attention is taken to have one head, as it has by default in `perceiver-pytorch`, and the
+    /// self-attention heads of 64, or one where 64 does not divide its width. Layers are taken to share
+    /// weights where all their tensors are equal; how often they are used is not in a file that holds them
+    /// once.
     ///
     /// # Errors
     /// [`ModelError::Damaged`] where a tensor that sizes are read from is missing or has another
@@ -131,12 +136,35 @@ impl PerceiverConfig {
             config.latent_heads = heads;
             config.latent_head_width = inner / heads.max(1);
         }
-        if depth > 2 && checkpoint.values(&to_q(1))? != checkpoint.values(&to_q(2))? {
-            config.sharing = Sharing::Separate;
+        if let Some([rank, _]) = optional_shape(checkpoint, &depth_attention(0))? {
+            config.depth_rank = Some(rank);
+        }
+        for name in checkpoint.names() {
+            if let Some(shared) = shared_name(&name)
+                && checkpoint.shape(&shared).is_some()
+                && checkpoint.values(&name)? != checkpoint.values(&shared)?
+            {
+                config.sharing = Sharing::Separate;
+                break;
+            }
         }
         if let Some(shape) = checkpoint.shape("to_logits.2.weight") {
             config.classes = shape.first().copied();
         }
         Ok(config)
     }
+}
+
+/// The map to the rank of the attention over depth.
+fn depth_attention(layer: usize) -> String {
+    format!("attn_residuals.{layer}.to_attn_logits.1.weight")
+}
+
+/// The tensor of layer 1 that a tensor of a layer after it equals where layers share weights.
+pub(super) fn shared_name(name: &str) -> Option<String> {
+    let (list, rest) = name.split_once('.')?;
+    let (layer, part) = rest.split_once('.')?;
+    let after_the_second = layer.parse::<usize>().is_ok_and(|layer| layer > 1);
+    let of_layers = matches!(list, "layers" | "attn_residuals");
+    (of_layers && after_the_second).then(|| format!("{list}.1.{part}"))
 }

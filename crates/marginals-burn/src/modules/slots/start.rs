@@ -4,6 +4,8 @@ use burn::tensor::{Tensor, TensorData};
 use marginals::Error;
 use marginals_kernels::random::{philox, uniform};
 
+use crate::sizes::at_least_one;
+
 /// μ + e^{log σ} ⊙ ε, ε ~ N(0, 1), one draw per slot.
 ///
 /// A draw depends on the seed and on its own batch entry and slot alone: more slots, or a larger
@@ -18,9 +20,8 @@ pub(crate) fn draw(
     [batch, slots]: [usize; 2],
     seed: u64,
 ) -> Result<Tensor<3>, Error> {
-    if slots == 0 {
-        return Err(Error::value("slots", "at least 1", 0));
-    }
+    at_least_one("batch", batch)?;
+    at_least_one("slots", slots)?;
     let [width] = mu.dims();
     let key = [seed as u32, (seed >> 32) as u32];
     let mut noise: Vec<f32> = Vec::with_capacity(batch * slots * width);

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::pretrained::attend::Visible;
+
 /// The parts of a Hugging Face `config.json` that decide what a BERT computes.
 #[derive(Clone, Debug, Deserialize)]
 pub struct BertConfig {
@@ -23,6 +25,12 @@ pub struct BertConfig {
     pub type_vocab_size: usize,
     /// Added to the variance in layer normalisation.
     pub layer_norm_eps: f64,
+    /// Whether a position sees only those before it, and itself.
+    #[serde(default)]
+    pub is_decoder: bool,
+    /// Whether its layers also attend to another text; not supported.
+    #[serde(default)]
+    pub add_cross_attention: bool,
     /// How positions enter; only learned, absolute ones are supported.
     #[serde(default)]
     pub position_embedding_type: PositionEmbedding,
@@ -52,6 +60,20 @@ pub enum PositionEmbedding {
 }
 
 impl BertConfig {
+    /// Which keys a query may pick.
+    pub fn visible(&self) -> Visible {
+        match self.is_decoder {
+            true => Visible::Before,
+            false => Visible::All,
+        }
+    }
+
+    /// What is asked for that there is not, if anything is.
+    pub(crate) fn unsupported(&self) -> Option<String> {
+        self.add_cross_attention
+            .then(|| "`add_cross_attention` is true; a BERT of one text is read".to_owned())
+    }
+
     /// What makes the sizes impossible, if anything does.
     pub(crate) fn fault(&self) -> Option<String> {
         let sizes = [

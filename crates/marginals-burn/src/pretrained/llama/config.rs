@@ -1,12 +1,13 @@
 //! What a Llama is made of, from `config.json` or from GGUF metadata.
 
 use serde::Deserialize;
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use super::rotary::Pairing;
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::gguf::GgufFile;
+use crate::checkpoint::gguf::{GgufFile, Value};
 use crate::error::ModelError;
+use crate::pretrained::attend::Visible;
 
 /// Sizes and constants of a Llama.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +34,16 @@ pub struct LlamaConfig {
     pub rotary_base: f64,
     /// Which coordinates the rotary embedding pairs up.
     pub pairing: Pairing,
+    /// Which keys a query may pick: those before it, unless the file says otherwise.
+    pub visible: Visible,
+}
+
+/// Why a configuration makes no model.
+pub(crate) enum Fault {
+    /// It cannot be true.
+    Damaged(String),
+    /// It asks for what there is not.
+    Unsupported(String),
 }
 
 #[derive(Deserialize)]
@@ -52,22 +63,98 @@ struct HuggingFace {
     hidden_act: Option<String>,
 }
 
+/// Settings of relatives of Llama that change what its heads see or how they score, with what they are
+/// where they change nothing, beside null.
+const OTHER_ATTENTION: &[(&str, Json)] = &[
+    ("alibi", Json::Bool(false)),
+    ("attention_chunk_size", Json::Null),
+    ("attention_multiplier", Json::Null),
+    ("attn_logit_softcapping", Json::Null),
+    ("clip_qkv", Json::Null),
+    ("no_rope_layers", Json::Null),
+    ("qk_layernorm", Json::Bool(false)),
+    ("query_pre_attn_scalar", Json::Null),
+    ("use_qk_norm", Json::Bool(false)),
+];
+
+const SLIDING_WINDOW_GGUF: &str = "llama.attention.sliding_window";
+
+/// As [`OTHER_ATTENTION`], of GGUF files.
+const OTHER_ATTENTION_GGUF: &[(&str, f64)] = &[
+    ("llama.attention.clamp_kqv", 0.0),
+    ("llama.attention.max_alibi_bias", 0.0),
+    ("llama.attention.scale", 0.0),
+    (SLIDING_WINDOW_GGUF, 0.0),
+    ("llama.attn_logit_softcapping", 0.0),
+    ("llama.rope.scale_linear", 1.0),
+    ("llama.rope.scaling.factor", 1.0),
+];
+
+/// Why the settings of a `config.json` ask for another attention than a Llama's, if they do.
+fn other_attention(settings: &Map<String, Json>, context: usize) -> Option<String> {
+    let get = |key: &str| settings.get(key).filter(|value| !value.is_null());
+    let other = |key: &str, value: &Json, usual: &str| {
+        Some(format!("`{key}` is {value}, which changes its attention; {usual} is supported"))
+    };
+    for (key, usual) in OTHER_ATTENTION {
+        if let Some(value) = get(key).filter(|value| *value != usual) {
+            return other(key, value, &usual.to_string());
+        }
+    }
+    if let Some(window) = get("sliding_window")
+        && get("use_sliding_window") != Some(&Json::Bool(false))
+        && window.as_u64().is_none_or(|window| (window as usize) < context)
+    {
+        return other("sliding_window", window, "null");
+    }
+    if let Some(kinds) = get("layer_types") {
+        let full = |kind: &Json| kind.as_str() == Some("full_attention");
+        if !kinds.as_array().is_some_and(|kinds| kinds.iter().all(full)) {
+            return other("layer_types", kinds, "\"full_attention\" everywhere");
+        }
+    }
+    turned_in_part(settings)
+}
+
+/// Whether a rotary embedding turns a part of the coordinates alone.
+fn turned_in_part(settings: &Map<String, Json>) -> Option<String> {
+    let factor = settings.get("partial_rotary_factor").filter(|value| !value.is_null())?;
+    (factor.as_f64() != Some(1.0)).then(|| {
+        format!(
+            "`partial_rotary_factor` is {factor}; rotary embeddings over the whole head are \
+             supported"
+        )
+    })
+}
+
 impl LlamaConfig {
-    /// Reads a `config.json`. The error is the reason alone.
-    pub(crate) fn from_json(text: &str) -> Result<Self, String> {
-        let json: HuggingFace = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    /// Reads a `config.json`.
+    pub(crate) fn from_json(text: &str) -> Result<Self, Fault> {
+        let damaged = |error: serde_json::Error| Fault::Damaged(error.to_string());
+        let json: HuggingFace = serde_json::from_str(text).map_err(damaged)?;
         if let Some(activation) = json.hidden_act.filter(|name| name != "silu") {
-            return Err(format!("`hidden_act` is `{activation}`; `silu` is supported"));
+            return Err(Fault::Unsupported(format!(
+                "`hidden_act` is `{activation}`; `silu` is supported"
+            )));
         }
         if json.rope_scaling.is_some_and(|scaling| !scaling.is_null()) {
-            return Err("`rope_scaling` is set; unscaled rotary embeddings are supported".into());
+            let reason = "`rope_scaling` is set; unscaled rotary embeddings are supported";
+            return Err(Fault::Unsupported(reason.into()));
+        }
+        let settings: Map<String, Json> = serde_json::from_str(text).map_err(damaged)?;
+        if let Some(reason) = other_attention(&settings, json.max_position_embeddings) {
+            return Err(Fault::Unsupported(reason));
         }
         // Newer files keep the base and the kind of scaling together.
         let mut rotary_base = json.rope_theta;
         if let Some(parameters) = json.rope_parameters {
             let kind = parameters.get("rope_type").and_then(Json::as_str).unwrap_or("default");
             if kind != "default" {
-                return Err(format!("`rope_type` is `{kind}`; `default` is supported"));
+                let reason = format!("`rope_type` is `{kind}`; `default` is supported");
+                return Err(Fault::Unsupported(reason));
+            }
+            if let Some(reason) = parameters.as_object().and_then(turned_in_part) {
+                return Err(Fault::Unsupported(reason));
             }
             rotary_base = parameters.get("rope_theta").and_then(Json::as_f64).or(rotary_base);
         }
@@ -86,8 +173,13 @@ impl LlamaConfig {
             epsilon: json.rms_norm_eps,
             rotary_base: rotary_base.unwrap_or(10_000.0),
             pairing: Pairing::Halves,
+            visible: match settings.get("is_causal") {
+                Some(Json::Bool(false)) => Visible::All,
+                _ => Visible::Before,
+            },
         }
         .checked()
+        .map_err(Fault::Damaged)
     }
 
     /// Reads the `llama.*` metadata of a GGUF file.
@@ -104,6 +196,22 @@ impl LlamaConfig {
             return Err(file.unsupported(
                 "its rotary embedding is scaled; unscaled rotary embeddings are supported".into(),
             ));
+        }
+        let context = size("llama.context_length")?;
+        for (key, usual) in OTHER_ATTENTION_GGUF {
+            let found = match file.metadata(key) {
+                Some(Value::Float(number)) => *number,
+                Some(Value::Unsigned(number)) => *number as f64,
+                Some(Value::Signed(number)) => *number as f64,
+                Some(Value::Bool(truth)) => f64::from(u8::from(*truth)),
+                _ => continue,
+            };
+            let beyond = *key == SLIDING_WINDOW_GGUF && found >= context as f64;
+            if found != *usual && !beyond {
+                return Err(file.unsupported(format!(
+                    "`{key}` is {found}, which changes its attention; {usual} is supported"
+                )));
+            }
         }
         let heads = size("llama.attention.head_count")?;
         let width = size("llama.embedding_length")?;
@@ -130,13 +238,17 @@ impl LlamaConfig {
             key_heads: file.size("llama.attention.head_count_kv")?.unwrap_or(heads),
             head_width,
             inner_width: size("llama.feed_forward_length")?,
-            context: size("llama.context_length")?,
+            context,
             epsilon: file
                 .number("llama.attention.layer_norm_rms_epsilon")
                 .ok_or_else(|| file.damaged("the normalisation's epsilon is missing".into()))?,
             rotary_base: file.number("llama.rope.freq_base").unwrap_or(10_000.0),
             // The converter permutes the rows of the projections so that pairs lie side by side.
             pairing: Pairing::Neighbours,
+            visible: match file.metadata("llama.attention.causal") {
+                Some(Value::Bool(false)) => Visible::All,
+                _ => Visible::Before,
+            },
         }
         .checked()
         .map_err(|reason| file.damaged(reason))

@@ -15,6 +15,7 @@ use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
 
 use super::TextTokenizer;
+use crate::caught::caught;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::gguf::{GgufFile, Value};
 use crate::error::ModelError;
@@ -35,6 +36,15 @@ const QWEN2_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}
 /// is not known, [`ModelError::Damaged`] when a part is missing, [`ModelError::Tokenizer`] when
 /// the parts do not fit together.
 pub fn tokenizer(file: &GgufFile) -> Result<TextTokenizer, ModelError> {
+    caught(|| built(file)).unwrap_or_else(|reason| {
+        Err(ModelError::Tokenizer {
+            path: file.path().to_path_buf(),
+            reason: format!("its parts do not fit together ({reason})"),
+        })
+    })
+}
+
+fn built(file: &GgufFile) -> Result<TextTokenizer, ModelError> {
     match file.text("tokenizer.ggml.model") {
         Some("gpt2") => {}
         Some(other) => {

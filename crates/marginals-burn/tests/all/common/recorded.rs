@@ -36,6 +36,11 @@ impl Checkpoint for Weights<'_> {
     fn path(&self) -> &Path {
         self.0.file.path()
     }
+    fn names(&self) -> Vec<String> {
+        let own = format!("{}.weights.", self.0.name);
+        let names = self.0.file.names().into_iter();
+        names.filter_map(|name| Some(name.strip_prefix(&own)?.to_owned())).collect()
+    }
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
         self.0.file.shape(&format!("{}.weights.{name}", self.0.name))
     }

@@ -28,6 +28,30 @@ fn save(path: &Path, tensors: &HashMap<String, Tensor>) {
     std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
+/// The bytes of a safetensors file with tensors as its header says, whatever that is, and metadata.
+pub fn raw(tensors: &[(&str, &str, &[u64], Vec<u8>)], metadata: &[(&str, &str)]) -> Vec<u8> {
+    let mut header = serde_json::Map::new();
+    if !metadata.is_empty() {
+        let said: serde_json::Map<_, _> =
+            metadata.iter().map(|(key, text)| ((*key).to_owned(), (*text).into())).collect();
+        header.insert("__metadata__".to_owned(), said.into());
+    }
+    let mut data = Vec::new();
+    for (name, dtype, shape, bytes) in tensors {
+        let offsets = [data.len(), data.len() + bytes.len()];
+        let about = serde_json::json!({ "dtype": dtype, "shape": shape, "data_offsets": offsets });
+        header.insert((*name).to_owned(), about);
+        data.extend(bytes);
+    }
+    let header = serde_json::Value::Object(header).to_string();
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat()
+}
+
+/// Numbers as a file of f32 has them.
+pub fn f32_bytes(numbers: &[f64]) -> Vec<u8> {
+    numbers.iter().flat_map(|&x| (x as f32).to_le_bytes()).collect()
+}
+
 /// A folder with a model file and its input.
 pub struct Folder(pub tempfile::TempDir);
 
@@ -36,6 +60,14 @@ impl Folder {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("model.toml"), model).unwrap();
         save(&folder.path().join("in.safetensors"), tensors);
+        Self(folder)
+    }
+
+    /// With an input of given bytes.
+    pub fn of_bytes(model: &str, input: &[u8]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("model.toml"), model).unwrap();
+        std::fs::write(folder.path().join("in.safetensors"), input).unwrap();
         Self(folder)
     }
 
