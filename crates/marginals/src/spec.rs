@@ -92,6 +92,8 @@ pub enum StructureSpec {
     },
     /// [`EachKeyPicksOne`](crate::structure::EachKeyPicksOne).
     EachKeyPicksOne,
+    /// [`NearestAccepted`](crate::structure::NearestAccepted).
+    NearestAccepted,
     /// [`Independent`](crate::structure::Independent).
     Independent,
     /// [`Walk`](crate::structure::Walk). Where the file gives no weights they are the tensor

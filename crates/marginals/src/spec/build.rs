@@ -16,7 +16,7 @@ use crate::prior::{
 };
 use crate::structure::{
     EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, HopDistribution, Independent,
-    Structure, Walk,
+    NearestAccepted, Structure, Walk,
 };
 use crate::{Error, Model, Real, Value};
 
@@ -178,6 +178,7 @@ impl StructureSpec {
                 Box::new(EachQueryPicksAtMostOne::per_head(&given.list()))
             }
             Self::EachKeyPicksOne => Box::new(EachKeyPicksOne),
+            Self::NearestAccepted => Box::new(NearestAccepted),
             Self::Independent => Box::new(Independent),
             Self::Walk { step, .. } if matches!(**step, Self::Walk { .. }) => {
                 return Err(Error::value("walk.step", "a structure of one step", "a walk"));

@@ -69,6 +69,14 @@ pub const PARTS: &[Part] = &[
     ),
     part(
         "structure",
+        "nearest-accepted",
+        "keys are offered from the last to the first, each accepted with σ(θ), and the first accepted is \
+         picked: stick-breaking",
+        &[],
+        r#""nearest-accepted""#,
+    ),
+    part(
+        "structure",
         "walk",
         "paths of h ≤ H picks of a one-step structure, h ~ weights: E[v] = Σ_h P(h) P^h V",
         &["hops", "weights", "step"],

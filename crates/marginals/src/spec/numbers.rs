@@ -118,7 +118,10 @@ impl StructureSpec {
                 vec![Numbers::per_head("null", null, Domain::Real)]
             }
             Self::Walk { step, .. } => step.numbers(),
-            Self::EachQueryPicksOne | Self::EachKeyPicksOne | Self::Independent => Vec::new(),
+            Self::EachQueryPicksOne
+            | Self::EachKeyPicksOne
+            | Self::Independent
+            | Self::NearestAccepted => Vec::new(),
         }
     }
 }

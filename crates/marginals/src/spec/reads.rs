@@ -93,6 +93,7 @@ impl Reads {
             StructureSpec::EachQueryPicksOne
             | StructureSpec::EachQueryPicksAtMostOne { .. }
             | StructureSpec::EachKeyPicksOne
+            | StructureSpec::NearestAccepted
             | StructureSpec::Independent => Ok(()),
         }
     }
