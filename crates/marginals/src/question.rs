@@ -13,6 +13,8 @@
 //! | [`ExpectedOf`] | E\[f_c(i, j)\] of given functions | \[B, H, N, C\] |
 //! | [`ValueVariance`] | E\[v²\] − E\[v\]² | \[B, H, N, D_v\] |
 //! | [`MaxProbability`] | max_j p_ij | \[B, H, F\] |
+//! | [`NullProbability`] | P(no edge) | \[B, H, F\] |
+//! | [`MaxScore`], [`MinScore`] | the extreme θ_ij, and where | \[B, H, N\], twice, \[B, H\] |
 //! | [`Map`] | argmax_j p_ij | \[B, H, F\] |
 //! | [`TopK`] | the k best edges | \[B, H, F, k\], twice |
 //! | [`Samples`] | exact draws | \[S, B, H, F\] |
@@ -37,6 +39,7 @@ mod entropy;
 mod event_probability;
 mod expected_distance;
 mod expected_of;
+mod extreme_score;
 mod hops;
 mod kl;
 mod log_evidence;
@@ -46,6 +49,7 @@ mod marginals;
 mod max_probability;
 mod mean;
 mod named;
+mod null_probability;
 mod paths;
 mod query_mass;
 mod samples;
@@ -59,6 +63,7 @@ pub use event_probability::EventProbability;
 pub(crate) use expected_distance::Distance;
 pub use expected_distance::ExpectedDistance;
 pub use expected_of::ExpectedOf;
+pub use extreme_score::{MaxScore, MinScore, ScoreAnswer};
 pub use hops::Hops;
 pub use kl::Kl;
 pub use log_evidence::LogEvidence;
@@ -68,6 +73,7 @@ pub use marginals::Marginals;
 pub use max_probability::MaxProbability;
 pub use mean::Mean;
 pub use named::{AnyQuestion, Asked, Asking, Entry, Named, NamedQuestion, Tensor};
+pub use null_probability::NullProbability;
 pub use paths::Paths;
 pub use query_mass::QueryMass;
 pub use samples::{Draws, Samples};
@@ -91,6 +97,9 @@ pub const QUESTIONS: &[Entry] = &[
     Entry::of::<ExpectedDistance>(),
     Entry::of::<ValueVariance<'static, f32>>(),
     Entry::of::<MaxProbability>(),
+    Entry::of::<NullProbability>(),
+    Entry::of::<MaxScore>(),
+    Entry::of::<MinScore>(),
     Entry::of::<Map>(),
     Entry::of::<TopK>(),
     Entry::of::<Samples>(),

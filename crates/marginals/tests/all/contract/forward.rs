@@ -3,7 +3,7 @@
 
 use marginals::question::{
     ColumnMass, Entropy, ExpectedDistance, Kl, LogEvidence, LogPartition, Map, Marginals,
-    MaxProbability, Mean, QueryMass, TopK, ValueVariance,
+    MaxProbability, MaxScore, Mean, MinScore, NullProbability, QueryMass, TopK, ValueVariance,
 };
 use marginals_testkit::generate::{
     Case, Fault, Flavour, PotentialKind, PriorKind, Recipe, strategy::Pantry,
@@ -79,6 +79,10 @@ fn check(recipe: &Recipe, case: &Case, expected: &Expected) -> Result<(), String
         ask!(TopK(TOP)),
         ask!(QueryMass),
     );
+    let (none, highest, lowest) = ask!((NullProbability, MaxScore, MinScore));
+    expected.check("null-probability", By::Factor, none, |a| &a.null_probability)?;
+    expected.check("max-score", By::Query, highest.score, |a| &a.max_score)?;
+    expected.check("min-score", By::Query, lowest.score, |a| &a.min_score)?;
     for (how, answers) in [("together", all), ("alone", alone)] {
         let (mean, variance, log_partition, evidence, entropy, kl, ..) = &answers;
         let (.., column, distance, marginals, max, map, top, mass) = &answers;

@@ -5,7 +5,7 @@
 
 use marginals::question::{
     ColumnMass, Entropy, ExpectedDistance, Kl, LogEvidence, LogPartition, Marginals, Mean,
-    QueryMass, ValueVariance,
+    NullProbability, QueryMass, ValueVariance,
 };
 use marginals_testkit::generate::{Case, Flavour, PotentialKind, Random, Recipe, strategy::Pantry};
 use marginals_testkit::{Structure, ValueKind, dense};
@@ -30,6 +30,7 @@ struct Loss {
     column: Option<Array3<f64>>,
     distance: Option<Array3<f64>>,
     mass: Option<Array3<f64>>,
+    none: Option<Array3<f64>>,
     marginals: Option<Array4<f64>>,
 }
 
@@ -38,21 +39,22 @@ impl Loss {
     fn draw(recipe: &Recipe, random: &mut Random) -> Self {
         let (b, h, n, m) = (recipe.batch, recipe.heads(), recipe.queries, recipe.keys);
         let f = recipe.structure.factors(n, m);
-        let always = random.integer(0, 9);
-        let mut wanted = (0..10).map(|question| question == always || random.chance(0.5));
+        let always = random.integer(0, 10);
+        let mut wanted = (0..11).map(|question| question == always || random.chance(0.5));
         let mut wanted: Vec<bool> = wanted.by_ref().collect();
         let mut rows = |question: usize, last: usize| {
             wanted[question].then(|| Array3::from_shape_fn((b, h, last), |_| random.normal()))
         };
         let factors = [rows(0, f), rows(1, f), rows(2, f), rows(3, f)];
         let (column, distance, mass) = (rows(4, m), rows(5, n), rows(8, n));
+        let none = rows(10, f);
         let mut values = |question: usize| {
             std::mem::take(&mut wanted[question])
                 .then(|| Array4::from_shape_fn((b, h, n, recipe.value_depth), |_| random.normal()))
         };
         let (mean, variance) = (values(6), values(7));
         let marginals = wanted[9].then(|| Array4::from_shape_fn((b, h, n, m), |_| random.normal()));
-        Self { mean, variance, factors, column, distance, mass, marginals }
+        Self { mean, variance, factors, column, distance, mass, none, marginals }
     }
 
     /// The loss of a case, by the dense formulas.
@@ -71,6 +73,7 @@ impl Loss {
                     (&self.column, &answers.column_mass),
                     (&self.distance, &answers.expected_distance),
                     (&self.mass, &query_mass),
+                    (&self.none, &answers.null_probability),
                 ];
                 for (upstream, answer) in rows {
                     let Some(upstream) = upstream else { continue };
@@ -123,16 +126,16 @@ fn gradients(case: &mut Case, loss: &Loss) -> Result<Vec<(String, Variable, Vec<
     let questions = (
         (Mean(v), ValueVariance(v), Marginals),
         (LogPartition, LogEvidence, Entropy, Kl),
-        (ColumnMass, ExpectedDistance, QueryMass),
+        (ColumnMass, ExpectedDistance, QueryMass, NullProbability),
     );
     let pass = posterior.pass(questions).map_err(|e| e.to_string())?;
     let [mean, variance, marginals] =
         [&loss.mean, &loss.variance, &loss.marginals].map(|g| g.as_ref().map(|g| g.view()));
     let [z, evidence, entropy, kl] = loss.factors.each_ref().map(|g| g.as_ref().map(|g| g.view()));
-    let [column, distance, mass] =
-        [&loss.column, &loss.distance, &loss.mass].map(|g| g.as_ref().map(|g| g.view()));
+    let [column, distance, mass, none] = [&loss.column, &loss.distance, &loss.mass, &loss.none]
+        .map(|g| g.as_ref().map(|g| g.view()));
     let upstream =
-        ((mean, variance, marginals), (z, evidence, entropy, kl), (column, distance, mass));
+        ((mean, variance, marginals), (z, evidence, entropy, kl), (column, distance, mass, none));
     let found = pass.backward(upstream).map_err(|e| e.to_string())?;
     let flat = |x: &Array4<f64>| x.iter().copied().collect::<Vec<_>>();
     let mut out = vec![
