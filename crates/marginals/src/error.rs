@@ -48,11 +48,11 @@ pub enum Error {
         /// The name given.
         name: String,
         /// The known name closest to it, where one is close.
-        nearest: Option<String>,
+        nearest: Option<Box<str>>,
         /// What it is here, where it is a word of other libraries.
         advice: Option<&'static str>,
         /// Every known name.
-        known: Vec<String>,
+        known: Box<[String]>,
     },
     /// A tensor that the model names and the input lacks.
     #[error("the model needs the tensor `{name}` ({why}), and the input does not hold it{}. It holds: {}", by_another_name(.name, .present), listed(.present))]
@@ -133,7 +133,7 @@ fn by_another_name(name: &str, present: &[String]) -> String {
     }
 }
 
-fn nearest_hint(nearest: &Option<String>) -> String {
+fn nearest_hint(nearest: &Option<Box<str>>) -> String {
     nearest.as_ref().map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default()
 }
 
@@ -224,7 +224,7 @@ impl Error {
             .map(|candidate| (edit_distance(name, candidate), *candidate))
             .min()
             .filter(|(distance, candidate)| *distance <= 2.max(candidate.len() / 3))
-            .map(|(_, candidate)| candidate.to_owned());
+            .map(|(_, candidate)| candidate.into());
         Self::UnknownName {
             kind,
             name: name.to_owned(),

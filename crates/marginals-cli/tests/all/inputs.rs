@@ -88,7 +88,7 @@ fn a_tensor_that_is_read_is_refused_by_name_and_type() {
 /// A mask as PyTorch's attention has it: true where a key may be picked.
 #[test]
 fn truth_values_are_masks() {
-    let hidden = |i: usize, j: usize| (i + 2 * j) % 3 == 0 && j != 0;
+    let hidden = |i: usize, j: usize| (i + 2 * j).is_multiple_of(3) && j != 0;
     let truths: Vec<u8> = (0..15).map(|at| u8::from(!hidden(at / 5, at % 5))).collect();
     let log_weights: Vec<f64> =
         truths.iter().map(|&truth| if truth == 1 { 0.0 } else { f64::NEG_INFINITY }).collect();

@@ -131,7 +131,7 @@ impl<'v, T: Real> Request<'v, T> {
     pub fn values<E: Element<Real = T>>(&mut self, v: ArrayView4<'v, E>) -> Result<usize, Error> {
         let shape = &self.shape;
         let (batch, heads, keys, width) = v.dim();
-        let shared = heads == shape.key_heads || (heads > 0 && shape.heads % heads == 0);
+        let shared = heads == shape.key_heads || (heads > 0 && shape.heads.is_multiple_of(heads));
         if (batch, keys) != (shape.batch, shape.keys) || !shared {
             return Err(Error::shape(
                 "v",

@@ -54,7 +54,7 @@ fn shorthands_are_spelled_out() {
 #[test]
 fn wrong_names_are_told_with_the_nearest() {
     let nearest = |text: &str| match ModelSpec::from_toml(text) {
-        Err(Error::UnknownName { nearest: Some(nearest), .. }) => nearest,
+        Err(Error::UnknownName { nearest: Some(nearest), .. }) => nearest.into_string(),
         other => panic!("{text}: {other:?}"),
     };
     let base = "structure = \"independent\"\npotential = \"dot\"\n";
@@ -228,7 +228,7 @@ fn mistaken_tensors_are_refused_and_unrelated_ones_left() {
         assert_eq!(ask(real, whole), Ok(()), "{real} {whole}");
     }
     let nearest = |real, whole| match ask(real, whole) {
-        Err(Error::UnknownName { name, nearest, .. }) => (name, nearest),
+        Err(Error::UnknownName { name, nearest, .. }) => (name, nearest.map(String::from)),
         other => panic!("{other:?}"),
     };
     let rho = Some("geometric.rho".to_owned());

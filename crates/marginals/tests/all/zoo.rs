@@ -230,5 +230,5 @@ fn names_are_unique_and_found() {
         assert!(!mechanism.equations.is_empty() && !mechanism.sources.is_empty());
     }
     let told = zoo::mechanism("alibbi").unwrap_err();
-    assert!(matches!(told, Error::UnknownName { nearest: Some(name), .. } if name == "alibi"));
+    assert!(matches!(told, Error::UnknownName { nearest: Some(name), .. } if &*name == "alibi"));
 }

@@ -72,7 +72,7 @@ fn additive(
     k: Tensor<4>,
 ) -> Tensor<4> {
     let project = |x: Tensor<4>, name: &str| -> Tensor<4> {
-        if parts.model.parameters.get(name).is_none() {
+        if !parts.model.parameters.contains_key(name) {
             return x;
         }
         let weights: Tensor<3> = parts.tensor(name);

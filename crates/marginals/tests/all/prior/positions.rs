@@ -90,7 +90,7 @@ fn positions_that_have_no_number_of_their_own_are_refused() {
         (model().with_query_offset(i64::MIN), "query-offset"),
         (model().with_key_offset((1 << 52) + 1), "key-offset"),
     ] {
-        let error = model.posterior(nodes.view(), nodes.view()).err().expect("a refusal");
+        let Err(error) = model.posterior(nodes.view(), nodes.view()) else { panic!("no refusal") };
         assert!(matches!(error, Error::Value { argument, .. } if argument == name));
     }
 }
