@@ -15,7 +15,9 @@ use crate::error::ModelError;
 use crate::modules::block_maps::{BlockGru, BlockLinear, from_blocks, normalise_blocks, to_blocks};
 use crate::modules::norm::Norm;
 use crate::modules::slots::{Competition, CompetitionShape, check_start, draw, shape_of};
-use crate::sizes::{at_least_one, check_divides, check_norm_epsilon, check_repeated, check_width};
+use crate::sizes::{
+    at_least_one, check_divides, check_norm_epsilon, check_repeated, check_rows, check_width,
+};
 
 /// Configuration of [`BlockSlotAttention`].
 #[derive(Config, Debug)]
@@ -243,6 +245,8 @@ impl BlockSlotAttention {
     /// # Errors
     /// As [`Self::forward_from`].
     pub fn forward(&self, inputs: Tensor<3>, seed: u64) -> Result<Tensor<3>, Error> {
+        let [input_width] = self.norm_inputs.gamma.dims();
+        check_rows("inputs", &inputs, "M", input_width)?;
         let [batch, ..] = inputs.dims();
         let start = self.start(batch, self.slots, seed)?;
         self.forward_from(inputs, start)

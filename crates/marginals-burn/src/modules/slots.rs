@@ -351,6 +351,8 @@ impl SlotAttention {
     /// # Errors
     /// As [`Self::forward_from`].
     pub fn forward(&self, inputs: Tensor<3>, seed: u64) -> Result<Tensor<3>, Error> {
+        let [input_width] = self.norm_inputs.gamma.dims();
+        check_rows("inputs", &inputs, "M", input_width)?;
         let [batch, ..] = inputs.dims();
         let start = self.start(batch, self.slots, seed)?;
         self.forward_from(inputs, start)

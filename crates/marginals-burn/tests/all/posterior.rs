@@ -116,6 +116,14 @@ impl Case {
         Self { text, spec, integer, posterior, entries, questions: differentiable() }
     }
 
+    /// Drops the questions that the structure does not answer.
+    fn retain_answered(&mut self) {
+        let leaves = self.leaves(&self.values(), DType::F64, &Device::flex().autodiff());
+        let (nodes, parameters) = self.nodes_and_parameters(&leaves);
+        let posterior = &self.posterior;
+        self.questions.retain(|&name| posterior.ask(&nodes, &parameters, &[name]).is_ok());
+    }
+
     /// The inputs as leaves.
     fn leaves(&self, values: &[Vec<f64>], format: DType, device: &Device) -> Vec<Tensor<1>> {
         let leaf = |values: &Vec<f64>| {
@@ -395,6 +403,19 @@ fn averages_and_empty_rows_agree_with_plain_tensors_and_finite_differences() {
     }
 }
 
+/// Structures that have no dense definition here.
+#[test]
+fn other_structures_agree_with_finite_differences() {
+    for prior in [PRIORS[0], PRIORS[5], PRIORS[6]] {
+        let mut case = Case::new("\"nearest-accepted\"", prior, POTENTIALS[0], "gather", 1);
+        case.retain_answered();
+        for question in ["mean", "entropy", "kl", "marginals", "null-probability"] {
+            assert!(case.questions.contains(&question), "{question}");
+        }
+        check_by_itself(&case);
+    }
+}
+
 /// Every question of a walk that has a gradient, and the gradient in the weights of the hops, impossible
 /// numbers of hops among them.
 #[test]
@@ -424,12 +445,7 @@ fn walks_agree_with_finite_differences() {
         bias.values = random.normals(HEADS * QUERIES * QUERIES);
         let name = "walk.log-weights".to_owned();
         case.entries.push(Entry { name, shape: vec![weights.len()], values: weights.clone() });
-        let nodes = case.leaves(&case.values(), DType::F64, &Device::flex());
-        let (nodes, parameters) = case.nodes_and_parameters(&nodes);
-        case.questions.retain(|&question| {
-            let answered = case.posterior.ask(&nodes, &parameters, &[question]);
-            answered.is_ok()
-        });
+        case.retain_answered();
         for question in ["mean", "entropy", "kl", "expected-distance"] {
             assert!(case.questions.contains(&question), "{question}");
         }

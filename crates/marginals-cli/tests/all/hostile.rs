@@ -141,7 +141,7 @@ fn tokenizers_whose_parts_do_not_fit_are_refused() {
         assert!(message.contains("tokenizer.json"), "{message}");
     }
     let uneven = template(json!([begin, text]), special(json!([1, 2]), json!(["[B]"])));
-    assert!(uneven.contains("have 9 ids and 8 names"), "{uneven}");
+    assert!(uneven.contains("have 10 ids and 9 names"), "{uneven}");
 
     // A table of characters that ends in the middle.
     let mut broken = tokenizer();

@@ -72,7 +72,7 @@ fn a_tensor_that_is_read_is_refused_by_name_and_type() {
         &["`segments.q`", "(U16)", whole],
     );
     let slots = "mechanism = { slots = {} }";
-    let told = &["`to_q.weight`", "weights.* of the input", "no real numbers"];
+    let told = &["`weights.to_q.weight`", "(I16)", "expected real numbers"];
     let inputs = [
         ("inputs", "F32", &[1, 2, 1][..], f32_bytes(&[1.0, 2.0])),
         ("weights.slots_mu", "F32", &[1, 1, 1], f32_bytes(&[0.0])),

@@ -183,9 +183,14 @@ pub(super) fn finish_variances<T: Real>(
         for (row, ((variance, mean), &mass)) in rows.zip(mass).enumerate() {
             // Sums may be in a scale of their own; that of their products is its square.
             let scale = at(&finding.log_scale, row).exp();
+            // By itself where it is known: 1 less a sum has its digits off the sum.
+            let missing = match finding.log_none.get(row) {
+                Some(log_none) => log_none.exp(),
+                None => T::one() - mass * scale,
+            };
             for ((variance, mean), &r) in variance.iter_mut().zip(mean).zip(reference) {
                 // About the reference, and what is gathered against no edge, whose value is 0.
-                let (missing, far) = (T::one() - mass * scale, *mean + *mean + r * mass);
+                let far = *mean + *mean + r * mass;
                 let spread = *variance - *mean * *mean * scale + missing * r * far;
                 *variance = if spread < T::zero() { T::zero() } else { spread };
                 // What is not gathered has no reference either.

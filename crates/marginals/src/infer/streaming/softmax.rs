@@ -343,7 +343,9 @@ impl<T: Real> RowRule<T> for Softmax<'_> {
             let ratio = of(slopes.log_ratio);
             let relative = if ratio == 0.0 { 0.0 } else { weight - prior.max[row].f64() };
             let f = of(slopes.none) + of(slopes.log_p) * log_p - ratio * relative;
-            *slope = p * (f - of(slopes.expected) + of(slopes.log_partition)) + of(slopes.log_none);
+            *slope = p * (f - of(slopes.expected) + of(slopes.log_partition));
+            // d log p/dθ = 1 − p.
+            *slope += of(slopes.log_none) * -log_p.exp_m1();
             if !slopes.prior.is_empty() {
                 let pi = (weight - prior.max[row].f64() - prior.log_sum[row].f64()).exp();
                 *slope += of(slopes.prior) * pi - ratio * p;
