@@ -2,7 +2,7 @@
 //!
 //! An [`Inference`] takes a [`Problem`] (structure, prior, potential, value, nodes) and leaves a
 //! [`Finding`] behind: plain data that merges, travels and resumes a backward pass. A structure names
-//! the inference that is exact for it; [`Posterior::by`](crate::Posterior::by) picks another.
+//! the inference that is exact for it.
 //!
 //! | inference | what it is for |
 //! |---|---|

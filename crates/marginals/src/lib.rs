@@ -41,7 +41,7 @@ pub use marginals_kernels::{Tile, TileMut};
 pub use model::{Model, Value, potential, prior, structure};
 pub use posterior::{Found, Pass, Posterior};
 pub use room::{check_claim, check_room};
-pub use tensor::{Block, Element, Positions, Reference, Shape, Stored, refuse_nan};
+pub use tensor::{Block, Element, Positions, Shape, Stored, refuse_nan};
 
 /// README's example, so that it keeps compiling.
 #[cfg(doctest)]

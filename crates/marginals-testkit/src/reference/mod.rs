@@ -1,7 +1,7 @@
 //! Models and inputs, one scalar formula per named part, evaluated edge by edge.
 //!
 //! Everything is written from the papers: no formula is arranged for speed or shared with the
-//! library. A [`Model`] and [`Inputs`] give a [`Head`] per batch entry and head; its parameters can be
+//! library. A [`Model`] and [`Inputs`] give a [`Head`](crate::Head) per batch entry and head; its parameters can be
 //! listed and moved, so that any answer can be differentiated in any of them.
 
 mod decay;

@@ -81,7 +81,7 @@ pub enum Covariance {
     Diagonal,
 }
 
-/// Points and components: a [`Latent`](crate::infer::collapsed::Latent) model whose problems are every (batch, head). z holds K·D
+/// Points and components: a [`Latent`] model whose problems are every (batch, head). z holds K·D
 /// means, K·V variances (V = 1 or D) and K weights per problem, as [`pack`](Self::pack) lays them
 /// out and [`unpack`](Self::unpack) reads them: means are counted from an origin among the points,
 /// which derivatives take as constant. Heads that share points are starts side by side.
