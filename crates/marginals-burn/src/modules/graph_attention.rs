@@ -203,6 +203,7 @@ impl GraphAttention {
     /// # Errors
     /// [`Error`], where nodes are not those of the graph, or a log-weight is NaN or +∞.
     pub fn forward(&self, x: Tensor<2>, graph: &Graph) -> Result<Tensor<2>, Error> {
+        refuse_empty("x", &x.dims(), "[N, inputs]")?;
         Ok(self.forward_batch(x.unsqueeze(), graph)?.squeeze_dim(0))
     }
 
@@ -263,6 +264,7 @@ impl GraphAttention {
     /// As [`Self::forward`].
     pub fn edge_probabilities(&self, x: Tensor<2>, graph: &Graph) -> Result<Tensor<2>, Error> {
         let (device, format) = (x.device(), x.dtype());
+        refuse_empty("x", &x.dims(), "[N, inputs]")?;
         let nodes = self.nodes(x.unsqueeze(), graph)?;
         if graph.edges().is_empty() {
             return Ok(Tensor::zeros([0, self.heads], (&device, format)));

@@ -27,7 +27,8 @@ use crate::infer::streaming::{
 /// # let x = ndarray::Array4::<f64>::zeros((1, 1, 3, 1));
 /// let model = Model::new(NearestAccepted, Causal, Dot::new(1.0));
 /// let p = model.posterior(x.view(), x.view())?.ask(Marginals)?;
-/// assert_eq!(p.as_slice().unwrap()[6..], [0.125, 0.25, 0.5]);
+/// let last: Vec<f64> = p.iter().skip(6).copied().collect();
+/// assert!(last.iter().zip([0.125, 0.25, 0.5]).all(|(a, b)| (a - b).abs() < 1e-15), "{last:?}");
 /// # Ok::<(), marginals::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,6 +238,11 @@ impl<T: Real> RowRule<T> for NearestAccepted {
     ) {
         for (r, log_none) in carry.iter_mut().enumerate() {
             for score in scores.row_mut(r).iter_mut().rev() {
+                // What is impossible is so whatever came before.
+                if *score == T::neg_infinity() {
+                    *score = T::zero();
+                    continue;
+                }
                 let (accepts, passes) = offer(*score);
                 *score = (*log_none + accepts).exp();
                 *log_none += passes;

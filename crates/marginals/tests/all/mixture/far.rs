@@ -134,6 +134,8 @@ fn steps_equal_two_pass_code<T: Real + Element<Real = T>>(digits: f64) {
         // held to the digits of `T`: clusters alone, and those around 0 or among the others.
         let epsilon = T::epsilon().f64();
         let rounding = epsilon * case.apart;
+        // The reference is in f64 and counts from 0: a point far out is rounded to its own size there.
+        let digits = digits + 8.0 * f64::EPSILON * case.origin.abs();
         let of_pair = digits + if case.origin == 0.0 { 0.0 } else { 8.0 * rounding };
         for (b, h) in (0..2).flat_map(|b| (0..HEADS).map(move |h| (b, h))) {
             let own = points.slice(s![b, h / 2, .., ..]).to_owned();
