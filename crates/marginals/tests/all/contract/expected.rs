@@ -12,7 +12,7 @@ pub const EXACT: Tolerance = Tolerance { relative: 1e-10, absolute: 1e-10 };
 pub struct Expected {
     pub problems: Vec<Problem>,
     /// What values that are not finite may reach; what they must not reach is compared.
-    touched: Vec<Touched>,
+    pub touched: Vec<Touched>,
     pub answers: Vec<Answers>,
 }
 
