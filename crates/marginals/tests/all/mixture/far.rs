@@ -40,9 +40,24 @@ impl Far {
         all
     }
 
+    /// On which side of 0 the clusters lie.
+    fn side(d: usize) -> f64 {
+        if d == 1 { -1.0 } else { 1.0 }
+    }
+
+    /// Coordinates counted from `origin`: exact, and what the reference is given, whose own sums
+    /// would otherwise be rounded to the size of the points.
+    fn counted<T: Real>(&self, list: &Array4<T>) -> Array4<f64> {
+        let mut counted = exact(list);
+        for ((.., d), x) in counted.indexed_iter_mut() {
+            *x -= Self::side(d) * self.origin;
+        }
+        counted
+    }
+
     /// The middle of a cluster.
     fn middle(&self, cluster: usize, d: usize) -> f64 {
-        let side = if d == 1 { -1.0 } else { 1.0 };
+        let side = Self::side(d);
         let own = [[0.0, 0.0, 0.0], [2.0, 1.0, -1.5], [-3.0, 1.0, 2.0]][cluster][d];
         side * self.origin + own + if cluster == 2 { side * self.apart } else { 0.0 }
     }
@@ -123,10 +138,10 @@ fn steps_equal_two_pass_code<T: Real + Element<Real = T>>(digits: f64) {
         let densities = mixture.log_likelihood(&solution.z).unwrap();
         assert_eq!(mixture.floored(&solution.z).unwrap().sum(), 0);
 
-        let (points, found_weights) = (exact(&points), found.weights.mapv(|x| x.f64()));
-        let (found_means, found_variances) = (exact(&found.means), exact(&found.variances));
+        let (points, found_weights) = (case.counted(&points), found.weights.mapv(|x| x.f64()));
+        let (found_means, found_variances) = (case.counted(&found.means), exact(&found.variances));
         let start = Parameters {
-            means: exact(&start.means),
+            means: case.counted(&start.means),
             variances: exact(&start.variances),
             weights: start.weights.mapv(|x| x.f64()),
         };
@@ -134,8 +149,6 @@ fn steps_equal_two_pass_code<T: Real + Element<Real = T>>(digits: f64) {
         // held to the digits of `T`: clusters alone, and those around 0 or among the others.
         let epsilon = T::epsilon().f64();
         let rounding = epsilon * case.apart;
-        // The reference is in f64 and counts from 0: a point far out is rounded to its own size there.
-        let digits = digits + 8.0 * f64::EPSILON * case.origin.abs();
         let of_pair = digits + if case.origin == 0.0 { 0.0 } else { 8.0 * rounding };
         for (b, h) in (0..2).flat_map(|b| (0..HEADS).map(move |h| (b, h))) {
             let own = points.slice(s![b, h / 2, .., ..]).to_owned();
@@ -151,8 +164,9 @@ fn steps_equal_two_pass_code<T: Real + Element<Real = T>>(digits: f64) {
                 let gap = gaps.iter().fold(0.0, |a: f64, gap| a.max(gap.abs() / digits));
                 let into = if k == 2 { &mut worst } else { &mut worst_of_pair };
                 *into = gap.max(*into);
-                // The reference rounds its sums of points too.
-                let tolerance = Tolerance { relative: 8.0 * epsilon, absolute: digits };
+                // What is found is rounded where it lies, and so are the reference's sums.
+                let absolute = digits + epsilon * case.origin;
+                let tolerance = Tolerance { relative: 8.0 * epsilon, absolute };
                 let means = found_means.slice(s![b, h, k, ..]);
                 assert_close(what("μ"), means, expected.means.row(k), tolerance);
                 if !case.gives_weights {
