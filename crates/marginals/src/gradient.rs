@@ -124,3 +124,13 @@ impl<T: Real> ParameterGradient<T> {
         }
     }
 }
+
+/// Tells parameters of the same name apart: the second `geometric.rho` becomes `geometric.rho.2`.
+pub(crate) fn number_repeats(mut names: Vec<&mut String>) {
+    for i in (1..names.len()).rev() {
+        let earlier = names[..i].iter().filter(|name| **name == names[i]).count();
+        if earlier > 0 {
+            *names[i] = format!("{}.{}", names[i], earlier + 1);
+        }
+    }
+}

@@ -32,7 +32,7 @@ pub use compiled::Real;
 pub use error::Error;
 pub use gradient::{Accumulator, Layout, Parameter, ParameterGradient};
 pub use marginals_kernels::{Tile, TileMut};
-pub use model::{Model, Value, potential, prior, structure};
+pub use model::{Model, PerHead, Value, distance, part, potential, prior, structure};
 pub use posterior::{Pass, Posterior, question};
 pub use room::check_room;
 pub use tensor::{Block, Element, Positions, Reference, Shape, refuse_nan};

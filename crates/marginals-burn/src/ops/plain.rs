@@ -4,8 +4,8 @@ mod scores;
 mod weights;
 
 use burn::tensor::{Bool, DType, Device, Tensor, TensorData, activation};
-use marginals::Error;
-use marginals::spec::{Numbers, StructureSpec, ValueSpec};
+use marginals::spec::{Numbers, StructureSpec};
+use marginals::{Error, Value};
 
 use super::answers::{Answers, Question};
 use super::parameters::Parameters;
@@ -250,7 +250,7 @@ pub(super) fn ask(
     let mut parts = Parts {
         posterior,
         parameters,
-        numbers: spec.numbers(heads, width)?.into_iter(),
+        numbers: spec.numbers(heads, width).into_iter(),
         device: nodes.q.device(),
         format: nodes.q.dtype(),
         batch,
@@ -284,8 +284,8 @@ pub(super) fn ask(
     let v = nodes.v.clone().map(|v| by_query_head(v, heads));
     let values = || v.clone().expect("checked where a question averages values");
     let averaged = |x: Tensor<4>| match spec.value {
-        ValueSpec::Gather => x,
-        ValueSpec::Average => {
+        Value::Gather => x,
+        Value::Average => {
             let nothing = mass.clone().equal_elem(0.0);
             x / mass.clone().mask_fill(nothing, 1.0)
         }

@@ -3,7 +3,8 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use marginals::Error;
-use marginals::spec::{Domain, ModelSpec, PriorSpec};
+use marginals::prior::{AnyPrior, RelativeBuckets};
+use marginals::spec::{Domain, ModelSpec};
 use marginals_burn::ops::{Answers, Nodes, Parameters, Posterior, Question};
 use marginals_testkit::finite_difference::gradient;
 use marginals_testkit::generate::Random;
@@ -47,7 +48,7 @@ impl Case {
         add("q", &[BATCH, HEADS, QUERIES, WIDTH], None);
         add("k", &[BATCH, KEY_HEADS, KEYS, WIDTH], None);
         add("v", &[BATCH, KEY_HEADS, KEYS, VALUE_WIDTH], None);
-        for numbers in spec.numbers(HEADS, WIDTH).expect("numbers") {
+        for numbers in spec.numbers(HEADS, WIDTH) {
             // A number for all heads becomes one for each, a little apart.
             let shape = match numbers.values.shape() {
                 [1] => vec![HEADS],
@@ -65,12 +66,12 @@ impl Case {
         }
         for prior in &spec.prior {
             match prior {
-                PriorSpec::Bias => add("bias", &[1, HEADS, QUERIES, KEYS], None),
-                PriorSpec::KeyBias => add("key-bias", &[BATCH, 1, KEYS], None),
-                PriorSpec::RelativeBuckets { buckets, .. } => {
+                AnyPrior::Bias(_) => add("bias", &[1, HEADS, QUERIES, KEYS], None),
+                AnyPrior::KeyBias(_) => add("key-bias", &[BATCH, 1, KEYS], None),
+                AnyPrior::RelativeBuckets(RelativeBuckets { buckets, .. }) => {
                     add("relative-bias", &[*buckets, HEADS], None);
                 }
-                PriorSpec::Adjacency => add("adjacency.log-weights", &[EDGES], None),
+                AnyPrior::Adjacency(_) => add("adjacency.log-weights", &[EDGES], None),
                 _ => {}
             }
         }
@@ -301,7 +302,7 @@ const POTENTIALS: [&str; 10] = [
     "{ additive = { kind = \"gatv2\", slope = 0.1 } }",
     "{ additive = { kind = \"bahdanau\" } }",
     "{ rotary = { potential = \"dot\" } }",
-    "{ rotary = { base = 100.0, pairs = \"neighbours\", potential = { cosine = { scale = 2.0 } } } }",
+    "{ rotary = { base = 100.0, pairs = \"interleaved\", potential = { cosine = { scale = 2.0 } } } }",
 ];
 
 #[test]

@@ -9,8 +9,8 @@ use std::fmt::Write;
 
 use marginals::Error;
 use marginals::spec::{
-    DifferentiationSpec, EngineSpec, ExpandingInference, MechanismSpec, ModelFile, ModelSpec,
-    PARTS, Part, UpdateSpec,
+    self, Description, DifferentiationSpec, EngineSpec, ExpandingInference, MechanismSpec,
+    ModelFile, ModelSpec, UpdateSpec,
 };
 use marginals::zoo::MECHANISMS;
 
@@ -97,17 +97,21 @@ fn header(text: &mut String, cells: &[&str]) {
     let _ = writeln!(text, "|{}", "---|".repeat(cells.len()));
 }
 
-fn of_kind(kind: &'static str) -> impl Iterator<Item = &'static Part> {
-    PARTS.iter().filter(move |part| part.kind == kind)
+fn of_kind(kind: &'static str) -> impl Iterator<Item = &'static Description> {
+    spec::parts().filter(move |part| part.kind == kind)
 }
 
 /// A model of one part and the plainest others.
-fn model_of(part: &Part) -> Result<ModelSpec, Error> {
+fn model_of(part: &Description) -> Result<ModelSpec, Error> {
     let structure = match part.kind {
         "structure" => part.example,
         _ => "\"each-query-picks-one\"",
     };
-    let prior = if part.kind == "prior" { part.example } else { "\"uniform\"" };
+    let prior = match part.kind {
+        "prior" => part.example.to_owned(),
+        "distance" => format!("{{ geometric = {{ rho = 0.1, distance = {} }} }}", part.example),
+        _ => "\"uniform\"".to_owned(),
+    };
     let potential = if part.kind == "potential" { part.example } else { "\"dot\"" };
     ModelSpec::from_toml(&format!(
         "structure = {structure}\nprior = [{prior}]\npotential = {potential}\n"
@@ -140,11 +144,11 @@ fn cell(model: &ModelFile, question: &str) -> Cell {
 
 fn questions(text: &mut String) {
     text.push_str("\n## Questions × structures\n\n");
-    let structures: Vec<&Part> = of_kind("structure").collect();
+    let structures: Vec<&Description> = of_kind("structure").collect();
     let names = structures.iter().map(|part| part.name);
     header(text, &std::iter::once("question").chain(names).collect::<Vec<_>>());
     let mut notes = Notes::default();
-    let told = |part: &Part, question: &str| match model_of(part) {
+    let told = |part: &Description, question: &str| match model_of(part) {
         Ok(model) => cell(&ModelFile::Posterior(model), question),
         Err(error) => Cell::Refused(error.into()),
     };
@@ -183,7 +187,7 @@ fn parts(text: &mut String) {
     let mut notes = Notes::default();
     // The plainest model's own, which would stand in every row.
     let plain = "grad.dot.scale";
-    for part in PARTS {
+    for part in spec::parts() {
         let mut instance = Instance::default();
         instance.upstream("mean", &instance.mean_shape());
         let output = model_of(part)

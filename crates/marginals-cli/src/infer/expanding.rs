@@ -1,6 +1,6 @@
 //! Expanding attention.
 
-use marginals::spec::{ExpandingInference, ExpandingSpec, PerHead};
+use marginals::spec::{ExpandingInference, ExpandingSpec, PerHead, Sizes};
 use marginals::structure::EachQueryPicksOne;
 use marginals::zoo::expanding::{Expanding, ExpandingUpstream, Inference};
 use marginals::{Element, Error, Model, Real};
@@ -30,8 +30,9 @@ pub fn answer<T: Real + Element<Real = T>>(
     let alpha = concentration("alpha", &spec.alpha, &mut inputs)?;
     let beta = concentration("beta", &spec.beta, &mut inputs)?;
     let named = inputs.into_named();
-    spec.reads()?.refuse_mistaken(&named)?;
-    let potential = spec.potential.build(q.dim().3, &named)?;
+    spec.reads().refuse_mistaken(&named)?;
+    let sizes = Sizes { heads: q.dim().1, key_heads: k.dim().1, width: q.dim().3 };
+    let potential = spec.potential.build_for(sizes, &named)?;
     let inference = match &spec.inference {
         ExpandingInference::Exact => Inference::Exact,
         ExpandingInference::MeanField(engine) => Inference::MeanField(engine.build()),
@@ -47,7 +48,7 @@ pub fn answer<T: Real + Element<Real = T>>(
     // Before the mechanism's own answers, which stand where both have a name.
     if questions.names().next().is_some() {
         found.with_prior(|prior| {
-            let potential = spec.potential.build(q.dim().3, &named)?;
+            let potential = spec.potential.build_for(sizes, &named)?;
             let model = Model::new(EachQueryPicksOne, prior, potential)
                 .with_query_offset(spec.query_offset);
             let posterior = model.posterior(q.view(), k.view())?;

@@ -39,7 +39,7 @@ pub fn answer<T: Real + Element<Real = T>>(
         ));
     }
     let named = inputs.into_named();
-    spec.reads()?.refuse_mistaken(&named)?;
+    spec.reads().refuse_mistaken(&named)?;
     let network = Hopfield::new(patterns.view(), &spec.beta.values(), (heads, queries))?
         .with_prior(spec.build_prior(heads, &named)?)?;
     let (engine, update) = (spec.engine.build(), spec.update.build(&network)?);

@@ -45,7 +45,7 @@ pub fn answer<T: Real + Element<Real = T>>(
         }
     }
     let named = inputs.into_named();
-    spec.reads()?.refuse_mistaken(&named)?;
+    spec.reads().refuse_mistaken(&named)?;
     if let Some(walk) = spec.walk(&named)? {
         return walk::answer(spec, &walk, questions, &nodes, &upstream, &named);
     }

@@ -23,6 +23,7 @@ use ndarray::{Array4, ArrayView2, ArrayView3, ArrayView4, ArrayViewMut4, Axis, s
 use super::request::Request;
 use super::summary::{Normalisers, Summary};
 use super::{TASKS, split};
+pub(crate) use crate::gradient::number_repeats;
 use crate::gradient::{Accumulator, Layout, ParameterGradient};
 use crate::model::structure::Factorisation;
 use crate::potential::{Features, Place};
@@ -430,15 +431,5 @@ impl<T: Real> Task<'_, '_, T> {
             into.push(ParameterGradient::from_small(parameter, sum));
         }
         number_repeats(into.iter_mut().map(|p| &mut p.name).collect());
-    }
-}
-
-/// Tells parameters of the same name apart: the second `geometric.rho` becomes `geometric.rho.2`.
-pub(crate) fn number_repeats(mut names: Vec<&mut String>) {
-    for i in (1..names.len()).rev() {
-        let earlier = names[..i].iter().filter(|name| **name == names[i]).count();
-        if earlier > 0 {
-            *names[i] = format!("{}.{}", names[i], earlier + 1);
-        }
     }
 }

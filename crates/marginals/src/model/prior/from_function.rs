@@ -1,7 +1,7 @@
 use crate::Real;
 use marginals_kernels::{TileMut, add_log_weight};
 
-use super::Prior;
+use super::contract::Prior;
 use crate::Block;
 
 /// log w_ij = f(batch, head, i, j): a prior of the user's own, from a plain function.

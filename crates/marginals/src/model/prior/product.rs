@@ -2,12 +2,24 @@ use std::ops::Range;
 
 use marginals_kernels::{Tile, TileMut};
 
-use super::{Coverage, Prior, intersect};
+use super::contract::{Coverage, Prior, intersect};
 use crate::{Accumulator, Block, Error, Parameter, Real, Shape};
 
 /// The product of two priors: log-weights add, and an edge is possible where both allow it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct And<A, B>(pub A, pub B);
+
+/// Multiplying priors: `Causal.and(Geometric::new(0.1))`.
+///
+/// Apart from [`Prior`], so that the number type need not be known yet.
+pub trait Combine: Sized {
+    /// The product with another prior: log-weights add.
+    fn and<P>(self, other: P) -> And<Self, P> {
+        And(self, other)
+    }
+}
+
+impl<P> Combine for P {}
 
 fn combine(a: Coverage, b: impl FnOnce() -> Coverage) -> Coverage {
     match (a, a == Coverage::Empty) {

@@ -6,7 +6,7 @@ use super::Mixture;
 use crate::infer::collapsed::{Evaluation, InputGradients, Latent, Maximise};
 use crate::infer::exact::Upstream;
 use crate::potential::GaussianDensity;
-use crate::prior::Bias;
+use crate::prior::{Bias, LogWeights};
 use crate::question::{LogPartition, Mean};
 use crate::structure::EachKeyPicksOne;
 use crate::{Element, Error, Model, Real};
@@ -22,7 +22,7 @@ pub(super) struct State<T> {
 }
 
 impl<T: Real> State<T> {
-    pub fn model(&self) -> Model<EachKeyPicksOne, Bias<'_, T>, GaussianDensity> {
+    pub fn model(&self) -> Model<EachKeyPicksOne, Bias<LogWeights<'_, T>>, GaussianDensity> {
         Model::new(EachKeyPicksOne, Bias::new(self.log_weights.view()), GaussianDensity)
     }
 }
