@@ -1,6 +1,7 @@
 //! The model language: structure × prior × potential × value.
 
 pub mod distance;
+mod nodes;
 mod numbers;
 pub mod part;
 mod per_head;

@@ -1,7 +1,9 @@
 //! What a distance promises.
 
 use marginals_kernels::{Tile, TileMut};
+use ndarray::ArrayViewMut4;
 
+use crate::model::nodes::{NodeGradient, Nodes};
 use crate::model::tensors::Inputs;
 use crate::{Accumulator, Block, Error, Parameter, Real, Shape};
 
@@ -43,6 +45,24 @@ pub trait Distance<T: Real>: Send + Sync {
         _into: &mut [Accumulator<'_, T>],
     ) {
     }
+
+    /// The distance between these nodes, where it depends on what queries and keys hold; see
+    /// [`Prior::bind`](crate::prior::Prior::bind), and there for the two methods below.
+    fn bind<'n>(&'n self, _nodes: &Nodes<'n, T>) -> Option<Box<dyn Distance<T> + 'n>> {
+        None
+    }
+
+    /// Adds Σ_j g_ij ∂d_ij/∂q_i, and the like of keys, for the nodes of `block` themselves.
+    fn accumulate_node_gradient(
+        &self,
+        _block: &Block,
+        _gradient: Tile<'_, f64>,
+        _into: &mut NodeGradient<'_, T>,
+    ) {
+    }
+
+    /// Adds what is owed to nodes of other blocks.
+    fn finish_node_gradients(&self, _q: ArrayViewMut4<'_, T>, _k: ArrayViewMut4<'_, T>) {}
 }
 
 /// A distance as data, which model files hold.
@@ -80,5 +100,19 @@ impl<T: Real, D: Distance<T> + ?Sized> Distance<T> for Box<D> {
         into: &mut [Accumulator<'_, T>],
     ) {
         (**self).accumulate_gradient(block, gradient, into)
+    }
+    fn bind<'n>(&'n self, nodes: &Nodes<'n, T>) -> Option<Box<dyn Distance<T> + 'n>> {
+        (**self).bind(nodes)
+    }
+    fn accumulate_node_gradient(
+        &self,
+        block: &Block,
+        gradient: Tile<'_, f64>,
+        into: &mut NodeGradient<'_, T>,
+    ) {
+        (**self).accumulate_node_gradient(block, gradient, into)
+    }
+    fn finish_node_gradients(&self, q: ArrayViewMut4<'_, T>, k: ArrayViewMut4<'_, T>) {
+        (**self).finish_node_gradients(q, k)
     }
 }

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::of_distance::{OfDistance, prior_of_distance};
+use super::of_distance::{OfDistance, exponential_tail, prior_of_distance};
 use crate::distance::AnyDistance;
 use crate::model::part::{Number, Part, Sizes, within};
 use crate::{Accumulator, PerHead, Real, number};
@@ -88,6 +88,12 @@ impl OfDistance for Alibi {
     fn gradient<T: Real>(&self, head: usize, d: f64, g: f64, into: &mut [Accumulator<'_, T>]) {
         let index = self.slopes.as_ref().map_or(0, |slopes| slopes.index(head));
         into[0].add(index, -g * d.abs());
+    }
+    fn upper_bound(&self, head: usize, near: f64, far: f64) -> Option<f64> {
+        Some(self.log_weight(head, near).max(self.log_weight(head, far)))
+    }
+    fn log_tail(&self, head: usize, near: f64, far: f64) -> Option<f64> {
+        Some(exponential_tail(self.slope_of(head), near, far))
     }
 }
 

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::of_distance::{OfDistance, prior_of_distance};
+use super::of_distance::{OfDistance, prior_of_distance, rounded_up};
 use crate::distance::AnyDistance;
 use crate::model::part::{Number, Part, within};
 use crate::{Accumulator, PerHead, Real, number, special};
@@ -66,6 +66,18 @@ impl OfDistance for BetaGeometric {
         let of_beta = digamma(beta + d) - digamma(beta) - all + before;
         into[0].add(self.alpha.index(head), g * of_alpha);
         into[1].add(self.beta.index(head), g * of_beta);
+    }
+    fn upper_bound(&self, head: usize, near: f64, _far: f64) -> Option<f64> {
+        Some(self.log_weight(head, near))
+    }
+    fn log_tail(&self, head: usize, near: f64, far: f64) -> Option<f64> {
+        let (alpha, beta) = (self.alpha.of(head), self.beta.of(head));
+        // Σ_{d ≥ f} w(d) = E[(1 − ρ)^f] = B(α, β + f)/B(α, β): it telescopes.
+        let beyond = |d: f64| special::ln_beta(alpha, beta + d) - special::ln_beta(alpha, beta);
+        let (all, rest) = (beyond(near.abs()), beyond(far.abs() + 1.0));
+        // Each is right to about 1e-14 of itself: that much is added back.
+        let share = (-(rest - all).exp_m1()).max(0.0) + 1e-13 * (1.0 + all.abs());
+        Some(rounded_up(all + share.min(1.0).ln()))
     }
 }
 

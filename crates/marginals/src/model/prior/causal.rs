@@ -3,7 +3,7 @@ use std::ops::Range;
 use marginals_kernels::TileMut;
 use serde::{Deserialize, Serialize};
 
-use super::contract::{Coverage, Prior, PriorPart, intersect, restrict};
+use super::contract::{Coverage, Prior, PriorPart, intersect, log_count, restrict};
 use crate::model::part::Part;
 use crate::model::tensors::Inputs;
 use crate::{Block, Error, Real};
@@ -56,5 +56,8 @@ impl<T: Real> Prior<T> for Causal {
     }
     fn is_mask(&self) -> bool {
         true
+    }
+    fn log_tail(&self, block: &Block) -> Option<f64> {
+        Some(log_count(block, |i| Self::allowed(block, i)))
     }
 }

@@ -1,9 +1,9 @@
 use serde::{Deserialize, Serialize};
 
-use super::of_distance::{OfDistance, prior_of_distance};
+use super::of_distance::{OfDistance, log_add, prior_of_distance, rounded_up};
 use crate::distance::AnyDistance;
 use crate::model::part::{Number, Part, within};
-use crate::{Accumulator, PerHead, Real, number};
+use crate::{Accumulator, PerHead, Real, number, special};
 
 /// log w_ij = −(|d| / scale)^shape, d the distance.
 ///
@@ -65,6 +65,25 @@ impl OfDistance for GeneralizedGaussian {
         let power = ratio.powf(shape);
         into[0].add(self.scale.index(head), g * shape * power / scale);
         into[1].add(self.shape.index(head), -g * power * ratio.ln());
+    }
+    fn upper_bound(&self, head: usize, near: f64, _far: f64) -> Option<f64> {
+        Some(self.log_weight(head, near))
+    }
+    fn log_tail(&self, head: usize, near: f64, far: f64) -> Option<f64> {
+        let (scale, shape) = (self.scale.of(head), self.shape.of(head));
+        let nearest = self.log_weight(head, near);
+        // Falling weights sum to no more than the first and ∫ e^−(t/scale)^shape dt from there on,
+        // which is scale/shape · Γ(a, x) with a = 1/shape, x = (near/scale)^shape. The integrand
+        // t^(a−1) e^−t of Γ(a, x) falls at least as fast as an exponential that starts with it.
+        let (a, x) = (shape.recip(), -nearest);
+        let decay = if a > 1.0 { 1.0 - (a - 1.0) / x } else { 1.0 };
+        let whole = special::ln_gamma(a);
+        let beyond = match x > 0.0 && decay > 0.0 {
+            true => whole.min((a - 1.0) * x.ln() - x - decay.ln()),
+            false => whole,
+        };
+        let count = nearest + (far.abs() - near.abs() + 1.0).ln();
+        Some(rounded_up(count.min(log_add(nearest, (scale / shape).ln() + beyond))))
     }
 }
 

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::of_distance::{OfDistance, prior_of_distance};
+use super::of_distance::{OfDistance, exponential_tail, prior_of_distance};
 use crate::distance::AnyDistance;
 use crate::model::part::{Number, Part, within};
 use crate::{Accumulator, PerHead, Real, number};
@@ -49,6 +49,12 @@ impl OfDistance for Laplace {
     }
     fn gradient<T: Real>(&self, head: usize, d: f64, g: f64, into: &mut [Accumulator<'_, T>]) {
         into[0].add(self.scale.index(head), g * d.abs() / self.scale.of(head).powi(2));
+    }
+    fn upper_bound(&self, head: usize, near: f64, _far: f64) -> Option<f64> {
+        Some(self.log_weight(head, near))
+    }
+    fn log_tail(&self, head: usize, near: f64, far: f64) -> Option<f64> {
+        Some(exponential_tail(1.0 / self.scale.of(head), near, far))
     }
 }
 

@@ -188,6 +188,12 @@ impl OfDistance for RelativeBuckets {
             }
         }
     }
+    fn upper_bound(&self, head: usize, near: f64, far: f64) -> Option<f64> {
+        // On either side buckets are in the order of distance.
+        let column = self.table.column(head_index(self.table.ncols(), head));
+        let buckets = self.bucket(near as i64)..=self.bucket(far as i64);
+        buckets.map(|bucket| column[bucket]).reduce(f64::max)
+    }
 }
 
 hand_on_prior!([T: Real] RelativeBuckets, this => Lent(this, &Index));

@@ -5,7 +5,7 @@ use marginals_kernels::TileMut;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use super::contract::{Coverage, Prior, PriorPart, intersect};
+use super::contract::{Coverage, Prior, PriorPart, intersect, log_count};
 use crate::model::part::{Named, NamedTensor, Part};
 use crate::model::tensors::Inputs;
 use crate::{Block, Error, Real, Shape};
@@ -135,5 +135,10 @@ impl<T: Real> Prior<T> for Segments {
     }
     fn is_mask(&self) -> bool {
         true
+    }
+    fn log_tail(&self, block: &Block) -> Option<f64> {
+        let queries = self.numbers.queries.row(entry(&self.numbers.queries, block.batch));
+        let spans = &self.numbers.spans[entry(&self.numbers.keys, block.batch)];
+        Some(log_count(block, |i| spans.get(&queries[i]).cloned().unwrap_or(0..0)))
     }
 }

@@ -33,4 +33,7 @@ impl<T: Real> Prior<T> for Uniform {
     fn is_mask(&self) -> bool {
         true
     }
+    fn log_tail(&self, block: &Block) -> Option<f64> {
+        Some((block.keys.len() as f64).ln())
+    }
 }
