@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use clap::Args;
 use marginals::question::{Entry, QUESTIONS};
-use marginals::spec::{PARTS, Part};
+use marginals::spec::{Description, parts};
 use marginals::zoo::{MECHANISMS, Mechanism};
 use thiserror::Error;
 
@@ -52,11 +52,15 @@ pub fn run(arguments: &Arguments) -> Result<(), ExplainError> {
 }
 
 /// Kinds of parts, as headings.
-const KINDS: &[(&str, &str)] =
-    &[("structure", "structures"), ("prior", "priors"), ("potential", "potentials")];
+const KINDS: &[(&str, &str)] = &[
+    ("structure", "structures"),
+    ("prior", "priors"),
+    ("potential", "potentials"),
+    ("distance", "distances, of priors of distance"),
+];
 
 fn list(page: &mut Page) {
-    let names = MECHANISMS.iter().map(|m| m.name).chain(PARTS.iter().map(|p| p.name));
+    let names = MECHANISMS.iter().map(|m| m.name).chain(parts().map(|p| p.name));
     let width = names.map(str::len).max().unwrap_or(0);
     page.title("mechanisms", "marginals explain NAME says what each is made of");
     for mechanism in MECHANISMS {
@@ -64,7 +68,7 @@ fn list(page: &mut Page) {
     }
     for (kind, heading) in KINDS {
         page.heading(heading);
-        for part in PARTS.iter().filter(|part| part.kind == *kind) {
+        for part in parts().filter(|part| part.kind == *kind) {
             page.field(part.name, width, part.meaning);
         }
     }
@@ -79,7 +83,7 @@ fn explain(page: &mut Page, name: &str) -> Result<(), marginals::Error> {
         explain_mechanism(page, mechanism);
         return Ok(());
     }
-    if let Some(part) = PARTS.iter().find(|part| part.name == name) {
+    if let Some(part) = parts().find(|part| part.name == name) {
         explain_part(page, part);
         return Ok(());
     }
@@ -88,7 +92,7 @@ fn explain(page: &mut Page, name: &str) -> Result<(), marginals::Error> {
         return Ok(());
     }
     let mechanisms = MECHANISMS.iter().map(|mechanism| mechanism.name);
-    let parts = PARTS.iter().map(|part| part.name);
+    let parts = parts().map(|part| part.name);
     let questions = QUESTIONS.iter().map(|question| question.name);
     // Some are a mechanism and a part.
     let mut seen = HashSet::new();
@@ -124,19 +128,23 @@ fn explain_mechanism(page: &mut Page, mechanism: &Mechanism) {
     page.verbatim(mechanism.model);
 }
 
-fn explain_part(page: &mut Page, part: &Part) {
+fn explain_part(page: &mut Page, part: &Description) {
     page.title(part.name, &format!("a {}", part.kind));
     page.heading("definition");
     page.item(part.meaning);
-    if !part.settings.is_empty() {
-        page.field("settings", "settings".len(), &part.settings.join(", "));
+    if !part.settings().is_empty() {
+        page.field("settings", "settings".len(), &part.settings().join(", "));
     }
     if !part.tensors.is_empty() {
-        page.field("tensors", "settings".len(), &part.tensors.join("; "));
+        let tensors: Vec<String> = part.tensors.iter().map(ToString::to_string).collect();
+        page.field("tensors", "settings".len(), &tensors.join("; "));
     }
     page.heading("in a model file");
     page.verbatim(&match part.kind {
         "prior" => format!("prior = [{}]", part.example),
+        "distance" => {
+            format!("prior = [{{ geometric = {{ rho = 0.1, distance = {} }} }}]", part.example)
+        }
         kind => format!("{kind} = {}", part.example),
     });
 }

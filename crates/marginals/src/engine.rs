@@ -10,15 +10,14 @@
 use std::fmt::Debug;
 use std::ops::Range;
 
-use ndarray::{CowArray, IxDyn};
-
 use crate::ask::{self, Answers, Settings, Source};
 use crate::infer::collapsed::FixedPoint;
 use crate::infer::expanding::{self, ExpandingGradients, ExpandingUpstream, Expansion};
 use crate::infer::streaming::{self, Rule};
 use crate::infer::{Finding, Gradients, Problem, Request, Slopes, Values};
+use crate::model::tensors::Inputs;
 use crate::question::{AnyQuestion, Asking, Entry, Named};
-use crate::spec::{ModelFile, ModelSpec, SpecModel, Tensors};
+use crate::spec::{ModelFile, ModelSpec, SpecModel};
 use crate::{Element, Error};
 
 /// Number formats that are computed in: `f32` and `f64`.
@@ -150,15 +149,12 @@ pub trait Engine<T: Real>: Debug + Send + Sync {
         upstream: &ExpandingUpstream<'_, T>,
     ) -> Result<ExpandingGradients<T>, Error>;
 
-    /// A model from data, and the dense tensor that it keeps.
+    /// A model from data, with the tensors that it names.
     #[doc(hidden)]
     fn build<'a>(
         &self,
         spec: &ModelSpec,
-        heads: usize,
-        width: usize,
-        tensors: &Tensors<'_, T>,
-        bias: Option<CowArray<'a, T, IxDyn>>,
+        inputs: &Inputs<'a, T>,
     ) -> Result<SpecModel<'a, T>, Error>;
 }
 
@@ -238,12 +234,9 @@ macro_rules! cpu {
             fn build<'a>(
                 &self,
                 spec: &ModelSpec,
-                heads: usize,
-                width: usize,
-                tensors: &Tensors<'_, $number>,
-                bias: Option<CowArray<'a, $number, IxDyn>>,
+                inputs: &Inputs<'a, $number>,
             ) -> Result<SpecModel<'a, $number>, Error> {
-                spec.build_generic(heads, width, tensors, bias)
+                spec.build_generic(inputs)
             }
         }
     };

@@ -38,10 +38,10 @@ pub use excerpt::excerpt;
 pub use gradient::{Accumulator, Layout, Parameter, ParameterGradient};
 pub use infer::{Finding, Gradients};
 pub use marginals_kernels::{Tile, TileMut};
-pub use model::{Model, Value, potential, prior, structure};
+pub use model::{Model, PerHead, Value, distance, part, potential, prior, structure};
 pub use posterior::{Found, Pass, Posterior};
 pub use room::{check_claim, check_room};
-pub use tensor::{Block, Element, Positions, Shape, Stored, refuse_nan};
+pub use tensor::{Block, Element, Positions, Reference, Shape, Stored, refuse_nan};
 
 /// README's example, so that it keeps compiling.
 #[cfg(doctest)]

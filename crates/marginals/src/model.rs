@@ -1,10 +1,18 @@
 //! The model language: structure × prior × potential × value.
 
+pub mod distance;
+mod nodes;
+mod numbers;
+pub mod part;
+mod per_head;
 pub mod potential;
 pub mod prior;
 pub mod structure;
+pub(crate) mod tensors;
 mod value;
 
+pub use per_head::PerHead;
+pub(crate) use per_head::{check_per_head, head_index, of_head};
 pub use value::Value;
 
 use ndarray::ArrayView4;
@@ -123,35 +131,7 @@ impl<S, P, U> Model<S, P, U> {
     }
 }
 
-/// Index of `head` in a parameter that has one entry per head, or one for all.
-#[inline(always)]
-pub(crate) fn head_index(entries: usize, head: usize) -> usize {
-    if entries == 1 { 0 } else { head }
-}
-
-/// Entry of `head` in such a parameter.
-#[inline(always)]
-pub(crate) fn of_head(values: &[f64], head: usize) -> f64 {
-    values[head_index(values.len(), head)]
-}
-
-/// Refuses a parameter that has neither one entry nor one per head.
-pub(crate) fn check_per_head(name: &str, values: &[f64], shape: &Shape) -> Result<(), Error> {
-    if values.len() == 1 || values.len() == shape.heads {
-        return Ok(());
-    }
-    Err(Error::shape(
-        name,
-        format!("[1] or [{}], one per head", shape.heads),
-        &[values.len()],
-        "Give one number for all heads, or one for each.",
-    ))
-}
-
 /// Refuses numbers that are not finite and above 0.
 pub(crate) fn check_positive(name: &str, values: &[f64]) -> Result<(), Error> {
-    match values.iter().find(|x| !(x.is_finite() && **x > 0.0)) {
-        None => Ok(()),
-        Some(x) => Err(Error::value(name, "a positive, finite number", x)),
-    }
+    numbers::Domain::Positive.check(name, values)
 }

@@ -180,6 +180,26 @@ pub struct Shape {
     pub query_offset: i64,
     /// Key j sits at position j + `key_offset`: a shard that holds the keys from 4096 on says so.
     pub key_offset: i64,
+    /// What log-weights are relative to.
+    pub reference: Reference,
+}
+
+/// What the log-weights that a prior adds are relative to.
+///
+/// Far from a query all of its log-weights can be large and nearly equal: −0.7 · 10⁹ and a little more
+/// or less leaves `f32` no digits for the difference, which is all that a posterior depends on. What
+/// edges that share a normaliser have in common may therefore be taken out of their log-weights: the
+/// prior's [reference](crate::prior::Prior::add_references), whose log-weight the remaining ones are
+/// relative to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reference {
+    /// Nothing: log-weights are added as they are.
+    #[default]
+    Nothing,
+    /// A constant of every query, where queries choose.
+    OfQuery,
+    /// A constant of every key, where keys choose.
+    OfKey,
 }
 
 /// Where the nodes of a problem stand, whatever block of it is looked at.
@@ -193,6 +213,8 @@ pub struct Positions {
     pub query_offset: i64,
     /// Key j sits at position j + `key_offset`.
     pub key_offset: i64,
+    /// What log-weights are relative to.
+    pub reference: Reference,
 }
 
 impl Shape {
@@ -235,6 +257,7 @@ impl Shape {
             key_width,
             query_offset,
             key_offset: 0,
+            reference: Reference::Nothing,
         })
     }
 
@@ -249,8 +272,8 @@ impl Shape {
 
     /// Where the nodes stand.
     pub fn positions(&self) -> Positions {
-        let Self { queries, keys, query_offset, key_offset, .. } = *self;
-        Positions { queries, keys, query_offset, key_offset }
+        let Self { queries, keys, query_offset, key_offset, reference, .. } = *self;
+        Positions { queries, keys, query_offset, key_offset, reference }
     }
 
     /// A block of the scores of one batch entry and head.

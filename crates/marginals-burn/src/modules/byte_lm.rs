@@ -5,11 +5,11 @@ use burn::module::{Initializer, Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{Device, Int, Tensor, activation};
 use marginals::Error;
-use marginals::spec::{PriorSpec, StructureSpec};
+use marginals::prior::{AnyPrior, PriorPart};
+use marginals::spec::{AnyStructure, Sizes, Weight};
 use serde::{Deserialize, Serialize};
 
 use super::attention::AttentionConfig;
-use super::learned::additive;
 use super::transformer_block::{TransformerBlock, TransformerBlockConfig};
 use crate::modules::norm::Norm;
 use crate::ops::Answers;
@@ -128,18 +128,13 @@ impl ByteLmConfig {
                 ));
             }
         }
-        let buckets = block.attention.model.prior.iter().map(|prior| match prior {
-            PriorSpec::RelativeBuckets { buckets, .. } => *buckets as f64,
-            _ => 0.0,
-        });
-        let buckets: f64 = buckets.sum();
+        let sizes = Sizes { heads, key_heads: heads, width: head_width };
+        let of_weight =
+            |weight: &Weight| weight.shape.iter().map(|&size| size as f64).product::<f64>();
+        let named: f64 = block.attention.model.weights(&sizes).iter().map(of_weight).sum();
         let [width, heads, head_width, inner] =
             [width, heads, head_width, inner].map(|size| size as f64);
-        let maps = match additive(&block.attention.model.potential) {
-            Some(_) => 2.0 * head_width * head_width,
-            None => 0.0,
-        };
-        let attention = heads * (4.0 * width * head_width + maps + buckets);
+        let attention = 4.0 * heads * width * head_width + named;
         let layers = self.layers as f64 * (attention + 2.0 * width * inner);
         let learned = matches!(self.positions, Positions::Learned);
         let positions = if learned { self.context as f64 } else { 0.0 };
@@ -160,10 +155,8 @@ impl ByteLmConfig {
     /// [`Error::Value`].
     pub fn causal(&self) -> Result<(), Error> {
         let model = &self.block.attention.model;
-        let behind = |prior: &PriorSpec| {
-            matches!(prior, PriorSpec::Causal | PriorSpec::Window { right: 0, .. })
-        };
-        let by_query = !matches!(model.structure, StructureSpec::EachKeyPicksOne);
+        let behind = |prior: &AnyPrior| !prior.sees_ahead();
+        let by_query = !matches!(model.structure, AnyStructure::EachKeyPicksOne(_));
         match by_query && model.query_offset <= 0 && model.prior.iter().any(behind) {
             true => Ok(()),
             false => Err(Error::value(

@@ -62,7 +62,7 @@ impl ExpandingConfig {
                     "none",
                 ));
             };
-            let mut values = given.values();
+            let mut values = given.values().to_vec();
             if values.len() == 1 {
                 values = vec![values[0]; self.heads];
             }

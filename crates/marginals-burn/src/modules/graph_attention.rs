@@ -4,10 +4,12 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, activation};
-use marginals::Error;
-use marginals::spec::{
-    AdditiveKindSpec, ModelSpec, PotentialSpec, PriorSpec, StructureSpec, ValueSpec,
-};
+use marginals::part::Named;
+use marginals::potential::{Additive, AdditiveForm};
+use marginals::prior::Adjacency;
+use marginals::spec::ModelSpec;
+use marginals::structure::EachQueryPicksOne;
+use marginals::{Error, Value};
 use serde::{Deserialize, Serialize};
 
 use super::attention::with_mean;
@@ -127,15 +129,15 @@ impl GraphAttentionConfig {
 
     /// The model: each query picks one neighbour, compared by an additive potential.
     pub fn model(&self) -> ModelSpec {
-        let kind = match self.kind {
-            GraphAttentionKind::Gat => AdditiveKindSpec::Gat,
-            GraphAttentionKind::Gatv2 => AdditiveKindSpec::Gatv2,
+        let form = match self.kind {
+            GraphAttentionKind::Gat => AdditiveForm::Gat,
+            GraphAttentionKind::Gatv2 => AdditiveForm::GatV2,
         };
         ModelSpec {
-            structure: StructureSpec::EachQueryPicksOne,
-            prior: vec![PriorSpec::Adjacency],
-            potential: PotentialSpec::Additive { kind, slope: Some(self.slope) },
-            value: ValueSpec::Gather,
+            structure: EachQueryPicksOne.into(),
+            prior: vec![Adjacency::<Named>::default().into()],
+            potential: Additive::named(form, Some(self.slope)).into(),
+            value: Value::Gather,
             query_offset: 0,
         }
     }

@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use marginals::Error;
-use marginals::spec::{AdditiveKindSpec, Domain, ModelSpec, Numbers, PotentialSpec, PriorSpec};
+use marginals::spec::{Domain, ModelSpec, Numbers, Sizes, Weight};
 
 use crate::ops::Parameters;
 use crate::tensors::into_values;
@@ -12,8 +12,8 @@ use crate::tensors::into_values;
 /// x itself for a real number, log x for a positive one, log(x / (1 − x)) for one in (0, 1).
 ///
 /// Learned are the numbers of the model file that were asked for, one for each head (a single number
-/// is where all of them start), and the tensors that the model names and that have no other source:
-/// the table of relative buckets (starts at 0) and the weights of an additive potential.
+/// is where all of them start), and the weights that the model's parts name: the table of relative
+/// buckets, say, or the maps of an additive potential.
 #[derive(Module, Debug)]
 pub struct Learned {
     /// The coordinates.
@@ -43,7 +43,7 @@ impl Learned {
         [heads, key_heads, width]: [usize; 3],
         device: &Device,
     ) -> Result<Self, Error> {
-        let numbers = spec.numbers(heads, width)?;
+        let numbers = spec.numbers(heads, width);
         let mut learned = Self { free: Vec::new(), places: Vec::new() };
         for name in names {
             let Some(number) = numbers.iter().find(|number| number.name == *name) else {
@@ -52,25 +52,16 @@ impl Learned {
             };
             learned.add_number(number, heads, device)?;
         }
-        for prior in &spec.prior {
-            if let PriorSpec::RelativeBuckets { buckets, .. } = prior {
-                let table = Tensor::zeros([buckets * heads], device);
-                learned.add("relative-bias", vec![*buckets, heads], Domain::Real, table);
-            }
-        }
-        if let Some(kind) = additive(&spec.potential) {
-            let vector = |heads: usize| (vec![heads, width], 1.0 / (width as f64).sqrt());
-            let map = |heads: usize| (vec![heads, width, width], 1.0 / (width as f64).sqrt());
-            let mut weights = vec![("additive.a", vector(heads))];
-            if kind == AdditiveKindSpec::Gat {
-                weights.push(("additive.a-key", vector(key_heads)));
-            }
-            weights.extend([("additive.query", map(heads)), ("additive.key", map(key_heads))]);
-            for (name, (shape, bound)) in weights {
-                let count: usize = shape.iter().product();
-                let spread = burn::tensor::Distribution::Uniform(-bound, bound);
-                learned.add(name, shape, Domain::Real, Tensor::random([count], spread, device));
-            }
+        for Weight { name, shape, bound } in spec.weights(&Sizes { heads, key_heads, width }) {
+            let count: usize = shape.iter().product();
+            let start = match bound == 0.0 {
+                true => Tensor::zeros([count], device),
+                false => {
+                    let spread = burn::tensor::Distribution::Uniform(-bound, bound);
+                    Tensor::random([count], spread, device)
+                }
+            };
+            learned.add(name, shape, Domain::Real, start);
         }
         Ok(learned)
     }
@@ -87,11 +78,7 @@ impl Learned {
             values = vec![values[0]; heads];
             shape = vec![heads];
         }
-        let free = values.iter().map(|&x| match number.domain {
-            Domain::Real => x,
-            Domain::Positive => x.ln(),
-            Domain::UnitInterval => (x / (1.0 - x)).ln(),
-        });
+        let free = values.iter().map(|&x| number.domain.unbounded(x));
         let free: Vec<f32> = free.map(|x| x as f32).collect();
         if let Some(at) = free.iter().position(|x| !x.is_finite()) {
             return Err(Error::value(
@@ -111,7 +98,7 @@ impl Learned {
             let free = free.val();
             let values = match place.domain {
                 Domain::Real => free,
-                Domain::Positive => free.exp(),
+                Domain::Positive | Domain::NotNegative => free.exp(),
                 Domain::UnitInterval => activation::sigmoid(free),
             };
             (place, values)
@@ -134,15 +121,5 @@ impl Learned {
     /// Their names.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.places.iter().map(|place| place.name.as_str())
-    }
-}
-
-/// The additive potential, if that is what compares the nodes.
-/// The form of an additive potential.
-pub(super) fn additive(potential: &PotentialSpec) -> Option<AdditiveKindSpec> {
-    match potential {
-        PotentialSpec::Additive { kind, .. } => Some(*kind),
-        PotentialSpec::Rotary { potential, .. } => additive(potential),
-        _ => None,
     }
 }

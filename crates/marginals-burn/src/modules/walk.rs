@@ -4,7 +4,7 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use marginals::Error;
-use marginals::spec::{ModelSpec, StructureSpec, Tensors};
+use marginals::spec::{AnyStructure, ModelSpec, Tensors};
 use ndarray::ArrayD;
 
 use super::attention::with_mean;
@@ -78,15 +78,14 @@ impl MultihopConfig {
     pub fn init(&self, device: &Device) -> Result<Multihop, Error> {
         at_least_one("width", self.width)?;
         let width = head_width(self.head_width, self.heads, "width", self.width)?;
-        let StructureSpec::Walk { step, .. } = &self.model.structure else {
+        let AnyStructure::Walk(walk) = &self.model.structure else {
             return Err(Error::value("model.structure", "a walk", "a structure of one pick"));
         };
         let hops = self.model.hop_distribution::<f64>(&Tensors::default())?.expect("it is a walk");
         let log_weights = hops.probabilities().mapv(f64::ln);
-        let one_pick = ModelSpec { structure: (**step).clone(), ..self.model.clone() };
+        let one_pick = ModelSpec { structure: walk.step().clone(), ..self.model.clone() };
         // The weights come with every call.
-        let walk = StructureSpec::Walk { hops: None, weights: None, step: step.clone() };
-        let walk = ModelSpec { structure: walk, ..self.model.clone() };
+        let walk = ModelSpec { structure: walk.reading_weights().into(), ..self.model.clone() };
         let (rows, counts) = log_weights.dim();
         // Every head learns its own.
         let heads = if self.learn_hops { self.heads } else { rows };

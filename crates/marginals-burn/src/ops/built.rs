@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use marginals::prior::{Bias, Combine, Prior, Product};
-use marginals::spec::{ModelSpec, PriorSpec, SpecModel, StructureSpec, Tensors};
+use marginals::spec::{AnyPrior, AnyStructure, ModelSpec, SpecModel, Tensors};
 use marginals::{Error, Posterior};
 use ndarray::{ArrayD, ArrayView4};
 
@@ -33,7 +33,7 @@ pub(super) struct Blueprint {
 impl Blueprint {
     pub fn new(mut spec: ModelSpec) -> Self {
         let all = spec.prior.len();
-        spec.prior.retain(|prior| !matches!(prior, PriorSpec::Bias));
+        spec.prior.retain(|prior| !matches!(prior, AnyPrior::Bias(_)));
         let biases = all - spec.prior.len();
         Self { spec, biases, integer: BTreeMap::new() }
     }
@@ -41,8 +41,8 @@ impl Blueprint {
     /// The same for one pick of a walk, where it is one.
     pub fn of_one_pick(&self) -> Self {
         let mut one = self.clone();
-        if let StructureSpec::Walk { step, .. } = &self.spec.structure {
-            one.spec.structure = (**step).clone();
+        if let AnyStructure::Walk(walk) = &self.spec.structure {
+            one.spec.structure = walk.step().clone();
         }
         one
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use marginals::potential::Potential;
-use marginals::spec::{ExpandingInference, ExpandingSpec, Tensors};
+use marginals::spec::{ExpandingInference, ExpandingSpec, Sizes, Tensors};
 use marginals::zoo::expanding::{Expanding as Engine, ExpandingUpstream, Expansion, Inference};
 use marginals::{Error, Real};
 use ndarray::{Array3, ArrayView3, ArrayView4, Ix4};
@@ -115,7 +115,8 @@ impl Expanding {
             .with_tolerance(spec.lost)
             .with_first_keys(spec.first_keys)
             .with_query_offset(spec.query_offset);
-        Ok((engine, spec.potential.build(width, &Tensors::default())?))
+        let sizes = Sizes { heads: 1, key_heads: 1, width };
+        Ok((engine, spec.potential.build_for(sizes, &Tensors::default())?))
     }
 }
 

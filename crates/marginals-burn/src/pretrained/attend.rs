@@ -6,11 +6,12 @@
 //! the mean back. [`PosteriorMean`] asks for nothing else; an audit asks everything, keeps the
 //! other answers and returns the same mean.
 
-use marginals::Error;
+use marginals::potential::Dot;
+use marginals::prior::{Causal, PriorPart};
 use marginals::question::{Mean, Question};
-use marginals::spec::{
-    ModelSpec, PerHead, PotentialSpec, PriorSpec, StructureSpec, Tensors, ValueSpec,
-};
+use marginals::spec::{ModelSpec, Tensors};
+use marginals::structure::EachQueryPicksOne;
+use marginals::{Error, Value};
 use ndarray::{Array4, ArrayView4, s};
 
 /// Which keys a query may pick.
@@ -44,16 +45,13 @@ impl Visible {
     /// inner product times `scale` as log-potential.
     pub fn model(self, scale: f32) -> ModelSpec {
         ModelSpec {
-            structure: StructureSpec::EachQueryPicksOne,
+            structure: EachQueryPicksOne.into(),
             prior: match self {
                 Self::All => Vec::new(),
-                Self::Before => vec![PriorSpec::Causal],
+                Self::Before => vec![Causal.into()],
             },
-            potential: PotentialSpec::Dot {
-                scale: Some(PerHead::One(f64::from(scale))),
-                softcap: None,
-            },
-            value: ValueSpec::Gather,
+            potential: Dot::new(f64::from(scale)).into(),
+            value: Value::Gather,
             query_offset: 0,
         }
     }
@@ -62,10 +60,7 @@ impl Visible {
 impl<'pass> Layer<'pass> {
     /// Which keys each query may pick.
     pub fn visible(&self) -> Visible {
-        let behind = |prior: &PriorSpec| {
-            matches!(prior, PriorSpec::Causal | PriorSpec::Window { right: 0, .. })
-        };
-        match self.model.prior.iter().any(behind) {
+        match self.model.prior.iter().any(|prior| !prior.sees_ahead()) {
             true => Visible::Before,
             false => Visible::All,
         }

@@ -112,8 +112,8 @@ impl Llama {
         let asked = Asked::new(checkpoint);
         let loader = Loader { checkpoint: &asked, device };
         let names = match config.pairing {
-            Pairing::Neighbours => GGUF,
-            Pairing::Halves => HUGGING_FACE,
+            Pairing::Interleaved => GGUF,
+            Pairing::HalfSplit => HUGGING_FACE,
         };
         let width = config.width;
         let normalise = |name: &str| {

@@ -1,7 +1,8 @@
 //! What a run of training is, as data.
 
 use marginals::Error;
-use marginals::spec::{self, ModelSpec, PriorSpec, StructureSpec};
+use marginals::part::{AnyPart, NamedTensor};
+use marginals::spec::{self, AnyStructure, ModelSpec, Sizes};
 use serde::{Deserialize, Serialize};
 
 use crate::modules::{AttentionConfig, ByteLmConfig, Positions, TransformerBlockConfig};
@@ -195,10 +196,7 @@ impl TrainConfig {
     /// [`Error::Spec`], saying what it does not understand, and [`Error::Value`] for numbers that make
     /// no run.
     pub fn from_toml(text: &str) -> Result<Self, Error> {
-        let mut value = spec::toml_value(text)?;
-        if let Some(model) = value.pointer_mut("/model/attention") {
-            spec::spell_out(model)?;
-        }
+        let value = spec::toml_value(text)?;
         let config: Self = spec::read(&value)?;
         config.check()?;
         Ok(config)
@@ -299,21 +297,23 @@ impl LmSettings {
         {
             return Err(Error::value("model.learn", "every name once", format!("`{name}` twice")));
         }
-        let beside = self.attention.prior.iter().find_map(|prior| match prior {
-            PriorSpec::Segments => Some("segments"),
-            PriorSpec::Adjacency => Some("adjacency"),
-            PriorSpec::Bias => Some("bias"),
-            PriorSpec::KeyBias => Some("key-bias"),
-            _ => None,
-        });
+        let sizes = Sizes { heads: self.heads, key_heads: self.key_heads(), width: self.width };
+        let needs = |part: &&dyn AnyPart| {
+            let learned = part.weights(&sizes);
+            let given = |tensor: &NamedTensor| {
+                tensor.is_required() && learned.iter().all(|weight| weight.name != tensor.name)
+            };
+            part.tensors().iter().any(given)
+        };
+        let beside = self.attention.all_parts().into_iter().find(needs).map(AnyPart::name);
         if let Some(name) = beside {
             return Err(Error::value(
                 "model.attention.prior",
-                "priors that need no tensor beside the text",
+                "parts that need no tensor beside the text",
                 format!("`{name}`"),
             ));
         }
-        if matches!(self.attention.structure, StructureSpec::Walk { .. }) {
+        if matches!(self.attention.structure, AnyStructure::Walk(_)) {
             let expected = "a structure in which every query picks once";
             return Err(Error::value("model.attention.structure", expected, "`walk`"));
         }

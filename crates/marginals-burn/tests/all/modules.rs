@@ -4,7 +4,8 @@
 use crate::common::differences::{Double, check, f64s, functional, nodes};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use marginals::spec::{ExpandingInference, ExpandingSpec, ModelSpec, PotentialSpec};
+use marginals::potential::Dot;
+use marginals::spec::{ExpandingInference, ExpandingSpec, ModelSpec};
 use marginals_burn::{
     AttentionConfig, ByteLm, ByteLmConfig, ExpandingConfig, MultihopConfig, Positions,
     TransformerBlockConfig,
@@ -100,7 +101,7 @@ fn gradients_of_expanding_attention_agree_with_finite_differences() {
         spec.inference = inference;
         // Every key, so that no window moves.
         spec.lost = 0.0;
-        assert_eq!(spec.potential, PotentialSpec::Dot { scale: None, softcap: None });
+        assert_eq!(spec.potential, Dot::default().into());
         let config = ExpandingConfig::new(6, 2, spec);
         let x = nodes([2, 7, 6], &device);
         check(config.init(&device).expect("settings fit"), |expanding| {

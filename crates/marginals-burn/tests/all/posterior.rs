@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use marginals::prior::{AnyPrior, RelativeBuckets};
 use marginals::question::QUESTIONS;
-use marginals::spec::{Domain, ModelSpec, PriorSpec};
+use marginals::spec::{Domain, ModelSpec};
 use marginals_burn::ops::{Answers, Nodes, Parameters, Posterior};
 use marginals_testkit::finite_difference::gradient;
 use marginals_testkit::generate::Random;
@@ -60,7 +61,7 @@ impl Case {
         add("q", &[BATCH, HEADS, QUERIES, WIDTH], None);
         add("k", &[BATCH, KEY_HEADS, KEYS, WIDTH], None);
         add("v", &[BATCH, KEY_HEADS, KEYS, VALUE_WIDTH], None);
-        for numbers in spec.numbers(HEADS, WIDTH).expect("numbers") {
+        for numbers in spec.numbers(HEADS, WIDTH) {
             // A number for all heads becomes one for each, a little apart.
             let shape = match numbers.values.shape() {
                 [1] => vec![HEADS],
@@ -78,12 +79,12 @@ impl Case {
         }
         for prior in &spec.prior {
             match prior {
-                PriorSpec::Bias => add("bias", &[1, HEADS, QUERIES, KEYS], None),
-                PriorSpec::KeyBias => add("key-bias", &[BATCH, 1, KEYS], None),
-                PriorSpec::RelativeBuckets { buckets, .. } => {
+                AnyPrior::Bias(_) => add("bias", &[1, HEADS, QUERIES, KEYS], None),
+                AnyPrior::KeyBias(_) => add("key-bias", &[BATCH, 1, KEYS], None),
+                AnyPrior::RelativeBuckets(RelativeBuckets { buckets, .. }) => {
                     add("relative-bias", &[*buckets, HEADS], None);
                 }
-                PriorSpec::Adjacency => add("adjacency.log-weights", &[EDGES], None),
+                AnyPrior::Adjacency(_) => add("adjacency.log-weights", &[EDGES], None),
                 _ => {}
             }
         }
@@ -373,7 +374,7 @@ const POTENTIALS: [&str; 10] = [
     "{ additive = { kind = \"gatv2\", slope = 0.1 } }",
     "{ additive = { kind = \"bahdanau\" } }",
     "{ rotary = { potential = \"dot\" } }",
-    "{ rotary = { base = 100.0, pairs = \"neighbours\", potential = { cosine = { scale = 2.0 } } } }",
+    "{ rotary = { base = 100.0, pairs = \"interleaved\", potential = { cosine = { scale = 2.0 } } } }",
 ];
 
 #[test]

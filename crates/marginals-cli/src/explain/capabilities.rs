@@ -11,8 +11,8 @@ use marginals::Error;
 use marginals::ask::{Answers, Settings};
 use marginals::question::{Named, QUESTIONS};
 use marginals::spec::{
-    DifferentiationSpec, EngineSpec, ExpandingInference, MechanismSpec, ModelFile, ModelSpec,
-    PARTS, Part, UpdateSpec,
+    self, Description, DifferentiationSpec, EngineSpec, ExpandingInference, MechanismSpec,
+    ModelFile, ModelSpec, UpdateSpec,
 };
 use marginals::zoo::MECHANISMS;
 
@@ -97,17 +97,21 @@ fn header(text: &mut String, cells: &[&str]) {
     let _ = writeln!(text, "|{}", "---|".repeat(cells.len()));
 }
 
-fn of_kind(kind: &'static str) -> impl Iterator<Item = &'static Part> {
-    PARTS.iter().filter(move |part| part.kind == kind)
+fn of_kind(kind: &'static str) -> impl Iterator<Item = &'static Description> {
+    spec::parts().filter(move |part| part.kind == kind)
 }
 
 /// A model of one part and the plainest others.
-fn model_of(part: &Part) -> Result<ModelSpec, Error> {
+fn model_of(part: &Description) -> Result<ModelSpec, Error> {
     let structure = match part.kind {
         "structure" => part.example,
         _ => "\"each-query-picks-one\"",
     };
-    let prior = if part.kind == "prior" { part.example } else { "\"uniform\"" };
+    let prior = match part.kind {
+        "prior" => part.example.to_owned(),
+        "distance" => format!("{{ geometric = {{ rho = 0.1, distance = {} }} }}", part.example),
+        _ => "\"uniform\"".to_owned(),
+    };
     let potential = if part.kind == "potential" { part.example } else { "\"dot\"" };
     ModelSpec::from_toml(&format!(
         "structure = {structure}\nprior = [{prior}]\npotential = {potential}\n"
@@ -145,11 +149,11 @@ fn mean() -> Result<Named, Error> {
 
 fn questions(text: &mut String) {
     text.push_str("\n## Questions × structures\n\n");
-    let structures: Vec<&Part> = of_kind("structure").collect();
+    let structures: Vec<&Description> = of_kind("structure").collect();
     let names = structures.iter().map(|part| part.name);
     header(text, &std::iter::once("question").chain(names).collect::<Vec<_>>());
     let mut notes = Notes::default();
-    let inference = |part: &&Part| {
+    let inference = |part: &&Description| {
         let model = model_of(part);
         model.and_then(|model| instance::inference(&model)).unwrap_or_else(|e| e.to_string())
     };
@@ -157,7 +161,7 @@ fn questions(text: &mut String) {
         text,
         std::iter::once("*exact inference*".to_owned()).chain(structures.iter().map(inference)),
     );
-    let told = |part: &Part, question| match model_of(part) {
+    let told = |part: &Description, question| match model_of(part) {
         Ok(model) => cell(&ModelFile::Posterior(model), question),
         Err(error) => Cell::Refused(error.into()),
     };
@@ -197,7 +201,7 @@ fn parts(text: &mut String) {
     let mut notes = Notes::default();
     // The plainest model's own, which would stand in every row.
     let plain = "grad.dot.scale";
-    for part in PARTS {
+    for part in spec::parts() {
         let mut instance = Instance::default();
         instance.upstream("mean", &instance.mean_shape());
         let asked = mean().and_then(|mean| Ok((mean, model_of(part)?))).map_err(AnswerError::from);

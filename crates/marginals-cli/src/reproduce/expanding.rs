@@ -14,9 +14,8 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, TensorData};
 use marginals::Error;
-use marginals::spec::{
-    EngineSpec, ExpandingInference, ExpandingSpec, ModelSpec, PerHead, PotentialSpec,
-};
+use marginals::potential::Dot;
+use marginals::spec::{EngineSpec, ExpandingInference, ExpandingSpec, ModelSpec, PerHead};
 use marginals_burn::{Attention, AttentionConfig, Expanding, ExpandingConfig, ops};
 use serde::Serialize;
 
@@ -168,7 +167,7 @@ fn mechanism(inference: ExpandingInference) -> ExpandingSpec {
     ExpandingSpec {
         alpha: Some(PerHead::One(1.0)),
         beta: Some(PerHead::One(4.0)),
-        potential: PotentialSpec::Dot { scale: None, softcap: None },
+        potential: Dot::default().into(),
         inference,
         lost: TOLERANCE,
         first_keys: 1,

@@ -5,7 +5,7 @@ use ndarray::{Array3, Ix3, Ix4};
 use super::posterior::{KEYS, QUERIES};
 use super::{Answers, Inputs, Questions, iteration};
 use crate::question::Distance;
-use crate::spec::{ExpandingInference, ExpandingSpec, PerHead};
+use crate::spec::{ExpandingInference, ExpandingSpec, PerHead, Sizes};
 use crate::structure::EachQueryPicksOne;
 use crate::zoo::expanding::{Expanding, ExpandingUpstream, Inference};
 use crate::{Error, Model, Real};
@@ -29,8 +29,9 @@ pub(super) fn answer<T: Real>(
     inputs.refuse_unread_gradients(UPSTREAM)?;
     let alpha = concentration("alpha", &spec.alpha, &mut inputs)?;
     let beta = concentration("beta", &spec.beta, &mut inputs)?;
-    let tensors = inputs.of_the_model(&spec.reads()?, questions.named)?;
-    let potential = spec.potential.build(q.dim().3, &tensors)?;
+    let tensors = inputs.of_the_model(&spec.reads(), questions.named)?;
+    let sizes = Sizes { heads: q.dim().1, key_heads: k.dim().1, width: q.dim().3 };
+    let potential = spec.potential.build_for(sizes, &tensors)?;
     let inference = match &spec.inference {
         ExpandingInference::Exact => Inference::Exact,
         ExpandingInference::MeanField(engine) => Inference::MeanField(engine.build()),
@@ -47,7 +48,7 @@ pub(super) fn answer<T: Real>(
     if !questions.named.is_empty() {
         let asked = questions.of(Some(v.view()), &tensors)?;
         let asked = found.with_prior(|prior| {
-            let potential = spec.potential.build(q.dim().3, &tensors)?;
+            let potential = spec.potential.build_for(sizes, &tensors)?;
             let model = Model::new(EachQueryPicksOne, prior, potential)
                 .with_query_offset(spec.query_offset);
             model.posterior(q.view(), k.view())?.ask(asked)

@@ -36,8 +36,8 @@ pub(super) fn answer<T: Real>(
             "States and patterns are compared number by number.",
         ));
     }
-    let tensors = inputs.of_the_model(&spec.reads()?, questions.named)?;
-    let network = Hopfield::new(patterns.view(), &spec.beta.values(), (heads, queries))?
+    let tensors = inputs.of_the_model(&spec.reads(), questions.named)?;
+    let network = Hopfield::new(patterns.view(), spec.beta.values(), (heads, queries))?
         .with_prior(spec.build_prior(heads, &tensors)?)?;
     let (engine, update) = (spec.engine.build(), spec.update.build(&network)?);
     let start: Vec<T> = states.iter().copied().collect();

@@ -7,6 +7,7 @@
 //!
 //! To add one, see CONTRIBUTING.md.
 
+mod contract;
 mod each_key_picks_one;
 mod each_query_picks_at_most_one;
 mod each_query_picks_one;
@@ -14,56 +15,26 @@ mod independent;
 mod nearest_accepted;
 mod walk;
 
-pub use each_key_picks_one::EachKeyPicksOne;
-pub use each_query_picks_at_most_one::EachQueryPicksAtMostOne;
-pub use each_query_picks_one::EachQueryPicksOne;
-pub use independent::Independent;
-pub use nearest_accepted::NearestAccepted;
-pub use walk::{HopDistribution, Walk};
+pub use contract::{Structure, StructurePart};
+pub use walk::{HopDistribution, HopWeights};
 
-use std::fmt::Debug;
+use super::part::parts;
+use super::tensors::Inputs;
+use crate::{Error, Real};
 
-use crate::infer::Inference;
-use crate::{Error, Parameter, Real, Shape, Value};
-
-/// A structure: a set of possible edge sets, and how its posterior is inferred exactly.
-pub trait Structure<T: Real>: Debug + Send + Sync {
-    /// The name used in model files.
-    fn name(&self) -> &'static str;
-
-    /// The exact inference.
-    fn exact(&self) -> Box<dyn Inference<T> + '_>;
-
-    /// Refuses sizes, values and parameters that make no sense.
-    ///
-    /// # Errors
-    /// [`Error`], naming what does not fit.
-    fn check(&self, _shape: &Shape, _value: Value) -> Result<(), Error> {
-        Ok(())
-    }
-
-    /// Learnable parameters.
-    fn parameters(&self) -> Vec<Parameter> {
-        self.exact().parameters()
-    }
+parts! {
+    /// A [structure](self) as data.
+    AnyStructure, "structure", each_structure:
+    each_query_picks_one::EachQueryPicksOne,
+    each_query_picks_at_most_one::EachQueryPicksAtMostOne,
+    each_key_picks_one::EachKeyPicksOne,
+    independent::Independent,
+    nearest_accepted::NearestAccepted,
+    walk::Walk<AnyStructure, Option<HopWeights>>,
 }
 
-macro_rules! forwarding {
-    ($($owner:ty),+) => {$(
-        impl<T: Real, S: Structure<T> + ?Sized> Structure<T> for $owner {
-            fn name(&self) -> &'static str {
-                (**self).name()
-            }
-            fn exact(&self) -> Box<dyn Inference<T> + '_> {
-                (**self).exact()
-            }
-            fn check(&self, shape: &Shape, value: Value) -> Result<(), Error> {
-                (**self).check(shape, value)
-            }
-            fn parameters(&self) -> Vec<Parameter> {
-                (**self).parameters()
-            }
-        }
-    )+};
+impl StructurePart for AnyStructure {
+    fn build<T: Real>(&self, inputs: &Inputs<'_, T>) -> Result<Box<dyn Structure<T>>, Error> {
+        each_structure!(self, part => part.build(&inputs.of(part)))
+    }
 }
-forwarding!(Box<S>, &S);

@@ -1,7 +1,10 @@
+use serde::{Deserialize, Serialize};
+
 /// What the edges are used for: the quantity whose expectation is the output.
 ///
 /// `v` holds one row v_j per key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename = "value", rename_all = "kebab-case")]
 pub enum Value {
     /// v(x, φ)_i = Σ_j φ_ij v_j: what each query gathers from its keys.
     #[default]

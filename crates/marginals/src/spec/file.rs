@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{MechanismSpec, ModelSpec, names};
+use super::{MechanismSpec, ModelSpec};
 use crate::Error;
 
 /// What a model file may hold.
@@ -38,17 +38,22 @@ impl ModelFile {
         Self::from_value(super::json_value(text)?)
     }
 
-    fn from_value(mut value: serde_json::Value) -> Result<Self, Error> {
+    fn from_value(value: serde_json::Value) -> Result<Self, Error> {
         /// Read whole, so that an error has the path from the top.
         #[derive(Deserialize)]
         struct Whole {
             mechanism: MechanismSpec,
         }
-        let Some(mechanism) = value.get_mut("mechanism") else {
+        let Some(file) = value.as_object().filter(|file| file.contains_key("mechanism")) else {
             return Ok(Self::Posterior(ModelSpec::from_value(value)?));
         };
-        names::check_mechanism(mechanism)?;
-        names::check_alone(&value)?;
+        if let Some(other) = file.keys().find(|key| *key != "mechanism") {
+            return Err(Error::value(
+                other.as_str(),
+                "nothing: a mechanism has its parts among its own settings",
+                "a section beside `mechanism`",
+            ));
+        }
         let Whole { mechanism } = super::read(&value)?;
         Ok(Self::Mechanism { mechanism })
     }

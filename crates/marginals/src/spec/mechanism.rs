@@ -3,17 +3,16 @@
 use std::path::PathBuf;
 
 use crate::Real;
-use ndarray::{CowArray, IxDyn};
 use serde::{Deserialize, Serialize};
 
-use super::build::build_prior;
-use super::numbers::Given;
-use super::{PerHead, PotentialSpec, PriorSpec, Tensors};
+use super::{AnyPotential, AnyPrior, PerHead, Sizes, Tensors};
 use crate::Error;
 use crate::infer::collapsed::{
     Acceleration, Backtracking, Descent, Differentiable, Differentiation, Exact, FixedPoint,
     Maximise, Update,
 };
+use crate::model::part::one_or_many;
+use crate::potential::Dot;
 use crate::prior::Product;
 use crate::zoo::{k_means, mixture};
 
@@ -23,7 +22,7 @@ use crate::zoo::{k_means, mixture};
 /// mechanism = { hopfield = { beta = 8.0, steps = 3 } }
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename = "mechanism", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum MechanismSpec {
     /// [`hopfield`](crate::zoo::hopfield), of the tensors `states` [B, H, N, D], `patterns`
     /// [B, Hk, M, D] and, to recall other values than the patterns, `values` [B, Hk, M, D_v].
@@ -85,7 +84,7 @@ pub struct HopfieldSpec {
     pub beta: PerHead,
     /// What is known beforehand of which state goes to which pattern; none is uniform.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub prior: Vec<PriorSpec>,
+    pub prior: Vec<AnyPrior>,
     /// How the states move.
     pub update: UpdateSpec,
     /// How often, and how the result is differentiated.
@@ -98,8 +97,8 @@ pub struct HopfieldSpec {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct HopfieldSettings {
     beta: PerHead,
-    #[serde(default)]
-    prior: Vec<PriorSpec>,
+    #[serde(default, deserialize_with = "one_or_many")]
+    prior: Vec<AnyPrior>,
     #[serde(default)]
     update: UpdateSpec,
     #[serde(default = "usual_steps")]
@@ -139,7 +138,7 @@ pub struct ExpandingSpec {
     pub beta: Option<PerHead>,
     /// How content makes edges likely: a dot product with the usual scale, unless said otherwise.
     #[serde(default = "usual_potential")]
-    pub potential: PotentialSpec,
+    pub potential: AnyPotential,
     /// How the posterior of ρ is found.
     #[serde(default)]
     pub inference: ExpandingInference,
@@ -154,8 +153,8 @@ pub struct ExpandingSpec {
     pub query_offset: i64,
 }
 
-fn usual_potential() -> PotentialSpec {
-    PotentialSpec::Dot { scale: None, softcap: None }
+fn usual_potential() -> AnyPotential {
+    Dot::default().into()
 }
 
 fn usual_loss() -> f64 {
@@ -168,7 +167,7 @@ fn usual_first_keys() -> usize {
 
 /// How expanding attention finds its posterior.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename = "inference", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ExpandingInference {
     /// ρ summed out.
     #[default]
@@ -278,7 +277,7 @@ fn usual_norm_epsilon() -> f64 {
 
 /// What moves the unknown nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename = "update", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum UpdateSpec {
     /// The mechanism's closed form: F never rises.
     #[default]
@@ -340,7 +339,7 @@ impl Default for EngineSpec {
 
 /// A [`Differentiation`] as data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename = "differentiation", rename_all = "kebab-case")]
 pub enum DifferentiationSpec {
     /// Through the equation of the fixed point.
     #[default]
@@ -358,11 +357,8 @@ impl HopfieldSpec {
         heads: usize,
         tensors: &'a Tensors<'_, T>,
     ) -> Result<Product<'a, T>, Error> {
-        let numbers = self.prior.iter().flat_map(|prior| prior.numbers(heads)).collect();
-        let mut given = Given::replaced(numbers, tensors);
-        let bias: Option<CowArray<'a, T, IxDyn>> =
-            tensors.real.get("bias").map(|bias| bias.view().into());
-        build_prior(&self.prior, &mut given, heads, tensors, bias.as_ref())
+        let sizes = Sizes { heads, key_heads: heads, width: 0 };
+        AnyPrior::product(&self.prior, sizes, tensors)
     }
 }
 

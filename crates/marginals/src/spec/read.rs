@@ -1,8 +1,8 @@
 //! Files read key by key: what does not fit is told with the key it stands under.
 //!
 //! Any file of settings reads this way, by [`toml_value`](super::toml_value) or
-//! [`json_value`](super::json_value) and then [`read`]; where a model stands inside it, [`spell_out`]
-//! comes between.
+//! [`json_value`](super::json_value) and then [`read`]. What takes settings may be named alone where all
+//! of them have defaults: `"dot"` is `{ dot = {} }`.
 
 use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{
@@ -10,20 +10,14 @@ use serde::de::{
     SeqAccess, Unexpected, VariantAccess, Visitor,
 };
 use serde_json::{Map, Value};
+use std::sync::LazyLock;
 
-use super::names::{self, PARTS};
+use super::parts;
 use super::text::dotted;
+use crate::model::part::Part;
+use crate::potential::Dot;
+use crate::structure::EachQueryPicksOne;
 use crate::{Error, excerpt, zoo};
-
-/// Spells the shorthands of a model out in place, so that [`read`] finds a
-/// [`ModelSpec`](super::ModelSpec) where a file of other settings holds one.
-///
-/// # Errors
-/// [`Error::UnknownName`] for names that are not known, and [`Error::Value`] for parts that are missing
-/// or no parts.
-pub fn spell_out(model: &mut Value) -> Result<(), Error> {
-    names::check(model)
-}
 
 /// Reads data out of a value.
 ///
@@ -47,7 +41,7 @@ struct Misfit {
 #[derive(Debug)]
 enum Problem {
     Expected(String),
-    Unknown { kind: &'static str, name: String, known: &'static [&'static str] },
+    Unknown { kind: Option<&'static str>, name: String, known: &'static [&'static str] },
 }
 
 impl Misfit {
@@ -61,9 +55,27 @@ impl Misfit {
         self
     }
 
+    /// Says what kind of choice was not known, as the type around it is called. Names of Rust's types
+    /// are not for the reader of a file.
+    fn of_kind(mut self, of: &'static str) -> Self {
+        if let Problem::Unknown { kind: kind @ None, .. } = &mut self.problem
+            && of.starts_with(char::is_lowercase)
+        {
+            *kind = Some(of);
+        }
+        self
+    }
+
     fn told(self) -> Error {
         match self.problem {
-            Problem::Unknown { kind, name, known } => Error::unknown(kind, &name, known),
+            Problem::Unknown { kind, name, known } => {
+                // Settings of the file itself are its sections.
+                let kind = match kind {
+                    Some(SETTING) if self.path.is_empty() => "section",
+                    kind => kind.unwrap_or("choice"),
+                };
+                Error::unknown(kind, &name, known)
+            }
             Problem::Expected(mut expected) => {
                 // Some say what they expect with an example of their own.
                 if let Some(example) = self.path.iter().find_map(|key| example(key))
@@ -81,9 +93,15 @@ impl Misfit {
     }
 }
 
+/// Parts that a model has to name, and those of a transformer's attention.
+const USUAL: [(&str, &str); 2] = [("structure", EachQueryPicksOne::NAME), ("potential", Dot::NAME)];
+
+/// What a file calls what is not chosen from several.
+const SETTING: &str = "setting";
+
 /// How a part or a mechanism is written.
 fn example(name: &str) -> Option<&'static str> {
-    let part = || PARTS.iter().find(|part| part.name == name).map(|part| part.example);
+    let part = || parts().find(|part| part.name == name).map(|part| part.example);
     let mechanism = || {
         let mechanism = zoo::MECHANISMS.iter().find(|mechanism| mechanism.name == name)?;
         mechanism.model.lines().find(|line| line.starts_with("mechanism"))
@@ -139,18 +157,24 @@ impl de::Error for Misfit {
     }
 
     fn unknown_variant(name: &str, known: &'static [&'static str]) -> Self {
-        Self::of(Problem::Unknown { kind: "choice", name: name.to_owned(), known })
+        Self::of(Problem::Unknown { kind: None, name: name.to_owned(), known })
     }
 
     fn unknown_field(name: &str, known: &'static [&'static str]) -> Self {
-        Self::of(Problem::Unknown { kind: "setting", name: name.to_owned(), known })
+        Self::of(Problem::Unknown { kind: Some(SETTING), name: name.to_owned(), known })
     }
 
     fn missing_field(name: &'static str) -> Self {
         Self {
             path: vec![name.to_owned()],
             found: Some("absent".to_owned()),
-            problem: Problem::Expected("a value: it has no default".to_owned()),
+            problem: Problem::Expected(match USUAL.iter().find(|(section, _)| *section == name) {
+                Some((section, part)) => format!(
+                    "one of the model's parts: it has no default. That of a transformer's attention is \
+                     `{section} = \"{part}\"`"
+                ),
+                None => "a value: it has no default".to_owned(),
+            }),
         }
     }
 }
@@ -159,6 +183,9 @@ impl de::Error for Misfit {
 struct At<'v>(&'v Value);
 
 const ONE_NAME: &str = "a name, or one name with its settings";
+
+/// The settings of what is named alone.
+static NO_SETTINGS: LazyLock<Value> = LazyLock::new(|| Value::Object(Map::new()));
 
 impl<'de> Deserializer<'de> for At<'de> {
     type Error = Misfit;
@@ -187,34 +214,86 @@ impl<'de> Deserializer<'de> for At<'de> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Misfit> {
+        visitor.visit_newtype_struct(PartAt(self)).map_err(|e| e.of_kind(name))
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
         _: &'static str,
         visitor: V,
     ) -> Result<V::Value, Misfit> {
-        visitor.visit_newtype_struct(self)
+        match self.0.as_object().is_some_and(Map::is_empty) {
+            true => visitor.visit_unit(),
+            false => Err(Misfit::of(Problem::Expected(ALONE.into()))),
+        }
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
         self,
-        _: &'static str,
+        name: &'static str,
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Misfit> {
         let only = |map: &'de Map<String, Value>| map.iter().next().filter(|_| map.len() == 1);
-        match self.0 {
-            Value::String(name) => visitor.visit_enum(Choice { name, settings: None }),
-            Value::Object(map) => match only(map) {
-                Some((name, settings)) => {
-                    visitor.visit_enum(Choice { name, settings: Some(settings) })
-                }
-                None => Err(de::Error::custom(ONE_NAME)),
-            },
-            _ => Err(de::Error::custom(ONE_NAME)),
+        let choice = match self.0 {
+            Value::String(name) => Some(Choice { name, settings: None }),
+            Value::Object(map) => {
+                only(map).map(|(name, settings)| Choice { name, settings: Some(settings) })
+            }
+            _ => None,
+        };
+        match choice {
+            Some(choice) => visitor.visit_enum(choice).map_err(|e| e.of_kind(name)),
+            None => Err(de::Error::custom(ONE_NAME)),
+        }
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit seq
+        tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
+/// A value where a part may stand, whose name alone says that it has no settings.
+struct PartAt<'v>(At<'v>);
+
+impl<'de> Deserializer<'de> for PartAt<'de> {
+    type Error = Misfit;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+        match self.0.0 {
+            Value::String(name) => visitor.visit_map(Alone(Some(name))),
+            _ => self.0.deserialize_any(visitor),
         }
     }
 
     serde::forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct seq tuple tuple_struct map struct identifier ignored_any
+        unit_struct option newtype_struct seq tuple tuple_struct map struct enum identifier
+        ignored_any
+    }
+}
+
+/// A name without settings.
+struct Alone<'v>(Option<&'v String>);
+
+impl<'de> MapAccess<'de> for Alone<'de> {
+    type Error = Misfit;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Misfit> {
+        let Some(name) = self.0 else { return Ok(None) };
+        seed.deserialize(BorrowedStrDeserializer::new(name)).map(Some)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Misfit> {
+        let name = self.0.take().expect("a key was read");
+        seed.deserialize(At(&NO_SETTINGS)).map_err(|e| e.at(name.clone(), &NO_SETTINGS))
     }
 }
 
@@ -270,18 +349,16 @@ impl<'de> EnumAccess<'de> for Choice<'de> {
     }
 }
 
+/// What is expected of settings where there are none.
+const ALONE: &str = "nothing: its name stands alone";
+
 impl<'de> Choice<'de> {
     fn with_settings<R>(
         self,
         then: impl FnOnce(At<'de>) -> Result<R, Misfit>,
     ) -> Result<R, Misfit> {
-        match self.settings {
-            Some(settings) => then(At(settings)).map_err(|e| e.at(self.name.clone(), settings)),
-            None => {
-                let expected = format!("{} with its settings", self.name);
-                Err(de::Error::custom(expected))
-            }
-        }
+        let settings = self.settings.unwrap_or(&NO_SETTINGS);
+        then(At(settings)).map_err(|e| e.at(self.name.clone(), settings))
     }
 }
 
@@ -293,7 +370,7 @@ impl<'de> VariantAccess<'de> for Choice<'de> {
             None => Ok(()),
             Some(settings) if settings.as_object().is_some_and(Map::is_empty) => Ok(()),
             Some(settings) => {
-                let alone = Misfit::of(Problem::Expected("nothing: its name stands alone".into()));
+                let alone = Misfit::of(Problem::Expected(ALONE.into()));
                 Err(alone.at(self.name.clone(), settings))
             }
         }

@@ -1,13 +1,8 @@
 //! The tensors that a model may read, and what is mistaken for one.
 
-use serde::Serialize;
-use serde_json::Value;
-
-use super::{
-    ExpandingSpec, HopfieldSpec, ModelSpec, Numbers, PotentialSpec, PriorSpec, StructureSpec,
-    Tensors, value_of,
-};
+use super::{Description, ExpandingSpec, HopfieldSpec, ModelSpec, Tensors, parts};
 use crate::Error;
+use crate::model::part::{self, AnyPart, Entries, List};
 
 /// Names of the tensors that the parts of a model may read.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -60,122 +55,57 @@ impl Reads {
         part.is_some_and(|part| self.parts.iter().any(|own| own == part))
     }
 
-    fn real(&mut self, names: &[&str]) {
-        self.real.extend(names.iter().map(|&name| name.to_owned()));
+    /// What these parts read, and those within them.
+    fn of(parts: &[&dyn AnyPart]) -> Self {
+        // Names do not depend on the sizes.
+        let numbers = part::numbers(parts).into_iter().map(|numbers| numbers.name);
+        let mut reads = Self { real: numbers.collect(), ..Self::default() };
+        for part in parts {
+            part.visit(&mut |part| reads.add(part));
+        }
+        reads
     }
 
-    fn whole(&mut self, names: &[&str]) {
-        self.whole.extend(names.iter().map(|&name| name.to_owned()));
-    }
-
-    fn numbers(&mut self, numbers: Vec<Numbers>) {
-        self.real.extend(numbers.into_iter().map(|numbers| numbers.name));
-    }
-
-    /// Adds a part by the name that its data has: alone, or over its settings.
-    fn part(&mut self, part: &impl Serialize) -> Result<(), Error> {
-        let name = match value_of(part)? {
-            Value::String(name) => Some(name),
-            Value::Object(map) => map.into_iter().next().map(|(name, _)| name),
-            _ => None,
+    fn add(&mut self, part: &dyn AnyPart) {
+        for tensor in part.tensors() {
+            match tensor.entries {
+                Entries::Real => self.real.push(tensor.name.to_owned()),
+                Entries::Whole => self.whole.push(tensor.name.to_owned()),
+            }
+        }
+        // What takes neither settings nor tensors has nothing to be mistaken for.
+        let takes = |known: &&Description| {
+            known.name == part.name() && !(known.settings().is_empty() && known.tensors.is_empty())
         };
-        self.parts.extend(name);
-        Ok(())
-    }
-
-    fn structure(&mut self, structure: &StructureSpec) -> Result<(), Error> {
-        self.part(structure)?;
-        match structure {
-            StructureSpec::Walk { step, .. } => {
-                self.real(&["walk.weights", "walk.log-weights"]);
-                self.structure(step)
-            }
-            StructureSpec::EachQueryPicksOne
-            | StructureSpec::EachQueryPicksAtMostOne { .. }
-            | StructureSpec::EachKeyPicksOne
-            | StructureSpec::NearestAccepted
-            | StructureSpec::Independent => Ok(()),
-        }
-    }
-
-    fn prior(&mut self, prior: &PriorSpec) -> Result<(), Error> {
-        self.part(prior)?;
-        match prior {
-            PriorSpec::Segments => self.whole(&["segments.q", "segments.k"]),
-            PriorSpec::Adjacency => {
-                self.whole(&["adjacency.indptr", "adjacency.indices"]);
-                self.real(&["adjacency.log-weights"]);
-            }
-            PriorSpec::Bias => self.real(&["bias"]),
-            PriorSpec::RelativeBuckets { .. } => self.real(&["relative-bias"]),
-            PriorSpec::KeyBias => self.real(&["key-bias"]),
-            // Masks read nothing, the others their numbers.
-            PriorSpec::Uniform
-            | PriorSpec::Causal
-            | PriorSpec::Window { .. }
-            | PriorSpec::Geometric { .. }
-            | PriorSpec::Alibi(_)
-            | PriorSpec::Laplace { .. }
-            | PriorSpec::GeneralizedGaussian { .. }
-            | PriorSpec::BetaGeometric { .. } => {}
-        }
-        Ok(())
-    }
-
-    fn potential(&mut self, potential: &PotentialSpec) -> Result<(), Error> {
-        self.part(potential)?;
-        match potential {
-            PotentialSpec::Additive { .. } => {
-                self.real(&["additive.a", "additive.a-key", "additive.query", "additive.key"]);
-                Ok(())
-            }
-            PotentialSpec::Rotary { potential, .. } => self.potential(potential),
-            PotentialSpec::Dot { .. }
-            | PotentialSpec::Cosine { .. }
-            | PotentialSpec::Gaussian { .. } => Ok(()),
+        if parts().any(|known| takes(&known)) {
+            self.parts.push(part.name().to_owned());
         }
     }
 }
 
 impl ModelSpec {
     /// What the parts read, beside the nodes.
-    ///
-    /// # Errors
-    /// As [`ModelSpec::numbers`], and [`Error::Value`] for numbers that are not finite.
-    pub fn reads(&self) -> Result<Reads, Error> {
-        let mut reads = Reads::default();
-        // Names do not depend on how many heads there are.
-        reads.numbers(self.numbers(1, 1)?);
-        reads.structure(&self.structure)?;
-        self.prior.iter().try_for_each(|prior| reads.prior(prior))?;
-        reads.potential(&self.potential)?;
-        Ok(reads)
+    pub fn reads(&self) -> Reads {
+        Reads::of(&self.parts())
     }
 }
 
 impl HopfieldSpec {
     /// What the network and its prior read.
-    ///
-    /// # Errors
-    /// [`Error::Value`] for numbers that are not finite.
-    pub fn reads(&self) -> Result<Reads, Error> {
-        let mut reads = Reads { parts: vec!["hopfield".to_owned()], ..Reads::default() };
-        reads.real(&["states", "patterns", "values"]);
-        reads.numbers(super::numbers::of_priors(&self.prior, 1));
-        self.prior.iter().try_for_each(|prior| reads.prior(prior))?;
-        Ok(reads)
+    pub fn reads(&self) -> Reads {
+        let priors: Vec<&dyn AnyPart> = self.prior.iter().map(List::part).collect();
+        let mut reads = Reads::of(&priors);
+        reads.parts.push("hopfield".to_owned());
+        reads.real.extend(["states", "patterns", "values"].map(str::to_owned));
+        reads
     }
 }
 
 impl ExpandingSpec {
     /// What the potential reads, beside the nodes and the concentrations.
-    ///
-    /// # Errors
-    /// As [`ModelSpec::reads`].
-    pub fn reads(&self) -> Result<Reads, Error> {
-        let mut reads = Reads { parts: vec!["expanding".to_owned()], ..Reads::default() };
-        reads.numbers(self.potential.numbers(1)?);
-        reads.potential(&self.potential)?;
-        Ok(reads)
+    pub fn reads(&self) -> Reads {
+        let mut reads = Reads::of(&[self.potential.part()]);
+        reads.parts.push("expanding".to_owned());
+        reads
     }
 }

@@ -1,4 +1,7 @@
 use super::*;
+use crate::model::part::Entries;
+use crate::potential::Dot;
+use crate::prior::Causal;
 
 /// One of every part, with and without its optional settings.
 const EVERY_PART: &str = r#"
@@ -30,7 +33,7 @@ fn every_part_survives_toml_and_json() {
             "{ additive = { kind = \"gat\", slope = 0.2 } }",
             "{ additive = { kind = \"gatv2\" } }",
             "{ additive = { kind = \"bahdanau\" } }",
-            "{ rotary = { base = 500.0, pairs = \"neighbours\", potential = { dot = {} } } }",
+            "{ rotary = { base = 500.0, pairs = \"interleaved\", potential = { dot = {} } } }",
         ] {
             let text = format!("structure = \"{structure}\"\npotential = {potential}\n");
             let spec = ModelSpec::from_toml(&text).unwrap();
@@ -48,7 +51,7 @@ fn shorthands_are_spelled_out() {
                 prior = [{ alibi = { standard = true } }]\npotential = { dot = {} }";
     assert_eq!(ModelSpec::from_toml(short).unwrap(), ModelSpec::from_toml(long).unwrap());
     let table = "structure = { independent = {} }\nprior = [{ causal = {} }]\npotential = \"dot\"";
-    assert_eq!(ModelSpec::from_toml(table).unwrap().prior, [PriorSpec::Causal]);
+    assert_eq!(ModelSpec::from_toml(table).unwrap().prior, [AnyPrior::from(Causal)]);
 }
 
 #[test]
@@ -163,7 +166,7 @@ fn numbers_that_are_not_finite_are_neither_read_nor_written() {
     );
     let mut spec =
         ModelSpec::from_toml("structure = \"independent\"\npotential = \"dot\"").unwrap();
-    spec.potential = PotentialSpec::Dot { scale: Some(PerHead::One(1.0)), softcap: Some(f64::NAN) };
+    spec.potential = Dot::new(1.0).with_softcap(f64::NAN).into();
     for written in [spec.to_toml(), spec.to_json()] {
         let error = written.unwrap_err().to_string();
         assert!(error.contains("`potential.dot.softcap`") && error.contains("finite"), "{error}");
@@ -173,7 +176,7 @@ fn numbers_that_are_not_finite_are_neither_read_nor_written() {
 /// Whatever the part, each tensor it documents is one that the model reads.
 #[test]
 fn a_part_reads_the_tensors_that_its_page_names() {
-    for part in PARTS.iter().filter(|part| !part.tensors.is_empty()) {
+    for part in parts().filter(|part| !part.tensors.is_empty()) {
         let entry = |kind: &str, other: &str| match part.kind == kind {
             true => part.example.to_owned(),
             false => other.to_owned(),
@@ -184,20 +187,13 @@ fn a_part_reads_the_tensors_that_its_page_names() {
             entry("prior", "\"uniform\""),
             entry("potential", "\"dot\"")
         ));
-        let reads = spec.unwrap().reads().unwrap();
-        let known: Vec<&String> = reads.real.iter().chain(&reads.whole).collect();
-        let words = part.tensors.iter().flat_map(|text| text.split([' ', ',']));
-        let starts = [
-            format!("{}.", part.name),
-            "relative-bias".to_owned(),
-            "key-bias".to_owned(),
-            "bias".to_owned(),
-        ];
-        let names: Vec<&str> =
-            words.filter(|word| starts.iter().any(|start| word.starts_with(start))).collect();
-        assert!(!names.is_empty(), "{}: {:?}", part.name, part.tensors);
-        for name in names {
-            assert!(known.iter().any(|own| *own == name), "{}: {name} not in {known:?}", part.name);
+        let reads = spec.unwrap().reads();
+        for tensor in part.tensors {
+            let known = match tensor.entries {
+                Entries::Real => &reads.real,
+                Entries::Whole => &reads.whole,
+            };
+            assert!(known.iter().any(|own| own == tensor.name), "{tensor} not in {known:?}");
         }
         assert!(reads.parts.iter().any(|own| own == part.name), "{:?}", reads.parts);
     }
@@ -211,7 +207,7 @@ fn mistaken_tensors_are_refused_and_unrelated_ones_left() {
         "structure = \"independent\"\npotential = { rotary = { potential = \"dot\" } }\n\
          prior = [{ geometric = { rho = 0.1 } }, { window = { left = 2, right = 0 } }, \"segments\"]",
     );
-    let reads = spec.unwrap().reads().unwrap();
+    let reads = spec.unwrap().reads();
     let ask = |real: &str, whole: &str| {
         let mut tensors = Tensors::<f64>::default();
         tensors.real.insert(real.to_owned(), ArrayD::zeros(IxDyn(&[1])).into());
@@ -249,9 +245,13 @@ fn mistaken_tensors_are_refused_and_unrelated_ones_left() {
 fn every_part_has_an_example_that_reads() {
     let structure = "structure = \"independent\"\n";
     let potential = "potential = \"dot\"\n";
-    for part in PARTS {
+    for part in parts() {
         let entry = match part.kind {
             "prior" => format!("prior = [{}]\n", part.example),
+            "distance" => format!(
+                "prior = [{{ laplace = {{ scale = 2.0, distance = {} }} }}]\n",
+                part.example
+            ),
             kind => format!("{kind} = {}\n", part.example),
         };
         let rest = match part.kind {
@@ -261,7 +261,10 @@ fn every_part_has_an_example_that_reads() {
         };
         let spec = ModelSpec::from_toml(&format!("{entry}{rest}"));
         let spec = spec.unwrap_or_else(|e| panic!("{}: {e}", part.name));
-        assert!(spec.to_toml().unwrap().contains(part.name), "{}", part.name);
+        // The usual distance goes without saying.
+        let written = spec.to_toml().unwrap();
+        assert!(written.contains(part.name) || part.name == "index", "{}", part.name);
+        assert_eq!(ModelSpec::from_toml(&written).unwrap(), spec, "{}", part.name);
     }
 }
 
@@ -318,8 +321,7 @@ fn every_mechanism_is_reached_by_its_model_file() {
 
 #[test]
 fn tensors_stand_in_for_numbers_of_the_file() {
-    use crate::potential::Dot;
-    use crate::prior::{Causal, Combine, Geometric};
+    use crate::prior::{Combine, Geometric};
     use crate::question::{Entropy, LogEvidence};
     use crate::structure::EachQueryPicksAtMostOne;
     use crate::{Model, spec::Domain};
@@ -331,7 +333,7 @@ fn tensors_stand_in_for_numbers_of_the_file() {
          potential = { rotary = { potential = \"dot\" } }",
     )
     .unwrap();
-    let numbers = spec.numbers(2, 4).unwrap();
+    let numbers = spec.numbers(2, 4);
     let names: Vec<&str> = numbers.iter().map(|numbers| numbers.name.as_str()).collect();
     assert_eq!(names, ["null", "geometric.rho", "geometric.rho.2", "dot.scale"]);
     assert_eq!(numbers[1].domain, Domain::UnitInterval);
@@ -339,10 +341,7 @@ fn tensors_stand_in_for_numbers_of_the_file() {
 
     let q = Array4::from_shape_fn((1, 2, 5, 4), |(_, h, i, d)| ((7 * h + 3 * i + d) as f64).sin());
     let ask = |tensors: &Tensors<'_, f64>| {
-        let spec = ModelSpec {
-            potential: PotentialSpec::Dot { scale: None, softcap: None },
-            ..spec.clone()
-        };
+        let spec = ModelSpec { potential: Dot::default().into(), ..spec.clone() };
         let model = spec.build(2, 4, tensors).unwrap();
         model.posterior(q.view(), q.view()).unwrap().ask((Entropy, LogEvidence)).unwrap()
     };
@@ -363,4 +362,98 @@ fn tensors_stand_in_for_numbers_of_the_file() {
         model.posterior(q.view(), q.view()).unwrap().ask((Entropy, LogEvidence)).unwrap();
     assert_eq!(ask(&tensors), expected);
     assert_ne!(ask(&Tensors::default()), expected);
+}
+
+/// A part's settings are the fields that it is read into, and no list beside it.
+#[test]
+fn settings_are_the_fields_of_the_part() {
+    let settings = |name: &str| parts().find(|part| part.name == name).unwrap().settings();
+    assert_eq!(settings("generalized-gaussian"), ["scale", "shape", "distance"]);
+    assert_eq!(
+        settings("relative-buckets"),
+        ["buckets", "max-distance", "bidirectional", "distance"]
+    );
+    assert_eq!(settings("rotary"), ["base", "pairs", "potential"]);
+    assert_eq!(settings("additive"), ["kind", "slope"]);
+    assert!(settings("causal").is_empty() && settings("bias").is_empty());
+    for part in parts() {
+        let mut names: Vec<&str> = part.tensors.iter().map(|tensor| tensor.name).collect();
+        names.dedup();
+        assert_eq!(names.len(), part.tensors.len(), "{}", part.name);
+        assert!(!part.meaning.is_empty() && part.example.contains(part.name), "{}", part.name);
+    }
+}
+
+/// Whatever a list of parts is read by, it is what was written.
+#[test]
+fn parts_are_read_by_any_reader() {
+    let spec = ModelSpec::from_toml(EVERY_PART).unwrap();
+    let json = serde_json::to_string(&spec).unwrap();
+    assert_eq!(serde_json::from_str::<ModelSpec>(&json).unwrap(), spec);
+    assert_eq!(toml::from_str::<ModelSpec>(&toml::to_string(&spec).unwrap()).unwrap(), spec);
+    #[derive(Deserialize)]
+    struct Around {
+        #[serde(flatten)]
+        model: ModelSpec,
+    }
+    assert_eq!(serde_json::from_str::<Around>(&json).unwrap().model, spec);
+    assert!(json.contains(r#""causal""#) && json.contains(r#""alibi""#), "{json}");
+    let alone = r#"{ "structure": "independent", "prior": "alibi", "potential": "dot" }"#;
+    let in_words = r#"{ "structure": "independent", "prior": [{ "alibi": "standard" }],
+                        "potential": { "dot": {} } }"#;
+    let alone: ModelSpec = serde_json::from_str(alone).unwrap();
+    assert_eq!(alone, serde_json::from_str(in_words).unwrap());
+    assert_eq!(alone, ModelSpec::from_json(in_words).unwrap());
+}
+
+#[test]
+fn what_is_not_known_is_called_what_it_is() {
+    let kind = |text: &str| match ModelFile::from_toml(text) {
+        Err(Error::UnknownName { kind, .. }) => kind,
+        other => panic!("{text}: {other:?}"),
+    };
+    let base = "structure = \"independent\"\npotential = \"dot\"\n";
+    let with = |rest: &str| kind(&format!("{base}{rest}"));
+    assert_eq!(with("prior = \"casual\""), "prior");
+    assert_eq!(with("prior = [\"causal\", { casual = {} }]"), "prior");
+    assert_eq!(with("prior = { laplace = { scale = 1.0, distance = \"indx\" } }"), "distance");
+    assert_eq!(with("prior = { laplace = { scal = 1.0 } }"), "setting");
+    assert_eq!(with("prior = { laplace = \"scal\" }"), "setting");
+    assert_eq!(with("valu = \"gather\""), "section");
+    assert_eq!(with("value = \"gathr\""), "value");
+    assert_eq!(kind("structure = \"independnt\"\npotential = \"dot\""), "structure");
+    assert_eq!(kind("structure = { walk = { step = \"x\" } }\npotential = \"dot\""), "structure");
+    let potential = |text: &str| kind(&format!("structure = \"independent\"\npotential = {text}"));
+    assert_eq!(potential("\"dat\""), "potential");
+    assert_eq!(potential("{ rotary = { potential = \"dat\" } }"), "potential");
+    assert_eq!(potential("{ additive = { kind = \"gatv3\" } }"), "additive form");
+    // As they were called once.
+    for pairs in ["halves", "neighbours"] {
+        let rotary = format!("{{ rotary = {{ pairs = \"{pairs}\", potential = \"dot\" }} }}");
+        assert_eq!(potential(&rotary), "layout of pairs");
+    }
+    assert_eq!(kind("mechanism = \"hopfild\""), "mechanism");
+    assert_eq!(kind("mechanism = { hopfield = { beta = 1.0, update = \"x\" } }"), "update");
+    assert_eq!(kind("mechanism = { expanding = { potential = \"dat\" } }"), "potential");
+    assert_eq!(kind("mechanism = { expanding = { inference = \"x\" } }"), "inference");
+}
+
+#[test]
+fn names_alone_have_no_settings() {
+    let base = "structure = \"independent\"\npotential = \"dot\"\n";
+    told(&format!("{base}prior = \"geometric\""), &["`prior.geometric.rho` is absent"]);
+    told(
+        &format!("{base}prior = [{{ causal = {{ left = 1 }} }}]"),
+        &["`prior[0].causal` is {\"left\":1}", "its name stands alone"],
+    );
+    told(
+        &format!("{base}prior = [{{ geometric = {{ rho = 0.1 }}, causal = {{}} }}]"),
+        &["`prior[0]` is", "one name with a table of settings"],
+    );
+    told("structure = \"independent\"", &["`potential` is absent"]);
+    told(
+        "mechanism = { hopfield = { beta = 1.0, update = \"descent\" } }",
+        &["`mechanism.hopfield.update.descent.step` is absent"],
+    );
+    told("mechanism = \"hopfield\"", &["`mechanism.hopfield.beta` is absent"]);
 }

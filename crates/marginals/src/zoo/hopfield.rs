@@ -27,7 +27,9 @@ use crate::potential::Dot;
 use crate::prior::{Coverage, Prior, Uniform};
 use crate::question::{LogPartition, Mean};
 use crate::structure::EachQueryPicksOne;
-use crate::{Error, Model, ParameterGradient, Posterior, Real, Shape, model, refuse_nan};
+use crate::{
+    Error, Model, ParameterGradient, Posterior, Real, Reference, Shape, model, refuse_nan,
+};
 
 pub use retrieval::{RETRIEVED, Retrieval, Settled};
 pub use separation::Separation;
@@ -127,6 +129,7 @@ impl<'a, T: Real> Hopfield<'a, T> {
             key_width: width,
             query_offset: 0,
             key_offset: 0,
+            reference: Reference::Nothing,
         };
         model::check_positive("beta", beta)?;
         model::check_per_head("beta", beta, &shape)?;

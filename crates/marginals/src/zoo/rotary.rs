@@ -25,17 +25,17 @@ pub const MECHANISM: Mechanism = Mechanism {
     model: "\
 structure = \"each-query-picks-one\"
 prior     = [\"causal\"]
-potential = { rotary = { base = 10000.0, pairs = \"halves\", potential = \"dot\" } }
+potential = { rotary = { base = 10000.0, pairs = \"half-split\", potential = \"dot\" } }
 ",
 };
 
 /// Causal attention over nodes of `width` numbers, an even count; the paper's base is 10,000 and
-/// its pairs are [`RotaryPairs::Neighbours`].
+/// its pairs are [`RotaryPairs::Interleaved`].
 ///
 /// ```
 /// use marginals::{potential::RotaryPairs, question::Marginals, zoo::rotary};
 /// # let q = ndarray::Array4::<f64>::ones((1, 1, 3, 2));
-/// let p = rotary::model(2, 10_000.0, RotaryPairs::Halves).posterior(q.view(), q.view())?.ask(Marginals)?;
+/// let p = rotary::model(2, 10_000.0, RotaryPairs::HalfSplit).posterior(q.view(), q.view())?.ask(Marginals)?;
 /// // Two equal nodes one step apart: turned against each other by one radian.
 /// let ratio = (2f64.sqrt() * (1f64.cos() - 1.0)).exp();
 /// assert!((p[[0, 0, 1, 0]] / p[[0, 0, 1, 1]] - ratio).abs() < 1e-14);

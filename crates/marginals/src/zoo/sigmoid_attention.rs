@@ -6,7 +6,7 @@ use ndarray::Array4;
 use super::Mechanism;
 use crate::Model;
 use crate::potential::Dot;
-use crate::prior::Bias;
+use crate::prior::{Bias, LogWeights};
 use crate::structure::Independent;
 
 /// What it is.
@@ -43,7 +43,10 @@ potential = \"dot\"
 /// assert!((p[[0, 0, 0, 0]] - 0.25).abs() < 1e-15); // odds of 1 : 3
 /// # Ok::<(), marginals::Error>(())
 /// ```
-pub fn model<T: Real>(keys: usize, width: usize) -> Model<Independent, Bias<'static, T>, Dot> {
+pub fn model<T: Real>(
+    keys: usize,
+    width: usize,
+) -> Model<Independent, Bias<LogWeights<'static, T>>, Dot> {
     let log_odds = Array4::from_elem((1, 1, 1, 1), T::of(-(keys.max(1) as f64).ln()));
     Model::new(Independent, Bias::new(log_odds), Dot::scaled(width))
 }

@@ -18,9 +18,10 @@ fn angles_are_those_of_the_position_wherever_it_is() {
     let mut random = Random::new(11);
     let mut draw = || Array4::from_shape_simple_fn((1, 1, NODES, WIDTH), || random.normal());
     let (q, k) = (draw(), draw());
-    for (pairs, layout) in
-        [(RotaryPairs::Halves, Layout::HalfSplit), (RotaryPairs::Neighbours, Layout::Interleaved)]
-    {
+    for (pairs, layout) in [
+        (RotaryPairs::HalfSplit, Layout::HalfSplit),
+        (RotaryPairs::Interleaved, Layout::Interleaved),
+    ] {
         let plain = Plain { layout, base: 100.0, features: WIDTH };
         for (offset, tolerance) in [(-33, 1e-13), (0, 1e-13), (7, 1e-13), (1_000_003, 1e-9)] {
             let rotary = Rotary::new(Dot::new(0.5), 100.0, pairs);

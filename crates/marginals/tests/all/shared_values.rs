@@ -74,7 +74,7 @@ fn the_gradient_is_that_of_both_uses() {
     check("dot", EachQueryPicksOne, Dot::new(0.6));
     check("independent", Independent, Dot::new(0.6));
     // Keys are turned before they are compared, values are not.
-    let rotary = || Rotary::new(Dot::new(0.6), 100.0, RotaryPairs::Halves);
+    let rotary = || Rotary::new(Dot::new(0.6), 100.0, RotaryPairs::HalfSplit);
     check("rotary", EachQueryPicksOne, rotary());
 }
 

@@ -53,7 +53,7 @@ fn parameter<'a>(gradients: &'a Gradients<f64>, name: &str) -> &'a ArrayD<f64> {
 fn positions_and_masks() {
     check(&Case::new(FILE, "alibi"), &alibi::model(8, 6));
     check(&Case::new(FILE, "sliding-window"), &sliding_window::model(4, 6));
-    check(&Case::new(FILE, "rotary"), &rotary::model(6, 100.0, RotaryPairs::Halves));
+    check(&Case::new(FILE, "rotary"), &rotary::model(6, 100.0, RotaryPairs::HalfSplit));
     check(&Case::new(FILE, "softcap"), &softcap::model(6, 0.7));
     let case = Case::new(FILE, "documents");
     check(&case, &documents::model(case.integers("segments"), 6));

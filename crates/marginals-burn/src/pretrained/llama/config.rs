@@ -172,7 +172,7 @@ impl LlamaConfig {
             context: json.max_position_embeddings,
             epsilon: json.rms_norm_eps,
             rotary_base: rotary_base.unwrap_or(10_000.0),
-            pairing: Pairing::Halves,
+            pairing: Pairing::HalfSplit,
             visible: match settings.get("is_causal") {
                 Some(Json::Bool(false)) => Visible::All,
                 _ => Visible::Before,
@@ -244,7 +244,7 @@ impl LlamaConfig {
                 .ok_or_else(|| file.damaged("the normalisation's epsilon is missing".into()))?,
             rotary_base: file.number("llama.rope.freq_base").unwrap_or(10_000.0),
             // The converter permutes the rows of the projections so that pairs lie side by side.
-            pairing: Pairing::Neighbours,
+            pairing: Pairing::Interleaved,
             visible: match file.metadata("llama.attention.causal") {
                 Some(Value::Bool(false)) => Visible::All,
                 _ => Visible::Before,

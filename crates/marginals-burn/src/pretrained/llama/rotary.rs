@@ -4,9 +4,9 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pairing {
     /// 2i and 2i + 1: the paper's, and that of GGUF files.
-    Neighbours,
+    Interleaved,
     /// i and i + width/2: Hugging Face's.
-    Halves,
+    HalfSplit,
 }
 
 /// The angles of every position, as cosines and sines `[N, width/2]`.
@@ -46,8 +46,8 @@ impl Rotary {
             for head in row.chunks_exact_mut(2 * self.pairs) {
                 for pair in 0..self.pairs {
                     let (first, second) = match self.pairing {
-                        Pairing::Neighbours => (2 * pair, 2 * pair + 1),
-                        Pairing::Halves => (pair, pair + self.pairs),
+                        Pairing::Interleaved => (2 * pair, 2 * pair + 1),
+                        Pairing::HalfSplit => (pair, pair + self.pairs),
                     };
                     let (x, y) = (head[first], head[second]);
                     head[first] = x * cosines[pair] - y * sines[pair];
@@ -76,11 +76,11 @@ mod tests {
         let (sine, cosine) = 3.0f32.sin_cos();
         let (slow_sine, slow_cosine) = 0.3f32.sin_cos();
         let expected = [cosine, sine, slow_cosine, slow_sine];
-        let neighbours = turned(Pairing::Neighbours, [1.0, 0.0, 1.0, 0.0], 3);
+        let neighbours = turned(Pairing::Interleaved, [1.0, 0.0, 1.0, 0.0], 3);
         for (found, expected) in neighbours.iter().zip(expected) {
             assert!((found - expected).abs() < 1e-6, "{neighbours:?}");
         }
-        let halves = turned(Pairing::Halves, [1.0, 1.0, 0.0, 0.0], 3);
+        let halves = turned(Pairing::HalfSplit, [1.0, 1.0, 0.0, 0.0], 3);
         for (found, index) in halves.iter().zip([0, 2, 1, 3]) {
             assert!((found - expected[index]).abs() < 1e-6, "{halves:?}");
         }

@@ -7,7 +7,8 @@ mod weights;
 use std::collections::BTreeMap;
 
 use burn::tensor::{Bool, DType, Device, Tensor, TensorData, activation};
-use marginals::spec::{ModelSpec, Numbers, StructureSpec, ValueSpec};
+use marginals::Value;
+use marginals::spec::{AnyStructure, ModelSpec, Numbers};
 use ndarray::ArrayD;
 
 /// A model and its inputs.
@@ -240,7 +241,7 @@ pub fn ask(model: &Dense<'_>, questions: &[&str]) -> Vec<Option<Tensor<4>>> {
     let ([batch, heads, queries, width], [_, _, keys, _]) = (model.q.dims(), model.k.dims());
     let mut parts = Parts {
         model,
-        numbers: spec.numbers(heads, width).expect("numbers").into_iter(),
+        numbers: spec.numbers(heads, width).into_iter(),
         device: model.q.device(),
         format: model.q.dtype(),
         batch,
@@ -249,7 +250,7 @@ pub fn ask(model: &Dense<'_>, questions: &[&str]) -> Vec<Option<Tensor<4>>> {
         keys,
     };
     let null = match &spec.structure {
-        StructureSpec::EachQueryPicksAtMostOne { .. } => Some(parts.per_head()),
+        AnyStructure::EachQueryPicksAtMostOne(_) => Some(parts.per_head()),
         _ => None,
     };
     let weights = weights::log_weights(&mut parts, &spec.prior);
@@ -258,23 +259,23 @@ pub fn ask(model: &Dense<'_>, questions: &[&str]) -> Vec<Option<Tensor<4>>> {
     let forbidden = weights.allowed.expand(full).equal_elem(0.0);
     let scores = scores::log_potential(&mut parts, &spec.potential) + log_weights.clone();
     let found = match &spec.structure {
-        StructureSpec::EachQueryPicksOne | StructureSpec::EachQueryPicksAtMostOne { .. } => {
+        AnyStructure::EachQueryPicksOne(_) | AnyStructure::EachQueryPicksAtMostOne(_) => {
             let null = null.map(|null| null.expand([batch, heads, queries, 1]));
             choices(&scores, &log_weights, &forbidden, 3, null.as_ref())
         }
-        StructureSpec::EachKeyPicksOne => choices(&scores, &log_weights, &forbidden, 2, None),
-        StructureSpec::Independent => independent(&scores, &log_weights, &forbidden),
+        AnyStructure::EachKeyPicksOne(_) => choices(&scores, &log_weights, &forbidden, 2, None),
+        AnyStructure::Independent(_) => independent(&scores, &log_weights, &forbidden),
         other => panic!("{other:?} is not defined here"),
     };
     let one_edge = matches!(
         spec.structure,
-        StructureSpec::EachQueryPicksOne | StructureSpec::EachQueryPicksAtMostOne { .. }
+        AnyStructure::EachQueryPicksOne(_) | AnyStructure::EachQueryPicksAtMostOne(_)
     );
     let mass = found.p.clone().sum_dim(3);
     let v = by_query_head(model.v.clone(), heads);
     let averaged = |x: Tensor<4>| match spec.value {
-        ValueSpec::Gather => x,
-        ValueSpec::Average => {
+        Value::Gather => x,
+        Value::Average => {
             let nothing = mass.clone().equal_elem(0.0);
             x / mass.clone().mask_fill(nothing, 1.0)
         }

@@ -1,7 +1,7 @@
 //! Log-potentials as dense tensors.
 
 use burn::tensor::{Tensor, activation};
-use marginals::spec::{AdditiveKindSpec, PotentialSpec, RotaryPairsSpec};
+use marginals::potential::{Additive, AdditiveForm, AnyPotential, Dot, Rotary, RotaryPairs};
 
 use super::{Parts, by_query_head};
 
@@ -9,21 +9,21 @@ use super::{Parts, by_query_head};
 const USUAL_SLOPE: f64 = 0.2;
 
 /// log ψ, `[B, H, N, M]`.
-pub(super) fn log_potential(parts: &mut Parts<'_>, potential: &PotentialSpec) -> Tensor<4> {
+pub(super) fn log_potential(parts: &mut Parts<'_>, potential: &AnyPotential) -> Tensor<4> {
     of(parts, potential, parts.model.q.clone(), parts.model.k.clone())
 }
 
-fn of(parts: &mut Parts<'_>, potential: &PotentialSpec, q: Tensor<4>, k: Tensor<4>) -> Tensor<4> {
+fn of(parts: &mut Parts<'_>, potential: &AnyPotential, q: Tensor<4>, k: Tensor<4>) -> Tensor<4> {
     let heads = parts.heads;
     match potential {
-        PotentialSpec::Dot { softcap, .. } => {
+        AnyPotential::Dot(Dot { softcap, .. }) => {
             let scores = q.matmul(by_query_head(k, heads).transpose()) * parts.per_head();
             match softcap {
                 Some(cap) => (scores / *cap).tanh() * *cap,
                 None => scores,
             }
         }
-        PotentialSpec::Cosine { .. } => {
+        AnyPotential::Cosine(_) => {
             let direction = |x: Tensor<4>| {
                 let square = (x.clone() * x.clone()).sum_dim(3);
                 // A node of length 0 has no direction, and none to gain.
@@ -34,7 +34,7 @@ fn of(parts: &mut Parts<'_>, potential: &PotentialSpec, q: Tensor<4>, k: Tensor<
             let scores = direction(q).matmul(by_query_head(direction(k), heads).transpose());
             scores * parts.per_head()
         }
-        PotentialSpec::Gaussian { .. } => {
+        AnyPotential::Gaussian(_) => {
             let (precision, shape) = parts.next();
             let (rows, columns) = match shape.as_slice() {
                 [] => (1, 1),
@@ -48,10 +48,10 @@ fn of(parts: &mut Parts<'_>, potential: &PotentialSpec, q: Tensor<4>, k: Tensor<
             let square = (apart.clone() * apart * precision).sum_dim(4);
             square.squeeze_dim::<4>(4) * -0.5
         }
-        PotentialSpec::Additive { kind, slope } => {
-            additive(parts, *kind, slope.unwrap_or(USUAL_SLOPE), q, k)
+        AnyPotential::Additive(Additive { form, slope, .. }) => {
+            additive(parts, *form, slope.unwrap_or(USUAL_SLOPE), q, k)
         }
-        PotentialSpec::Rotary { base, pairs, potential } => {
+        AnyPotential::Rotary(Rotary { base, pairs, potential }) => {
             let offset = parts.model.spec.query_offset;
             let turned_q = turn(parts, q, offset, *base, *pairs);
             let turned_k = turn(parts, k, 0, *base, *pairs);
@@ -66,7 +66,7 @@ fn leaky(x: Tensor<5>, slope: f64) -> Tensor<5> {
 
 fn additive(
     parts: &Parts<'_>,
-    kind: AdditiveKindSpec,
+    kind: AdditiveForm,
     slope: f64,
     q: Tensor<4>,
     k: Tensor<4>,
@@ -86,7 +86,7 @@ fn additive(
     };
     let (q, k) = (project(q, "additive.query"), project(k, "additive.key"));
     let heads = parts.heads;
-    if kind == AdditiveKindSpec::Gat {
+    if kind == AdditiveForm::Gat {
         let q = (q * vector("additive.a")).sum_dim(3);
         let k = by_query_head((k * vector("additive.a-key")).sum_dim(3), heads);
         let sum: Tensor<5> = (q + k.transpose()).unsqueeze_dim(4);
@@ -95,7 +95,7 @@ fn additive(
     let q: Tensor<5> = q.unsqueeze_dim(3);
     let k: Tensor<5> = by_query_head(k, heads).unsqueeze_dim(2);
     let active = match kind {
-        AdditiveKindSpec::Bahdanau => (q + k).tanh(),
+        AdditiveForm::Bahdanau => (q + k).tanh(),
         _ => leaky(q + k, slope),
     };
     let a: Tensor<5> = vector("additive.a").unsqueeze_dim(2);
@@ -108,7 +108,7 @@ fn turn(
     rows: Tensor<4>,
     first: i64,
     base: f64,
-    pairs: RotaryPairsSpec,
+    pairs: RotaryPairs,
 ) -> Tensor<4> {
     let [batch, heads, nodes, width] = rows.dims();
     let half = width / 2;
@@ -120,12 +120,12 @@ fn turn(
     let sin = angles.iter().map(|angle| angle.sin()).collect();
     // The pair is its own axis: before the coordinates within halves, after them for neighbours.
     let (shape, axis) = match pairs {
-        RotaryPairsSpec::Halves => ([batch, heads, nodes, 2, half], 3),
-        RotaryPairsSpec::Neighbours => ([batch, heads, nodes, half, 2], 4),
+        RotaryPairs::HalfSplit => ([batch, heads, nodes, 2, half], 3),
+        RotaryPairs::Interleaved => ([batch, heads, nodes, half, 2], 4),
     };
     let table = match pairs {
-        RotaryPairsSpec::Halves => [1, 1, nodes, 1, half],
-        RotaryPairsSpec::Neighbours => [1, 1, nodes, half, 1],
+        RotaryPairs::HalfSplit => [1, 1, nodes, 1, half],
+        RotaryPairs::Interleaved => [1, 1, nodes, half, 1],
     };
     let (cos, sin): (Tensor<5>, Tensor<5>) =
         (parts.constant(cos, table), parts.constant(sin, table));

@@ -1,9 +1,7 @@
 //! Log-weights of priors as dense tensors.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use marginals::prior::{Directions, RelativeBuckets};
-use marginals::spec::PriorSpec;
-use ndarray::Array2;
+use marginals::prior::{AnyPrior, Window};
 
 use super::Parts;
 
@@ -16,7 +14,7 @@ pub(super) struct Weights {
 }
 
 /// The product of priors.
-pub(super) fn log_weights(parts: &mut Parts<'_>, priors: &[PriorSpec]) -> Weights {
+pub(super) fn log_weights(parts: &mut Parts<'_>, priors: &[AnyPrior]) -> Weights {
     let mut product =
         Weights { log: parts.by_edge(|_, _| 0.0), allowed: parts.by_edge(|_, _| 1.0) };
     for prior in priors {
@@ -27,39 +25,39 @@ pub(super) fn log_weights(parts: &mut Parts<'_>, priors: &[PriorSpec]) -> Weight
     product
 }
 
-fn one(parts: &mut Parts<'_>, prior: &PriorSpec) -> Weights {
+fn one(parts: &mut Parts<'_>, prior: &AnyPrior) -> Weights {
     let mask = |parts: &Parts<'_>, possible: &dyn Fn(usize, usize) -> bool| Weights {
         log: parts.by_edge(|_, _| 0.0),
         allowed: parts.by_edge(|i, j| f64::from(u8::from(possible(i, j)))),
     };
     let everywhere = |parts: &Parts<'_>, log| Weights { log, allowed: parts.by_edge(|_, _| 1.0) };
     match prior {
-        PriorSpec::Uniform => mask(parts, &|_, _| true),
-        PriorSpec::Causal => mask(parts, &|i, j| j as i64 <= parts.position(i)),
-        PriorSpec::Window { left, right } => mask(parts, &|i, j| {
+        AnyPrior::Uniform(_) => mask(parts, &|_, _| true),
+        AnyPrior::Causal(_) => mask(parts, &|i, j| j as i64 <= parts.position(i)),
+        AnyPrior::Window(Window { left, right }) => mask(parts, &|i, j| {
             let behind = parts.position(i) - j as i64;
             behind <= *left as i64 && -behind <= *right as i64
         }),
-        PriorSpec::Segments => segments(parts),
-        PriorSpec::Adjacency => adjacency(parts),
-        PriorSpec::Bias => dense(parts.tensor("bias")),
-        PriorSpec::KeyBias => {
+        AnyPrior::Segments(_) => segments(parts),
+        AnyPrior::Adjacency(_) => adjacency(parts),
+        AnyPrior::Bias(_) => dense(parts.tensor("bias")),
+        AnyPrior::KeyBias(_) => {
             let bias: Tensor<3> = parts.tensor("key-bias");
             dense(bias.unsqueeze_dim(2))
         }
-        PriorSpec::Geometric { .. } => {
+        AnyPrior::Geometric(_) => {
             let rate = (-parts.per_head()).log1p();
             everywhere(parts, parts.distances() * rate)
         }
-        PriorSpec::Alibi(_) => {
+        AnyPrior::Alibi(_) => {
             let slopes = parts.per_head();
             everywhere(parts, -(parts.distances() * slopes))
         }
-        PriorSpec::Laplace { .. } => {
+        AnyPrior::Laplace(_) => {
             let scale = parts.per_head();
             everywhere(parts, -(parts.distances() / scale))
         }
-        PriorSpec::GeneralizedGaussian { .. } => {
+        AnyPrior::GeneralizedGaussian(_) => {
             let (scale, shape) = (parts.per_head(), parts.per_head());
             // At distance 0 the log-weight is 0 whatever the parameters.
             let here = parts.distances().equal_elem(0.0);
@@ -67,18 +65,15 @@ fn one(parts: &mut Parts<'_>, prior: &PriorSpec) -> Weights {
             let away = parts.distances().greater_elem(0.0).float().cast(parts.format);
             everywhere(parts, -((ratio.log() * shape).exp() * away))
         }
-        PriorSpec::BetaGeometric { .. } => {
+        AnyPrior::BetaGeometric(_) => {
             let (alpha, beta) = (parts.per_head(), parts.per_head());
             everywhere(parts, beta_geometric(parts, alpha, beta))
         }
-        PriorSpec::RelativeBuckets { buckets, max_distance, bidirectional } => {
+        AnyPrior::RelativeBuckets(buckets) => {
             let table: Tensor<2> = parts.tensor("relative-bias");
-            let directions = if *bidirectional { Directions::Both } else { Directions::Behind };
             // Which bucket a distance falls in is arithmetic on whole numbers.
-            let places =
-                RelativeBuckets::new(Array2::zeros((*buckets, 1)), *max_distance, directions);
             let (queries, keys) = (parts.queries, parts.keys);
-            let bucket = |i, j| places.bucket(parts.position(i) - j as i64) as i64;
+            let bucket = |i, j| buckets.bucket(parts.position(i) - j as i64) as i64;
             let indices = (0..queries).flat_map(|i| (0..keys).map(move |j| (i, j)));
             let indices: Vec<i64> = indices.map(|(i, j)| bucket(i, j)).collect();
             let heads = table.dims()[1];

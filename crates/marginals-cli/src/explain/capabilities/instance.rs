@@ -1,12 +1,15 @@
 //! The small instance that capabilities are tried on.
 
-use marginals::spec::{ModelSpec, Tensors};
+use marginals::part::Entries;
+use marginals::spec::{self, ModelSpec, Tensors};
 use marginals::{Error, Posterior};
 use ndarray::{ArrayD, Ix4, IxDyn};
 
 const HEADS: usize = 2;
 const NODES: usize = 4;
 const WIDTH: usize = 2;
+/// Of the graph.
+const EDGES: usize = 2 * NODES;
 
 /// Tensors under every name a part may read.
 pub struct Instance(Tensors<'static, f64>);
@@ -71,6 +74,27 @@ fn numbers(shape: &[usize]) -> ArrayD<f64> {
     ArrayD::from_shape_vec(IxDyn(shape), (0..count).map(number).collect()).expect("its size")
 }
 
+/// The shape that a part declares, `[B, H, N + 1]` say, with the instance's sizes in place of symbols
+/// and the numbers of the part's example in place of its settings. None where it has others.
+fn sizes(shape: &str, example: &str) -> Option<Vec<usize>> {
+    let example = spec::toml_value(&format!("part = {example}")).ok()?;
+    let settings = example["part"].as_object().and_then(|part| part.values().next());
+    let size = |symbol: &str| match symbol {
+        "B" => Some(1),
+        "H" | "Hk" => Some(HEADS),
+        "N" | "M" => Some(NODES),
+        "D" | "F" => Some(WIDTH),
+        "E" => Some(EDGES),
+        setting => settings?.get(setting)?.as_u64().map(|number| number as usize),
+    };
+    let axes = shape.trim_matches(['[', ']']).split(", ");
+    axes.map(|axis| match axis.strip_suffix(" + 1") {
+        Some(symbol) => Some(size(symbol)? + 1),
+        None => size(axis),
+    })
+    .collect()
+}
+
 fn whole(shape: &[usize], numbers: &[i64]) -> ArrayD<i64> {
     ArrayD::from_shape_vec(IxDyn(shape), numbers.to_vec()).expect("its size")
 }
@@ -78,7 +102,7 @@ fn whole(shape: &[usize], numbers: &[i64]) -> ArrayD<i64> {
 impl Default for Instance {
     fn default() -> Self {
         let mut tensors = Tensors::default();
-        let shapes: [(&str, &[usize]); 14] = [
+        let shapes: [(&str, &[usize]); 7] = [
             ("q", &[1, HEADS, NODES, WIDTH]),
             ("k", &[1, HEADS, NODES, WIDTH]),
             ("v", &[1, HEADS, NODES, WIDTH]),
@@ -86,19 +110,22 @@ impl Default for Instance {
             ("inputs", &[1, NODES, WIDTH]),
             ("points", &[1, HEADS, NODES, WIDTH]),
             ("patterns", &[1, HEADS, NODES, WIDTH]),
-            ("bias", &[1, HEADS, NODES, NODES]),
-            ("key-bias", &[1, HEADS, NODES]),
-            ("relative-bias", &[32, HEADS]),
-            ("additive.a", &[HEADS, WIDTH]),
-            ("additive.a-key", &[HEADS, WIDTH]),
-            ("additive.query", &[HEADS, WIDTH, WIDTH]),
-            ("additive.key", &[HEADS, WIDTH, WIDTH]),
         ];
         for (name, shape) in shapes {
             tensors.real.insert(name.to_owned(), numbers(shape).into());
         }
         for (name, shape) in WEIGHTS {
             tensors.real.insert(format!("weights.{name}"), numbers(shape).into());
+        }
+        let named = spec::parts().flat_map(|part| part.tensors.iter().map(move |own| (part, own)));
+        for (part, tensor) in named {
+            // A part whose shapes have symbols of their own has its tensors below.
+            let Some(shape) = sizes(tensor.shape, part.example) else { continue };
+            let name = tensor.name.to_owned();
+            match tensor.entries {
+                Entries::Real => drop(tensors.real.insert(name, numbers(&shape).into())),
+                Entries::Whole => drop(tensors.integer.insert(name, ArrayD::zeros(IxDyn(&shape)))),
+            }
         }
         // A ring in which every node is its own neighbour.
         for (name, numbers) in [

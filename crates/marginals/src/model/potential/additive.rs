@@ -1,32 +1,48 @@
 use marginals_kernels::{InstructionSet, Tile, TileMut};
 use ndarray::{Array2, Array3, ArrayView2, ArrayViewMut2, Axis, CowArray, Ix2};
+use serde::{Deserialize, Serialize};
 
-use super::{FeatureGradient, Features, Place, Potential, features::lanes};
-use crate::{Block, Error, Parameter, Real, Shape, model};
+use super::contract::{Place, Potential, PotentialPart};
+use super::features::{FeatureGradient, Features, lanes};
+use crate::model::numbers::Domain;
+use crate::model::part::{Named, NamedTensor, Part, Sizes, Weight};
+use crate::model::per_head::head_index;
+use crate::model::tensors::Inputs;
+use crate::{Block, Error, Parameter, Real, Shape};
 
 /// Which additive form.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum AdditiveKind {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "additive form", rename_all = "lowercase")]
+pub enum AdditiveForm {
     /// LeakyReLU(a_q·W_q q + a_k·W_k k) (Veličković et al., arXiv 1710.10903, eq. 3).
-    Gat {
-        /// Slope of LeakyReLU below 0.
-        slope: f64,
-    },
+    Gat,
     /// a·LeakyReLU(W_q q + W_k k) (Brody, Alon & Yahav, arXiv 2105.14491, eq. 7).
-    GatV2 {
-        /// Slope of LeakyReLU below 0.
-        slope: f64,
-    },
+    GatV2,
     /// a·tanh(W_q q + W_k k) (Bahdanau, Cho & Bengio, arXiv 1409.0473, §A.1.2).
     Bahdanau,
 }
 
-/// log ψ(q, k) = aᵀ act(W_q q + W_k k), in the forms of [`AdditiveKind`].
+/// log ψ(q, k) = aᵀ act(W_q q + W_k k), in the forms of [`AdditiveForm`].
 ///
-/// Cost per edge: one activation per feature for GATv2 and Bahdanau, one in all for GAT.
+/// Cost per edge: one activation per feature for GATv2 and Bahdanau, one in all for GAT. In a file the
+/// weights are [`Named`]: the tensors `additive.a`, for GAT `additive.a-key`, and, if present,
+/// `additive.query` and `additive.key`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Additive<W = AdditiveWeights> {
+    /// Which form.
+    #[serde(rename = "kind")]
+    pub form: AdditiveForm,
+    /// Slope of LeakyReLU below 0, in the GAT forms; without, 0.2 (that of GAT's paper, §3.3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slope: Option<f64>,
+    #[serde(skip)]
+    weights: W,
+}
+
+/// The weights of an additive potential.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Additive {
-    kind: AdditiveKind,
+pub struct AdditiveWeights {
     /// a (a_q for GAT): [H or 1, F].
     a_query: Array2<f64>,
     /// a_k for GAT: [Hk or 1, F].
@@ -37,37 +53,101 @@ pub struct Additive {
     key: Option<Array3<f64>>,
 }
 
+/// LeakyReLU's slope where the model gives none.
+const USUAL_SLOPE: f64 = 0.2;
+
+impl Additive<Named> {
+    /// The potential whose weights are in the input.
+    pub fn named(form: AdditiveForm, slope: Option<f64>) -> Self {
+        Self { form, slope, weights: Named }
+    }
+}
+
+impl Part for Additive<Named> {
+    const NAME: &'static str = "additive";
+    const MEANING: &'static str =
+        "log ψ = aᵀ act(W_q q + W_k k), in the forms gat, gatv2 and bahdanau";
+    const EXAMPLE: &'static str = "{ additive = { kind = \"gatv2\", slope = 0.2 } }";
+    const TENSORS: &'static [NamedTensor] = &[
+        NamedTensor::real("additive.a", "[H, F]", "a, or a_q of GAT"),
+        NamedTensor::real("additive.a-key", "[Hk, F]", "a_k of GAT").only("for gat"),
+        NamedTensor::real("additive.query", "[H, F, D]", "W_q").only("if present"),
+        NamedTensor::real("additive.key", "[Hk, F, D]", "W_k").only("if present"),
+    ];
+
+    fn weights(&self, sizes: &Sizes) -> Vec<Weight> {
+        let Sizes { heads, key_heads, width } = *sizes;
+        let bound = 1.0 / (width as f64).sqrt();
+        let weight = |name, shape: &[usize]| Weight { name, shape: shape.to_vec(), bound };
+        let mut weights = vec![weight("additive.a", &[heads, width])];
+        if self.form == AdditiveForm::Gat {
+            weights.push(weight("additive.a-key", &[key_heads, width]));
+        }
+        weights.push(weight("additive.query", &[heads, width, width]));
+        weights.push(weight("additive.key", &[key_heads, width, width]));
+        weights
+    }
+}
+
+impl PotentialPart for Additive<Named> {
+    fn build<T: Real>(&self, inputs: &Inputs<'_, T>) -> Result<Box<dyn Potential<T>>, Error> {
+        let projected = inputs.has("additive.query") || inputs.has("additive.key");
+        let weights = AdditiveWeights {
+            a_query: inputs.array("additive.a")?,
+            a_key: match self.form {
+                AdditiveForm::Gat => Some(inputs.array("additive.a-key")?),
+                AdditiveForm::GatV2 | AdditiveForm::Bahdanau => None,
+            },
+            query: if projected { Some(inputs.array("additive.query")?) } else { None },
+            key: if projected { Some(inputs.array("additive.key")?) } else { None },
+        };
+        Ok(Box::new(Additive { form: self.form, slope: self.slope, weights }))
+    }
+}
+
 impl Additive {
+    fn new(
+        form: AdditiveForm,
+        slope: Option<f64>,
+        a_query: Array2<f64>,
+        a_key: Option<Array2<f64>>,
+    ) -> Self {
+        let weights = AdditiveWeights { a_query, a_key, query: None, key: None };
+        Self { form, slope, weights }
+    }
+
     /// GAT with a_q [H, F] and a_k [Hk, F].
     pub fn gat(slope: f64, a_query: Array2<f64>, a_key: Array2<f64>) -> Self {
-        let kind = AdditiveKind::Gat { slope };
-        Self { kind, a_query, a_key: Some(a_key), query: None, key: None }
+        Self::new(AdditiveForm::Gat, Some(slope), a_query, Some(a_key))
     }
 
     /// GATv2 with a [H, F].
     pub fn gat_v2(slope: f64, a: Array2<f64>) -> Self {
-        let kind = AdditiveKind::GatV2 { slope };
-        Self { kind, a_query: a, a_key: None, query: None, key: None }
+        Self::new(AdditiveForm::GatV2, Some(slope), a, None)
     }
 
     /// Bahdanau's form with a [H, F].
     pub fn bahdanau(a: Array2<f64>) -> Self {
-        Self { kind: AdditiveKind::Bahdanau, a_query: a, a_key: None, query: None, key: None }
+        Self::new(AdditiveForm::Bahdanau, None, a, None)
     }
 
     /// Projects queries by W_q [H, F, D] and keys by W_k [Hk, F, D] first.
-    pub fn with_projections(self, query: Array3<f64>, key: Array3<f64>) -> Self {
-        Self { query: Some(query), key: Some(key), ..self }
+    pub fn with_projections(mut self, query: Array3<f64>, key: Array3<f64>) -> Self {
+        self.weights.query = Some(query);
+        self.weights.key = Some(key);
+        self
     }
 
     fn features(&self) -> usize {
-        self.a_query.ncols()
+        self.weights.a_query.ncols()
     }
 
-    fn slope<T: Real>(&self) -> Option<T> {
-        match self.kind {
-            AdditiveKind::Gat { slope } | AdditiveKind::GatV2 { slope } => Some(T::of(slope)),
-            AdditiveKind::Bahdanau => None,
+    fn leak<T: Real>(&self) -> Option<T> {
+        match self.form {
+            AdditiveForm::Gat | AdditiveForm::GatV2 => {
+                Some(T::of(self.slope.unwrap_or(USUAL_SLOPE)))
+            }
+            AdditiveForm::Bahdanau => None,
         }
     }
 
@@ -82,14 +162,14 @@ impl Additive {
         let projected: CowArray<'a, T, Ix2> = match weights {
             None => rows.into(),
             Some(w) => {
-                let w = w.index_axis(Axis(0), model::head_index(w.shape()[0], head));
+                let w = w.index_axis(Axis(0), head_index(w.shape()[0], head));
                 rows.dot(&w.mapv(T::of).t()).into()
             }
         };
         match a {
             None => projected,
             Some(a) => {
-                let a = a.row(model::head_index(a.nrows(), head)).mapv(T::of);
+                let a = a.row(head_index(a.nrows(), head)).mapv(T::of);
                 projected.dot(&a).insert_axis(Axis(1)).into()
             }
         }
@@ -110,7 +190,7 @@ impl Additive {
     ) {
         let mut gradient = CowArray::from(gradient);
         if let (Some(a), Some(da)) = (a, da) {
-            let index = model::head_index(a.nrows(), head);
+            let index = head_index(a.nrows(), head);
             let projected = self.project(head, rows, weights, None);
             let sums = projected.t().dot(&gradient.column(0));
             let width = a.ncols();
@@ -122,7 +202,7 @@ impl Additive {
         match (weights, dw) {
             (Some(w), Some(dw)) => {
                 let (heads, features, width) = w.dim();
-                let index = model::head_index(heads, head);
+                let index = head_index(heads, head);
                 let sums = gradient.t().dot(&rows);
                 let dw = &mut dw[index * features * width..][..features * width];
                 dw.iter_mut().zip(&sums).for_each(|(x, g)| *x += g.f64());
@@ -134,22 +214,22 @@ impl Additive {
 
     /// Where each parameter stands in the list: (a, a_k, W_q, W_k).
     fn slots(&self) -> (usize, Option<usize>, Option<usize>, Option<usize>) {
-        let a_key = self.a_key.is_some();
+        let a_key = self.weights.a_key.is_some();
         let next = 1 + usize::from(a_key);
-        let projections = self.query.is_some();
+        let projections = self.weights.query.is_some();
         (0, a_key.then_some(1), projections.then_some(next), projections.then_some(next + 1))
     }
 }
 
 impl<T: Real> Potential<T> for Additive {
     fn name(&self) -> &'static str {
-        "additive"
+        <Additive<Named> as Part>::NAME
     }
     fn check(&self, shape: &Shape) -> Result<(), Error> {
         let features = self.features();
         let vectors = [
-            ("additive.a", Some(&self.a_query), shape.heads),
-            ("additive.a-key", self.a_key.as_ref(), shape.key_heads),
+            ("additive.a", Some(&self.weights.a_query), shape.heads),
+            ("additive.a-key", self.weights.a_key.as_ref(), shape.key_heads),
         ];
         for (name, a, heads) in vectors {
             let Some(a) = a else { continue };
@@ -163,8 +243,8 @@ impl<T: Real> Potential<T> for Additive {
             }
         }
         let sides = [
-            ("additive.query", &self.query, shape.heads, shape.query_width, "q"),
-            ("additive.key", &self.key, shape.key_heads, shape.key_width, "k"),
+            ("additive.query", &self.weights.query, shape.heads, shape.query_width, "q"),
+            ("additive.key", &self.weights.key, shape.key_heads, shape.key_width, "k"),
         ];
         for (name, weights, heads, width, tensor) in sides {
             match weights {
@@ -190,17 +270,20 @@ impl<T: Real> Potential<T> for Additive {
                 None => {}
             }
         }
-        if let Some(slope) = self.slope::<f64>().filter(|s| !s.is_finite()) {
-            return Err(Error::value("additive.slope", "a finite number", slope));
+        match (self.form, self.slope) {
+            (AdditiveForm::Bahdanau, Some(slope)) => {
+                Err(Error::value("additive.slope", "nothing: tanh has no slope", slope))
+            }
+            (_, Some(slope)) => Domain::Real.check("additive.slope", &[slope]),
+            (_, None) => Ok(()),
         }
-        Ok(())
     }
     fn query_features<'a>(&self, place: Place<'_>, q: ArrayView2<'a, T>) -> CowArray<'a, T, Ix2> {
-        let a = matches!(self.kind, AdditiveKind::Gat { .. }).then_some(&self.a_query);
-        self.project(place.head, q, &self.query, a)
+        let a = (self.form == AdditiveForm::Gat).then_some(&self.weights.a_query);
+        self.project(place.head, q, &self.weights.query, a)
     }
     fn key_features<'a>(&self, place: Place<'_>, k: ArrayView2<'a, T>) -> CowArray<'a, T, Ix2> {
-        self.project(place.head, k, &self.key, self.a_key.as_ref())
+        self.project(place.head, k, &self.weights.key, self.weights.a_key.as_ref())
     }
     fn log_potential(
         &self,
@@ -209,17 +292,17 @@ impl<T: Real> Potential<T> for Additive {
         k: &Features<'_, T>,
         mut scores: TileMut<'_, T>,
     ) {
-        let a = self.a_query.row(model::head_index(self.a_query.nrows(), block.head));
+        let a = self.weights.a_query.row(head_index(self.weights.a_query.nrows(), block.head));
         let a: Vec<T> = a.iter().map(|&x| T::of(x)).collect();
-        let slope = self.slope::<T>();
+        let slope = self.leak::<T>();
         InstructionSet::detect().run(
             #[inline(always)]
             || {
                 for (r, i) in block.queries.clone().enumerate() {
                     let (query, row) = (q.row(i), scores.row_mut(r));
                     for (x, j) in row.iter_mut().zip(block.keys.clone()) {
-                        *x = match (self.kind, slope) {
-                            (AdditiveKind::Gat { .. }, Some(slope)) => {
+                        *x = match (self.form, slope) {
+                            (AdditiveForm::Gat, Some(slope)) => {
                                 leaky(query[0] + k.row(j)[0], slope)
                             }
                             (_, Some(slope)) => {
@@ -233,10 +316,12 @@ impl<T: Real> Potential<T> for Additive {
         );
     }
     fn parameters(&self) -> Vec<Parameter> {
-        let mut all = vec![Parameter::new("additive.a", self.a_query.shape())];
-        let a_key = self.a_key.as_ref().map(|a| Parameter::new("additive.a-key", a.shape()));
-        let query = self.query.as_ref().map(|w| Parameter::new("additive.query", w.shape()));
-        let key = self.key.as_ref().map(|w| Parameter::new("additive.key", w.shape()));
+        let mut all = vec![Parameter::new("additive.a", self.weights.a_query.shape())];
+        let a_key =
+            self.weights.a_key.as_ref().map(|a| Parameter::new("additive.a-key", a.shape()));
+        let query =
+            self.weights.query.as_ref().map(|w| Parameter::new("additive.query", w.shape()));
+        let key = self.weights.key.as_ref().map(|w| Parameter::new("additive.key", w.shape()));
         all.extend([a_key, query, key].into_iter().flatten());
         all
     }
@@ -250,10 +335,10 @@ impl<T: Real> Potential<T> for Additive {
         into: &mut FeatureGradient<'_, T>,
     ) -> Result<(), Error> {
         let width = q.depth();
-        let slope = self.slope::<T>();
-        let one_number = matches!(self.kind, AdditiveKind::Gat { .. });
-        let index = model::head_index(self.a_query.nrows(), block.head);
-        let a: Vec<T> = self.a_query.row(index).iter().map(|&x| T::of(x)).collect();
+        let slope = self.leak::<T>();
+        let one_number = self.form == AdditiveForm::Gat;
+        let index = head_index(self.weights.a_query.nrows(), block.head);
+        let a: Vec<T> = self.weights.a_query.row(index).iter().map(|&x| T::of(x)).collect();
         let mut da = vec![T::zero(); self.features()];
         for (r, i) in block.queries.clone().enumerate() {
             let (query, dq) = (q.row(i), &mut into.q[r * width..][..width]);
@@ -299,10 +384,10 @@ impl<T: Real> Potential<T> for Additive {
     ) {
         let (a_slot, _, w_slot, _) = self.slots();
         let (first, rest) = parameters.split_at_mut(1);
-        let a = matches!(self.kind, AdditiveKind::Gat { .. }).then_some(&self.a_query);
+        let a = (self.form == AdditiveForm::Gat).then_some(&self.weights.a_query);
         let da = a.map(|_| &mut first[a_slot]);
         let dw = w_slot.map(|slot| &mut rest[slot - 1]);
-        self.project_backward(place.head, q, gradient, &self.query, a, into, dw, da);
+        self.project_backward(place.head, q, gradient, &self.weights.query, a, into, dw, da);
     }
     fn key_features_backward(
         &self,
@@ -316,8 +401,8 @@ impl<T: Real> Potential<T> for Additive {
         let (first, rest) = parameters.split_at_mut(2.min(parameters.len()));
         let da = a_slot.map(|slot| &mut first[slot]);
         let dw = w_slot.map(|slot| &mut rest[slot - 2]);
-        let a = self.a_key.as_ref();
-        self.project_backward(place.head, k, gradient, &self.key, a, into, dw, da);
+        let a = self.weights.a_key.as_ref();
+        self.project_backward(place.head, k, gradient, &self.weights.key, a, into, dw, da);
     }
 }
 

@@ -1,26 +1,45 @@
 use marginals_kernels::{Tile, TileMut};
 use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2, CowArray, Ix2};
+use serde::{Deserialize, Serialize};
 
-use super::{FeatureGradient, Features, Place, Potential, check_equal_widths};
-use crate::{Block, Error, Parameter, Real, Shape, model};
+use super::contract::{Place, Potential, PotentialPart, check_equal_widths};
+use super::features::{FeatureGradient, Features};
+use crate::model::part::{Number, Part};
+use crate::model::tensors::Inputs;
+use crate::{Block, Error, Parameter, PerHead, Real, Shape, number};
 
 /// log ψ(q, k) = scale · q·k / (|q| |k|).
 ///
 /// A node of length 0 has no direction: its cosine with anything is 0, and so is its gradient.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Cosine {
-    scale: Vec<f64>,
+    /// Largest |log ψ|.
+    pub scale: PerHead,
 }
 
 impl Cosine {
     /// The same scale for every head.
-    pub fn new(scale: f64) -> Self {
-        Self { scale: vec![scale] }
+    pub fn new(scale: impl Into<PerHead>) -> Self {
+        Self { scale: scale.into() }
     }
 
     /// One scale per head.
     pub fn per_head(scale: &[f64]) -> Self {
-        Self { scale: scale.to_vec() }
+        Self::new(scale)
+    }
+}
+
+impl Part for Cosine {
+    const NAME: &'static str = "cosine";
+    const MEANING: &'static str = "log ψ = scale · q·k / (‖q‖ ‖k‖)";
+    const EXAMPLE: &'static str = "{ cosine = { scale = 10.0 } }";
+    const NUMBERS: &'static [Number<Self>] = &[number!("cosine.scale", Real, scale)];
+}
+
+impl PotentialPart for Cosine {
+    fn build<T: Real>(&self, _inputs: &Inputs<'_, T>) -> Result<Box<dyn Potential<T>>, Error> {
+        Ok(Box::new(self.clone()))
     }
 }
 
@@ -66,18 +85,14 @@ fn directions_backward<T: Real>(
 
 impl<T: Real> Potential<T> for Cosine {
     fn name(&self) -> &'static str {
-        "cosine"
+        Self::NAME
     }
     fn check(&self, shape: &Shape) -> Result<(), Error> {
-        check_equal_widths("cosine", shape)?;
-        model::check_per_head("cosine.scale", &self.scale, shape)?;
-        match self.scale.iter().find(|s| !s.is_finite()) {
-            None => Ok(()),
-            Some(scale) => Err(Error::value("cosine.scale", "a finite number", scale)),
-        }
+        check_equal_widths(Self::NAME, shape)?;
+        self.check_numbers(shape)
     }
     fn query_features<'a>(&self, place: Place<'_>, q: ArrayView2<'a, T>) -> CowArray<'a, T, Ix2> {
-        directions(q, T::of(model::of_head(&self.scale, place.head)))
+        directions(q, T::of(self.scale.of(place.head)))
     }
     fn key_features<'a>(&self, _place: Place<'_>, k: ArrayView2<'a, T>) -> CowArray<'a, T, Ix2> {
         directions(k, T::one())
@@ -95,10 +110,10 @@ impl<T: Real> Potential<T> for Cosine {
         true
     }
     fn greatest(&self, head: usize, _query_length: f64, _key_length: f64) -> Option<f64> {
-        Some(model::of_head(&self.scale, head).abs())
+        Some(self.scale.of(head).abs())
     }
     fn parameters(&self) -> Vec<Parameter> {
-        vec![Parameter::new("cosine.scale", &[self.scale.len()])]
+        self.learnable()
     }
     fn backward(
         &self,
@@ -120,9 +135,9 @@ impl<T: Real> Potential<T> for Cosine {
         into: ArrayViewMut2<'_, T>,
         parameters: &mut [Vec<f64>],
     ) {
-        let index = model::head_index(self.scale.len(), place.head);
-        let scale = T::of(self.scale[index]);
-        parameters[0][index] += directions_backward(q, gradient, scale, into);
+        let scale = T::of(self.scale.of(place.head));
+        parameters[0][self.scale.index(place.head)] +=
+            directions_backward(q, gradient, scale, into);
     }
     fn key_features_backward(
         &self,

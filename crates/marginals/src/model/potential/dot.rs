@@ -1,23 +1,33 @@
 use marginals_kernels::{InstructionSet, Tile, TileMut};
 use ndarray::{ArrayView2, ArrayViewMut2, CowArray, Ix2};
+use serde::{Deserialize, Serialize};
 
-use super::{FeatureGradient, Features, Place, Potential, check_equal_widths};
-use crate::{Block, Error, Parameter, Real, Shape, model};
+use super::contract::{Place, Potential, PotentialPart, check_equal_widths};
+use super::features::{FeatureGradient, Features};
+use crate::model::numbers::Domain;
+use crate::model::part::{Number, Part, Sizes};
+use crate::model::tensors::Inputs;
+use crate::{Block, Error, Parameter, PerHead, Real, Shape, number};
 
 /// log ψ(q, k) = scale · q·k, with a softcap c: c tanh(scale · q·k / c).
 ///
 /// The potential of transformers, scale = 1/√d (Vaswani et al. 2017, eq. 1); the softcap is that
 /// of Gemma 2 (arXiv 2408.00118, §2).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Dot {
-    scale: Vec<f64>,
-    softcap: Option<f64>,
+    /// Scale; without, 1/√D, once the width is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<PerHead>,
+    /// Bound on |log ψ|, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub softcap: Option<f64>,
 }
 
 impl Dot {
     /// The same scale for every head.
-    pub fn new(scale: f64) -> Self {
-        Self { scale: vec![scale], softcap: None }
+    pub fn new(scale: impl Into<PerHead>) -> Self {
+        Self { scale: Some(scale.into()), softcap: None }
     }
 
     /// scale = 1/√width, for heads of that width.
@@ -27,32 +37,50 @@ impl Dot {
 
     /// One scale per head.
     pub fn per_head(scale: &[f64]) -> Self {
-        Self { scale: scale.to_vec(), softcap: None }
+        Self::new(scale)
     }
 
     /// Bounds |log ψ| by `cap`.
     pub fn with_softcap(self, cap: f64) -> Self {
         Self { softcap: Some(cap), ..self }
     }
+
+    fn scale_of(&self, head: usize) -> f64 {
+        self.scale.as_ref().map_or(f64::NAN, |scale| scale.of(head))
+    }
+}
+
+impl Part for Dot {
+    const NAME: &'static str = "dot";
+    const MEANING: &'static str =
+        "log ψ = scale · q·k, 1/√D by default; with a softcap c, c tanh(scale · q·k / c)";
+    const EXAMPLE: &'static str = "{ dot = { scale = 0.125 } }";
+    const NUMBERS: &'static [Number<Self>] = &[number!("dot.scale", Real, scale)];
+
+    fn settle(&mut self, sizes: &Sizes) {
+        if self.scale.is_none() {
+            self.scale = Self::scaled(sizes.width.max(1)).scale;
+        }
+    }
+}
+
+impl PotentialPart for Dot {
+    fn build<T: Real>(&self, _inputs: &Inputs<'_, T>) -> Result<Box<dyn Potential<T>>, Error> {
+        Ok(Box::new(self.clone()))
+    }
 }
 
 impl<T: Real> Potential<T> for Dot {
     fn name(&self) -> &'static str {
-        "dot"
+        Self::NAME
     }
     fn check(&self, shape: &Shape) -> Result<(), Error> {
-        check_equal_widths("dot", shape)?;
-        model::check_per_head("dot.scale", &self.scale, shape)?;
-        if let Some(scale) = self.scale.iter().find(|s| !s.is_finite()) {
-            return Err(Error::value("dot.scale", "a finite number", scale));
-        }
-        match self.softcap {
-            Some(cap) => model::check_positive("dot.softcap", &[cap]),
-            None => Ok(()),
-        }
+        check_equal_widths(Self::NAME, shape)?;
+        self.check_numbers(shape)?;
+        self.softcap.map_or(Ok(()), |cap| Domain::Positive.check("dot.softcap", &[cap]))
     }
     fn query_features<'a>(&self, place: Place<'_>, q: ArrayView2<'a, T>) -> CowArray<'a, T, Ix2> {
-        let scale = T::of(model::of_head(&self.scale, place.head));
+        let scale = T::of(self.scale_of(place.head));
         q.mapv(|x| x * scale).into()
     }
     fn log_potential(
@@ -74,7 +102,7 @@ impl<T: Real> Potential<T> for Dot {
     }
     /// Cauchy-Schwarz: |q·k| ≤ |q| |k|, and the softcap rises with its argument.
     fn greatest(&self, head: usize, query_length: f64, key_length: f64) -> Option<f64> {
-        let product = model::of_head(&self.scale, head).abs() * query_length * key_length;
+        let product = self.scale_of(head).abs() * query_length * key_length;
         // 0 · ∞: a query (or scale) of 0 scores 0 with any key.
         let product = if product.is_nan() { 0.0 } else { product };
         Some(self.softcap.map_or(product, |cap| cap * (product / cap).tanh()))
@@ -86,7 +114,7 @@ impl<T: Real> Potential<T> for Dot {
         self.softcap.is_some()
     }
     fn parameters(&self) -> Vec<Parameter> {
-        vec![Parameter::new("dot.scale", &[self.scale.len()])]
+        self.learnable()
     }
     fn backward(
         &self,
@@ -121,8 +149,8 @@ impl<T: Real> Potential<T> for Dot {
         mut into: ArrayViewMut2<'_, T>,
         parameters: &mut [Vec<f64>],
     ) {
-        let index = model::head_index(self.scale.len(), place.head);
-        let scale = T::of(self.scale[index]);
+        let index = self.scale.as_ref().map_or(0, |scale| scale.index(place.head));
+        let scale = T::of(self.scale_of(place.head));
         let mut sum = 0.0;
         ndarray::Zip::from(&mut into).and(&gradient).and(&q).for_each(|out, &g, &x| {
             *out = scale * g;

@@ -1,7 +1,8 @@
 use crate::Real;
 use marginals_kernels::TileMut;
 
-use super::{Features, Potential};
+use super::contract::Potential;
+use super::features::Features;
 use crate::Block;
 
 /// log ψ(q, k) = f(q, k): a potential of the user's own, from a plain function of two rows.

@@ -1,8 +1,9 @@
 use marginals_kernels::{InstructionSet, Tile, TileMut};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, CowArray, Ix2};
 
+use super::contract::{Place, Potential};
+use super::features::{FeatureGradient, Features};
 use super::gaussian_distance::squared_distances;
-use super::{FeatureGradient, Features, Place, Potential};
 use crate::{Block, Error, Real, Shape};
 
 /// log ψ(q, k) = log N(k; μ, diag σ²), q = (μ, σ²): a Gaussian whose width belongs to the query,

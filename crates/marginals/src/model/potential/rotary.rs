@@ -1,16 +1,23 @@
 use marginals_kernels::{Tile, TileMut};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, CowArray, Ix2};
+use serde::{Deserialize, Serialize};
 
-use super::{FeatureGradient, Features, Place, Potential};
+use super::contract::{Place, Potential, PotentialPart};
+use super::features::{FeatureGradient, Features};
+use crate::model::numbers::Domain;
+use crate::model::part::{AnyPart, List, Part};
+use crate::model::tensors::Inputs;
 use crate::{Block, Error, Parameter, Real, Shape};
 
 /// Which coordinates turn together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "layout of pairs", rename_all = "kebab-case")]
 pub enum RotaryPairs {
     /// Coordinates c and c + width/2.
-    Halves,
+    #[default]
+    HalfSplit,
     /// Coordinates 2c and 2c + 1.
-    Neighbours,
+    Interleaved,
 }
 
 /// Rotary positions before any potential (Su et al., arXiv 2104.09864, eq. 14): pair c of a node at
@@ -18,17 +25,46 @@ pub enum RotaryPairs {
 /// position alone.
 ///
 /// Queries and keys sit where the model's offsets say. Angles are computed in `f64`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Rotary<P> {
-    inner: P,
-    base: f64,
-    pairs: RotaryPairs,
+    /// Base of the frequencies.
+    #[serde(default = "usual_base")]
+    pub base: f64,
+    /// Which coordinates turn together.
+    #[serde(default)]
+    pub pairs: RotaryPairs,
+    /// What sees the turned nodes.
+    pub potential: Box<P>,
+}
+
+fn usual_base() -> f64 {
+    10_000.0
+}
+
+impl<P: List + 'static> Part for Rotary<P> {
+    const NAME: &'static str = "rotary";
+    const MEANING: &'static str = "another potential of nodes turned by their positions";
+    const EXAMPLE: &'static str = "{ rotary = { base = 10000.0, potential = \"dot\" } }";
+
+    fn inner(&self) -> Vec<&dyn AnyPart> {
+        vec![self.potential.part()]
+    }
+    fn inner_mut(&mut self) -> Vec<&mut dyn AnyPart> {
+        vec![self.potential.part_mut()]
+    }
+}
+
+impl<P: PotentialPart> PotentialPart for Rotary<P> {
+    fn build<T: Real>(&self, inputs: &Inputs<'_, T>) -> Result<Box<dyn Potential<T>>, Error> {
+        Ok(Box::new(Rotary::new(self.potential.build(inputs)?, self.base, self.pairs)))
+    }
 }
 
 impl<P> Rotary<P> {
-    /// Rotary positions before `inner`; the usual base is 10,000.
-    pub fn new(inner: P, base: f64, pairs: RotaryPairs) -> Self {
-        Self { inner, base, pairs }
+    /// Rotary positions before `potential`; the usual base is 10,000.
+    pub fn new(potential: P, base: f64, pairs: RotaryPairs) -> Self {
+        Self { base, pairs, potential: Box::new(potential) }
     }
 
     /// Turns every row forward (`sign` = 1) or back (−1); row r stands at `first` + r.
@@ -61,13 +97,13 @@ impl<P> Rotary<P> {
                 *angle = (T::of(sin), T::of(cos));
             }
             match self.pairs {
-                RotaryPairs::Halves => {
+                RotaryPairs::HalfSplit => {
                     let (left, right) = row.split_at_mut(half);
                     for ((a, b), &angle) in left.iter_mut().zip(right).zip(&angles) {
                         turn_pair(a, b, angle);
                     }
                 }
-                RotaryPairs::Neighbours => {
+                RotaryPairs::Interleaved => {
                     for ([a, b], &angle) in row.as_chunks_mut().0.iter_mut().zip(&angles) {
                         turn_pair(a, b, angle);
                     }
@@ -100,7 +136,7 @@ impl<T: Real, P: Potential<T>> Potential<T> for Rotary<P> {
         "rotary"
     }
     fn check(&self, shape: &Shape) -> Result<(), Error> {
-        self.inner.check(shape)?;
+        self.potential.check(shape)?;
         for (name, width) in [("q", shape.query_width), ("k", shape.key_width)] {
             if width % 2 != 0 {
                 return Err(Error::Shape {
@@ -111,15 +147,15 @@ impl<T: Real, P: Potential<T>> Potential<T> for Rotary<P> {
                 });
             }
         }
-        crate::model::check_positive("rotary.base", &[self.base])
+        Domain::Positive.check("rotary.base", &[self.base])
     }
     fn query_features<'a>(&self, place: Place<'_>, q: ArrayView2<'a, T>) -> CowArray<'a, T, Ix2> {
         let turned = self.turn(q, query_position(&place), 1.0);
-        self.inner.query_features(place, turned.view()).into_owned().into()
+        self.potential.query_features(place, turned.view()).into_owned().into()
     }
     fn key_features<'a>(&self, place: Place<'_>, k: ArrayView2<'a, T>) -> CowArray<'a, T, Ix2> {
         let turned = self.turn(k, key_position(&place), 1.0);
-        self.inner.key_features(place, turned.view()).into_owned().into()
+        self.potential.key_features(place, turned.view()).into_owned().into()
     }
     fn log_potential(
         &self,
@@ -128,20 +164,20 @@ impl<T: Real, P: Potential<T>> Potential<T> for Rotary<P> {
         k: &Features<'_, T>,
         scores: TileMut<'_, T>,
     ) {
-        self.inner.log_potential(block, q, k, scores)
+        self.potential.log_potential(block, q, k, scores)
     }
     fn is_product(&self) -> bool {
-        self.inner.is_product()
+        self.potential.is_product()
     }
     /// Turning changes no length.
     fn greatest(&self, head: usize, query_length: f64, key_length: f64) -> Option<f64> {
-        self.inner.greatest(head, query_length, key_length)
+        self.potential.greatest(head, query_length, key_length)
     }
     fn reads_log_potential(&self) -> bool {
-        self.inner.reads_log_potential()
+        self.potential.reads_log_potential()
     }
     fn parameters(&self) -> Vec<Parameter> {
-        self.inner.parameters()
+        self.potential.parameters()
     }
     fn backward(
         &self,
@@ -152,7 +188,7 @@ impl<T: Real, P: Potential<T>> Potential<T> for Rotary<P> {
         gradient: TileMut<'_, T>,
         into: &mut FeatureGradient<'_, T>,
     ) -> Result<(), Error> {
-        self.inner.backward(block, q, k, log_potential, gradient, into)
+        self.potential.backward(block, q, k, log_potential, gradient, into)
     }
     fn query_features_backward(
         &self,
@@ -165,7 +201,7 @@ impl<T: Real, P: Potential<T>> Potential<T> for Rotary<P> {
         let position = query_position(&place);
         let turned = self.turn(q, position, 1.0);
         let mut through = Array2::zeros(q.raw_dim());
-        self.inner.query_features_backward(
+        self.potential.query_features_backward(
             place,
             turned.view(),
             gradient,
@@ -185,7 +221,7 @@ impl<T: Real, P: Potential<T>> Potential<T> for Rotary<P> {
         let position = key_position(&place);
         let turned = self.turn(k, position, 1.0);
         let mut through = Array2::zeros(k.raw_dim());
-        self.inner.key_features_backward(
+        self.potential.key_features_backward(
             place,
             turned.view(),
             gradient,

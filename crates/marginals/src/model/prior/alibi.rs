@@ -1,19 +1,47 @@
-use super::{Stationary, stationary::stationary_prior};
-use crate::{Accumulator, Error, Parameter, Real, model};
+use serde::{Deserialize, Serialize};
 
-/// log w_ij = −slope · |d|, d the relative position (Press, Smith & Lewis, arXiv 2108.12409).
+use super::of_distance::{OfDistance, exponential_tail, prior_of_distance};
+use crate::distance::AnyDistance;
+use crate::model::part::{Number, Part, Sizes, within};
+use crate::{Accumulator, PerHead, Real, number};
+
+/// log w_ij = −slope · |d|, d the distance (Press, Smith & Lewis, arXiv 2108.12409).
 ///
 /// This is [`Geometric`](super::Geometric) with ρ = 1 − e^−slope, in the parameter that is usually
 /// learned or fixed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", from = "Written")]
 pub struct Alibi {
-    slopes: Vec<f64>,
+    /// One slope per head; without, those of the paper, once the number of heads is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slopes: Option<PerHead>,
+    /// What d is.
+    #[serde(skip_serializing_if = "AnyDistance::is_index")]
+    pub distance: AnyDistance,
+}
+
+/// What a file may say of it.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Written {
+    slopes: Option<Vec<f64>>,
+    /// The slopes of the paper, in so many words.
+    #[serde(default, rename = "standard")]
+    _standard: bool,
+    #[serde(default)]
+    distance: AnyDistance,
+}
+
+impl From<Written> for Alibi {
+    fn from(written: Written) -> Self {
+        Self { slopes: written.slopes.map(PerHead::Each), distance: written.distance }
+    }
 }
 
 impl Alibi {
     /// One slope per head (or one for all).
     pub fn new(slopes: &[f64]) -> Self {
-        Self { slopes: slopes.to_vec() }
+        Self { slopes: Some(slopes.into()), distance: AnyDistance::default() }
     }
 
     /// The slopes of the paper for this many heads: 2^(−8h/H), h = 1..H, when H is a power of two;
@@ -23,37 +51,53 @@ impl Alibi {
         let powers = |n: usize| (1..=n).map(move |h| (-8.0 * h as f64 / n as f64).exp2());
         let below = if heads == 0 { 0 } else { 1 << heads.ilog2() };
         let rest = powers(2 * below).step_by(2).take(heads - below);
-        Self { slopes: powers(below).chain(rest).collect() }
+        Self::new(&powers(below).chain(rest).collect::<Vec<_>>())
     }
 
-    /// The slopes.
-    pub fn slopes(&self) -> &[f64] {
-        &self.slopes
+    fn slope_of(&self, head: usize) -> f64 {
+        self.slopes.as_ref().map_or(f64::NAN, |slopes| slopes.of(head))
     }
 }
 
-impl Stationary for Alibi {
-    fn log_weight(&self, head: usize, d: i64) -> f64 {
-        -model::of_head(&self.slopes, head) * d.unsigned_abs() as f64
-    }
-    fn gradient<T: Real>(&self, head: usize, d: i64, g: f64, into: &mut [Accumulator<'_, T>]) {
-        let index = model::head_index(self.slopes.len(), head);
-        into[0].add(index, -g * d.unsigned_abs() as f64);
-    }
-}
+impl Part for Alibi {
+    const NAME: &'static str = "alibi";
+    const MEANING: &'static str =
+        "log w_ij = −m_h |d|, d the distance, with the slopes of the paper or given ones";
+    const EXAMPLE: &'static str = "{ alibi = { slopes = [0.5, 0.25] } }";
+    const NUMBERS: &'static [Number<Self>] = &[number!("alibi.slopes", Real, slopes)];
+    within!(distance);
 
-stationary_prior!(
-    Alibi,
-    "alibi",
-    |prior, shape| {
-        model::check_per_head("alibi.slopes", &prior.slopes, shape)?;
-        match prior.slopes.iter().find(|slope| !slope.is_finite()) {
-            None => Ok(()),
-            Some(slope) => Err(Error::value("alibi.slopes", "finite numbers", slope)),
+    fn settle(&mut self, sizes: &Sizes) {
+        if self.slopes.is_none() {
+            self.slopes = Self::standard(sizes.heads).slopes;
         }
-    },
-    |prior| vec![Parameter::new("alibi.slopes", &[prior.slopes.len()])]
-);
+    }
+}
+
+impl OfDistance for Alibi {
+    fn distance(&self) -> &AnyDistance {
+        &self.distance
+    }
+    fn log_weight(&self, head: usize, d: f64) -> f64 {
+        -self.slope_of(head) * d.abs()
+    }
+    fn slope(&self, head: usize, d: f64) -> f64 {
+        let slope = self.slope_of(head);
+        if d >= 0.0 { -slope } else { slope }
+    }
+    fn gradient<T: Real>(&self, head: usize, d: f64, g: f64, into: &mut [Accumulator<'_, T>]) {
+        let index = self.slopes.as_ref().map_or(0, |slopes| slopes.index(head));
+        into[0].add(index, -g * d.abs());
+    }
+    fn upper_bound(&self, head: usize, near: f64, far: f64) -> Option<f64> {
+        Some(self.log_weight(head, near).max(self.log_weight(head, far)))
+    }
+    fn log_tail(&self, head: usize, near: f64, far: f64) -> Option<f64> {
+        Some(exponential_tail(self.slope_of(head), near, far))
+    }
+}
+
+prior_of_distance!(Alibi);
 
 #[cfg(test)]
 mod tests {
@@ -61,12 +105,13 @@ mod tests {
 
     #[test]
     fn standard_slopes_are_those_of_the_paper() {
-        assert_eq!(Alibi::standard(8).slopes[..3], [0.5, 0.25, 0.125]);
+        let slopes = |heads| Alibi::standard(heads).slopes.expect("given").values().to_vec();
+        assert_eq!(slopes(8)[..3], [0.5, 0.25, 0.125]);
         // Twelve heads: the eight above, then the odd ones of sixteen.
-        let twelve = Alibi::standard(12).slopes;
+        let twelve = slopes(12);
         assert_eq!(twelve[8], (-0.5f64).exp2());
         assert_eq!(twelve[11], (-3.5f64).exp2());
         assert_eq!(twelve.len(), 12);
-        assert!(Alibi::standard(0).slopes.is_empty());
+        assert!(slopes(0).is_empty());
     }
 }

@@ -1,17 +1,37 @@
 use std::ops::Range;
 
-use crate::Real;
 use marginals_kernels::TileMut;
+use serde::{Deserialize, Serialize};
 
-use super::{Coverage, Prior, intersect, restrict};
-use crate::Block;
+use super::contract::{Coverage, Prior, PriorPart, intersect, log_count, restrict};
+use super::product::Combine;
+use crate::model::part::Part;
+use crate::model::tensors::Inputs;
+use crate::{Block, Error, Real};
 
 /// log w_ij = 0 for keys at or behind the query's position, −∞ ahead of it.
 ///
 /// Query i sits at position i + offset of the model, so that with offset = M − N the last query
 /// sees every key (a cache), and with offset = 0 the first query sees only the first key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Causal;
+
+impl Combine for Causal {}
+
+impl Part for Causal {
+    const NAME: &'static str = "causal";
+    const MEANING: &'static str = "log w_ij = 0 for j ≤ i, −∞ ahead";
+    const EXAMPLE: &'static str = "\"causal\"";
+}
+
+impl PriorPart for Causal {
+    fn build<'a, T: Real>(&self, _inputs: &Inputs<'a, T>) -> Result<Box<dyn Prior<T> + 'a>, Error> {
+        Ok(Box::new(*self))
+    }
+    fn sees_ahead(&self) -> bool {
+        false
+    }
+}
 
 impl Causal {
     fn allowed(block: &Block, i: usize) -> Range<usize> {
@@ -21,7 +41,7 @@ impl Causal {
 
 impl<T: Real> Prior<T> for Causal {
     fn name(&self) -> &'static str {
-        "causal"
+        Self::NAME
     }
     fn add_log_weights(&self, block: &Block, scores: TileMut<'_, T>) {
         restrict(block, scores, |i| Self::allowed(block, i));
@@ -39,5 +59,8 @@ impl<T: Real> Prior<T> for Causal {
     }
     fn is_mask(&self) -> bool {
         true
+    }
+    fn log_tail(&self, block: &Block) -> Option<f64> {
+        Some(log_count(block, |i| Self::allowed(block, i)))
     }
 }

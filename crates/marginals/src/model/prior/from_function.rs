@@ -1,7 +1,8 @@
 use crate::Real;
 use marginals_kernels::{TileMut, add_log_weight};
 
-use super::Prior;
+use super::contract::Prior;
+use super::product::Combine;
 use crate::Block;
 
 /// log w_ij = f(batch, head, i, j): a prior of the user's own, from a plain function.
@@ -17,6 +18,8 @@ use crate::Block;
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct FromFunction<F>(pub F);
+
+impl<F> Combine for FromFunction<F> {}
 
 impl<T: Real, F> Prior<T> for FromFunction<F>
 where

@@ -1,43 +1,46 @@
-use marginals_kernels::{Tile, TileMut};
-use ndarray::{Array3, CowArray, Ix4};
+use ndarray::{Axis, CowArray, Ix3};
+use serde::{Deserialize, Serialize};
 
-use super::{Bias, Prior};
-use crate::{Accumulator, Block, Error, Parameter, Real, Shape};
+use super::bias::LogWeights;
+use super::contract::{Prior, PriorPart, hand_on_prior};
+use super::product::Combine;
+use crate::model::part::{Named, NamedTensor, Part};
+use crate::model::tensors::Inputs;
+use crate::{Error, Real};
 
 /// log w_ij = b_j: how eligible a key is, whoever asks. A large entry is a sink, −∞ a padded key.
 ///
-/// Shape [B, H, M], where batch and head axes may be 1.
-#[derive(Clone, Debug)]
-pub struct KeyBias<T: 'static>(Bias<'static, T>);
+/// Shape [B, H, M], where batch and head axes may be 1. In a file it is [`Named`]: the tensor
+/// `key-bias`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyBias<W> {
+    #[serde(skip)]
+    log_weights: W,
+}
 
-impl<T: Real> KeyBias<T> {
+impl<'a, T: Real> KeyBias<LogWeights<'a, T>> {
     /// One log-weight per key, shared along axes of length 1.
-    pub fn new(log_weights: Array3<T>) -> Self {
-        let with_queries: CowArray<'static, T, Ix4> =
-            log_weights.insert_axis(ndarray::Axis(2)).into();
-        Self(Bias::named("key-bias", with_queries))
+    pub fn new(log_weights: impl Into<CowArray<'a, T, Ix3>>) -> Self {
+        let every_query = log_weights.into().insert_axis(Axis(2));
+        Self { log_weights: LogWeights::new(KeyBias::NAME, every_query) }
     }
 }
 
-impl<T: Real> Prior<T> for KeyBias<T> {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-    fn check(&self, shape: &Shape) -> Result<(), Error> {
-        self.0.check(shape)
-    }
-    fn add_log_weights(&self, block: &Block, scores: TileMut<'_, T>) {
-        self.0.add_log_weights(block, scores)
-    }
-    fn parameters(&self) -> Vec<Parameter> {
-        self.0.parameters()
-    }
-    fn accumulate_gradient(
-        &self,
-        block: &Block,
-        gradient: Tile<'_, T>,
-        into: &mut [Accumulator<'_, T>],
-    ) {
-        self.0.accumulate_gradient(block, gradient, into)
+impl<W> Combine for KeyBias<W> {}
+
+impl Part for KeyBias<Named> {
+    const NAME: &'static str = "key-bias";
+    const MEANING: &'static str = "log w_ij = b_j";
+    const EXAMPLE: &'static str = "\"key-bias\"";
+    const TENSORS: &'static [NamedTensor] =
+        &[NamedTensor::real("key-bias", "[B, H, M]", "log-weights, shared along axes of length 1")];
+}
+
+impl PriorPart for KeyBias<Named> {
+    fn build<'a, T: Real>(&self, inputs: &Inputs<'a, T>) -> Result<Box<dyn Prior<T> + 'a>, Error> {
+        Ok(Box::new(KeyBias::new(inputs.tensor("key-bias")?)))
     }
 }
+
+hand_on_prior!([T: Real] KeyBias<LogWeights<'_, T>>, this => this.log_weights);

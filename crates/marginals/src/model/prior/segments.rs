@@ -1,21 +1,35 @@
+use std::collections::HashMap;
 use std::ops::Range;
 
 use marginals_kernels::TileMut;
 use ndarray::Array2;
+use serde::{Deserialize, Serialize};
 
-use super::{Coverage, Prior, intersect};
+use super::contract::{Coverage, Prior, PriorPart, intersect, log_count};
+use super::product::Combine;
+use crate::model::part::{Named, NamedTensor, Part};
+use crate::model::tensors::Inputs;
 use crate::{Block, Error, Real, Shape};
 
 /// log w_ij = 0 where query and key carry the same segment number, −∞ elsewhere: documents packed
 /// into one sequence, or any partition.
 ///
-/// Numbers need not be sorted; runs of equal numbers let whole blocks be skipped.
+/// Numbers need not be sorted; runs of equal numbers let whole blocks be skipped. In a file they are
+/// [`Named`]: the tensors `segments.q` and `segments.k`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Segments<S = SegmentNumbers> {
+    #[serde(skip)]
+    numbers: S,
+}
+
+/// The segment numbers of queries and keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Segments {
+pub struct SegmentNumbers {
     queries: Array2<i64>,
     keys: Array2<i64>,
     /// Per batch entry: for every segment, the first and one past the last key that carries it.
-    spans: Vec<std::collections::HashMap<i64, Range<usize>>>,
+    spans: Vec<HashMap<i64, Range<usize>>>,
 }
 
 impl Segments {
@@ -25,7 +39,7 @@ impl Segments {
         let spans = keys
             .outer_iter()
             .map(|row| {
-                let mut spans = std::collections::HashMap::new();
+                let mut spans = HashMap::new();
                 for (j, &segment) in row.iter().enumerate() {
                     let span = spans.entry(segment).or_insert(j..j);
                     span.end = j + 1;
@@ -33,22 +47,41 @@ impl Segments {
                 spans
             })
             .collect();
-        Self { queries, keys, spans }
+        Self { numbers: SegmentNumbers { queries, keys, spans } }
     }
+}
 
-    fn entry(rows: &Array2<i64>, batch: usize) -> usize {
-        if rows.nrows() == 1 { 0 } else { batch }
+fn entry(rows: &Array2<i64>, batch: usize) -> usize {
+    if rows.nrows() == 1 { 0 } else { batch }
+}
+
+impl<S> Combine for Segments<S> {}
+
+impl Part for Segments<Named> {
+    const NAME: &'static str = "segments";
+    const MEANING: &'static str = "log w_ij = 0 within a segment, −∞ across";
+    const EXAMPLE: &'static str = "\"segments\"";
+    const TENSORS: &'static [NamedTensor] = &[
+        NamedTensor::whole("segments.q", "[B, N]", "the segment number of each query"),
+        NamedTensor::whole("segments.k", "[B, M]", "the segment number of each key"),
+    ];
+}
+
+impl PriorPart for Segments<Named> {
+    fn build<'a, T: Real>(&self, inputs: &Inputs<'a, T>) -> Result<Box<dyn Prior<T> + 'a>, Error> {
+        Ok(Box::new(Segments::new(inputs.whole("segments.q")?, inputs.whole("segments.k")?)))
     }
 }
 
 impl<T: Real> Prior<T> for Segments {
     fn name(&self) -> &'static str {
-        "segments"
+        <Segments<Named> as Part>::NAME
     }
     fn check(&self, shape: &Shape) -> Result<(), Error> {
-        for (name, rows, length) in
-            [("segments.q", &self.queries, shape.queries), ("segments.k", &self.keys, shape.keys)]
-        {
+        for (name, rows, length) in [
+            ("segments.q", &self.numbers.queries, shape.queries),
+            ("segments.k", &self.numbers.keys, shape.keys),
+        ] {
             if (rows.nrows() != 1 && rows.nrows() != shape.batch) || rows.ncols() != length {
                 return Err(Error::shape(
                     name,
@@ -61,8 +94,8 @@ impl<T: Real> Prior<T> for Segments {
         Ok(())
     }
     fn add_log_weights(&self, block: &Block, mut scores: TileMut<'_, T>) {
-        let queries = self.queries.row(Self::entry(&self.queries, block.batch));
-        let keys = self.keys.row(Self::entry(&self.keys, block.batch));
+        let queries = self.numbers.queries.row(entry(&self.numbers.queries, block.batch));
+        let keys = self.numbers.keys.row(entry(&self.numbers.keys, block.batch));
         for (r, i) in block.queries.clone().enumerate() {
             let segment = queries[i];
             let row = scores.row_mut(r);
@@ -74,9 +107,9 @@ impl<T: Real> Prior<T> for Segments {
         }
     }
     fn coverage(&self, block: &Block) -> Coverage {
-        let queries = self.queries.row(Self::entry(&self.queries, block.batch));
-        let keys = self.keys.row(Self::entry(&self.keys, block.batch));
-        let spans = &self.spans[Self::entry(&self.keys, block.batch)];
+        let queries = self.numbers.queries.row(entry(&self.numbers.queries, block.batch));
+        let keys = self.numbers.keys.row(entry(&self.numbers.keys, block.batch));
+        let spans = &self.numbers.spans[entry(&self.numbers.keys, block.batch)];
         let Some(&first) = block.queries.clone().next().map(|i| &queries[i]) else {
             return Coverage::Free;
         };
@@ -93,8 +126,8 @@ impl<T: Real> Prior<T> for Segments {
         if touches { Coverage::Weighted } else { Coverage::Empty }
     }
     fn live_keys(&self, block: &Block) -> Range<usize> {
-        let queries = self.queries.row(Self::entry(&self.queries, block.batch));
-        let spans = &self.spans[Self::entry(&self.keys, block.batch)];
+        let queries = self.numbers.queries.row(entry(&self.numbers.queries, block.batch));
+        let spans = &self.numbers.spans[entry(&self.numbers.keys, block.batch)];
         let hull = block
             .queries
             .clone()
@@ -105,5 +138,10 @@ impl<T: Real> Prior<T> for Segments {
     }
     fn is_mask(&self) -> bool {
         true
+    }
+    fn log_tail(&self, block: &Block) -> Option<f64> {
+        let queries = self.numbers.queries.row(entry(&self.numbers.queries, block.batch));
+        let spans = &self.numbers.spans[entry(&self.numbers.keys, block.batch)];
+        Some(log_count(block, |i| spans.get(&queries[i]).cloned().unwrap_or(0..0)))
     }
 }

@@ -1,19 +1,40 @@
 use std::ops::Range;
 
-use crate::Real;
 use marginals_kernels::TileMut;
+use serde::{Deserialize, Serialize};
 
-use super::{Coverage, Prior, intersect, restrict};
-use crate::Block;
+use super::contract::{Coverage, Prior, PriorPart, intersect, log_count, restrict};
+use super::product::Combine;
+use crate::model::part::Part;
+use crate::model::tensors::Inputs;
+use crate::{Block, Error, Real};
 
 /// log w_ij = 0 for keys from `left` behind the query's position to `right` ahead of it, both
 /// included, −∞ elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Window {
     /// How far back a query sees.
     pub left: usize,
     /// How far ahead.
     pub right: usize,
+}
+
+impl Combine for Window {}
+
+impl Part for Window {
+    const NAME: &'static str = "window";
+    const MEANING: &'static str = "log w_ij = 0 for i − left ≤ j ≤ i + right, −∞ elsewhere";
+    const EXAMPLE: &'static str = "{ window = { left = 127, right = 0 } }";
+}
+
+impl PriorPart for Window {
+    fn build<'a, T: Real>(&self, _inputs: &Inputs<'a, T>) -> Result<Box<dyn Prior<T> + 'a>, Error> {
+        Ok(Box::new(*self))
+    }
+    fn sees_ahead(&self) -> bool {
+        self.right > 0
+    }
 }
 
 impl Window {
@@ -27,7 +48,7 @@ impl Window {
 
 impl<T: Real> Prior<T> for Window {
     fn name(&self) -> &'static str {
-        "window"
+        Self::NAME
     }
     fn add_log_weights(&self, block: &Block, scores: TileMut<'_, T>) {
         restrict(block, scores, |i| self.allowed(block, i));
@@ -51,5 +72,8 @@ impl<T: Real> Prior<T> for Window {
     }
     fn is_mask(&self) -> bool {
         true
+    }
+    fn log_tail(&self, block: &Block) -> Option<f64> {
+        Some(log_count(block, |i| self.allowed(block, i)))
     }
 }

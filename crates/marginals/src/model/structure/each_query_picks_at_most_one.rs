@@ -1,8 +1,11 @@
-use super::Structure;
+use serde::{Deserialize, Serialize};
+
+use super::contract::{Structure, StructurePart};
 use crate::infer::Inference;
 use crate::infer::streaming::{NullEdge, Softmax, Streaming};
-use crate::model::{check_per_head, head_index, of_head};
-use crate::{Error, Parameter, Real, Shape, Value};
+use crate::model::part::{Number, Part, Values};
+use crate::model::tensors::Inputs;
+use crate::{Error, Parameter, PerHead, Real, Shape, Value, number};
 
 /// Σ_j φ_ij ≤ 1: every query has one edge or none.
 ///
@@ -11,39 +14,60 @@ use crate::{Error, Parameter, Real, Shape, Value};
 /// is an attention sink; with σ = e^null it is divisive normalisation (Reynolds & Heeger, Neuron
 /// 61, 2009). Having no edge contributes nothing to the mean, 0 to the distance, and is written
 /// as key −1 by MAP, top-k and samples.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct EachQueryPicksAtMostOne {
-    null: Vec<f64>,
+    /// Log-weight of having no edge.
+    #[serde(default = "softmax_plus_one")]
+    pub null: PerHead,
+}
+
+fn softmax_plus_one() -> PerHead {
+    PerHead::One(0.0)
 }
 
 impl EachQueryPicksAtMostOne {
     /// The same null log-weight for every head; −∞ is [`EachQueryPicksOne`](super::EachQueryPicksOne).
-    pub fn new(null: f64) -> Self {
-        Self { null: vec![null] }
+    pub fn new(null: impl Into<PerHead>) -> Self {
+        Self { null: null.into() }
     }
 
     /// One null log-weight per head.
     pub fn per_head(null: &[f64]) -> Self {
-        Self { null: null.to_vec() }
+        Self::new(null)
+    }
+}
+
+impl Part for EachQueryPicksAtMostOne {
+    const NAME: &'static str = "each-query-picks-at-most-one";
+    const MEANING: &'static str =
+        "Σ_j φ_ij ≤ 1: p is a softmax with a null edge of log-weight `null`, 0 by default";
+    const EXAMPLE: &'static str = "{ each-query-picks-at-most-one = { null = 0.5 } }";
+    const NUMBERS: &'static [Number<Self>] = &[number!("null", Real, null)];
+}
+
+impl StructurePart for EachQueryPicksAtMostOne {
+    fn build<T: Real>(&self, _inputs: &Inputs<'_, T>) -> Result<Box<dyn Structure<T>>, Error> {
+        Ok(Box::new(self.clone()))
     }
 }
 
 impl NullEdge for EachQueryPicksAtMostOne {
     fn score(&self, (_, head): (usize, usize), _query: usize) -> (f64, f64) {
-        let weight = of_head(&self.null, head);
+        let weight = self.null.of(head);
         // Its log-potential is 0.
         (weight, weight)
     }
 
     fn parameters(&self) -> Vec<Parameter> {
-        vec![Parameter::new("null", &[self.null.len()])]
+        self.learnable()
     }
 
     fn gradients(&self, shape: &Shape, slopes: &[f64]) -> Vec<Vec<f64>> {
-        let mut sums = vec![0.0; self.null.len()];
+        let mut sums = vec![0.0; self.null.values().len()];
         for (row, slope) in slopes.iter().enumerate() {
             let head = row / shape.queries.max(1) % shape.heads.max(1);
-            sums[head_index(self.null.len(), head)] += slope;
+            sums[self.null.index(head)] += slope;
         }
         vec![sums]
     }
@@ -51,14 +75,14 @@ impl NullEdge for EachQueryPicksAtMostOne {
 
 impl<T: Real> Structure<T> for EachQueryPicksAtMostOne {
     fn name(&self) -> &'static str {
-        "each-query-picks-at-most-one"
+        Self::NAME
     }
     fn exact(&self) -> Box<dyn Inference<T> + '_> {
         Box::new(Streaming::rows(Softmax { null: Some(self) }))
     }
     fn check(&self, shape: &Shape, _value: Value) -> Result<(), Error> {
-        check_per_head("null", &self.null, shape)?;
-        match self.null.iter().find(|x| x.is_nan() || **x == f64::INFINITY) {
+        Values::check(&self.null, "null", shape)?;
+        match self.null.values().iter().find(|x| x.is_nan() || **x == f64::INFINITY) {
             None => Ok(()),
             Some(x) => Err(Error::value("null", "a finite log-weight, or -inf", x)),
         }

@@ -2,8 +2,9 @@ use std::ops::Range;
 
 use marginals_kernels::{LogPartition, TileMut};
 
-use super::Structure;
-use crate::Real;
+use serde::{Deserialize, Serialize};
+
+use super::contract::{Structure, StructurePart};
 use crate::infer::Inference;
 use crate::infer::finding::{Candidate, Extremes, Finding, Merge, Normalisers, insert};
 use crate::infer::statistic::{Extremal, Request};
@@ -11,6 +12,9 @@ use crate::infer::streaming::{
     BackwardTile, Folded, NULL_KEY, Order, RowFold, RowRule, RowSlopes, Streaming, Strip, Wants,
     Weights, at, draw, softplus,
 };
+use crate::model::part::Part;
+use crate::model::tensors::Inputs;
+use crate::{Error, Real};
 
 /// Every query is offered its keys from the last to the first, accepts each with probability σ(θ_ij),
 /// and picks the first that it accepts; none, if it accepts none.
@@ -31,12 +35,25 @@ use crate::infer::streaming::{
 /// assert!(last.iter().zip([0.125, 0.25, 0.5]).all(|(a, b)| (a - b).abs() < 1e-15), "{last:?}");
 /// # Ok::<(), marginals::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NearestAccepted;
+
+impl Part for NearestAccepted {
+    const NAME: &'static str = "nearest-accepted";
+    const MEANING: &'static str = "keys are offered from the last to the first, each accepted with σ(θ), and the first accepted is \
+         picked: stick-breaking";
+    const EXAMPLE: &'static str = "\"nearest-accepted\"";
+}
+
+impl StructurePart for NearestAccepted {
+    fn build<T: Real>(&self, _inputs: &Inputs<'_, T>) -> Result<Box<dyn Structure<T>>, Error> {
+        Ok(Box::new(*self))
+    }
+}
 
 impl<T: Real> Structure<T> for NearestAccepted {
     fn name(&self) -> &'static str {
-        "nearest-accepted"
+        Self::NAME
     }
     fn exact(&self) -> Box<dyn Inference<T> + '_> {
         Box::new(Streaming::rows(*self))

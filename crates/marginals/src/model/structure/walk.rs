@@ -1,9 +1,14 @@
 use ndarray::{Array2, Axis};
 
-use super::{EachQueryPicksOne, Structure};
+use serde::{Deserialize, Serialize};
+
+use super::contract::{Structure, StructurePart};
+use super::each_query_picks_one::EachQueryPicksOne;
 use crate::infer::Inference;
 use crate::infer::walk::Walking;
 use crate::model::head_index;
+use crate::model::part::{AnyPart, List, NamedTensor, Part};
+use crate::model::tensors::Inputs;
 use crate::{Error, Parameter, Real, Shape, Value};
 
 /// Paths of at most H picks: multihop attention.
@@ -36,10 +41,47 @@ use crate::{Error, Parameter, Real, Shape, Value};
 /// # assert_eq!(out.shape(), &[1, 2, 5, 3]);
 /// # Ok::<(), marginals::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
-pub struct Walk<S = EachQueryPicksOne> {
-    hops: HopDistribution,
-    step: S,
+///
+/// In a file the weights are [`HopWeights`], or the tensor `walk.weights` or `walk.log-weights`, and
+/// without any the same for every number of hops.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[serde(bound(
+    serialize = "S: Serialize, W: Serialize + Default + PartialEq",
+    deserialize = "S: Deserialize<'de> + From<EachQueryPicksOne>, W: Deserialize<'de> + Default"
+))]
+pub struct Walk<S = EachQueryPicksOne, W = HopDistribution> {
+    /// H, the most hops; as many as the weights say where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hops: Option<usize>,
+    /// Weights of 0, 1, … hops.
+    #[serde(default, skip_serializing_if = "is_default")]
+    weights: W,
+    /// The structure of one step.
+    #[serde(default = "one_pick")]
+    step: Box<S>,
+}
+
+fn is_default<W: Default + PartialEq>(weights: &W) -> bool {
+    *weights == W::default()
+}
+
+fn one_pick<S: From<EachQueryPicksOne>>() -> Box<S> {
+    Box::new(S::from(EachQueryPicksOne))
+}
+
+/// Weights over the number of hops, in a file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a list of the weights of 0, 1, … hops, or one such list per head: `[0.2, 0.8]` or \
+                 `[[0.2, 0.8], [0.5, 0.5]]`"
+)]
+pub enum HopWeights {
+    /// The same for every head.
+    One(Vec<f64>),
+    /// A list per head.
+    Each(Vec<Vec<f64>>),
 }
 
 /// P(h), the distribution of the number of hops.
@@ -88,8 +130,7 @@ impl Walk {
             row.mapv_inplace(|x| x / sum);
             sums.push(sum * largest);
         }
-        let hops = HopDistribution { probabilities, given: Given::Weights(sums) };
-        Ok(Self { hops, step: EachQueryPicksOne })
+        Ok(Self::taking(HopDistribution { probabilities, given: Given::Weights(sums) }))
     }
 
     /// Log-weights over 0, 1, …, H hops, the same for every head: P(h) = softmax(log-weights).
@@ -117,8 +158,7 @@ impl Walk {
             let sum = row.sum();
             row.mapv_inplace(|x| x / sum);
         }
-        let hops = HopDistribution { probabilities, given: Given::LogWeights };
-        Ok(Self { hops, step: EachQueryPicksOne })
+        Ok(Self::taking(HopDistribution { probabilities, given: Given::LogWeights }))
     }
 
     /// As likely to take any number of hops up to `hops`; there may be 2²⁰ of them.
@@ -135,21 +175,106 @@ impl Walk {
         Self::new(&weights)
     }
 
+    fn taking(weights: HopDistribution) -> Self {
+        Self { hops: None, weights, step: Box::new(EachQueryPicksOne) }
+    }
+
     /// The walk each pick of which is one of `step`.
     pub fn of<S>(self, step: S) -> Walk<S> {
-        Walk { hops: self.hops, step }
+        Walk { hops: None, weights: self.weights, step: Box::new(step) }
     }
 }
 
 impl<S> Walk<S> {
     /// H, the most hops a path may have.
     pub fn hops(&self) -> usize {
-        self.hops.hops()
+        self.weights.hops()
     }
 
     /// P(h).
     pub fn distribution(&self) -> &HopDistribution {
-        &self.hops
+        &self.weights
+    }
+}
+
+impl<S: List + 'static> Part for Walk<S, Option<HopWeights>> {
+    const NAME: &'static str = "walk";
+    const MEANING: &'static str =
+        "paths of h ≤ H picks of a one-step structure, h ~ weights: E[v] = Σ_h P(h) P^h V";
+    const EXAMPLE: &'static str = "{ walk = { hops = 2, weights = [0.2, 0.5, 0.3] } }";
+    const TENSORS: &'static [NamedTensor] = &[
+        NamedTensor::real("walk.weights", "[H, hops + 1]", "weights of 0, 1, … hops")
+            .only("if the file has none"),
+        NamedTensor::real("walk.log-weights", "[H, hops + 1]", "their logarithms")
+            .only("if the file has none"),
+    ];
+
+    fn inner(&self) -> Vec<&dyn AnyPart> {
+        vec![self.step.part()]
+    }
+    fn inner_mut(&mut self) -> Vec<&mut dyn AnyPart> {
+        vec![self.step.part_mut()]
+    }
+}
+
+impl<S: List + StructurePart + 'static> StructurePart for Walk<S, Option<HopWeights>> {
+    fn build<T: Real>(&self, inputs: &Inputs<'_, T>) -> Result<Box<dyn Structure<T>>, Error> {
+        if self.step.part().name() == Self::NAME {
+            return Err(Error::value("walk.step", "a structure of one step", "a walk"));
+        }
+        Ok(Box::new(self.walk(inputs)?.of(self.step.build(inputs)?)))
+    }
+}
+
+impl<S: List + 'static> Walk<S, Option<HopWeights>> {
+    /// The structure of one step.
+    pub fn step(&self) -> &S {
+        &self.step
+    }
+
+    /// The walk of the same steps whose weights are a tensor that comes with every call.
+    pub fn reading_weights(&self) -> Self
+    where
+        S: Clone,
+    {
+        Self { hops: None, weights: None, step: self.step.clone() }
+    }
+
+    /// P(h), from the file or from the tensor it names.
+    ///
+    /// # Errors
+    /// [`Error`], where the weights are no distribution, or not of `hops` hops.
+    pub(crate) fn walk<T: Real>(&self, inputs: &Inputs<'_, T>) -> Result<Walk, Error> {
+        let inputs = inputs.of(self);
+        let walk = match &self.weights {
+            Some(HopWeights::One(list)) => Walk::new(list)?,
+            Some(HopWeights::Each(rows)) => Walk::per_head(matrix(rows)?)?,
+            None if inputs.has("walk.log-weights") => {
+                Walk::from_log_weights_per_head(inputs.array("walk.log-weights")?)?
+            }
+            None if inputs.has("walk.weights") => Walk::per_head(inputs.array("walk.weights")?)?,
+            None => match self.hops {
+                Some(hops) => Walk::uniform(hops)?,
+                None => return Err(Error::value("walk.hops", "a number, or weights", "neither")),
+            },
+        };
+        match self.hops {
+            Some(hops) if hops != walk.hops() => Err(Error::value(
+                "walk.weights",
+                format!("{} of them: for 0, 1, … {hops} hops", hops.saturating_add(1)),
+                walk.hops() + 1,
+            )),
+            _ => Ok(walk),
+        }
+    }
+}
+
+/// Rows of numbers as a matrix.
+fn matrix(rows: &[Vec<f64>]) -> Result<Array2<f64>, Error> {
+    let columns = rows.first().map_or(0, Vec::len);
+    match Array2::from_shape_vec((rows.len(), columns), rows.concat()) {
+        Ok(matrix) if rows.iter().all(|row| row.len() == columns) => Ok(matrix),
+        _ => Err(Error::value("walk.weights", "rows of equal length", "ragged rows")),
     }
 }
 
@@ -159,7 +284,7 @@ impl<T: Real, S: Structure<T>> Structure<T> for Walk<S> {
     }
 
     fn exact(&self) -> Box<dyn Inference<T> + '_> {
-        Box::new(Walking::new(&self.hops, self.step.exact(), self.step.name()))
+        Box::new(Walking::new(&self.weights, self.step.exact(), self.step.name()))
     }
 
     /// Needs one edge per query ([`EachQueryPicksOne`] or
@@ -192,7 +317,7 @@ impl<T: Real, S: Structure<T>> Structure<T> for Walk<S> {
             ));
         }
         self.step.check(shape, value)?;
-        self.hops.check(shape)
+        self.weights.check(shape)
     }
 }
 

@@ -9,7 +9,7 @@ use super::moments::{Component, Moments, OfMoments};
 use super::{Covariance, Mixture};
 use crate::infer::collapsed::{Evaluation, InputGradients, Latent, Maximise};
 use crate::potential::GaussianDensity;
-use crate::prior::Bias;
+use crate::prior::{Bias, LogWeights};
 use crate::question::LogPartition;
 use crate::structure::EachKeyPicksOne;
 use crate::{Element, Error, Model, Real};
@@ -25,7 +25,7 @@ pub(super) struct State<T> {
 }
 
 impl<T: Real> State<T> {
-    pub fn model(&self) -> Model<EachKeyPicksOne, Bias<'_, T>, GaussianDensity> {
+    pub fn model(&self) -> Model<EachKeyPicksOne, Bias<LogWeights<'_, T>>, GaussianDensity> {
         Model::new(EachKeyPicksOne, Bias::new(self.log_weights.view()), GaussianDensity)
     }
 }

@@ -101,8 +101,8 @@ fn potential<T: Real>(of: &reference::Potential) -> Box<dyn Potential<T>> {
         }
         U::Rotated(rotary, inner) => {
             let pairs = match rotary.layout {
-                Layout::HalfSplit => RotaryPairs::Halves,
-                Layout::Interleaved => RotaryPairs::Neighbours,
+                Layout::HalfSplit => RotaryPairs::HalfSplit,
+                Layout::Interleaved => RotaryPairs::Interleaved,
             };
             Box::new(Rotary::new(potential(&inner), rotary.base, pairs))
         }

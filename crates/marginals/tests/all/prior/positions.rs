@@ -64,7 +64,7 @@ fn shards_add_up() {
         Array4::from_shape_fn((1, 1, count, 4), |(_, _, i, d)| number(i, d))
     };
     let (q, k) = (nodes(5, 1), nodes(9, 2));
-    for pairs in [RotaryPairs::Halves, RotaryPairs::Neighbours] {
+    for pairs in [RotaryPairs::HalfSplit, RotaryPairs::Interleaved] {
         let model = || {
             let prior = Causal.and(Geometric::new(0.1));
             let potential = Rotary::new(Dot::new(0.5), 100.0, pairs);
