@@ -29,7 +29,7 @@ use crate::gradient::ParameterGradient;
 use crate::potential::Potential;
 use crate::prior::Prior;
 use crate::tensor::Stored;
-use crate::{Error, Parameter, Real, Shape, Value};
+use crate::{Error, Parameter, Real, Reference, Shape, Value};
 
 pub use finding::{Exactness, Finding, Merge, Report};
 pub use slopes::Slopes;
@@ -40,7 +40,7 @@ pub struct Problem<'a, T: Real> {
     /// The sizes.
     pub shape: Shape,
     /// What is known about edges beforehand.
-    pub prior: &'a dyn Prior<T>,
+    pub prior: Box<dyn Prior<T> + 'a>,
     /// How content makes them likely.
     pub potential: &'a dyn Potential<T>,
     /// What they are used for.
@@ -54,6 +54,26 @@ impl<T: Real> Debug for Problem<'_, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (prior, potential) = (self.prior.name(), self.potential.name());
         write!(f, "prior {prior}, potential {potential} over {:?}", self.shape)
+    }
+}
+
+impl<T: Real> Problem<'_, T> {
+    /// The prior's [references](Prior::add_references), what all log-weights of a query (or of a key) have
+    /// in common: by factor over [B, H, F], of a range of keys where they are of keys. Empty where all
+    /// are 0.
+    pub(crate) fn references(&self, keys: Range<usize>) -> Vec<f64> {
+        let shape = &self.shape;
+        let factors = match shape.reference {
+            Reference::Nothing => return Vec::new(),
+            Reference::OfQuery => shape.queries,
+            Reference::OfKey => keys.len(),
+        };
+        let mut all = vec![0.0; shape.batch * shape.heads * factors];
+        for (head, own) in shape.all_heads().zip(all.chunks_exact_mut(factors.max(1))) {
+            let block = shape.block(head, 0..shape.queries, keys.clone());
+            self.prior.add_references(&block, own);
+        }
+        if all.iter().all(|&reference| reference == 0.0) { Vec::new() } else { all }
     }
 }
 
@@ -122,6 +142,12 @@ pub trait Inference<T: Real>: Debug + Send + Sync {
     /// [`Error`], naming what does not fit.
     fn check(&self, _problem: &Problem<'_, T>) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// What log-weights may be relative to: its posterior is to depend on nothing that they are relative
+    /// to, and it gives log Z back what was taken out of it.
+    fn reference(&self) -> Reference {
+        Reference::Nothing
     }
 
     /// Refuses questions about the log-partition where it has none to tell.

@@ -116,16 +116,17 @@ impl<S, P, U> Model<S, P, U> {
         self.structure.check(&shape, self.value)?;
         self.prior.check(&shape)?;
         self.potential.check(&shape)?;
+        let inference = self.structure.exact();
+        let shape = Shape { reference: inference.reference(), ..shape };
         let problem = Problem {
             shape,
-            prior: &self.prior,
+            prior: Box::new(&self.prior),
             potential: &self.potential,
             value: self.value,
             q: E::store(q),
             k: E::store(k),
             engine: <E::Real as Real>::engine(),
         };
-        let inference = self.structure.exact();
         inference.check(&problem)?;
         Ok(Posterior::new(problem, inference, self.structure.name()))
     }

@@ -126,7 +126,7 @@ impl<'a, T: Real> Problem<'a, T> {
     pub fn under<'s>(&'s self, prior: &'s dyn Prior<T>) -> super::Problem<'s, T> {
         super::Problem {
             shape: self.shape,
-            prior,
+            prior: Box::new(prior),
             potential: self.potential,
             value: Value::Gather,
             q: self.q.reborrow(),

@@ -7,10 +7,11 @@ use marginals_kernels::LogPartition;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::Problem;
 use super::collapsed::Reason;
 use super::statistic::{Extremal, Handle, Linear, Request};
 use super::streaming::{at, softplus};
-use crate::{Error, Real};
+use crate::{Error, Real, Reference};
 
 /// A scored choice: an edge named by its key (by its query, where keys choose); −1 is no edge.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -319,6 +320,12 @@ pub struct Finding<T> {
     pub(crate) normalisers: Normalisers<T>,
     /// log Z(log w) of every factor; empty where it was not asked for.
     pub(crate) prior: Normalisers<T>,
+    /// What all log-weights of a factor have in common and was left out of its log-partitions and scores;
+    /// empty where it is 0. See [`Reference`](crate::Reference).
+    pub(crate) references: Vec<f64>,
+    /// log Z of every factor, where there are references and no edge may be had: the larger of the two
+    /// keeps its digits. Empty otherwise.
+    pub(crate) log_partitions: Vec<f64>,
     /// log P(no edge) of every factor; empty where each must have one.
     pub(crate) log_none: Vec<T>,
     /// Σ_j p_ij of every query.
@@ -345,12 +352,29 @@ impl<T: Real> Finding<T> {
         self.normalisers.len()
     }
 
-    /// log Z of every factor, in nats.
+    /// What the log-weights of one factor have in common and was left out.
+    pub(crate) fn reference(&self, factor: usize) -> f64 {
+        self.references.get(factor).copied().unwrap_or(0.0)
+    }
+
+    /// log Z of one factor, in nats.
+    pub fn log_partition(&self, factor: usize) -> T {
+        let log_z = self.normalisers.log_z(factor);
+        if let Some(&whole) = self.log_partitions.get(factor) {
+            return T::of(whole);
+        }
+        match self.reference(factor) {
+            0.0 => log_z,
+            reference => T::of(reference + log_z.f64()),
+        }
+    }
+
+    /// log Z of every factor less what its log-weights have in common, in nats.
     pub fn normalisers(&self) -> &Normalisers<T> {
         &self.normalisers
     }
 
-    /// log Z(log w) of every factor, where a question asked for it.
+    /// log Z(log w) of every factor less the same, where a question asked for it.
     pub fn prior_normalisers(&self) -> &Normalisers<T> {
         &self.prior
     }
@@ -484,6 +508,13 @@ impl<T: Real> Finding<T> {
 
     /// Mixes in a finding over other choices of the same factors.
     pub(crate) fn mix(&mut self, other: &Self) {
+        if !(self.references.is_empty() && other.references.is_empty())
+            && self.references != other.references
+        {
+            let mut other = other.clone();
+            self.share_references(&mut other);
+            return self.mix(&other);
+        }
         let rows = self.factors();
         let (shares, normalisers) = shares(&self.normalisers, &other.normalisers);
         let prior = match self.prior.is_empty() {
@@ -527,6 +558,74 @@ impl<T: Real> Finding<T> {
             self.prior = prior;
         }
         self.merge_extremes(other);
+    }
+
+    /// Makes what log-weights are relative to the same in both.
+    fn share_references(&mut self, other: &mut Self) {
+        let of = |finding: &Self, factor: usize| match finding.normalisers.max[factor] {
+            // What is impossible is relative to nothing.
+            max if max == T::neg_infinity() => None,
+            _ => Some(finding.reference(factor)),
+        };
+        let common = |factor| match (of(self, factor), of(other, factor)) {
+            (Some(own), Some(others)) => own.max(others),
+            (one, another) => one.or(another).unwrap_or(0.0),
+        };
+        let references: Vec<f64> = (0..self.factors()).map(common).collect();
+        for finding in [self, other] {
+            finding.refer_to(references.clone());
+        }
+    }
+
+    /// The finding with log-partitions relative to what the log-weights of `problem` are relative to, which
+    /// may hold but some of the keys that were seen.
+    pub(crate) fn seen_from(&self, problem: &Problem<'_, T>) -> Cow<'_, Self> {
+        let shape = &problem.shape;
+        let own = shape.key_offset..shape.key_offset + shape.keys as i64;
+        if self.merge != Merge::Mixture || shape.reference == Reference::Nothing || self.keys == own
+        {
+            return Cow::Borrowed(self);
+        }
+        let mut references = problem.references(0..shape.keys);
+        if references == self.references {
+            return Cow::Borrowed(self);
+        }
+        references.resize(self.factors(), 0.0);
+        let mut seen = self.clone();
+        seen.refer_to(references);
+        Cow::Owned(seen)
+    }
+
+    /// Makes log-partitions and scores relative to other references.
+    fn refer_to(&mut self, references: Vec<f64>) {
+        let own = std::mem::take(&mut self.references);
+        let rise = |factor: usize| {
+            let own = own.get(factor).copied().unwrap_or(0.0);
+            T::of(own - references[factor])
+        };
+        for (factor, max) in self.normalisers.max.iter_mut().enumerate() {
+            *max += rise(factor);
+        }
+        for (factor, max) in self.prior.max.iter_mut().enumerate() {
+            *max += rise(factor);
+        }
+        let rises: Vec<T> = (0..references.len()).map(rise).collect();
+        self.extremal.iter_mut().for_each(|extremes| extremes.put_back(&rises));
+        self.references = references;
+    }
+
+    /// Makes the best scores of queries, which choose, relative to nothing.
+    pub(crate) fn put_references_back(&mut self) {
+        if self.references.is_empty() {
+            return;
+        }
+        for extremes in &mut self.extremal {
+            if let Extremes::Highest(edges) | Extremes::Lowest(edges) = extremes {
+                for (edge, reference) in edges.iter_mut().zip(&self.references) {
+                    edge.score = T::of(edge.score.f64() + reference);
+                }
+            }
+        }
     }
 
     /// Mixes in having no edge, which gathers nothing. `shares` are those of the edges and of none;
@@ -655,6 +754,16 @@ impl<T: Real> Finding<T> {
         by_head(&mut self.prior.max, &next.prior.max, heads);
         by_head(&mut self.prior.log_sum, &next.prior.log_sum, heads);
         by_head(&mut self.log_none, &next.log_none, heads);
+        let (own, others) = (self.references.len(), next.references.len());
+        if own + others > 0 {
+            let whole = |list: &[f64], count: usize| match list.is_empty() {
+                true => vec![0.0; count],
+                false => list.to_vec(),
+            };
+            let count = self.normalisers.len();
+            self.references = whole(&self.references, count - next.normalisers.len());
+            by_head(&mut self.references, &whole(&next.references, next.normalisers.len()), heads);
+        }
         for (own, others) in self.linear.iter_mut().zip(&next.linear) {
             if own.is_of_factors() {
                 by_head(&mut own.values, &others.values, heads);
@@ -750,6 +859,17 @@ impl<T: Real> Finding<T> {
         append(&mut all.normalisers.log_sum, &|f| &f.normalisers.log_sum);
         append(&mut all.prior.max, &|f| &f.prior.max);
         append(&mut all.prior.log_sum, &|f| &f.prior.log_sum);
+        if rest.iter().any(|f| !f.references.is_empty()) || !all.references.is_empty() {
+            let whole = |f: &Self, count: usize| match f.references.is_empty() {
+                true => vec![0.0; count],
+                false => f.references.clone(),
+            };
+            let others: usize = rest.iter().map(Self::factors).sum();
+            let mut references = whole(&all, all.factors() - others);
+            rest.iter().for_each(|f| references.extend(whole(f, f.factors())));
+            all.references = references;
+            rest.iter().for_each(|f| all.log_partitions.extend(&f.log_partitions));
+        }
         append(&mut all.log_none, &|f| &f.log_none);
         append(&mut all.mass, &|f| &f.mass);
         if rest.iter().any(|f| !f.log_scale.is_empty()) || !all.log_scale.is_empty() {
@@ -803,6 +923,8 @@ impl<T: Real> Finding<T> {
             complete: false,
             normalisers: normalisers(factors),
             prior: if wants_prior { normalisers(factors) } else { Normalisers::default() },
+            references: Vec::new(),
+            log_partitions: Vec::new(),
             log_none: match merge {
                 Merge::Sum | Merge::Sequence => vec![T::zero(); factors],
                 Merge::Mixture | Merge::Factors => Vec::new(),

@@ -33,7 +33,7 @@ use super::slopes::Slopes;
 use super::statistic::Request;
 use super::{EdgeQuestions, Gradients, Inference, Problem, Values};
 use crate::prior::Prior;
-use crate::{Block, Error, Parameter, Real, Shape};
+use crate::{Block, Error, Parameter, Real, Reference, Shape};
 use second_pass::Known;
 
 pub(crate) use forward::{NULL_KEY, draw};
@@ -125,6 +125,15 @@ impl<T: Real> Inference<T> for Streaming<'_, T> {
         self.0.factors(shape)
     }
 
+    fn reference(&self) -> Reference {
+        match &self.0 {
+            Rule::Columns(_) => Reference::OfKey,
+            Rule::Rows(rule) if rule.merge() == Merge::Mixture => Reference::OfQuery,
+            // What edges are compared with, each by itself, is 0.
+            Rule::Rows(_) => Reference::Nothing,
+        }
+    }
+
     fn find(
         &self,
         problem: &Problem<'_, T>,
@@ -161,7 +170,8 @@ impl<T: Real> Inference<T> for Streaming<'_, T> {
         keys: Range<usize>,
         values: Values,
     ) -> Result<Gradients<T>, Error> {
-        problem.engine.backward(&self.0, problem, request, finding, slopes, (keys, values))
+        let finding = finding.seen_from(problem);
+        problem.engine.backward(&self.0, problem, request, &finding, slopes, (keys, values))
     }
 
     fn edges(&self) -> Option<&dyn EdgeQuestions<T>> {
@@ -178,11 +188,11 @@ impl<T: Real> Inference<T> for Streaming<'_, T> {
 
 impl<T: Real> EdgeQuestions<T> for Streaming<'_, T> {
     fn column_mass(&self, problem: &Problem<'_, T>, finding: &Finding<T>) -> Vec<T> {
-        problem.engine.column_mass(&self.0, problem, finding)
+        problem.engine.column_mass(&self.0, problem, &finding.seen_from(problem))
     }
 
     fn marginals(&self, problem: &Problem<'_, T>, finding: &Finding<T>) -> Vec<T> {
-        problem.engine.marginals(&self.0, problem, finding)
+        problem.engine.marginals(&self.0, problem, &finding.seen_from(problem))
     }
 
     fn has_one_edge(&self) -> bool {
@@ -200,7 +210,7 @@ impl<T: Real> EdgeQuestions<T> for Streaming<'_, T> {
         count: usize,
         seed: u64,
     ) -> Vec<u8> {
-        self.known(problem, finding).draw_sets(count, seed)
+        self.known(problem, &finding.seen_from(problem)).draw_sets(count, seed)
     }
 
     fn cross_entropy(
@@ -216,10 +226,11 @@ impl<T: Real> EdgeQuestions<T> for Streaming<'_, T> {
                 instead: "Compare the marginals of both.".into(),
             });
         }
-        let own = self.known(problem, finding);
+        let (finding, others) = (finding.seen_from(problem), others.seen_from(others_problem));
+        let own = self.known(problem, &finding);
         let normalisers = &others.normalisers;
         let theirs = Known { rule: other.rule(), problem: others_problem, normalisers };
-        Ok(own.cross_entropy(finding, &theirs, others))
+        Ok(own.cross_entropy(&finding, &theirs, &others))
     }
 
     fn log_probability(
@@ -229,7 +240,7 @@ impl<T: Real> EdgeQuestions<T> for Streaming<'_, T> {
         head: (usize, usize),
         (query, key): (usize, usize),
     ) -> Option<T> {
-        self.known(problem, finding).log_probability(head, query, key)
+        self.known(problem, &finding.seen_from(problem)).log_probability(head, query, key)
     }
 
     fn rule(&self) -> &Rule<'_, T> {

@@ -29,8 +29,8 @@ impl<'v, T: Real> Question<'v, T> for LogPartition {
     }
 
     fn answer(&self, _: &Self::Plan, found: &Found<'_, '_, 'v, T>) -> Result<Array3<T>, Error> {
-        let normalisers = found.finding.normalisers();
-        Ok(found.by_factor((0..normalisers.len()).map(|f| normalisers.log_z(f)).collect()))
+        let finding = &found.finding;
+        Ok(found.by_factor((0..finding.factors()).map(|f| finding.log_partition(f)).collect()))
     }
 
     fn backward<'g>(

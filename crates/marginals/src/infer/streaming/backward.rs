@@ -31,7 +31,7 @@ use crate::infer::{Gradients, Problem, Values};
 use crate::potential::{Features, Place};
 use crate::{Error, Parameter, Real, tensor};
 
-use super::rule::{FactorSlopes, Order};
+use super::rule::{FactorSlopes, Order, at};
 use coefficients::Coefficients;
 use in_order::InOrder;
 use tiles::HeadBackward;
@@ -315,7 +315,7 @@ impl<T: Real> Task<'_, '_, T> {
     }
 
     fn scorer(&self) -> Scorer<'_, T> {
-        Scorer { prior: self.problem.prior, potential: self.problem.potential }
+        Scorer { prior: &*self.problem.prior, potential: self.problem.potential }
     }
 
     /// Features of queries as the scores are made of them, and as gradients are where that differs.
@@ -421,6 +421,62 @@ impl<T: Real> Task<'_, '_, T> {
         Ok(Sums { learned: learned.collect::<Result<_, Error>>()?, potential })
     }
 
+    /// Adds what parameters of the prior owe to log Z through what log-weights are relative to.
+    ///
+    /// log Z = c + log Z_relative, in which having no edge has the log-weight null − c.
+    fn add_reference_gradients(&self, of_learned: &mut [Vec<f64>]) {
+        let (shape, finding) = (&self.problem.shape, self.finding);
+        if finding.references.is_empty() || self.prior_parameters.is_empty() {
+            return;
+        }
+        let coefficients = &self.coefficients;
+        let factors = finding.factors() / (shape.batch * shape.heads).max(1);
+        let mut slopes: Vec<f64> = (0..finding.factors())
+            .map(|f| {
+                if finding.normalisers.max[f] == T::neg_infinity() {
+                    return 0.0;
+                }
+                at(&coefficients.partition, f).f64() + at(&coefficients.evidence, f).f64()
+            })
+            .collect();
+        if let Rule::Rows(rule) = self.rule {
+            let of_none = rule.none_slopes(&self.factor_slopes());
+            slopes.iter_mut().zip(of_none).for_each(|(slope, none)| *slope -= none);
+        }
+        let mut into: Vec<Accumulator<'_, T>> = self
+            .prior_parameters
+            .iter()
+            .map(|p| match p.layout {
+                Layout::Small => Accumulator::Small(vec![0.0; p.len()]),
+                Layout::Scores => Accumulator::Small(Vec::new()),
+            })
+            .collect();
+        for (head, slopes) in shape.all_heads().zip(slopes.chunks_exact(factors.max(1))) {
+            let block = shape.block(head, 0..shape.queries, self.keys.clone());
+            self.problem.prior.accumulate_reference_gradient(&block, slopes, &mut into);
+        }
+        for (sum, into) in of_learned.iter_mut().zip(into) {
+            if let Accumulator::Small(own) = into {
+                sum.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
+            }
+        }
+    }
+
+    fn factor_slopes(&self) -> FactorSlopes<'_, T> {
+        let coefficients = &self.coefficients;
+        FactorSlopes {
+            shape: &self.problem.shape,
+            finding: self.finding,
+            log_p: &coefficients.log_p,
+            log_partition: &coefficients.partition,
+            log_ratio: &coefficients.ratio,
+            prior: &coefficients.prior,
+            log_none: &coefficients.log_none,
+            expected: &coefficients.expected,
+            none: &coefficients.none,
+        }
+    }
+
     /// Adds up the gradients of the parameters, always in the same order: the structure's, the prior's,
     /// those of functions of edges, the potential's.
     fn collect_parameters(
@@ -434,6 +490,7 @@ impl<T: Real> Task<'_, '_, T> {
             list.iter().map(|p| vec![0.0; p.len()]).collect()
         };
         let mut of_learned = zeros(learned);
+        self.add_reference_gradients(&mut of_learned);
         let mut potential = zeros(&self.potential_parameters);
         let add = |sums: &mut [Vec<f64>], part: &[Vec<f64>]| {
             for (sum, part) in sums.iter_mut().zip(part) {
@@ -445,18 +502,7 @@ impl<T: Real> Task<'_, '_, T> {
             add(&mut potential, &part.potential);
         }
         if let Rule::Rows(rule) = self.rule {
-            let coefficients = &self.coefficients;
-            into.extend(rule.parameter_gradients(&FactorSlopes {
-                shape: &self.problem.shape,
-                finding: self.finding,
-                log_p: &coefficients.log_p,
-                log_partition: &coefficients.partition,
-                log_ratio: &coefficients.ratio,
-                prior: &coefficients.prior,
-                log_none: &coefficients.log_none,
-                expected: &coefficients.expected,
-                none: &coefficients.none,
-            }));
+            into.extend(rule.parameter_gradients(&self.factor_slopes()));
         }
         let mut dense = dense.into_iter();
         for (parameter, sum) in learned.iter().zip(&of_learned) {

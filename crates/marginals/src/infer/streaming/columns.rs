@@ -38,7 +38,7 @@ pub(super) fn find<T: Real>(
     task: &Task<'_, T>,
     head_keys: &HeadKeys<'_, T>,
     (batch, head): (usize, usize),
-    keys: Range<usize>,
+    (keys, references): (Range<usize>, &[f64]),
     care: Care,
 ) -> Finding<T> {
     let shape = task.shape;
@@ -90,6 +90,8 @@ pub(super) fn find<T: Real>(
             let keep = rows.len() == 1;
             let block = block(queries);
             let columns = columns.clone();
+            let references = references.get(columns.clone()).unwrap_or_default();
+            let columns = (columns, references);
             scratch.fold(task, head_keys, &q, &block, keep, columns, &mut state, &mut finding);
         }
     }
@@ -206,7 +208,7 @@ impl<T: Real> Scratch<T> {
         q: &Features<'_, T>,
         block: &Block,
         kept: bool,
-        columns: Range<usize>,
+        (columns, references): (Range<usize>, &[f64]),
         state: &mut Columns<T>,
         finding: &mut Finding<T>,
     ) {
@@ -220,7 +222,7 @@ impl<T: Real> Scratch<T> {
         let set = InstructionSet::detect();
         let (n, m) = (block.queries.len(), block.keys.len());
         let mut scores = TileMut::new(&mut self.scores, n, m, STRIDE);
-        keep_extremes(task, block, scores.as_tile(), columns.clone(), finding);
+        keep_extremes(task, block, scores.as_tile(), (columns.clone(), references), finding);
 
         // Everything of the keys is kept relative to their maxima: exp(θ − log Z) would carry the
         // rounding of a large log Z into every probability, and from there into the entropy.
@@ -314,7 +316,7 @@ fn keep_extremes<T: Real>(
     task: &Task<'_, T>,
     block: &Block,
     scores: marginals_kernels::Tile<'_, T>,
-    columns: Range<usize>,
+    (columns, references): (Range<usize>, &[f64]),
     finding: &mut Finding<T>,
 ) {
     for (extremes, wanted) in finding.extremal.iter_mut().zip(&task.request.extremal) {
@@ -322,6 +324,11 @@ fn keep_extremes<T: Real>(
             for (c, &score) in columns.clone().zip(scores.row(r)) {
                 let candidate = Candidate { score, index: query as i64 };
                 let key = block.keys.start + c - columns.start;
+                // Scores of a query belong to keys of their own references.
+                let absolute = || match references.get(c - columns.start) {
+                    Some(&reference) => T::of(score.f64() + reference),
+                    None => score,
+                };
                 match (&mut *extremes, *wanted) {
                     (Extremes::Best { count, edges }, _) => {
                         insert(&mut edges[c * *count..][..*count], candidate);
@@ -342,13 +349,13 @@ fn keep_extremes<T: Real>(
                         }
                     }
                     (Extremes::Highest(edges), _) => {
-                        let candidate = Candidate { score, index: block.number(key) };
+                        let candidate = Candidate { score: absolute(), index: block.number(key) };
                         if candidate.beats(&edges[query]) {
                             edges[query] = candidate;
                         }
                     }
                     (Extremes::Lowest(edges), _) => {
-                        let candidate = Candidate { score, index: block.number(key) };
+                        let candidate = Candidate { score: absolute(), index: block.number(key) };
                         let lowest = &mut edges[query];
                         let possible = score > T::neg_infinity();
                         let first = lowest.index < 0;

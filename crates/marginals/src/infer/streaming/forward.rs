@@ -41,7 +41,7 @@ impl<'a, T: Real> Task<'a, T> {
         };
         Self {
             shape: &problem.shape,
-            scorer: Scorer { prior: problem.prior, potential: problem.potential },
+            scorer: Scorer { prior: &*problem.prior, potential: problem.potential },
             request,
             wants: rows::wants(request),
             reads_weights: request.wants_prior(),
@@ -172,7 +172,13 @@ fn by_rows<T: Real>(
             rows::find(task, row_rule, head_keys, *head, block.clone(), care)
         })
     };
+    let references = problem.references(keys.clone());
     let finish = |mut found: Finding<T>, (head, block): &((usize, usize), Range<usize>)| {
+        if !references.is_empty() {
+            let first = shape.head_number(*head) * shape.queries;
+            found.references = references[first + block.start..first + block.end].to_vec();
+            found.put_references_back();
+        }
         if complete {
             let place = |row: usize| (*head, block.start + row);
             row_rule.complete(task.request, &mut found, &place);
@@ -217,15 +223,19 @@ fn by_columns<T: Real>(
         .iter()
         .flat_map(|&head| chunks.iter().map(move |chunk| (head, chunk.clone())))
         .collect();
+    let references = problem.references(keys.clone());
     let parts: Vec<Finding<T>> = tasks
         .into_par_iter()
         .map(|(head, chunk)| {
+            let first = shape.head_number(head) * keys.len();
+            let own = first + chunk.start - keys.start..first + chunk.end - keys.start;
+            let own_references = references.get(own).unwrap_or_default();
             let head_keys = &prepared[key_head(head)];
             let own = (head.0, shape.key_head(head.1));
             let prepare =
                 |care| preparation(care).head(&problem.k, Some(task.request), keys.clone(), own);
             with_care(task, head_keys, prepare, |head_keys, care| {
-                columns::find(task, head_keys, head, chunk.clone(), care)
+                columns::find(task, head_keys, head, (chunk.clone(), own_references), care)
             })
         })
         .collect();
@@ -242,5 +252,6 @@ fn by_columns<T: Real>(
         }
     }
     let all = all.into_iter().map(|(_, whole)| whole).collect();
-    Finding::concatenate(all, heads.len()).expect("at least one head")
+    let all = Finding::concatenate(all, heads.len()).expect("at least one head");
+    Finding { references, ..all }
 }

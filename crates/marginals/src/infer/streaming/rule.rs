@@ -204,6 +204,11 @@ pub trait RowRule<T: Real>: Debug + Send + Sync {
     /// log p of one edge, its score and normaliser known; `None` where it depends on other edges.
     fn log_probability(&self, score: T, max: T, log_sum: T) -> Option<T>;
 
+    /// Gradient in the log-weight of having no edge, by query; empty where every query has one.
+    fn none_slopes(&self, _slopes: &FactorSlopes<'_, T>) -> Vec<f64> {
+        Vec::new()
+    }
+
     /// Learnable parameters of the structure.
     fn parameters(&self) -> Vec<Parameter> {
         Vec::new()

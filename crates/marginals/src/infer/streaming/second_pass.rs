@@ -26,7 +26,7 @@ pub(super) struct Known<'a, 'p, T: Real> {
 
 impl<T: Real> Known<'_, '_, T> {
     pub fn scorer(&self) -> Scorer<'_, T> {
-        Scorer { prior: self.problem.prior, potential: self.problem.potential }
+        Scorer { prior: &*self.problem.prior, potential: self.problem.potential }
     }
 
     fn preparation(&self) -> Preparation<'_, T> {
@@ -64,7 +64,7 @@ impl<T: Real> Known<'_, '_, T> {
             self.normalisers.run(first_factor + run.start..first_factor + run.end)
         };
         let q = self.queries(head, queries.clone());
-        let (scorer, prior) = (self.scorer(), self.problem.prior);
+        let (scorer, prior) = (self.scorer(), &self.problem.prior);
         let mut buffer = Aligned::zeros(QUERY_BLOCK * STRIDE);
         for first in queries.clone().step_by(QUERY_BLOCK) {
             let queries = first..(first + QUERY_BLOCK).min(queries.end);

@@ -245,10 +245,15 @@ impl<T: Real> RowRule<T> for Softmax<'_> {
         let mut prior_shares = Vec::new();
         let mut scores = Vec::with_capacity(count);
         for row in 0..count {
+            let reference = finding.reference(row);
             let (head, query) = place(row);
-            let (score, weight) = null.score(head, query);
-            let (score, weight) = (T::of(score), T::of(weight));
+            let (absolute, weight) = null.score(head, query);
+            let (score, weight) = (T::of(absolute - reference), T::of(weight - reference));
             scores.push(score);
+            if !finding.references.is_empty() {
+                let edges = reference + finding.normalisers.log_z(row).f64();
+                finding.log_partitions.push(log_add(edges, absolute));
+            }
             let share = add_choice(&mut finding.normalisers, row, score);
             shares.push(share);
             // Where nothing at all is possible there is no edge either.
@@ -275,7 +280,8 @@ impl<T: Real> RowRule<T> for Softmax<'_> {
                     for (index, best) in edges.iter_mut().enumerate() {
                         let (row, sample) = (index / count, index % count);
                         let (head, query) = place(row);
-                        let score = null.score(head, query).0;
+                        let reference = finding.references.get(row).copied().unwrap_or(0.0);
+                        let score = null.score(head, query).0 - reference;
                         let noise = draw(seed, head, query, sample).noise(NULL_KEY);
                         let nothing = Candidate { score: score + noise, index: -1 };
                         if nothing.beats(best) {
@@ -324,7 +330,7 @@ impl<T: Real> RowRule<T> for Softmax<'_> {
         self.null.map(NullEdge::parameters).unwrap_or_default()
     }
 
-    fn parameter_gradients(&self, slopes: &FactorSlopes<'_, T>) -> Vec<ParameterGradient<T>> {
+    fn none_slopes(&self, slopes: &FactorSlopes<'_, T>) -> Vec<f64> {
         let Some(null) = self.null else { return Vec::new() };
         let shape = slopes.shape;
         let count = slopes.finding.factors();
@@ -341,6 +347,7 @@ impl<T: Real> RowRule<T> for Softmax<'_> {
             let of = |list: &[T]| at(list, row).f64();
             let prior = &slopes.finding.prior;
             let ratio = of(slopes.log_ratio);
+            let weight = weight - slopes.finding.reference(row);
             let relative = if ratio == 0.0 { 0.0 } else { weight - prior.max[row].f64() };
             let f = of(slopes.none) + of(slopes.log_p) * log_p - ratio * relative;
             *slope = p * (f - of(slopes.expected) + of(slopes.log_partition));
@@ -351,7 +358,12 @@ impl<T: Real> RowRule<T> for Softmax<'_> {
                 *slope += of(slopes.prior) * pi - ratio * p;
             }
         }
-        let gradients = null.gradients(shape, &all);
+        all
+    }
+
+    fn parameter_gradients(&self, slopes: &FactorSlopes<'_, T>) -> Vec<ParameterGradient<T>> {
+        let Some(null) = self.null else { return Vec::new() };
+        let gradients = null.gradients(slopes.shape, &self.none_slopes(slopes));
         let parameters = null.parameters();
         let pairs = parameters.iter().zip(&gradients);
         pairs.map(|(parameter, sum)| ParameterGradient::from_small(parameter, sum)).collect()
@@ -377,6 +389,12 @@ fn differentiate_scaled<T: Real>(tile: BackwardTile<'_, T>, slopes: RowSlopes<'_
             quantity.row_mut(r)[c] = scaled;
         }
     }
+}
+
+/// log(e^a + e^b).
+fn log_add(a: f64, b: f64) -> f64 {
+    let (low, high) = if a < b { (a, b) } else { (b, a) };
+    if high == f64::NEG_INFINITY { high } else { high + (low - high).exp().ln_1p() }
 }
 
 /// Adds one choice of score `score` to a normaliser; returns the shares of what was there and of it.

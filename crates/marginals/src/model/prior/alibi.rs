@@ -81,6 +81,9 @@ impl OfDistance for Alibi {
     fn log_weight(&self, head: usize, d: f64) -> f64 {
         -self.slope_of(head) * d.abs()
     }
+    fn difference(&self, head: usize, d: f64, from: f64) -> Option<f64> {
+        Some((from.abs() - d.abs()) * self.slope_of(head))
+    }
     fn slope(&self, head: usize, d: f64) -> f64 {
         let slope = self.slope_of(head);
         if d >= 0.0 { -slope } else { slope }

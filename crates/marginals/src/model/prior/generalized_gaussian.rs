@@ -51,6 +51,12 @@ impl OfDistance for GeneralizedGaussian {
     fn log_weight(&self, head: usize, d: f64) -> f64 {
         -(d.abs() / self.scale.of(head)).powf(self.shape.of(head))
     }
+    fn difference(&self, head: usize, d: f64, from: f64) -> Option<f64> {
+        // x^p − y^p = y^p (e^(p log(x/y)) − 1).
+        let apart = (d.abs() - from.abs()) / from.abs();
+        let rise = (self.shape.of(head) * apart.ln_1p()).exp_m1();
+        Some(self.log_weight(head, from) * rise)
+    }
     fn slope(&self, head: usize, d: f64) -> f64 {
         let (scale, shape) = (self.scale.of(head), self.shape.of(head));
         let rate = shape / scale * (d.abs() / scale).powf(shape - 1.0);

@@ -48,6 +48,9 @@ impl OfDistance for Geometric {
         // At d = 0 the weight is 1 whatever ρ is.
         if d == 0.0 { 0.0 } else { d.abs() * (-self.rho.of(head)).ln_1p() }
     }
+    fn difference(&self, head: usize, d: f64, from: f64) -> Option<f64> {
+        Some((d.abs() - from.abs()) * (-self.rho.of(head)).ln_1p())
+    }
     fn slope(&self, head: usize, d: f64) -> f64 {
         let rate = -(-self.rho.of(head)).ln_1p();
         if d >= 0.0 { -rate } else { rate }

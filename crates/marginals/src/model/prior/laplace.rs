@@ -43,6 +43,9 @@ impl OfDistance for Laplace {
     fn log_weight(&self, head: usize, d: f64) -> f64 {
         -d.abs() / self.scale.of(head)
     }
+    fn difference(&self, head: usize, d: f64, from: f64) -> Option<f64> {
+        Some((from.abs() - d.abs()) / self.scale.of(head))
+    }
     fn slope(&self, head: usize, d: f64) -> f64 {
         let rate = 1.0 / self.scale.of(head);
         if d >= 0.0 { -rate } else { rate }

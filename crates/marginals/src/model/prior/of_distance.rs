@@ -33,6 +33,12 @@ pub trait OfDistance: Part + Clone + Send + Sync {
     /// f(d) in `head`; d is negative for keys ahead.
     fn log_weight(&self, head: usize, d: f64) -> f64;
 
+    /// f(d) − f(from), where a closed form has more digits than the difference of both: far away they are
+    /// large and nearly equal.
+    fn difference(&self, _head: usize, _d: f64, _from: f64) -> Option<f64> {
+        None
+    }
+
     /// f′(d), at a kink that of larger d: what a distance with gradients of its own needs.
     fn slope(&self, head: usize, d: f64) -> f64;
 
@@ -230,7 +236,9 @@ impl<F: OfDistance, D> Lent<'_, F, D> {
             };
             let reference = nearest.as_ref().and_then(|nearest| nearest[r]);
             let reference = reference.map_or(0.0, |d| self.0.log_weight(block.head, d));
-            largest = largest.max(sum - reference);
+            // Differences of large numbers are right to their last digits.
+            let rounding = 8.0 * f64::EPSILON * reference.abs();
+            largest = largest.max(sum - reference + rounding);
         }
         Some(largest)
     }
@@ -293,6 +301,19 @@ fn add_along_diagonals<T: Real>(function: &impl OfDistance, block: &Block, score
         let diagonals: Vec<T> = weights.map(T::of).collect();
         return add_log_weights(set, scores, |r| &diagonals[rows - 1 - r..]);
     };
+    if function.difference(block.head, 1.0, 0.0).is_some() {
+        let of_query = block.positions.reference == Reference::OfQuery;
+        let mut differences = vec![T::zero(); rows * columns];
+        for (r, row) in differences.chunks_exact_mut(columns).enumerate() {
+            for (c, x) in row.iter_mut().enumerate() {
+                let d = on_diagonal(block, c + rows - 1 - r);
+                let from = nearest[if of_query { r } else { c }];
+                let difference = from.and_then(|from| function.difference(block.head, d, from));
+                *x = T::of(difference.unwrap_or_else(|| function.log_weight(block.head, d)));
+            }
+        }
+        return add_log_weights(set, scores, |r| &differences[r * columns..]);
+    }
     // Differences in `f64`, before a number format with fewer digits sees them.
     let of = |d: &Option<f64>| d.map_or(0.0, |d| function.log_weight(block.head, d));
     let references: Vec<f64> = nearest.iter().map(of).collect();

@@ -7,6 +7,7 @@
 pub mod bridge;
 mod degenerate;
 mod expected;
+mod far_positions;
 mod forward;
 mod gradients;
 mod instruction_sets;

@@ -47,6 +47,8 @@ pub(super) struct Coefficients<'a, T: Real> {
     pub partition: Vec<T>,
     /// The KL's, on −log w in f. By factor; empty when not asked.
     pub ratio: Vec<T>,
+    /// On log Z(log w) alone, by factor; empty when not asked.
+    pub evidence: Cow<'a, [T]>,
     /// What multiplies the prior's own marginals π. By factor; empty likewise.
     pub prior: Vec<T>,
     /// On log P(no edge). By factor; empty when not asked.
@@ -127,7 +129,7 @@ impl<'a, T: Real> Coefficients<'a, T> {
         let asked = |list: &[T]| !list.is_empty();
         let log_p = over(factors, asked(entropy) || asked(kl), &|r| at(entropy, r) + at(kl, r));
         let partition = over(factors, true, &|r| at(&slopes.log_partition, r));
-        let evidence = &slopes.prior_log_partition;
+        let evidence = &*slopes.prior_log_partition;
         let prior = over(factors, asked(kl) || asked(evidence), &|r| at(kl, r) + at(evidence, r));
 
         let mut tables: Vec<TableSlopes<'a, T>> = (0..request.values.len())
@@ -248,6 +250,7 @@ impl<'a, T: Real> Coefficients<'a, T> {
             log_p,
             partition,
             ratio: kl.to_vec(),
+            evidence: Cow::Borrowed(evidence),
             prior,
             log_none: slopes.log_none.to_vec(),
             tables,

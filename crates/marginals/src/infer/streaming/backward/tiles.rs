@@ -226,7 +226,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 // Columns are normalised together where keys choose.
                 .map(|block| match task.is_by_column() {
                     true => block,
-                    false => narrowed(problem.prior, block, self.keys.start),
+                    false => narrowed(&*problem.prior, block, self.keys.start),
                 })
                 .map(|block| (problem.prior.coverage(&block), block))
                 .filter(|(coverage, block)| *coverage != Coverage::Empty && !block.keys.is_empty())
