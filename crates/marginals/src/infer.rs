@@ -21,6 +21,7 @@ pub mod walk;
 
 use std::fmt::Debug;
 use std::ops::Range;
+use std::sync::Mutex;
 
 use ndarray::Array4;
 
@@ -41,6 +42,8 @@ pub struct Problem<'a, T: Real> {
     pub shape: Shape,
     /// What is known about edges beforehand.
     pub prior: Box<dyn Prior<T> + 'a>,
+    /// Held by a backward pass, where the prior depends on the nodes: it keeps there what it owes them.
+    pub(crate) depends_on_nodes: Option<Mutex<()>>,
     /// How content makes them likely.
     pub potential: &'a dyn Potential<T>,
     /// What they are used for.

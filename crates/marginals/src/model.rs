@@ -15,7 +15,11 @@ pub use per_head::PerHead;
 pub(crate) use per_head::{check_per_head, head_index, of_head};
 pub use value::Value;
 
+use std::sync::Mutex;
+
 use ndarray::ArrayView4;
+
+use nodes::Nodes;
 
 use crate::infer::Problem;
 use crate::{Element, Error, Posterior, Real, Shape};
@@ -118,13 +122,17 @@ impl<S, P, U> Model<S, P, U> {
         self.potential.check(&shape)?;
         let inference = self.structure.exact();
         let shape = Shape { reference: inference.reference(), ..shape };
+        let (q, k) = (E::store(q), E::store(k));
+        let bound = self.prior.bind(&Nodes::new(shape, &self.prior, (&q, &k)));
+        let depends_on_nodes = bound.is_some().then(Mutex::default);
         let problem = Problem {
             shape,
-            prior: Box::new(&self.prior),
+            prior: bound.unwrap_or_else(|| Box::new(&self.prior)),
+            depends_on_nodes,
             potential: &self.potential,
             value: self.value,
-            q: E::store(q),
-            k: E::store(k),
+            q,
+            k,
             engine: <E::Real as Real>::engine(),
         };
         inference.check(&problem)?;

@@ -127,6 +127,7 @@ impl<'a, T: Real> Problem<'a, T> {
         super::Problem {
             shape: self.shape,
             prior: Box::new(prior),
+            depends_on_nodes: None,
             potential: self.potential,
             value: Value::Gather,
             q: self.q.reborrow(),

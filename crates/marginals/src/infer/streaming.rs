@@ -27,6 +27,7 @@ mod second_pass;
 mod softmax;
 
 use std::ops::Range;
+use std::sync::PoisonError;
 
 use super::finding::{Finding, Merge};
 use super::slopes::Slopes;
@@ -171,6 +172,8 @@ impl<T: Real> Inference<T> for Streaming<'_, T> {
         values: Values,
     ) -> Result<Gradients<T>, Error> {
         let finding = finding.seen_from(problem);
+        let one_at_a_time = problem.depends_on_nodes.as_ref();
+        let _guard = one_at_a_time.map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner));
         problem.engine.backward(&self.0, problem, request, &finding, slopes, (keys, values))
     }
 

@@ -1,18 +1,93 @@
 //! Nodes that log-weights may depend on, and their gradient.
 
-use ndarray::ArrayView4;
+use ndarray::{Array4, s};
 
-use crate::Shape;
+use crate::prior::Prior;
+use crate::tensor::Stored;
+use crate::{Block, Real, Shape, TileMut};
 
-/// The nodes of a problem.
-#[derive(Clone, Debug)]
-pub struct Nodes<'n, T> {
+/// The nodes of a problem, as priors that depend on them see them.
+#[derive(Clone, Copy)]
+pub struct Nodes<'n, 's, T> {
     /// The sizes.
     pub shape: Shape,
-    /// Queries, [B, H, N, D].
-    pub q: ArrayView4<'n, T>,
-    /// Keys, [B, Hk, M, D].
-    pub k: ArrayView4<'n, T>,
+    prior: &'n dyn Prior<T>,
+    q: &'s Stored<'s, T>,
+    k: &'s Stored<'s, T>,
+}
+
+/// The edges that a whole prior allows.
+#[derive(Clone, Copy)]
+pub struct Allowed<'n, T>(&'n dyn Prior<T>);
+
+impl<T: Real> std::fmt::Debug for Nodes<'_, '_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "nodes under the prior {} over {:?}", self.prior.name(), self.shape)
+    }
+}
+
+impl<T: Real> std::fmt::Debug for Allowed<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "edges that {} allows", self.0.name())
+    }
+}
+
+/// A copy in the computing type.
+fn copied<T: Real>(tensor: &Stored<'_, T>) -> Array4<T> {
+    let (batch, heads, nodes, width) = tensor.dim();
+    let mut all = Array4::zeros((batch, heads, nodes, width));
+    for b in 0..batch {
+        for h in 0..heads {
+            all.slice_mut(s![b, h, .., ..]).assign(&tensor.rows((b, h), 0..nodes));
+        }
+    }
+    all
+}
+
+impl<'n, 's, T: Real> Nodes<'n, 's, T> {
+    /// The nodes `q` [B, H, N, D] and `k` [B, Hk, M, D] under a whole prior.
+    pub fn new(
+        shape: Shape,
+        prior: &'n dyn Prior<T>,
+        (q, k): (&'s Stored<'s, T>, &'s Stored<'s, T>),
+    ) -> Self {
+        Self { shape, prior, q, k }
+    }
+
+    /// A copy of the queries, [B, H, N, D].
+    pub fn queries(&self) -> Array4<T> {
+        copied(self.q)
+    }
+
+    /// A copy of the keys, [B, Hk, M, D].
+    pub fn keys(&self) -> Array4<T> {
+        copied(self.k)
+    }
+
+    /// The edges that the whole prior allows, as far as they do not depend on the nodes.
+    pub fn allowed(&self) -> Allowed<'n, T> {
+        Allowed(self.prior)
+    }
+}
+
+impl<T: Real> Allowed<'_, T> {
+    /// Writes 0 where an edge of `block` is possible and −∞ where it is not.
+    pub fn fill(&self, block: &Block, mut tile: TileMut<'_, T>) {
+        use crate::prior::Coverage;
+        let possible = match self.0.coverage(block) {
+            Coverage::Empty => T::neg_infinity(),
+            Coverage::Free | Coverage::Weighted => T::zero(),
+        };
+        (0..tile.rows).for_each(|r| tile.row_mut(r).fill(possible));
+        if self.0.coverage(block) == Coverage::Weighted {
+            self.0.add_log_weights(block, tile.reborrow());
+        }
+        for r in 0..tile.rows {
+            for x in tile.row_mut(r).iter_mut().filter(|x| **x != T::neg_infinity()) {
+                *x = T::zero();
+            }
+        }
+    }
 }
 
 /// Where the gradient of the nodes of one block is added.

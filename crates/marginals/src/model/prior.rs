@@ -33,7 +33,7 @@ pub use product::{And, Combine, Product};
 pub use relative_buckets::Directions;
 pub use segments::SegmentNumbers;
 
-pub use super::nodes::{NodeGradient, Nodes};
+pub use super::nodes::{Allowed, NodeGradient, Nodes};
 use super::part::{List, Named, Sizes, parts, settle};
 use super::tensors::{Inputs, Tensors};
 use crate::{Error, Real};

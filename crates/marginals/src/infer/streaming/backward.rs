@@ -196,6 +196,9 @@ pub(crate) fn backward<T: Real>(
             *gradient = folded(gradient, heads);
         }
     }
+    if problem.depends_on_nodes.is_some() {
+        problem.prior.finish_node_gradients(dq.view_mut(), dk.view_mut());
+    }
     let mut gradients = Gradients { q: dq, k: dk, values: dv, parameters: Vec::new() };
     task.collect_parameters(sums, dense_gradients, &learned, &mut gradients.parameters);
     Ok(gradients)
@@ -392,7 +395,7 @@ impl<T: Real> Task<'_, '_, T> {
                 false => (&mut of_features[..], Some(dk)),
             };
             let depth = features.0.depth();
-            let mut head = HeadBackward::new(self, features, keys.clone(), into, care);
+            let mut head = HeadBackward::new(self, features, keys.clone(), &mut *into, care);
             // One set of values for every query head of the key head, or one for each.
             let tables = values.iter_mut().enumerate().map(|(table, values)| {
                 let next = |_| values.as_mut().and_then(Iterator::next);
@@ -406,15 +409,19 @@ impl<T: Real> Task<'_, '_, T> {
                 head.add_queries((batch, query_head), into, learned, &mut potential)?;
             }
             head.finish_tables();
-            drop(head);
-            let Some(mut dk) = made else { continue };
+            let of_nodes = head.into_gradient_of_keys().unwrap_or_default();
+            let Some(mut dk) = made else {
+                into.iter_mut().zip(of_nodes).for_each(|(x, g)| *x += g);
+                continue;
+            };
             let gradient = ArrayView2::from_shape((keys.len(), depth), &of_features)
                 .expect("one gradient per feature");
             let place = Place { shape, batch, head: key_head, first: keys.start };
-            let into = dk.slice_mut(s![0, 0, .., ..]);
+            let mut into = dk.slice_mut(s![0, 0, .., ..]);
             let raw = raw.view();
-            let parameters = &mut potential;
-            problem.potential.key_features_backward(place, raw, gradient, into, parameters);
+            let (through, parameters) = (into.view_mut(), &mut potential);
+            problem.potential.key_features_backward(place, raw, gradient, through, parameters);
+            into.iter_mut().zip(of_nodes).for_each(|(x, g)| *x += g);
         }
         let parameters = self.prior_parameters.iter().chain(&self.edge_parameters);
         let learned = learned.iter().zip(parameters).map(|(own, parameter)| own.sums(parameter));

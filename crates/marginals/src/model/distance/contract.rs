@@ -32,6 +32,12 @@ pub trait Distance<T: Real>: Send + Sync {
         false
     }
 
+    /// Whether it is known of keys ahead of a query. Where it is not, a query picks none of them, and what
+    /// [`fill`](Distance::fill) writes for them is not read.
+    fn sees_ahead(&self) -> bool {
+        true
+    }
+
     /// Learnable parameters, in the order of the accumulators below.
     fn parameters(&self) -> Vec<Parameter> {
         Vec::new()
@@ -48,7 +54,7 @@ pub trait Distance<T: Real>: Send + Sync {
 
     /// The distance between these nodes, where it depends on what queries and keys hold; see
     /// [`Prior::bind`](crate::prior::Prior::bind), and there for the two methods below.
-    fn bind<'n>(&'n self, _nodes: &Nodes<'n, T>) -> Option<Box<dyn Distance<T> + 'n>> {
+    fn bind<'n>(&'n self, _nodes: &Nodes<'n, '_, T>) -> Option<Box<dyn Distance<T> + 'n>> {
         None
     }
 
@@ -90,6 +96,9 @@ impl<T: Real, D: Distance<T> + ?Sized> Distance<T> for Box<D> {
     fn is_index(&self) -> bool {
         (**self).is_index()
     }
+    fn sees_ahead(&self) -> bool {
+        (**self).sees_ahead()
+    }
     fn parameters(&self) -> Vec<Parameter> {
         (**self).parameters()
     }
@@ -101,7 +110,7 @@ impl<T: Real, D: Distance<T> + ?Sized> Distance<T> for Box<D> {
     ) {
         (**self).accumulate_gradient(block, gradient, into)
     }
-    fn bind<'n>(&'n self, nodes: &Nodes<'n, T>) -> Option<Box<dyn Distance<T> + 'n>> {
+    fn bind<'n>(&'n self, nodes: &Nodes<'n, '_, T>) -> Option<Box<dyn Distance<T> + 'n>> {
         (**self).bind(nodes)
     }
     fn accumulate_node_gradient(

@@ -108,15 +108,16 @@ pub trait Prior<T: Real>: Send + Sync {
     }
 
     /// The prior of these nodes, where log-weights depend on what queries and keys hold. Called once
-    /// per posterior, and once more where its pass is resumed; the prior that comes back is used in
-    /// place of this one.
-    fn bind<'n>(&'n self, _nodes: &Nodes<'n, T>) -> Option<Box<dyn Prior<T> + 'n>> {
+    /// per posterior; the prior that comes back is used in place of this one, which adds only what does
+    /// not depend on them.
+    fn bind<'n>(&'n self, _nodes: &Nodes<'n, '_, T>) -> Option<Box<dyn Prior<T> + 'n>> {
         None
     }
 
     /// Adds what the log-weights of `block` owe to its own nodes, where they were
-    /// [bound](Prior::bind): Σ_j g_ij ∂log w_ij/∂q_i, and the like of keys. Every block is seen once,
-    /// in any order and by several threads.
+    /// [bound](Prior::bind): Σ_j g_ij ∂log w_ij/∂q_i, and the like of keys. Blocks are seen in any order
+    /// and by several threads; what a block leaves behind when it is seen again takes the place of what it
+    /// left before.
     fn accumulate_node_gradient(
         &self,
         _block: &Block,
@@ -235,13 +236,13 @@ pub(super) use hand_on_prior;
 
 hand_on_prior!(
     [T: Real, P: Prior<T> + ?Sized] Box<P>, this => **this;
-    fn bind<'n>(&'n self, nodes: &Nodes<'n, T>) -> Option<Box<dyn Prior<T> + 'n>> {
+    fn bind<'n>(&'n self, nodes: &Nodes<'n, '_, T>) -> Option<Box<dyn Prior<T> + 'n>> {
         (**self).bind(nodes)
     }
 );
 hand_on_prior!(
     [T: Real, P: Prior<T> + ?Sized] &P, this => **this;
-    fn bind<'n>(&'n self, nodes: &Nodes<'n, T>) -> Option<Box<dyn Prior<T> + 'n>> {
+    fn bind<'n>(&'n self, nodes: &Nodes<'n, '_, T>) -> Option<Box<dyn Prior<T> + 'n>> {
         (**self).bind(nodes)
     }
 );

@@ -1,9 +1,12 @@
 //! Priors that are functions of distance.
 
+use std::ops::Range;
+
 use marginals_kernels::{InstructionSet, Tile, TileMut, add_log_weight, add_log_weights};
 use ndarray::ArrayViewMut4;
 
-use super::contract::{Prior, hand_on_prior};
+use super::causal::Causal;
+use super::contract::{Coverage, Prior, hand_on_prior};
 use super::product::Combine;
 use crate::distance::{AnyDistance, Distance};
 use crate::model::nodes::{NodeGradient, Nodes};
@@ -78,7 +81,7 @@ impl<F, D> Combine for Over<F, D> {}
 hand_on_prior!(
     [T: Real, F: OfDistance, D: Distance<T>] Over<F, D>,
     this => Lent(&this.function, &this.distance);
-    fn bind<'n>(&'n self, nodes: &Nodes<'n, T>) -> Option<Box<dyn Prior<T> + 'n>> {
+    fn bind<'n>(&'n self, nodes: &Nodes<'n, '_, T>) -> Option<Box<dyn Prior<T> + 'n>> {
         let distance = self.distance.bind(nodes)?;
         Some(Box::new(Over { function: self.function.clone(), distance }))
     }
@@ -105,12 +108,27 @@ impl<T: Real, F: OfDistance, D: Distance<T>> Prior<T> for Lent<'_, F, D> {
         if self.1.is_index() {
             return add_along_diagonals(self.0, block, scores);
         }
+        if !self.1.sees_ahead() {
+            Causal.add_log_weights(block, scores.reborrow());
+        }
         let columns = scores.columns;
         let distances = distances(self.1, block);
         for (r, d) in distances.chunks_exact(columns.max(1)).enumerate() {
             for (x, &d) in scores.row_mut(r).iter_mut().zip(d) {
                 *x = add_log_weight(*x, T::of(self.0.log_weight(block.head, d)));
             }
+        }
+    }
+    fn coverage(&self, block: &Block) -> Coverage {
+        match self.1.sees_ahead() || Prior::<T>::coverage(&Causal, block) != Coverage::Empty {
+            true => Coverage::Weighted,
+            false => Coverage::Empty,
+        }
+    }
+    fn live_keys(&self, block: &Block) -> Range<usize> {
+        match self.1.sees_ahead() {
+            true => block.keys.clone(),
+            false => Prior::<T>::live_keys(&Causal, block),
         }
     }
     fn parameters(&self) -> Vec<Parameter> {

@@ -94,7 +94,7 @@ impl<T: Real, A: Prior<T>, B: Prior<T>> Prior<T> for And<A, B> {
     fn log_tail(&self, block: &Block) -> Option<f64> {
         tail_of_product(&[&self.0, &self.1], block)
     }
-    fn bind<'n>(&'n self, nodes: &Nodes<'n, T>) -> Option<Box<dyn Prior<T> + 'n>> {
+    fn bind<'n>(&'n self, nodes: &Nodes<'n, '_, T>) -> Option<Box<dyn Prior<T> + 'n>> {
         bind_any(&[&self.0, &self.1], nodes)
     }
     fn accumulate_node_gradient(
@@ -125,7 +125,7 @@ fn tail_of_product<T: Real>(priors: &[&dyn Prior<T>], block: &Block) -> Option<f
 /// The product with those factors bound that depend on the nodes; none where none does.
 fn bind_any<'n, T: Real>(
     priors: &[&'n dyn Prior<T>],
-    nodes: &Nodes<'n, T>,
+    nodes: &Nodes<'n, '_, T>,
 ) -> Option<Box<dyn Prior<T> + 'n>> {
     // Of what the references point to: a reference to one is a prior of its own.
     let bound: Vec<_> = priors.iter().map(|prior| (**prior).bind(nodes)).collect();
@@ -212,7 +212,7 @@ impl<T: Real> Prior<T> for Product<'_, T> {
             false => tail_of_product(&self.all(), block),
         }
     }
-    fn bind<'n>(&'n self, nodes: &Nodes<'n, T>) -> Option<Box<dyn Prior<T> + 'n>> {
+    fn bind<'n>(&'n self, nodes: &Nodes<'n, '_, T>) -> Option<Box<dyn Prior<T> + 'n>> {
         bind_any(&self.all(), nodes)
     }
     fn accumulate_node_gradient(

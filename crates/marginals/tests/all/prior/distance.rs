@@ -9,7 +9,7 @@ use marginals::prior::{
     Alibi, BetaGeometric, Causal, Combine, Directions, GeneralizedGaussian, Geometric, Laplace,
     NodeGradient, Nodes, OfDistance, Prior, Product, RelativeBuckets,
 };
-use marginals::{Accumulator, Block, Parameter, Positions, Shape, Tile, TileMut};
+use marginals::{Accumulator, Block, Element, Parameter, Positions, Shape, Tile, TileMut};
 use ndarray::{Array2, Array4, ArrayViewMut4};
 
 const QUERIES: usize = 5;
@@ -238,11 +238,10 @@ impl Distance<f64> for Contextual {
     fn fill(&self, _: &Block, _: TileMut<'_, f64>) {
         unreachable!("it is bound first")
     }
-    fn bind<'n>(&'n self, nodes: &Nodes<'n, f64>) -> Option<Box<dyn Distance<f64> + 'n>> {
-        let rows = |nodes: &ndarray::ArrayView4<'n, f64>| {
-            nodes.slice(ndarray::s![0, 0, .., ..]).to_owned()
-        };
-        Some(Box::new(Bound { q: rows(&nodes.q), k: rows(&nodes.k), owed: Mutex::default() }))
+    fn bind<'n>(&'n self, nodes: &Nodes<'n, '_, f64>) -> Option<Box<dyn Distance<f64> + 'n>> {
+        let rows = |nodes: Array4<f64>| nodes.slice(ndarray::s![0, 0, .., ..]).to_owned();
+        let (q, k) = (rows(nodes.queries()), rows(nodes.keys()));
+        Some(Box::new(Bound { q, k, owed: Mutex::default() }))
     }
 }
 
@@ -331,7 +330,8 @@ fn a_bound_distance_has_gradients_in_its_nodes() {
     for prior in priors {
         let nodes = |q: &Array4<f64>, k: &Array4<f64>| -> (Vec<f64>, Array4<f64>, Array4<f64>) {
             let shape = Shape::of(&q.view(), &k.view(), 2).expect("sizes");
-            let nodes = Nodes { shape, q: q.view(), k: k.view() };
+            let (q_of, k_of) = (Element::store(q.view()), Element::store(k.view()));
+            let nodes = Nodes::new(shape, &prior, (&q_of, &k_of));
             let bound = prior.bind(&nodes).expect("it depends on the nodes");
             let weights = added(&*bound);
             let (mut dq, mut dk) = (Array4::zeros(q.dim()), Array4::zeros(k.dim()));
@@ -383,7 +383,8 @@ fn a_bound_distance_has_gradients_in_its_nodes() {
     }
     // What does not depend on the nodes is not bound.
     let shape = Shape::of(&q.view(), &k.view(), 2).expect("sizes");
-    let nodes = Nodes { shape, q: q.view(), k: k.view() };
+    let (q_of, k_of) = (Element::store(q.view()), Element::store(k.view()));
+    let nodes = Nodes::new(shape, &Causal, (&q_of, &k_of));
     let unbound = Causal.and(Laplace::new(2.0));
     assert!(unbound.bind(&nodes).is_none());
     let unbound = Product(vec![Box::new(Causal) as Box<dyn Prior<f64>>]);

@@ -16,7 +16,7 @@ use super::{Task, Values as Destination};
 use crate::gradient::Accumulator;
 use crate::infer::statistic::EdgeFunction;
 use crate::potential::{FeatureGradient, Features, Place};
-use crate::prior::Coverage;
+use crate::prior::{Coverage, NodeGradient};
 use crate::{Block, Error, Real};
 
 /// Queries and keys per tile: several tiles are alive at once and share the second-level cache.
@@ -47,6 +47,16 @@ pub(super) struct HeadBackward<'a, 't, 'p, T: Real> {
     log_potential: Aligned<T>,
     other: Aligned<T>,
     quadratic: Aligned<T>,
+    /// What the prior owes the nodes, where it depends on them.
+    of_nodes: Option<OfNodes<T>>,
+}
+
+/// Gradients of the nodes themselves, beside those through features.
+struct OfNodes<T> {
+    /// Of the queries of one head, row after row.
+    q: Vec<T>,
+    /// Of the keys, row after row.
+    k: Vec<T>,
 }
 
 /// Values of a run of keys: themselves, and packed across for f.
@@ -93,7 +103,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         care: Care,
     ) -> Self {
         let tile = |wanted: bool| Aligned::zeros(if wanted { QUERY_BLOCK * STRIDE } else { 0 });
-        let reads_weights = task.reads_weights();
+        let (shape, reads_weights) = (&task.problem.shape, task.reads_weights());
         let squares = task.coefficients.tables.iter().any(|table| !table.squares.is_empty());
         Self {
             dk,
@@ -104,6 +114,10 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             log_potential: tile(task.problem.potential.reads_log_potential()),
             other: tile(true),
             quadratic: tile(squares && task.has_many_edges()),
+            of_nodes: task.problem.depends_on_nodes.is_some().then(|| OfNodes {
+                q: vec![T::zero(); shape.queries * shape.query_width],
+                k: vec![T::zero(); keys.len() * shape.key_width],
+            }),
             tables: Vec::new(),
             task,
             features,
@@ -165,6 +179,11 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             .collect();
     }
 
+    /// What the prior owes the keys, row after row, where it depends on the nodes.
+    pub fn into_gradient_of_keys(self) -> Option<Vec<T>> {
+        self.of_nodes.map(|of_nodes| of_nodes.k)
+    }
+
     /// Ends the gradients of the values: (v − r)² has slope 2 (v − r).
     pub fn finish_tables(&mut self) {
         for table in self.tables.iter_mut().flatten() {
@@ -188,7 +207,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
     pub fn add_queries(
         &mut self,
         (batch, head): (usize, usize),
-        into: ArrayViewMut2<'_, T>,
+        mut into: ArrayViewMut2<'_, T>,
         learned: &mut [Accumulator<'_, T>],
         potential: &mut [Vec<f64>],
     ) -> Result<(), Error> {
@@ -205,6 +224,9 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 .map(|table| along(table, row, shape.queries))
                 .collect(),
         };
+        if let Some(of_nodes) = &mut self.of_nodes {
+            of_nodes.q.fill(T::zero());
+        }
         self.dq.resize(shape.queries * q.depth());
         self.dq.fill(T::zero());
         let all = shape.block((batch, head), 0..shape.queries, self.keys.clone());
@@ -251,7 +273,11 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         let gradient = ArrayView2::from_shape((shape.queries, q.depth()), &self.dq)
             .expect("one gradient per feature");
         let raw = raw.view();
-        problem.potential.query_features_backward(place, raw, gradient, into, potential);
+        let through = into.view_mut();
+        problem.potential.query_features_backward(place, raw, gradient, through, potential);
+        if let Some(of_nodes) = &self.of_nodes {
+            into.iter_mut().zip(&of_nodes.q).for_each(|(x, &g)| *x += g);
+        }
         Ok(())
     }
 
@@ -570,7 +596,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         let (n, m) = (block.queries.len(), block.keys.len());
         let run = block.keys.start - self.keys.start..block.keys.end - self.keys.start;
         let (of_prior, of_edges) = learned.split_at_mut(self.task.prior_parameters.len());
-        if !of_prior.is_empty() {
+        if self.task.learns_prior() {
             self.scatter_prior(block, of_prior);
         }
         self.scatter_edges(block, upstream, of_edges);
@@ -748,7 +774,20 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             }
             TileMut::new(&mut self.other, n, m, STRIDE)
         };
-        self.task.problem.prior.accumulate_gradient(block, gradient.as_tile(), prior);
+        let of_prior = &self.task.problem.prior;
+        if !prior.is_empty() {
+            of_prior.accumulate_gradient(block, gradient.as_tile(), prior);
+        }
+        if let Some(OfNodes { q, k }) = &mut self.of_nodes {
+            let shape = &self.task.problem.shape;
+            let q = &mut q[block.queries.start * shape.query_width..];
+            let k = &mut k[(block.keys.start - self.keys.start) * shape.key_width..];
+            let mut into = NodeGradient {
+                q: &mut q[..n * shape.query_width],
+                k: &mut k[..m * shape.key_width],
+            };
+            of_prior.accumulate_node_gradient(block, gradient.as_tile(), &mut into);
+        }
     }
 }
 
@@ -797,11 +836,14 @@ impl<T: Real> Task<'_, '_, T> {
         self.rule.order() == Order::LastFirst
     }
 
+    /// Whether anything is learned through log-weights.
+    fn learns_prior(&self) -> bool {
+        !self.prior_parameters.is_empty() || self.problem.depends_on_nodes.is_some()
+    }
+
     /// Whether a KL's gradient in log w takes a running state.
     fn learns_in_order(&self) -> bool {
-        self.is_in_order()
-            && !self.prior_parameters.is_empty()
-            && !self.coefficients.ratio.is_empty()
+        self.is_in_order() && self.learns_prior() && !self.coefficients.ratio.is_empty()
     }
 
     /// Whether edges of one query vary one by one.
@@ -829,7 +871,7 @@ impl<T: Real> Task<'_, '_, T> {
 
     /// Whether log w is read apart from the scores.
     fn reads_weights(&self) -> bool {
-        let learned = !self.prior_parameters.is_empty();
+        let learned = self.learns_prior();
         let kl = !self.coefficients.ratio.is_empty() && !self.problem.prior.is_mask();
         kl || (learned && !self.coefficients.prior.is_empty())
     }
