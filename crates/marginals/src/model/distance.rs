@@ -2,6 +2,7 @@
 //!
 //! To add one, see CONTRIBUTING.md.
 
+mod contextual;
 mod contract;
 mod index;
 
@@ -15,6 +16,7 @@ parts! {
     /// A [distance](self) as data.
     AnyDistance, "distance", each_distance:
     index::Index,
+    contextual::Contextual,
 }
 
 impl DistancePart for AnyDistance {

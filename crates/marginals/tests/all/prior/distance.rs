@@ -1,8 +1,6 @@
 //! Functions of distance over distances of their own.
 
-use std::sync::Mutex;
-
-use marginals::distance::{Distance, Index};
+use marginals::distance::{Contextual, Distance, Index};
 
 use super::small;
 use marginals::prior::{
@@ -10,7 +8,7 @@ use marginals::prior::{
     NodeGradient, Nodes, OfDistance, Prior, Product, RelativeBuckets,
 };
 use marginals::{Accumulator, Block, Element, Parameter, Positions, Shape, Tile, TileMut};
-use ndarray::{Array2, Array4, ArrayViewMut4};
+use ndarray::{Array2, Array4};
 
 const QUERIES: usize = 5;
 const KEYS: usize = 7;
@@ -216,96 +214,6 @@ fn the_index_is_a_distance_like_any_other() {
     assert_eq!(added(&table(9, 0.0).over(Plain)), added(&table(9, 0.0)));
 }
 
-/// d_ij = Σ_{k = j..=i} σ(q_i · k_k) for keys at or behind the query, as contextual positions have it
-/// (Golovneva et al., arXiv 2405.18719): a distance between given nodes.
-struct Contextual;
-
-struct Bound {
-    q: Array2<f64>,
-    k: Array2<f64>,
-    /// Σ_j ∂L/∂d_ij of the keys of each block seen, by query: (first key, query, sum).
-    owed: Mutex<Vec<(usize, usize, f64)>>,
-}
-
-fn gate(q: ndarray::ArrayView1<'_, f64>, k: ndarray::ArrayView1<'_, f64>) -> f64 {
-    1.0 / (1.0 + (-q.dot(&k)).exp())
-}
-
-impl Distance<f64> for Contextual {
-    fn name(&self) -> &'static str {
-        "contextual"
-    }
-    fn fill(&self, _: &Block, _: TileMut<'_, f64>) {
-        unreachable!("it is bound first")
-    }
-    fn bind<'n>(&'n self, nodes: &Nodes<'n, '_, f64>) -> Option<Box<dyn Distance<f64> + 'n>> {
-        let rows = |nodes: Array4<f64>| nodes.slice(ndarray::s![0, 0, .., ..]).to_owned();
-        let (q, k) = (rows(nodes.queries()), rows(nodes.keys()));
-        Some(Box::new(Bound { q, k, owed: Mutex::default() }))
-    }
-}
-
-impl Bound {
-    /// One past the last key that counts for query `i`.
-    fn end(&self, block: &Block, i: usize) -> usize {
-        (i + block.positions.query_offset as usize + 1).min(KEYS)
-    }
-
-    /// Adds what ∂L/∂gate_ik = g owes to both nodes.
-    fn owe(&self, (i, k): (usize, usize), g: f64, dq: &mut [f64], dk: &mut [f64]) {
-        let p = gate(self.q.row(i), self.k.row(k));
-        let slope = g * p * (1.0 - p);
-        dq.iter_mut().zip(self.k.row(k)).for_each(|(x, k)| *x += slope * k);
-        dk.iter_mut().zip(self.q.row(i)).for_each(|(x, q)| *x += slope * q);
-    }
-}
-
-impl Distance<f64> for Bound {
-    fn name(&self) -> &'static str {
-        "contextual"
-    }
-    fn fill(&self, block: &Block, mut distances: TileMut<'_, f64>) {
-        for (r, i) in block.queries.clone().enumerate() {
-            for (d, j) in distances.row_mut(r).iter_mut().zip(block.keys.clone()) {
-                *d = (j..self.end(block, i)).map(|k| gate(self.q.row(i), self.k.row(k))).sum();
-            }
-        }
-    }
-    fn accumulate_node_gradient(
-        &self,
-        block: &Block,
-        gradient: Tile<'_, f64>,
-        into: &mut NodeGradient<'_, f64>,
-    ) {
-        let width = self.q.ncols();
-        for (r, i) in block.queries.clone().enumerate() {
-            // Key j counts every key from itself on: within the block here, those after it later.
-            let mut sum = 0.0;
-            for (c, k) in block.keys.clone().enumerate() {
-                sum += gradient.row(r)[c];
-                if k < self.end(block, i) {
-                    let dq = &mut into.q[r * width..][..width];
-                    self.owe((i, k), sum, dq, &mut into.k[c * width..][..width]);
-                }
-            }
-            self.owed.lock().expect("no panic").push((block.keys.end, i, sum));
-        }
-    }
-    fn finish_node_gradients(&self, mut q: ArrayViewMut4<'_, f64>, mut k: ArrayViewMut4<'_, f64>) {
-        let whole = block(0..QUERIES, 0..KEYS);
-        for &(first, i, sum) in self.owed.lock().expect("no panic").iter() {
-            for key in first..self.end(&whole, i) {
-                let (mut dq, mut dk) = (vec![0.0; self.q.ncols()], vec![0.0; self.q.ncols()]);
-                self.owe((i, key), sum, &mut dq, &mut dk);
-                for (d, (dq, dk)) in dq.iter().zip(&dk).enumerate() {
-                    q[[0, 0, i, d]] += dq;
-                    k[[0, 0, key, d]] += dk;
-                }
-            }
-        }
-    }
-}
-
 /// A distance that reads the nodes has gradients in them, inside any product, with every block seen by
 /// itself.
 #[test]
@@ -316,7 +224,7 @@ fn a_bound_distance_has_gradients_in_its_nodes() {
         })
     };
     let (q, k) = (nodes(QUERIES, 0.3), nodes(KEYS, 1.1));
-    let contextual = || Laplace::new(2.0).over(Contextual);
+    let contextual = || Laplace::new(2.0).over(Contextual::new(0.9));
     let priors: Vec<Box<dyn Prior<f64>>> = vec![
         Box::new(contextual()),
         Box::new(Causal.and(contextual())),
