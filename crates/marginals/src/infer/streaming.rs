@@ -44,7 +44,7 @@ pub(crate) use rule::at;
 pub use rule::{
     BackwardTile, FactorSlopes, Folded, Order, RowFold, RowRule, RowSlopes, Strip, Wants, Weights,
 };
-pub use softmax::{NullEdge, Softmax};
+pub use softmax::{NullEdge, NullScore, Softmax};
 
 pub(crate) use backward::QUERY_BLOCK as BACKWARD_QUERIES;
 pub(crate) use run::Run;

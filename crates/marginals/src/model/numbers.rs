@@ -64,6 +64,11 @@ pub trait Values {
     /// The numbers in row-major order; none where they have not been [settled](super::Part::settle).
     fn values(&self) -> &[f64];
 
+    /// Whether the part holds these numbers as it is set.
+    fn is_there(&self) -> bool {
+        true
+    }
+
     /// Puts others in their place.
     ///
     /// # Errors
@@ -75,6 +80,28 @@ pub trait Values {
     /// # Errors
     /// [`Error::Shape`] under `name`.
     fn check(&self, name: &str, shape: &Shape) -> Result<(), Error>;
+}
+
+/// Numbers that a part does not hold as it is set.
+#[derive(Clone, Copy, Debug)]
+pub struct Absent;
+
+impl Values for Absent {
+    fn shape(&self) -> Vec<usize> {
+        vec![0]
+    }
+    fn values(&self) -> &[f64] {
+        &[]
+    }
+    fn is_there(&self) -> bool {
+        false
+    }
+    fn replace(&mut self, name: &str, values: ArrayD<f64>) -> Result<(), Error> {
+        Err(Error::shape(name, "absent", values.shape(), "The part is set otherwise."))
+    }
+    fn check(&self, _name: &str, _shape: &Shape) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 impl Values for PerHead {

@@ -12,7 +12,7 @@ use std::fmt;
 
 use ndarray::ArrayD;
 
-pub use super::numbers::{Domain, Values};
+pub use super::numbers::{Absent, Domain, Values};
 pub use super::tensors::{Inputs, Tensors};
 
 use crate::gradient::number_repeats;
@@ -55,7 +55,7 @@ pub trait Part: Sized + 'static {
     /// # Errors
     /// [`Error::Shape`] and [`Error::Value`], naming the number.
     fn check_numbers(&self, shape: &Shape) -> Result<(), Error> {
-        Self::NUMBERS.iter().try_for_each(|number| {
+        Self::NUMBERS.iter().filter(|number| (number.of)(self).is_there()).try_for_each(|number| {
             let values = (number.of)(self);
             values.check(number.name, shape)?;
             number.domain.check(number.name, values.values())
@@ -66,7 +66,8 @@ pub trait Part: Sized + 'static {
     fn learnable(&self) -> Vec<Parameter> {
         let parameter =
             |number: &Number<Self>| Parameter::new(number.name, &(number.of)(self).shape());
-        Self::NUMBERS.iter().map(parameter).collect()
+        let there = |number: &&Number<Self>| (number.of)(self).is_there();
+        Self::NUMBERS.iter().filter(there).map(parameter).collect()
     }
 }
 
@@ -251,6 +252,7 @@ impl<P: Part> AnyPart for P {
     }
     fn numbers(&self) -> Vec<(&'static str, Domain, &dyn Values)> {
         let own = P::NUMBERS.iter().map(|number| (number.name, number.domain, (number.of)(self)));
+        let own = own.filter(|(_, _, values)| values.is_there());
         own.chain(self.inner().into_iter().flat_map(|part| part.numbers())).collect()
     }
     fn settle(&mut self, sizes: &Sizes) {
@@ -261,7 +263,11 @@ impl<P: Part> AnyPart for P {
         &mut self,
         f: &mut dyn FnMut(&mut dyn Values) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        P::NUMBERS.iter().try_for_each(|number| f((number.of_mut)(self)))?;
+        for number in P::NUMBERS {
+            if (number.of)(self).is_there() {
+                f((number.of_mut)(self))?;
+            }
+        }
         self.inner_mut().into_iter().try_for_each(|part| part.change_numbers(f))
     }
 }

@@ -16,9 +16,10 @@ mod nearest_accepted;
 mod walk;
 
 pub use contract::{Structure, StructurePart};
+pub use each_query_picks_at_most_one::Null;
 pub use walk::{HopDistribution, HopWeights};
 
-use super::part::parts;
+use super::part::{Named, parts};
 use super::tensors::Inputs;
 use crate::{Error, Real};
 
@@ -26,7 +27,7 @@ parts! {
     /// A [structure](self) as data.
     AnyStructure, "structure", each_structure:
     each_query_picks_one::EachQueryPicksOne,
-    each_query_picks_at_most_one::EachQueryPicksAtMostOne,
+    each_query_picks_at_most_one::EachQueryPicksAtMostOne<Named>,
     each_key_picks_one::EachKeyPicksOne,
     independent::Independent,
     nearest_accepted::NearestAccepted,

@@ -85,7 +85,7 @@ pub(crate) fn backward<T: Real>(
     let functions = (coefficients.edges.iter().map(|(function, _)| *function))
         .chain(coefficients.tables.iter().flat_map(|table| table.products.iter().map(|(f, _)| *f)));
     let edge_parameters = functions.flat_map(|function| function.parameters()).collect();
-    let task = Task {
+    let mut task = Task {
         rule,
         problem,
         request,
@@ -97,6 +97,7 @@ pub(crate) fn backward<T: Real>(
         edge_parameters,
         potential_parameters: problem.potential.parameters(),
     };
+    task.follow_edges();
     let learned: Vec<Parameter> =
         task.prior_parameters.iter().chain(&task.edge_parameters).cloned().collect();
 
@@ -428,6 +429,29 @@ impl<T: Real> Task<'_, '_, T> {
         Ok(Sums { learned: learned.collect::<Result<_, Error>>()?, potential })
     }
 
+    /// Hands what is owed to having no edge on to the edges, where its score is that of them all less a
+    /// gate: ∂ log Σ_k e^θ_ik/∂θ_ij = p_ij/(1 − p_i0), and so for the prior.
+    fn follow_edges(&mut self) {
+        let Rule::Rows(rule) = self.rule else { return };
+        if !rule.none_follows_edges() {
+            return;
+        }
+        let slopes = rule.none_slopes(&self.factor_slopes());
+        for (row, [score, weight]) in slopes.into_iter().enumerate() {
+            // 1 − p, of the prior and of the posterior.
+            let edges = T::of(-self.finding.log_none[row].f64().exp_m1());
+            if edges == T::zero() {
+                continue;
+            }
+            if let Some(centre) = self.coefficients.centre.get_mut(row) {
+                *centre -= T::of(score) / edges;
+            }
+            if let Some(prior) = self.coefficients.prior.get_mut(row) {
+                *prior += T::of(weight) / edges;
+            }
+        }
+    }
+
     /// Adds what parameters of the prior owe to log Z through what log-weights are relative to.
     ///
     /// log Z = c + log Z_relative, in which having no edge has the log-weight null − c.
@@ -447,8 +471,13 @@ impl<T: Real> Task<'_, '_, T> {
             })
             .collect();
         if let Rule::Rows(rule) = self.rule {
-            let of_none = rule.none_slopes(&self.factor_slopes());
-            slopes.iter_mut().zip(of_none).for_each(|(slope, none)| *slope -= none);
+            let of_none = match rule.none_follows_edges() {
+                true => Vec::new(),
+                false => rule.none_slopes(&self.factor_slopes()),
+            };
+            slopes.iter_mut().zip(of_none).for_each(|(slope, [score, weight])| {
+                *slope -= score + weight;
+            });
         }
         let mut into: Vec<Accumulator<'_, T>> = self
             .prior_parameters

@@ -204,8 +204,13 @@ pub trait RowRule<T: Real>: Debug + Send + Sync {
     /// log p of one edge, its score and normaliser known; `None` where it depends on other edges.
     fn log_probability(&self, score: T, max: T, log_sum: T) -> Option<T>;
 
-    /// Gradient in the log-weight of having no edge, by query; empty where every query has one.
-    fn none_slopes(&self, _slopes: &FactorSlopes<'_, T>) -> Vec<f64> {
+    /// Whether the score of having no edge moves with those of the edges.
+    fn none_follows_edges(&self) -> bool {
+        false
+    }
+
+    /// Gradient in θ and in log w of having no edge, by query; empty where every query has one.
+    fn none_slopes(&self, _slopes: &FactorSlopes<'_, T>) -> Vec<[f64; 2]> {
         Vec::new()
     }
 

@@ -10,6 +10,7 @@ use marginals_kernels::{
 
 use super::STRIP;
 use super::forward::{NULL_KEY, draw};
+use super::logistic::softplus;
 use super::rule::{
     BackwardTile, FactorSlopes, Folded, RowFold, RowRule, RowSlopes, Strip, Wants, Weights, at,
 };
@@ -21,14 +22,34 @@ use crate::{Parameter, ParameterGradient, Real, Shape};
 
 /// Having no edge, as one more choice of a query.
 pub trait NullEdge: Debug + Send + Sync {
-    /// θ and log w of having no edge, for query `query` of a batch entry and head.
-    fn score(&self, head: (usize, usize), query: usize) -> (f64, f64);
+    /// Its score, for query `query` of a batch entry and head.
+    fn score(&self, head: (usize, usize), query: usize) -> NullScore;
+
+    /// Whether its scores are [gates](NullScore::Gate).
+    fn is_gate(&self) -> bool {
+        false
+    }
 
     /// Learnable parameters.
     fn parameters(&self) -> Vec<Parameter>;
 
-    /// Their gradients, from that in θ and log w of every query, [B, H, N].
-    fn gradients(&self, shape: &Shape, slopes: &[f64]) -> Vec<Vec<f64>>;
+    /// Their gradients, from those in its θ and in its log w of every query, [B, H, N].
+    fn gradients(&self, shape: &Shape, slopes: &[[f64; 2]]) -> Vec<Vec<f64>>;
+}
+
+/// Score of having no edge.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum NullScore {
+    /// Numbers of its own.
+    Fixed {
+        /// θ.
+        score: f64,
+        /// log w.
+        weight: f64,
+    },
+    /// log Σ_j e^θ_ij − g, and log Σ_j w_ij − g in the prior: P(no edge) = 1 − σ(g) in both. A query
+    /// without a possible key has no choice.
+    Gate(f64),
 }
 
 /// The rule of the softmax: p_ij = e^θ_ij / (e^null + Σ_j' e^θ_ij').
@@ -245,43 +266,63 @@ impl<T: Real> RowRule<T> for Softmax<'_> {
         let mut prior_shares = Vec::new();
         let mut scores = Vec::with_capacity(count);
         for row in 0..count {
-            let reference = finding.reference(row);
             let (head, query) = place(row);
-            let (absolute, weight) = null.score(head, query);
-            let (score, weight) = (T::of(absolute - reference), T::of(weight - reference));
-            scores.push(score);
-            if !finding.references.is_empty() {
-                let edges = reference + finding.normalisers.log_z(row).f64();
-                finding.log_partitions.push(log_add(edges, absolute));
-            }
-            let share = add_choice(&mut finding.normalisers, row, score);
+            let (share, score) = match null.score(head, query) {
+                NullScore::Fixed { score, weight } => {
+                    let reference = finding.reference(row);
+                    if !finding.references.is_empty() {
+                        let edges = reference + finding.normalisers.log_z(row).f64();
+                        finding.log_partitions.push(log_add(edges, score));
+                    }
+                    if !finding.prior.is_empty() {
+                        let weight = T::of(weight - reference);
+                        prior_shares.push(add_choice(&mut finding.prior, row, weight));
+                    }
+                    let score = score - reference;
+                    let share = add_choice(&mut finding.normalisers, row, T::of(score));
+                    // Where nothing at all is possible there is no edge either.
+                    let dead = finding.normalisers.max[row] == T::neg_infinity();
+                    finding.log_none.push(match dead {
+                        true => T::zero(),
+                        false => not_positive(finding.normalisers.log_p(row, T::of(score))),
+                    });
+                    (share, score)
+                }
+                NullScore::Gate(gate) => {
+                    let score = finding.normalisers.log_z(row).f64() - gate;
+                    let share = add_gate(&mut finding.normalisers, row, T::of(gate));
+                    if !finding.references.is_empty() {
+                        let log_z = finding.normalisers.log_z(row).f64();
+                        finding.log_partitions.push(finding.reference(row) + log_z);
+                    }
+                    if !finding.prior.is_empty() {
+                        prior_shares.push(add_gate(&mut finding.prior, row, T::of(gate)));
+                    }
+                    finding.log_none.push(match finding.normalisers.log_z(row) {
+                        nothing if nothing == T::neg_infinity() => T::zero(),
+                        spoiled if spoiled.is_nan() => spoiled,
+                        _ => -softplus(T::of(gate)),
+                    });
+                    (share, score)
+                }
+            };
             shares.push(share);
-            // Where nothing at all is possible there is no edge either.
-            let dead = finding.normalisers.max[row] == T::neg_infinity();
-            finding.log_none.push(match dead {
-                true => T::zero(),
-                false => not_positive(finding.normalisers.log_p(row, score)),
-            });
-            if !finding.prior.is_empty() {
-                prior_shares.push(add_choice(&mut finding.prior, row, weight));
-            }
+            scores.push(score);
         }
         finding.mix_in_none(&shares, &prior_shares);
         for (extremes, wanted) in finding.extremal.iter_mut().zip(&request.extremal) {
             match (extremes, *wanted) {
                 (Extremes::Best { count, edges }, _) if *count > 0 => {
                     for (list, &score) in edges.chunks_exact_mut(*count).zip(&scores) {
-                        if score > T::neg_infinity() {
-                            insert(list, Candidate { score, index: -1 });
+                        if score > f64::NEG_INFINITY {
+                            insert(list, Candidate { score: T::of(score), index: -1 });
                         }
                     }
                 }
                 (Extremes::Draws { edges, .. }, Extremal::Draws { count, seed }) => {
                     for (index, best) in edges.iter_mut().enumerate() {
                         let (row, sample) = (index / count, index % count);
-                        let (head, query) = place(row);
-                        let reference = finding.references.get(row).copied().unwrap_or(0.0);
-                        let score = null.score(head, query).0 - reference;
+                        let (score, (head, query)) = (scores[row], place(row));
                         let noise = draw(seed, head, query, sample).noise(NULL_KEY);
                         let nothing = Candidate { score: score + noise, index: -1 };
                         if nothing.beats(best) {
@@ -330,33 +371,49 @@ impl<T: Real> RowRule<T> for Softmax<'_> {
         self.null.map(NullEdge::parameters).unwrap_or_default()
     }
 
-    fn none_slopes(&self, slopes: &FactorSlopes<'_, T>) -> Vec<f64> {
+    fn none_follows_edges(&self) -> bool {
+        self.null.is_some_and(NullEdge::is_gate)
+    }
+
+    fn none_slopes(&self, slopes: &FactorSlopes<'_, T>) -> Vec<[f64; 2]> {
         let Some(null) = self.null else { return Vec::new() };
         let shape = slopes.shape;
         let count = slopes.finding.factors();
-        let mut all = vec![0.0; count];
+        let mut all = vec![[0.0; 2]; count];
         for (row, slope) in all.iter_mut().enumerate() {
             let (head, query) = (row / shape.queries.max(1), row % shape.queries.max(1));
             let head = (head / shape.heads.max(1), head % shape.heads.max(1));
-            let (score, weight) = null.score(head, query);
-            if score == f64::NEG_INFINITY {
+            let log_p = slopes.finding.log_none[row].f64();
+            let prior = &slopes.finding.prior;
+            // log w of no edge less the prior's largest, and its logarithm in the prior.
+            let (weight, log_pi) = match null.score(head, query) {
+                NullScore::Fixed { score: f64::NEG_INFINITY, .. } => continue,
+                NullScore::Fixed { weight, .. } if !prior.is_empty() => {
+                    let weight = weight - slopes.finding.reference(row) - prior.max[row].f64();
+                    (weight, weight - prior.log_sum[row].f64())
+                }
+                NullScore::Gate(gate) if !prior.is_empty() => {
+                    let log_pi = -softplus(gate);
+                    (log_pi + prior.log_sum[row].f64(), log_pi)
+                }
+                NullScore::Fixed { .. } | NullScore::Gate(_) => (0.0, f64::NEG_INFINITY),
+            };
+            if slopes.finding.normalisers.max[row] == T::neg_infinity() {
                 continue;
             }
-            let log_p = slopes.finding.log_none[row].f64();
             let p = log_p.exp();
             let of = |list: &[T]| at(list, row).f64();
-            let prior = &slopes.finding.prior;
             let ratio = of(slopes.log_ratio);
-            let weight = weight - slopes.finding.reference(row);
-            let relative = if ratio == 0.0 { 0.0 } else { weight - prior.max[row].f64() };
+            let relative = if ratio == 0.0 { 0.0 } else { weight };
             let f = of(slopes.none) + of(slopes.log_p) * log_p - ratio * relative;
-            *slope = p * (f - of(slopes.expected) + of(slopes.log_partition));
+            let of_score = p * (f - of(slopes.expected) + of(slopes.log_partition));
             // d log p/dθ = 1 − p.
-            *slope += of(slopes.log_none) * -log_p.exp_m1();
-            if !slopes.prior.is_empty() {
-                let pi = (weight - prior.max[row].f64() - prior.log_sum[row].f64()).exp();
-                *slope += of(slopes.prior) * pi - ratio * p;
-            }
+            let of_score = of_score + of(slopes.log_none) * -log_p.exp_m1();
+            let of_weight = match slopes.prior.is_empty() {
+                true => 0.0,
+                false => of(slopes.prior) * log_pi.exp() - ratio * p,
+            };
+            *slope = [of_score, of_weight];
         }
         all
     }
@@ -389,6 +446,20 @@ fn differentiate_scaled<T: Real>(tile: BackwardTile<'_, T>, slopes: RowSlopes<'_
             quantity.row_mut(r)[c] = scaled;
         }
     }
+}
+
+/// Adds the choice of no edge, log-odds `gate` against it, to a normaliser; returns both shares.
+fn add_gate<T: Real>(into: &mut Normalisers<T>, row: usize, gate: T) -> Shares<T> {
+    if into.max[row] == T::neg_infinity() {
+        return Shares { edges: T::one(), none: T::zero(), log_edges: T::zero() };
+    }
+    let log_edges = -softplus(-gate);
+    into.log_sum[row] -= log_edges;
+    let log_sum = into.log_sum[row];
+    if log_sum.is_nan() {
+        return Shares { edges: log_sum, none: log_sum, log_edges: log_sum };
+    }
+    Shares { edges: log_edges.exp(), none: (-softplus(gate)).exp(), log_edges }
 }
 
 /// log(e^a + e^b).
