@@ -133,7 +133,7 @@ impl Model {
             out.extend(match &mut self.null {
                 Null::LogWeight => Some(("null", &mut self.null_log_weight[..])),
                 Null::One => None,
-                Null::Logit(logit) => Some(("null", logit.as_slice_mut().expect(CONTIGUOUS))),
+                Null::Logit(logit) => Some(("null.logit", logit.as_slice_mut().expect(CONTIGUOUS))),
                 Null::Gate(gate) => Some(("null.gate", &mut gate[..])),
                 Null::GatePerQuery(gate) => {
                     Some(("null.gate", gate.as_slice_mut().expect(CONTIGUOUS)))

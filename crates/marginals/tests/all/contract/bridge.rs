@@ -1,16 +1,17 @@
 //! From the testkit's description of a model to the library's.
 
+use marginals::distance::Contextual;
 use marginals::potential::{Additive, Cosine, Dot, Gaussian, Potential, Rotary, RotaryPairs};
 use marginals::prior::{
     Adjacency, Alibi, BetaGeometric, Bias, Causal, Directions, GeneralizedGaussian, Geometric,
-    KeyBias, Laplace, Prior, Product, RelativeBuckets, Segments, Uniform, Window,
+    KeyBias, Laplace, OfDistance, Prior, Product, RelativeBuckets, Segments, Uniform, Window,
 };
 use marginals::structure::{
     EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, Independent, NearestAccepted,
     Structure, Walk,
 };
 use marginals::{Model, Real, Value};
-use marginals_testkit::reference::{self, Layout};
+use marginals_testkit::reference::{self, Distance, FurtherPrior, Layout, Null};
 use marginals_testkit::{Law, Structure as Phi, ValueKind};
 
 /// A model whose parts were chosen at run time.
@@ -22,13 +23,9 @@ pub fn model<T: Real>(of: &reference::Model) -> AnyModel<T> {
         ValueKind::Gather => Value::Gather,
         ValueKind::Average => Value::Average,
     };
-    Model::new(
-        structure(of),
-        Product(of.priors.iter().map(prior).collect()),
-        potential(&of.potential),
-    )
-    .with_value(value)
-    .with_query_offset(of.query_offset)
+    Model::new(structure(of), priors(of), potential(&of.potential))
+        .with_value(value)
+        .with_query_offset(of.query_offset)
 }
 
 /// The library's structure.
@@ -36,9 +33,13 @@ pub fn structure<T: Real>(of: &reference::Model) -> Box<dyn Structure<T>> {
     match of.structure {
         Phi::EachQueryPicksOne => Box::new(EachQueryPicksOne),
         Phi::EachQueryPicksAtMostOne if of.law == Law::NearestAccepted => Box::new(NearestAccepted),
-        Phi::EachQueryPicksAtMostOne => {
-            Box::new(EachQueryPicksAtMostOne::per_head(&of.null_log_weight))
-        }
+        Phi::EachQueryPicksAtMostOne => Box::new(match &of.null {
+            Null::LogWeight => EachQueryPicksAtMostOne::per_head(&of.null_log_weight),
+            Null::One => EachQueryPicksAtMostOne::new(0.0),
+            Null::Logit(logits) => EachQueryPicksAtMostOne::with_logits(logits.clone()),
+            Null::Gate(gates) => EachQueryPicksAtMostOne::gated(gates.clone()),
+            Null::GatePerQuery(gates) => EachQueryPicksAtMostOne::gated_per_query(gates.clone()),
+        }),
         Phi::EachKeyPicksOne => Box::new(EachKeyPicksOne),
         Phi::Independent => Box::new(Independent),
     }
@@ -46,9 +47,50 @@ pub fn structure<T: Real>(of: &reference::Model) -> Box<dyn Structure<T>> {
 
 /// The model of walks whose picks are those of `of`.
 pub fn walk<T: Real>(of: &reference::Model, walk: Walk) -> AnyModel<T> {
-    let priors = Product(of.priors.iter().map(prior).collect());
+    let priors = priors(of);
     let structure: Box<dyn Structure<T>> = Box::new(walk.of(structure(of)));
     Model::new(structure, priors, potential(&of.potential))
+}
+
+fn priors<T: Real>(of: &reference::Model) -> Product<'static, T> {
+    let further = of.further_priors.iter().map(further_prior);
+    Product(of.priors.iter().map(prior).chain(further).collect())
+}
+
+fn further_prior<T: Real>(of: &FurtherPrior) -> Box<dyn Prior<T>> {
+    match of {
+        FurtherPrior::OverDistance { prior: function, distance } => match distance {
+            Distance::Index => prior(function),
+            Distance::Contextual { scale } => over(function, Contextual::new(scale.clone())),
+            Distance::Survival { .. } => unreachable!("no such distance"),
+        },
+        FurtherPrior::Survival { .. } => unreachable!("no such prior"),
+    }
+}
+
+/// A prior of distance over `distance`.
+fn over<T: Real, D: marginals::distance::Distance<T> + 'static>(
+    function: &reference::Prior,
+    distance: D,
+) -> Box<dyn Prior<T>> {
+    use reference::Prior as P;
+    match function.clone() {
+        P::RelativeBuckets { table, max_distance, bidirectional } => {
+            let directions = if bidirectional { Directions::Both } else { Directions::Behind };
+            let buckets = RelativeBuckets::new(table, max_distance as usize, directions);
+            Box::new(buckets.over(distance))
+        }
+        P::Geometric { rho } => Box::new(Geometric::per_head(&rho).over(distance)),
+        P::Alibi { slopes } => Box::new(Alibi::new(&slopes).over(distance)),
+        P::Laplace { scale } => Box::new(Laplace::per_head(&scale).over(distance)),
+        P::GeneralizedGaussian { scale, shape } => {
+            Box::new(GeneralizedGaussian::per_head(&scale, &shape).over(distance))
+        }
+        P::BetaGeometric { alpha, beta } => {
+            Box::new(BetaGeometric::per_head(&alpha, &beta).over(distance))
+        }
+        other => unreachable!("{other:?} is no prior of distance"),
+    }
 }
 
 fn prior<T: Real>(of: &reference::Prior) -> Box<dyn Prior<T>> {

@@ -6,7 +6,8 @@ use marginals::question::{
     MaxProbability, MaxScore, Mean, MinScore, NullProbability, QueryMass, TopK, ValueVariance,
 };
 use marginals_testkit::generate::{
-    Case, Fault, Flavour, PotentialKind, PriorKind, Recipe, strategy::Pantry,
+    Case, DecayKind, DistanceKind, Fault, Flavour, NullKind, PotentialKind, PriorKind, Recipe,
+    strategy::Pantry,
 };
 use marginals_testkit::{Law, Structure, dense, enumerate};
 
@@ -142,6 +143,31 @@ fn nearest_accepted() {
     });
 }
 
+/// Having no edge: of a log-weight, of a logit, and gated.
+#[test]
+fn null_edges() {
+    let nulls = NullKind::ALL.to_vec();
+    let pantry = Pantry { nulls, ..Pantry::tiny(Structure::EachQueryPicksAtMostOne) };
+    for_scenarios(CASES, &pantry, |scenario| {
+        let (recipe, case) = (scenario.recipe(), scenario.build());
+        check(&recipe, &case, &Expected::new(&recipe, &case, enumerate::answer))
+    });
+}
+
+/// Priors of how many keys that matter lie between, beside masks that hide some.
+#[test]
+fn contextual_distances() {
+    let over = DecayKind::ALL.map(|decay| PriorKind::OverDistance(decay, DistanceKind::Contextual));
+    let priors: Vec<PriorKind> = PriorKind::ALL.into_iter().chain(over).chain(over).collect();
+    for structure in Structure::ALL {
+        let pantry = Pantry { priors: priors.clone(), ..Pantry::tiny(structure) };
+        for_scenarios(CASES, &pantry, |scenario| {
+            let (recipe, case) = (scenario.recipe(), scenario.build());
+            check(&recipe, &case, &Expected::new(&recipe, &case, enumerate::answer))
+        });
+    }
+}
+
 /// What breaks arithmetic that does not expect it: garbage behind masks, far positions, underflowing masses, values far
 /// from 0, empty axes. Huge finite masks have tests of their own (`contract::degenerate`): a score of
 /// −3.4e38 + log ψ has no digits left for ψ, so that a row in which nothing else is possible cannot
@@ -164,8 +190,9 @@ fn faults_of_the_field() {
             _ => true,
         };
         let laws = vec![law];
+        let nulls = NullKind::ALL.to_vec();
         let faults = Fault::ALL.into_iter().filter(others).collect();
-        let pantry = Pantry { laws, faults, ..Pantry::tiny(structure) };
+        let pantry = Pantry { laws, nulls, faults, ..Pantry::tiny(structure) };
         for_scenarios(CASES, &pantry, |scenario| {
             let (recipe, case) = (scenario.recipe(), scenario.build());
             check(&recipe, &case, &Expected::new(&recipe, &case, dense::answer))

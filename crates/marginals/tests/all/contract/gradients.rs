@@ -7,7 +7,10 @@ use marginals::question::{
     ColumnMass, Entropy, ExpectedDistance, Kl, LogEvidence, LogPartition, Marginals, Mean,
     NullProbability, QueryMass, ValueVariance,
 };
-use marginals_testkit::generate::{Case, Flavour, PotentialKind, Random, Recipe, strategy::Pantry};
+use marginals_testkit::generate::{
+    Case, DecayKind, DistanceKind, Flavour, NullKind, PotentialKind, PriorKind, Random, Recipe,
+    strategy::Pantry,
+};
 use marginals_testkit::{Structure, ValueKind, dense};
 use ndarray::{Array3, Array4};
 
@@ -202,14 +205,46 @@ fn agree_with_finite_differences(structure: Structure) {
 
 #[test]
 fn nearest_accepted() {
+    agree_in_scenarios(&small(Pantry::nearest_accepted()));
+}
+
+#[test]
+fn null_edges() {
+    // A log-weight of 0 is one like others, and learned like others.
+    let nulls = NullKind::ALL.into_iter().filter(|null| *null != NullKind::One);
     let pantry = Pantry {
+        nulls: nulls.collect(),
+        ..small(Pantry::tiny(Structure::EachQueryPicksAtMostOne))
+    };
+    agree_in_scenarios(&pantry);
+}
+
+#[test]
+fn contextual_distances() {
+    for structure in Structure::ALL {
+        let over =
+            DecayKind::ALL.map(|decay| PriorKind::OverDistance(decay, DistanceKind::Contextual));
+        let masks = [PriorKind::Causal, PriorKind::Window, PriorKind::Segments, PriorKind::Bias];
+        let priors = over.into_iter().chain(masks).collect();
+        // Tied scores have gates that add up to whole numbers, where buckets have a kink.
+        let flavours = vec![Flavour::Ordinary];
+        agree_in_scenarios(&Pantry { priors, flavours, ..small(Pantry::tiny(structure)) });
+    }
+}
+
+/// Cases that finite differences have digits for.
+fn small(pantry: Pantry) -> Pantry {
+    Pantry {
         flavours: vec![Flavour::Ordinary, Flavour::Ties],
         sizes: (1..=4).collect(),
         depths: vec![1, 2, 3],
-        ..Pantry::nearest_accepted()
-    };
+        ..pantry
+    }
+}
+
+fn agree_in_scenarios(pantry: &Pantry) {
     let slopes = Slopes::default();
-    for_scenarios(CASES, &pantry, |scenario| match smooth(&scenario.base) {
+    for_scenarios(CASES, pantry, |scenario| match smooth(&scenario.base) {
         true => check_case(&scenario.recipe(), scenario.build(), ENTRIES, &slopes),
         false => Ok(()),
     });
