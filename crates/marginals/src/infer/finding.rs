@@ -323,9 +323,9 @@ pub struct Finding<T> {
     /// What all log-weights of a factor have in common and was left out of its log-partitions and scores;
     /// empty where it is 0. See [`Reference`](crate::Reference).
     pub(crate) references: Vec<f64>,
-    /// log Z of every factor, where there are references and no edge may be had: the larger of the two
-    /// keeps its digits. Empty otherwise.
-    pub(crate) log_partitions: Vec<f64>,
+    /// log Z and log Z(log w) of every factor, where there are references and no edge may be had on a score
+    /// of its own: the larger of the two keeps its digits. Empty otherwise.
+    pub(crate) log_partitions: Vec<[f64; 2]>,
     /// log P(no edge) of every factor; empty where each must have one.
     pub(crate) log_none: Vec<T>,
     /// Σ_j p_ij of every query.
@@ -360,12 +360,26 @@ impl<T: Real> Finding<T> {
     /// log Z of one factor, in nats.
     pub fn log_partition(&self, factor: usize) -> T {
         let log_z = self.normalisers.log_z(factor);
-        if let Some(&whole) = self.log_partitions.get(factor) {
+        if let Some(&[whole, _]) = self.log_partitions.get(factor) {
             return T::of(whole);
         }
         match self.reference(factor) {
             0.0 => log_z,
             reference => T::of(reference + log_z.f64()),
+        }
+    }
+
+    /// log Z − log Z(log w) of one factor, in nats.
+    pub(crate) fn log_evidence(&self, factor: usize) -> T {
+        let (all, prior) = (&self.normalisers, &self.prior);
+        match (all.log_z(factor), self.log_partitions.get(factor)) {
+            (dead, _) if dead == T::neg_infinity() => dead,
+            (_, Some([all, prior])) => T::of(all - prior),
+            // Two parts each: what both have in common cancels exactly.
+            _ => {
+                (all.max[factor] - prior.max[factor])
+                    + (all.log_sum[factor] - prior.log_sum[factor])
+            }
         }
     }
 

@@ -29,13 +29,8 @@ impl<'v, T: Real> Question<'v, T> for LogEvidence {
     }
 
     fn answer(&self, _: &Self::Plan, found: &Found<'_, '_, 'v, T>) -> Result<Array3<T>, Error> {
-        let (all, prior) = (found.finding.normalisers(), found.finding.prior_normalisers());
-        let evidence = |f: usize| match all.log_z(f) {
-            dead if dead == T::neg_infinity() => dead,
-            // Two parts each: what both have in common cancels exactly.
-            _ => (all.max[f] - prior.max[f]) + (all.log_sum[f] - prior.log_sum[f]),
-        };
-        Ok(found.by_factor((0..all.len()).map(evidence).collect()))
+        let finding = &found.finding;
+        Ok(found.by_factor((0..finding.factors()).map(|f| finding.log_evidence(f)).collect()))
     }
 
     fn backward<'g>(

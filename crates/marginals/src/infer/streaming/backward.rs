@@ -29,7 +29,7 @@ use crate::infer::slopes::Slopes;
 use crate::infer::statistic::Request;
 use crate::infer::{Gradients, Problem, Values};
 use crate::potential::{Features, Place};
-use crate::{Error, Parameter, Real, tensor};
+use crate::{Error, Parameter, Real, Reference, tensor};
 
 use super::rule::{FactorSlopes, Order, at};
 use coefficients::Coefficients;
@@ -54,6 +54,8 @@ struct Task<'a, 'p, T: Real> {
     /// Those of functions of edges, in the order in which tiles visit them.
     edge_parameters: Vec<Parameter>,
     potential_parameters: Vec<Parameter>,
+    /// Gradient in θ and in log w of having no edge; empty where every query has one.
+    none_slopes: Vec<[f64; 2]>,
 }
 
 /// The regions of the gradients that one task owns.
@@ -96,6 +98,7 @@ pub(crate) fn backward<T: Real>(
         prior_parameters: problem.prior.parameters(),
         edge_parameters,
         potential_parameters: problem.potential.parameters(),
+        none_slopes: Vec::new(),
     };
     task.follow_edges();
     let learned: Vec<Parameter> =
@@ -433,11 +436,11 @@ impl<T: Real> Task<'_, '_, T> {
     /// gate: ∂ log Σ_k e^θ_ik/∂θ_ij = p_ij/(1 − p_i0), and so for the prior.
     fn follow_edges(&mut self) {
         let Rule::Rows(rule) = self.rule else { return };
+        self.none_slopes = rule.none_slopes(&self.factor_slopes());
         if !rule.none_follows_edges() {
             return;
         }
-        let slopes = rule.none_slopes(&self.factor_slopes());
-        for (row, [score, weight]) in slopes.into_iter().enumerate() {
+        for (row, &[score, weight]) in self.none_slopes.iter().enumerate() {
             // 1 − p, of the prior and of the posterior.
             let edges = T::of(-self.finding.log_none[row].f64().exp_m1());
             if edges == T::zero() {
@@ -457,7 +460,8 @@ impl<T: Real> Task<'_, '_, T> {
     /// log Z = c + log Z_relative, in which having no edge has the log-weight null − c.
     fn add_reference_gradients(&self, of_learned: &mut [Vec<f64>]) {
         let (shape, finding) = (&self.problem.shape, self.finding);
-        if finding.references.is_empty() || self.prior_parameters.is_empty() {
+        // A reference of 0 has a gradient too.
+        if shape.reference == Reference::Nothing || self.prior_parameters.is_empty() {
             return;
         }
         let coefficients = &self.coefficients;
@@ -471,13 +475,11 @@ impl<T: Real> Task<'_, '_, T> {
             })
             .collect();
         if let Rule::Rows(rule) = self.rule {
-            let of_none = match rule.none_follows_edges() {
-                true => Vec::new(),
-                false => rule.none_slopes(&self.factor_slopes()),
-            };
-            slopes.iter_mut().zip(of_none).for_each(|(slope, [score, weight])| {
-                *slope -= score + weight;
-            });
+            let moves = |(slope, [score, weight]): (&mut f64, &[f64; 2])| *slope -= score + weight;
+            // What follows the edges moves with them.
+            if !rule.none_follows_edges() {
+                slopes.iter_mut().zip(&self.none_slopes).for_each(moves);
+            }
         }
         let mut into: Vec<Accumulator<'_, T>> = self
             .prior_parameters
@@ -538,7 +540,7 @@ impl<T: Real> Task<'_, '_, T> {
             add(&mut potential, &part.potential);
         }
         if let Rule::Rows(rule) = self.rule {
-            into.extend(rule.parameter_gradients(&self.factor_slopes()));
+            into.extend(rule.parameter_gradients(&self.problem.shape, &self.none_slopes));
         }
         let mut dense = dense.into_iter();
         for (parameter, sum) in learned.iter().zip(&of_learned) {

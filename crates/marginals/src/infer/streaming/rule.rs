@@ -219,8 +219,12 @@ pub trait RowRule<T: Real>: Debug + Send + Sync {
         Vec::new()
     }
 
-    /// Their gradients.
-    fn parameter_gradients(&self, _slopes: &FactorSlopes<'_, T>) -> Vec<ParameterGradient<T>> {
+    /// Their gradients, from those in θ and in log w of having no edge.
+    fn parameter_gradients(
+        &self,
+        _shape: &Shape,
+        _none_slopes: &[[f64; 2]],
+    ) -> Vec<ParameterGradient<T>> {
         Vec::new()
     }
 }

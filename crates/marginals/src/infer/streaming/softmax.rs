@@ -271,8 +271,15 @@ impl<T: Real> RowRule<T> for Softmax<'_> {
                 NullScore::Fixed { score, weight } => {
                     let reference = finding.reference(row);
                     if !finding.references.is_empty() {
-                        let edges = reference + finding.normalisers.log_z(row).f64();
-                        finding.log_partitions.push(log_add(edges, score));
+                        let with_none = |edges: &Normalisers<T>, none: f64| match edges.is_empty() {
+                            true => f64::NEG_INFINITY,
+                            false => log_add(reference + edges.log_z(row).f64(), none),
+                        };
+                        let both = [
+                            with_none(&finding.normalisers, score),
+                            with_none(&finding.prior, weight),
+                        ];
+                        finding.log_partitions.push(both);
                     }
                     if !finding.prior.is_empty() {
                         let weight = T::of(weight - reference);
@@ -291,10 +298,6 @@ impl<T: Real> RowRule<T> for Softmax<'_> {
                 NullScore::Gate(gate) => {
                     let score = finding.normalisers.log_z(row).f64() - gate;
                     let share = add_gate(&mut finding.normalisers, row, T::of(gate));
-                    if !finding.references.is_empty() {
-                        let log_z = finding.normalisers.log_z(row).f64();
-                        finding.log_partitions.push(finding.reference(row) + log_z);
-                    }
                     if !finding.prior.is_empty() {
                         prior_shares.push(add_gate(&mut finding.prior, row, T::of(gate)));
                     }
@@ -418,9 +421,13 @@ impl<T: Real> RowRule<T> for Softmax<'_> {
         all
     }
 
-    fn parameter_gradients(&self, slopes: &FactorSlopes<'_, T>) -> Vec<ParameterGradient<T>> {
+    fn parameter_gradients(
+        &self,
+        shape: &Shape,
+        none_slopes: &[[f64; 2]],
+    ) -> Vec<ParameterGradient<T>> {
         let Some(null) = self.null else { return Vec::new() };
-        let gradients = null.gradients(slopes.shape, &self.none_slopes(slopes));
+        let gradients = null.gradients(shape, none_slopes);
         let parameters = null.parameters();
         let pairs = parameters.iter().zip(&gradients);
         pairs.map(|(parameter, sum)| ParameterGradient::from_small(parameter, sum)).collect()

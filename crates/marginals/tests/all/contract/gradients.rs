@@ -244,7 +244,13 @@ fn small(pantry: Pantry) -> Pantry {
 
 fn agree_in_scenarios(pantry: &Pantry) {
     let slopes = Slopes::default();
-    for_scenarios(CASES, pantry, |scenario| match smooth(&scenario.base) {
+    // Of the variance of an average over a mass of 10⁻¹¹ five digits are left beside the null edge's.
+    let keeps_digits = |recipe: &Recipe| {
+        recipe.structure != Structure::EachQueryPicksAtMostOne
+            || recipe.value_kind == ValueKind::Gather
+    };
+    let taken = |recipe: &Recipe| smooth(recipe) && keeps_digits(recipe);
+    for_scenarios(CASES, pantry, |scenario| match taken(&scenario.base) {
         true => check_case(&scenario.recipe(), scenario.build(), ENTRIES, &slopes),
         false => Ok(()),
     });
