@@ -155,14 +155,7 @@ fn faults_of_the_field() {
             }
             _ => vec![Law::ExponentialFamily],
         };
-        // Where edges vary one by one 1 − p is taken from p: of a p near 1 it has few digits, which the
-        // square of a large value brings out.
-        let one_by_one = matches!(structure, Structure::Independent | Structure::EachKeyPicksOne);
-        let others = |fault: &Fault| match fault {
-            Fault::FarPositions | Fault::HugeMasks => false,
-            Fault::CommonPart => !one_by_one,
-            _ => true,
-        };
+        let others = |fault: &Fault| !matches!(fault, Fault::FarPositions | Fault::HugeMasks);
         let faults = Fault::ALL.into_iter().filter(others).collect();
         let pantry = Pantry { laws, faults, ..Pantry::tiny(structure) };
         for_scenarios(CASES, &pantry, |scenario| {
