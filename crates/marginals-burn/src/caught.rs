@@ -13,7 +13,7 @@ thread_local! {
     static WAITED_FOR: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `work` returns, or the message of its panic.
+/// Result of `work`, or the message of its panic.
 ///
 /// Such a panic prints nothing; all others are reported as before. What `work` had changed when it
 /// panicked must not be used any more: give it what it may keep.

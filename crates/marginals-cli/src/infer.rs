@@ -161,7 +161,6 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let shared = shared_tensors(&bytes).map_err(|e| unusable(e.to_string()))?;
     let double = file.iter().any(|(_, tensor)| tensor.dtype() == Dtype::F64);
 
-    note_unread(&model, &file);
     let mut pool = rayon::ThreadPoolBuilder::new();
     if let Some(threads) = arguments.threads {
         pool = pool.num_threads(threads.get());
@@ -178,9 +177,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         false => answer::<f32>(&model, &questions, &tensors, settings).map(|a| written(&a)),
     });
     let found = found.map_err(|error| match error {
-        AnswerError::Model(error) => AnswerError::Model(tensors::with_what_is_held(error, &file)),
+        AnswerError::Model(error) => AnswerError::Model(tensors::with_types(error, &file)),
         other => other,
     })?;
+    // An error has said so where it matters.
+    note_unread(&model, &file);
     let path = arguments.output.clone();
     let bytes = found.map_err(|message| Error::Tensors { path, message })?;
     Ok(destination.write(&bytes)?)

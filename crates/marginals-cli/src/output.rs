@@ -31,7 +31,7 @@ pub enum WriteError {
 /// and so is a stream of this program, by whatever name (`/dev/stdout`).
 #[derive(Debug)]
 pub struct Destination {
-    /// As it was named.
+    /// Name that was given.
     path: PathBuf,
     place: Place,
 }
@@ -40,7 +40,7 @@ pub struct Destination {
 enum Place {
     /// A file, there or not, and no link: it is written beside, and renamed.
     File(PathBuf),
-    /// What takes bytes as they come: a pipe, a device, a descriptor.
+    /// Pipe, device or descriptor: bytes go there as they come.
     Stream,
     Output,
     Error,

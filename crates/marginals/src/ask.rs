@@ -133,7 +133,7 @@ pub fn refuse_repeats(argument: &str, questions: &[Named]) -> Result<(), Error> 
     Err(Error::value(argument, "each question once", all.join(",")))
 }
 
-/// The error of questions about a module with learned weights, `None` where there are none.
+/// Refuses questions about a module with learned weights, which has no posterior of its own.
 ///
 /// # Errors
 /// [`Error::NotAnswerable`].

@@ -49,7 +49,7 @@ pub enum Error {
         name: String,
         /// The known name closest to it, where one is close.
         nearest: Option<Box<str>>,
-        /// What it is here, where it is a word of other libraries.
+        /// Our word for it, where it is a word of other libraries.
         advice: Option<&'static str>,
         /// Every known name.
         known: Box<[String]>,
@@ -108,7 +108,7 @@ pub enum Error {
 const BRIEF: usize = 120;
 const LISTED: usize = 80;
 
-/// What was given, whoever wrote it.
+/// Name or value that was given, shortened: whoever wrote it may have written anything.
 fn brief(given: &str) -> std::borrow::Cow<'_, str> {
     excerpt(given, BRIEF)
 }
@@ -180,8 +180,8 @@ impl Error {
         }
     }
 
-    /// The same about the entries of log-weights that were given as a mask: converted as they are, 0 and 1
-    /// would be log-weights too. Other errors stay.
+    /// Advice for the entries of a mask in place of the usual: converted as they are, 0 and 1 would be
+    /// log-weights too. Other errors stay.
     pub fn of_a_mask(self) -> Self {
         match self {
             Self::Entries { name, expected, found, .. } => Self::Entries {

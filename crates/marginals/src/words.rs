@@ -6,7 +6,7 @@ struct Word {
     theirs: &'static [&'static str],
     /// Where they stand for that, by words in the kind of name that was asked for; empty is anywhere.
     kinds: &'static [&'static str],
-    /// What it is here.
+    /// Our word for it.
     advice: &'static str,
 }
 
@@ -23,7 +23,18 @@ const SECTIONS: &[&str] = &["section", "question"];
 
 const WORDS: &[Word] = &[
     word(
-        &["attn-mask", "attention-mask", "mask", "src-mask", "tgt-mask", "attn-bias", "pos-bias"],
+        &[
+            "attn-mask",
+            "attention-mask",
+            "mask",
+            "src-mask",
+            "tgt-mask",
+            "attn-bias",
+            "pos-bias",
+            "block-mask",
+            "mask-mod",
+            "score-mod",
+        ],
         &[],
         "A mask is a prior here: `bias` with the tensor `bias`, 0 where an edge may be picked and −inf where \
          not (or true and false), `key-bias` where it is about keys alone, or `causal`",
@@ -50,19 +61,32 @@ const WORDS: &[Word] = &[
         "It is the question `log-partition` here",
     ),
     word(
+        &["return-lse", "return-softmax-lse", "return-aux"],
+        &[],
+        "What is wanted beside the mean is asked by name here; log Σ exp is the question `log-partition`",
+    ),
+    word(
+        &["max-logits", "max-logit", "max-scores"],
+        QUESTIONS,
+        "It is the question `max-score` here, and `max-score.head` in its answer",
+    ),
+    word(
         &[
             "attention",
             "attentions",
             "attn",
             "attn-weights",
             "attention-weights",
-            "output-attentions",
-            "need-weights",
             "probs",
             "weights",
         ],
         QUESTIONS,
         "It is the question `marginals` here",
+    ),
+    word(
+        &["output-attentions", "need-weights", "return-attn-weights", "return-attn-probs"],
+        &[],
+        "It is the question `marginals` here, asked by name",
     ),
     word(
         &["attn-output", "context", "out", "output", "values"],
@@ -76,13 +100,46 @@ const WORDS: &[Word] = &[
     ),
     word(
         &["temperature", "tau"],
-        SECTIONS,
+        &[],
         "It is one over the scale of the potential here, as in `potential = { dot = { scale = 0.125 } }`",
     ),
     word(
-        &["softcap", "logit-softcap", "attn-logit-softcapping"],
+        &["softcap", "logit-softcap", "logits-soft-cap", "attn-logit-softcapping"],
         SECTIONS,
         "It is a setting of the potential here, as in `potential = { dot = { softcap = 50.0 } }`",
+    ),
+    word(
+        &["alibi-slopes", "alibi-bias"],
+        &[],
+        "It is the prior `alibi` here, as in `prior = [{ alibi = { slopes = [0.5, 0.25] } }]`",
+    ),
+    word(
+        &["position-bias", "relative-position-bias", "relative-attention-bias", "rpe"],
+        &[],
+        "It is the prior `relative-buckets` here, with the tensor `relative-bias`, where positions share \
+         buckets, and the prior `bias` where they do not",
+    ),
+    word(
+        &["cu-seqlens", "cu-seqlens-q", "cu-seqlens-k", "sequence-ids", "document-ids"],
+        &[],
+        "It is the prior `segments` here, with the number of each node's sequence in the tensors \
+         `segments.q` and `segments.k`",
+    ),
+    word(
+        &["rope", "rotary-emb", "rotary-embedding", "rope-theta"],
+        &[],
+        "Positions that turn the nodes are the potential `rotary` here, around another potential",
+    ),
+    word(
+        &["sink", "sinks", "s-aux", "softmax-plus-one", "add-zero-attn"],
+        &[],
+        "It is the structure `each-query-picks-at-most-one` here, whose `null` is the sink's logit",
+    ),
+    word(
+        &["past-key-values", "past-key-value", "kv-cache", "use-cache", "layer-past"],
+        &[],
+        "Nothing is kept from call to call here: `k` and `v` hold the earlier keys too, and `query-offset` \
+         says where the first query sits",
     ),
     word(&["window-size", "window.size", "sliding-window", "local-window-size"], &[], WINDOW),
     word(
@@ -105,8 +162,7 @@ const WORDS: &[Word] = &[
 const WINDOW: &str = "A window has two sides here, the keys before a query that it sees and those after it, \
                       as in `prior = [{ window = { left = 127, right = 0 } }]`";
 
-/// What `name` is here, where it is a `kind` of name that is not among the `known` and has a meaning
-/// elsewhere.
+/// Our word for `name`, a `kind` of name that is not among the `known`, where other libraries have it.
 ///
 /// ```
 /// use marginals::words::advice;

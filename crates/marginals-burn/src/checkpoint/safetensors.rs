@@ -56,7 +56,7 @@ impl SafetensorsFile {
 /// Names that a file's metadata gives to tensors beside their own: for each, the own one.
 ///
 /// # Errors
-/// What is wrong with the file.
+/// [`SafeTensorError`], where the file is none of its kind.
 pub fn shared_tensors(bytes: &[u8]) -> Result<HashMap<String, String>, SafeTensorError> {
     let file = SafeTensors::deserialize(bytes)?;
     let (_, header) = SafeTensors::read_metadata(bytes)?;

@@ -203,7 +203,7 @@ impl SlotAttentionConfig {
             .with_bias(bias))
     }
 
-    /// The same with the inner width of a checkpoint shared out among `heads`, one where nothing combines
+    /// Settings with the inner width of a checkpoint shared out among `heads`, one where nothing combines
     /// them: how many there are is in no weight.
     ///
     /// # Errors

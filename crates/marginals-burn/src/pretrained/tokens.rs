@@ -40,7 +40,7 @@ impl Tokens {
         self.ids.is_empty()
     }
 
-    /// What cannot be true of tokens of `text`: special tokens are what a file says they are.
+    /// Reason why these cannot be tokens of `text`, if they cannot: special tokens are as a file says.
     fn fault(&self, text: &str) -> Option<String> {
         let count = self.ids.len();
         for (what, found) in [

@@ -59,7 +59,7 @@ pub(super) fn load_moments(
         .map_err(|reason| format!("its optimiser's moments are damaged ({reason})"))
 }
 
-/// How many moments there are, where every weight has its own, of its shape and of that many steps.
+/// Number of moments in a record, once every weight has its own, of its shape and of that many steps.
 fn check_moments(
     weights: &HashMap<u64, Vec<usize>>,
     steps: usize,

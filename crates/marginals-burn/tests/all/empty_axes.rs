@@ -10,7 +10,7 @@ use marginals_burn::{
     TransformerBlockConfig,
 };
 
-/// What a module makes of tensors of given shapes, as one number that a gradient can be taken of.
+/// Call of a module with tensors of given shapes, its answer summed so that a gradient can be taken.
 type Run<'m> = Box<dyn Fn(&[Vec<usize>]) -> Result<Tensor<1>, Error> + 'm>;
 
 /// A module, what it is given, and shapes that are taken.

@@ -377,7 +377,7 @@ fn tensors_of_another_attention_are_refused() {
     assert!(with(&["model.layers.0.self_attn.rotary_emb.inv_freq", "score.weight"]).is_ok());
 }
 
-/// What a tokenizer does on the way to training is switched off, and what it does to spans is done once.
+/// Dropout, which is for training, is switched off, and spans are trimmed once.
 #[test]
 fn a_text_is_read_as_it_is() {
     let folder = tempfile::tempdir().unwrap();

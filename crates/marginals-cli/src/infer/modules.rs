@@ -153,8 +153,8 @@ fn perceiver<T: Real>(
         output.assume(
             "latents",
             format!(
-                "the weights do not say how they are used, and the model file says nothing of {}",
-                assumed.join(", nothing of ")
+                "neither the weights nor the model file say all of how they are used; assumed: {}",
+                assumed.join(", ")
             ),
         );
     }
@@ -194,13 +194,13 @@ fn settled(
     config.norm_epsilon = spec.norm_epsilon;
     match spec.depth {
         Some(depth) => config.depth = depth,
-        None => assumed.push(format!("`depth`: it is {}, the layers they hold", config.depth)),
+        None => assumed.push(format!("`depth` = {} (the layers they hold)", config.depth)),
     }
     let inner = config.cross_heads * config.cross_head_width;
     let count = spec.cross_heads.unwrap_or(1);
     (config.cross_heads, config.cross_head_width) = heads("cross-heads", count, inner)?;
     if spec.cross_heads.is_none() {
-        assumed.push(format!("`cross-heads`: it is 1, of {inner} numbers"));
+        assumed.push(format!("`cross-heads` = 1 (of {inner} numbers)"));
     }
     if config.self_per_cross == 0 {
         return Ok((config, assumed));
@@ -210,7 +210,7 @@ fn settled(
         Some(count) => count,
         None if inner.is_multiple_of(USUAL_HEAD) => {
             let count = inner / USUAL_HEAD;
-            assumed.push(format!("`latent-heads`: it is {count}, of {USUAL_HEAD} numbers each"));
+            assumed.push(format!("`latent-heads` = {count} (of {USUAL_HEAD} numbers each)"));
             count
         }
         None => {

@@ -76,15 +76,9 @@ fn decoded<T: Real>(
     }
 }
 
-/// Completes an error about a tensor that is not there, or not of the kind that is read: by what the
-/// file holds, of which the model has seen a part, and by the type it has there.
-pub fn with_what_is_held(error: Error, file: &SafeTensors<'_>) -> Error {
+/// Completes an error about a tensor that is not of the kind that is read by the type it has in `file`.
+pub fn with_types(error: Error, file: &SafeTensors<'_>) -> Error {
     match error {
-        Error::MissingTensor { name, why, .. } => {
-            let mut present: Vec<String> = file.names().into_iter().map(str::to_owned).collect();
-            present.sort_unstable();
-            Error::MissingTensor { name, why, present }
-        }
         Error::Entries { name, expected, found, advice } => {
             let types = if expected == "whole numbers" { WHOLE_TYPES } else { REAL_TYPES };
             let found = match file.tensor(&name) {

@@ -27,7 +27,7 @@ fn infer(folder: &Folder, output: &str) -> Command {
     command
 }
 
-/// What a plain file gets.
+/// Bytes that a plain file gets.
 fn expected(folder: &Folder) -> Vec<u8> {
     assert!(infer(folder, "plain").status().unwrap().success());
     fs::read(folder.0.path().join("plain")).unwrap()

@@ -9,7 +9,7 @@ use crate::common::write_model;
 const BINARY: &str = env!("CARGO_BIN_EXE_marginals");
 const DOT: &str = "structure = \"each-query-picks-one\"\npotential = \"dot\"\n";
 
-/// What standard error gets of a command that fails.
+/// Standard error of a command that fails.
 fn told(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(2));

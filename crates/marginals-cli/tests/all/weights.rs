@@ -122,10 +122,7 @@ fn a_tied_perceiver_has_the_depth_that_it_was_saved_with() {
     // What the weights do not say is said, to the user and in the answers.
     let told = String::from_utf8_lossy(&told.get_output().stderr).into_owned();
     for text in [told.as_str(), &meanings(&folder)] {
-        assert!(
-            text.contains("`depth`: it is 4") && text.contains("`cross-heads`: it is 1"),
-            "{text}"
-        );
+        assert!(text.contains("`depth` = 4") && text.contains("`cross-heads` = 1"), "{text}");
         assert!(!text.contains("latent-heads"), "{text}");
     }
 }

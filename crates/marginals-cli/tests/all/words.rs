@@ -1,8 +1,10 @@
 //! Words of other libraries in questions, model files and tensors: answered with ours.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use assert_cmd::Command;
+use marginals::words::advice;
 
 use crate::common::files::{Folder, Tensor, numbers};
 
@@ -26,6 +28,23 @@ fn questions_are_told_by_our_names() {
     }
 }
 
+/// Every word that the page of other libraries' words has is one that is answered.
+#[test]
+fn the_page_of_words_is_answered() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/words.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let theirs = rows.filter_map(|row| row.split(" | ").next());
+    // A call and no name.
+    let words = theirs.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let words: Vec<&str> = words.filter(|word| !word.contains('(')).collect();
+    assert!(words.len() > 15, "{words:?}");
+    for word in words {
+        let told = ["question", "section", "prior", "setting"].map(|kind| advice(kind, word, &[]));
+        assert!(told.iter().any(Option::is_some), "{word}");
+    }
+}
+
 #[test]
 fn model_files_are_told_by_our_names() {
     for (line, words) in [
@@ -35,6 +54,11 @@ fn model_files_are_told_by_our_names() {
         ("dropout = 0.1", &["no dropout"]),
         ("scale = 0.5", &["potential = { dot = { scale = 0.125 } }"]),
         ("temperature = 0.5", &["one over the scale"]),
+        ("output_attentions = true", &["`marginals`"]),
+        ("return_lse = true", &["`log-partition`"]),
+        ("past_key_values = \"x\"", &["`query-offset`"]),
+        ("alibi_slopes = [0.5]", &["slopes = [0.5, 0.25]"]),
+        ("prior = [\"s_aux\"]", &["`each-query-picks-at-most-one`"]),
         ("prior = [{ window = { size = 8 } }]", &["left = 127, right = 0"]),
         ("prior = [{ sliding_window = { left = 8 } }]", &["left = 127, right = 0"]),
     ] {

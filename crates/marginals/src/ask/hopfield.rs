@@ -4,6 +4,7 @@ use ndarray::{Array4, ArrayView4, Ix4};
 
 use super::{Answers, CowTensor, Inputs, Questions, iteration};
 use crate::infer::collapsed::Update;
+use crate::question::Named;
 use crate::spec::HopfieldSpec;
 use crate::zoo::hopfield::{Hopfield, Settled};
 use crate::{Error, Real, refuse_nan};
@@ -67,7 +68,18 @@ pub(super) fn answer<T: Real>(
     }
     if !questions.named.is_empty() {
         let averaged = values.as_ref().unwrap_or(&patterns).view();
-        answers.extend(network.posterior(z)?.ask(questions.of(Some(averaged), &tensors)?)?);
+        let relative = network.relative(z)?;
+        let (of_scores, others) = questions.named.iter().partition(|named| is_of_scores(named));
+        for (named, posterior) in
+            [(others, relative.posterior()?), (of_scores, network.posterior(z)?)]
+        {
+            let named: Vec<Named> = named;
+            if named.is_empty() {
+                continue;
+            }
+            let asked = Questions { named: &named, ..questions };
+            answers.extend(posterior.ask(asked.of(Some(averaged), &tensors)?)?);
+        }
     }
 
     let [of_state, of_recall] = upstream.as_slice() else { return Ok(answers) };
@@ -112,6 +124,11 @@ fn recalled_values<'v, T>(
         why: "what `grad.recall` is the gradient of".into(),
         present: Vec::new(),
     })
+}
+
+/// Whether a question is about the scores themselves, and not about what they say of the patterns.
+fn is_of_scores(named: &Named) -> bool {
+    ["log-partition", "log-evidence", "max-score", "min-score"].contains(&named.entry.name)
 }
 
 /// The number that stands for where a state settled.

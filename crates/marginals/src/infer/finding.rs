@@ -120,8 +120,12 @@ pub struct Expectation<T> {
     kind: Kind,
     /// The expectation, or the variance.
     pub values: Vec<T>,
-    /// Of a variance, the mean it is about.
+    /// Of a variance, the mean it is about (where a query may have no edge: given that it has one), less
+    /// its `references`.
     pub means: Vec<T>,
+    /// Numbers near the values that were averaged: what is common to them costs a mean no digits, in no
+    /// merge.
+    pub references: Vec<T>,
 }
 
 impl<T: Real> Expectation<T> {
@@ -134,7 +138,29 @@ impl<T: Real> Expectation<T> {
             Linear::Value(_) | Linear::Edge(_) | Linear::EdgeTimesValue(..) => Kind::Average,
         };
         let means = if kind == Kind::Variance { rows * columns } else { 0 };
-        Self { kind, values: vec![T::zero(); rows * columns], means: vec![T::zero(); means] }
+        let zeros = |count| vec![T::zero(); count];
+        Self { kind, values: zeros(rows * columns), means: zeros(means), references: zeros(means) }
+    }
+
+    /// Mixes another variance in, by the shares of both in what rows gathered.
+    fn mix_variance(&mut self, other: &Self, shares: &[(T, T)]) {
+        let width = self.values.len() / shares.len().max(1);
+        for (r, &(x, y)) in shares.iter().enumerate().filter(|(_, (_, y))| *y != T::zero()) {
+            for c in r * width..(r + 1) * width {
+                if x == T::zero() {
+                    self.values[c] = other.values[c];
+                    self.means[c] = other.means[c];
+                    self.references[c] = other.references[c];
+                    continue;
+                }
+                // The law of total variance.
+                let apart =
+                    (self.means[c] - other.means[c]) + (self.references[c] - other.references[c]);
+                let within = x * self.values[c] + y * other.values[c];
+                self.values[c] = within + x * y * (apart * apart);
+                self.means[c] -= y * apart;
+            }
+        }
     }
 
     /// Whether it has one entry per factor, and not one per query.
@@ -432,7 +458,7 @@ impl<T: Real> Finding<T> {
     fn rescale(&self, rows: &mut [T], width: usize) {
         for (row, scale) in rows.chunks_exact_mut(width.max(1)).zip(&self.log_scale) {
             let scale = scale.exp();
-            row.iter_mut().for_each(|x| *x *= scale);
+            row.iter_mut().for_each(|x| *x = weighted(*x, scale));
         }
     }
 
@@ -529,7 +555,6 @@ impl<T: Real> Finding<T> {
             self.share_references(&mut other);
             return self.mix(&other);
         }
-        let rows = self.factors();
         let (shares, normalisers) = shares(&self.normalisers, &other.normalisers);
         let prior = match self.prior.is_empty() {
             true => None,
@@ -552,18 +577,7 @@ impl<T: Real> Finding<T> {
                     }
                 }
                 Kind::Average => mix_rows(&mut own.values, &others.values, &shares),
-                Kind::Variance => {
-                    let width = own.values.len() / rows.max(1);
-                    for (r, &(a, b)) in shares.iter().enumerate() {
-                        for c in r * width..(r + 1) * width {
-                            let apart = own.means[c] - others.means[c];
-                            own.values[c] = weighted(a, own.values[c])
-                                + weighted(b, others.values[c])
-                                + weighted(a * b, apart * apart);
-                        }
-                    }
-                    mix_rows(&mut own.means, &others.means, &shares);
-                }
+                Kind::Variance => own.mix_variance(others, &shares),
             }
         }
         mix_rows(&mut self.mass, &other.mass, &shares);
@@ -683,16 +697,32 @@ impl<T: Real> Finding<T> {
                     for (r, share) in shares.iter().enumerate() {
                         let a = if is_tiny(share) { T::one() } else { share.edges };
                         for c in r * width..(r + 1) * width {
-                            let mean = own.means[c];
+                            let mean = own.means[c] + own.references[c];
                             own.values[c] =
                                 weighted(a, own.values[c]) + weighted(a * share.none, mean * mean);
                         }
                     }
-                    scale(&mut own.means);
                 }
             }
         }
         scale(&mut self.mass);
+    }
+
+    /// Takes having no edge into variances that are given that there is one: nothing is gathered then.
+    pub(crate) fn spread_by_none(&mut self) {
+        let rows = self.mass.len();
+        let variances = self.linear.iter_mut().filter(|own| own.kind == Kind::Variance);
+        for own in variances {
+            let width = own.values.len() / rows.max(1);
+            for (r, &mass) in self.mass.iter().enumerate() {
+                let none = self.log_none[r].exp();
+                for c in r * width..(r + 1) * width {
+                    let mean = own.means[c] + own.references[c];
+                    let variance = own.values[c] + weighted(none, mean * mean);
+                    own.values[c] = weighted(mass, variance);
+                }
+            }
+        }
     }
 
     fn merge_extremes(&mut self, other: &Self) {
@@ -824,26 +854,17 @@ impl<T: Real> Finding<T> {
             .iter()
             .map(|&[near, far, most]| ((near - most).exp(), (far - most).exp()))
             .collect();
+        // Variances are given that there is an edge; what having none adds, the end adds.
+        let shares_of_mass = |(r, &(a, b)): (usize, &(T, T))| {
+            let (x, y) = (weighted(a, self.mass[r]), weighted(b, far.mass[r]));
+            if x + y == T::zero() { (T::one(), T::zero()) } else { (x / (x + y), y / (x + y)) }
+        };
+        let gathered: Vec<(T, T)> = shares.iter().enumerate().map(shares_of_mass).collect();
         for (own, others) in self.linear.iter_mut().zip(&far.linear) {
             match own.kind {
                 Kind::LogProbability | Kind::LogRatio => {}
                 Kind::Average => mix_rows(&mut own.values, &others.values, &shares),
-                Kind::Variance => {
-                    // E[v²] of what is gathered, which may be nothing, less E[v]².
-                    let width = own.values.len() / rows.max(1);
-                    for (r, (&(a, b), &[.., most])) in shares.iter().zip(&scales).enumerate() {
-                        let of = |list: &[T]| at(list, r).exp();
-                        let (near, behind) = (of(&self.log_scale), of(&far.log_scale));
-                        for c in r * width..(r + 1) * width {
-                            let (x, y) = (own.means[c], others.means[c]);
-                            let mean = weighted(a, x) + weighted(b, y);
-                            let second = weighted(a, own.values[c] + near * x * x)
-                                + weighted(b, others.values[c] + behind * y * y);
-                            own.values[c] = (second - most.exp() * mean * mean).max(T::zero());
-                            own.means[c] = mean;
-                        }
-                    }
-                }
+                Kind::Variance => own.mix_variance(others, &gathered),
             }
         }
         mix_rows(&mut self.mass, &far.mass, &shares);
@@ -904,6 +925,7 @@ impl<T: Real> Finding<T> {
             let own = &mut all.linear[index];
             append(&mut own.values, &|f| &f.linear[index].values);
             append(&mut own.means, &|f| &f.linear[index].means);
+            append(&mut own.references, &|f| &f.linear[index].references);
         }
         for (index, own) in all.extremal.iter_mut().enumerate() {
             rest.iter().for_each(|f| own.append(&f.extremal[index]));

@@ -63,7 +63,9 @@ impl<'v, T: Real, E: Element<Real = T>> Question<'v, T> for Mean<'v, E> {
         for (i, &mass) in found.finding.mass().iter().enumerate() {
             let mut through = T::zero();
             for c in i * width..(i + 1) * width {
-                let g = if mass == T::zero() { mass } else { on_sum[c] / mass };
+                // A gradient of 0 takes no part, whatever the query holds.
+                let idle = mass == T::zero() || on_sum[c] == T::zero();
+                let g = if idle { T::zero() } else { on_sum[c] / mass };
                 on_sum[c] = g;
                 if g != T::zero() {
                     through -= g * gathered[c] / mass;

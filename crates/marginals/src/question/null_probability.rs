@@ -3,6 +3,7 @@ use ndarray::{Array3, ArrayView3};
 use super::Question;
 use super::named::{AnyQuestion, Asking, NamedQuestion};
 use super::upstream::Numbers;
+use crate::infer::finding::weighted;
 use crate::infer::slopes::flat;
 use crate::infer::{Request, Slopes};
 use crate::posterior::{Found, Posterior};
@@ -61,7 +62,7 @@ impl<'v, T: Real> Question<'v, T> for NullProbability {
         if let Some(gradient) = checked.filter(|_| !log_none.is_empty()) {
             // dp = p d log p.
             let pairs = flat(gradient).into_owned().into_iter().zip(log_none);
-            slopes.add_log_none(pairs.map(|(g, log_p)| g * log_p.exp()).collect());
+            slopes.add_log_none(pairs.map(|(g, log_p)| weighted(g, log_p.exp())).collect());
         }
         Ok(())
     }

@@ -70,8 +70,10 @@ impl<'v, T: Real, E: Element<Real = T>> Question<'v, T> for ValueVariance<'v, E>
             let scale = found.finding.log_scale.get(i).map_or(T::one(), |s| (-*s).exp());
             let mut through = T::zero();
             for c in i * width..(i + 1) * width {
-                // The square of a small mass is 0 long before the mass is.
-                let g = if mass == T::zero() { mass } else { on_sum[c] / mass / mass * scale };
+                // The square of a small mass is 0 long before the mass is. A gradient of 0 takes no part,
+                // whatever the query holds.
+                let idle = mass == T::zero() || on_sum[c] == T::zero();
+                let g = if idle { T::zero() } else { on_sum[c] / mass / mass * scale };
                 on_sum[c] = g;
                 if g != T::zero() {
                     through -= (g + g) * variance[c] / mass;

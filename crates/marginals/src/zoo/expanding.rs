@@ -160,12 +160,12 @@ impl Expanding {
             return Err(Error::value("expanding.tolerance", "a number in [0, 1)", self.tolerance));
         }
         if self.first_keys == 0 {
-            return Err(Error::value("expanding.first_keys", "at least 1 key", 0));
+            return Err(Error::value("expanding.first-keys", "at least 1 key", 0));
         }
         // Positions must be whole numbers in f64 too.
         if self.query_offset.unsigned_abs() > 1 << 52 {
             return Err(Error::value(
-                "expanding.query_offset",
+                "expanding.query-offset",
                 "an offset of at most 2^52 positions",
                 self.query_offset,
             ));

@@ -15,21 +15,22 @@
 //! constant: ½ D log(2π/β) more and ½ β M² less. The engine's F is **β E**, in nats; a structural
 //! prior π on the patterns takes the place of 1/N.
 
+mod centred;
 mod retrieval;
 mod separation;
 
-use ndarray::{Array3, Array4, ArrayView4, Axis};
+use ndarray::{Array3, Array4, ArrayView4, Axis, CowArray, Ix4};
 
 use super::Mechanism;
 use crate::gradient::number_repeats;
+use crate::infer::Gradients;
 use crate::infer::collapsed::{Differentiable, Evaluation, InputGradients, Latent, Maximise};
 use crate::potential::Dot;
 use crate::prior::{Coverage, Prior, Uniform};
 use crate::question::{LogPartition, Mean};
 use crate::structure::EachQueryPicksOne;
-use crate::{
-    Error, Model, ParameterGradient, Posterior, Real, Reference, Shape, model, refuse_nan,
-};
+use crate::{Error, Model, Posterior, Real, Reference, Shape, model, refuse_nan};
+use centred::Centred;
 
 pub use retrieval::{RETRIEVED, Retrieval, Settled};
 pub use separation::Separation;
@@ -65,9 +66,10 @@ mechanism = { hopfield = { beta = 8.0, steps = 100, tolerance = 1e-6 } }
 ///
 /// Inputs by name: `patterns` [B, Hk, M, D], `beta` 1 or H numbers, and the parameters of the prior.
 ///
-/// Every evaluation is one streaming pass in O(B H N D) memory beside the patterns. F adds up
-/// terms of size β M², and is only good to their rounding. A state that may have no pattern at all
-/// (a prior can forbid them) has F = +∞, and the step takes it to 0.
+/// Every evaluation is one streaming pass in O(B H N D) memory beside the patterns. Patterns with a
+/// part in common are compared, and F is added up, without it: it cancels, and would cost the digits
+/// of what is left. A state that may have no pattern at all (a prior can forbid them) has F = +∞, and
+/// the step takes it to 0.
 ///
 /// ```
 /// use marginals::infer::collapsed::{Exact, FixedPoint};
@@ -90,6 +92,8 @@ pub struct Hopfield<'a, T: Real, P = Uniform> {
     prior_log_partition: Vec<T>,
     /// M² of every memory, [B, Hk] flat.
     largest_square: Vec<T>,
+    /// The patterns without what they have in common, where that is anything.
+    centred: Option<Centred<T>>,
 }
 
 impl<'a, T: Real> Hopfield<'a, T> {
@@ -146,6 +150,7 @@ impl<'a, T: Real> Hopfield<'a, T> {
             shape,
             prior_log_partition: vec![T::of(count as f64).ln()],
             largest_square,
+            centred: Centred::new(&patterns),
         })
     }
 
@@ -160,6 +165,7 @@ impl<'a, T: Real> Hopfield<'a, T> {
             shape: self.shape,
             prior_log_partition: self.prior_log_partition,
             largest_square: self.largest_square,
+            centred: self.centred,
         };
         let sizes = network.shape;
         let whole = |head| sizes.block(head, 0..sizes.queries, 0..sizes.keys);
@@ -177,15 +183,24 @@ impl<'a, T: Real> Hopfield<'a, T> {
     }
 }
 
-impl<T: Real, P: Prior<T>> Hopfield<'_, T, P> {
+impl<'a, T: Real, P: Prior<T>> Hopfield<'a, T, P> {
     /// The sizes: states are queries, patterns keys.
     pub fn shape(&self) -> &Shape {
         &self.shape
     }
 
-    /// The posterior over which pattern each state goes to, to ask anything of.
+    /// The posterior over which pattern each state goes to, its scores β x_iᵀz as they are.
+    ///
+    /// Where the patterns have a part in common, scores are as large as its square, and so is their
+    /// rounding: ask [`relative`](Self::relative) whatever does not read the scores themselves.
     pub fn posterior<'z>(&'z self, z: &'z [T]) -> Result<Posterior<'z, T>, Error> {
         self.model.posterior(self.states("z", z)?, self.patterns.reborrow())
+    }
+
+    /// The states at z, to ask for the same posterior with what the scores of a state have in common
+    /// taken out of them.
+    pub fn relative<'z>(&'z self, z: &'z [T]) -> Result<Relative<'z, 'a, T, P>, Error> {
+        Ok(Relative { queries: self.queries("z", z)?, network: self })
     }
 
     /// E(z) of every state [B, H, N], as in the paper.
@@ -199,7 +214,7 @@ impl<T: Real, P: Prior<T>> Hopfield<'_, T, P> {
     /// What the states at z recall of `values` [B, Hk, M, D_v]: Σ_i p_i(z) v_i, the last step of a
     /// hetero-association, whose values are not the patterns.
     pub fn recall(&self, z: &[T], values: ArrayView4<'_, T>) -> Result<Array4<T>, Error> {
-        self.posterior(z)?.ask(Mean(values))
+        self.relative(z)?.posterior()?.ask(Mean(values))
     }
 
     /// Backward of [`recall`](Self::recall): returns the gradients of z and of the values, and adds
@@ -211,13 +226,12 @@ impl<T: Real, P: Prior<T>> Hopfield<'_, T, P> {
         upstream: ArrayView4<'_, T>,
         inputs: &mut InputGradients<T>,
     ) -> Result<(Vec<T>, Array4<T>), Error> {
-        let posterior = self.posterior(z)?;
+        let relative = self.relative(z)?;
+        let posterior = relative.posterior()?;
         let pass = posterior.pass(Mean(values))?;
         let mut gradients = pass.backward(upstream)?;
-        inputs.add("patterns", &gradients.k)?;
-        self.add_parameters(&gradients.parameters, inputs)?;
         let values = gradients.take_v().expect("a mean has a gradient in its values");
-        Ok((gradients.q.into_raw_vec_and_offset().0, values))
+        Ok((self.add_gradients(gradients, inputs)?, values))
     }
 
     /// The states as the library's tensors.
@@ -234,6 +248,32 @@ impl<T: Real, P: Prior<T>> Hopfield<'_, T, P> {
         })
     }
 
+    /// What states are compared by.
+    fn queries<'z>(&self, name: &str, z: &'z [T]) -> Result<CowArray<'z, T, Ix4>, Error> {
+        let states = self.states(name, z)?;
+        Ok(match &self.centred {
+            None => states.into(),
+            Some(centred) => centred.queries(&states).into(),
+        })
+    }
+
+    /// What patterns are compared by, and what is averaged.
+    fn keys_and_values(&self) -> (ArrayView4<'_, T>, ArrayView4<'_, T>) {
+        match &self.centred {
+            None => (self.patterns.reborrow(), self.patterns.reborrow()),
+            Some(centred) => (centred.keys(), centred.values()),
+        }
+    }
+
+    /// The patterns' averages, from those of what is averaged; log Z tells who has one.
+    fn restored(&self, mut means: Array4<T>, log_partition: &Array3<T>) -> Vec<T> {
+        if let Some(centred) = &self.centred {
+            let log_z: Vec<T> = log_partition.iter().copied().collect();
+            centred.restore(&mut means, |state| log_z[state] != T::neg_infinity());
+        }
+        means.into_raw_vec_and_offset().0
+    }
+
     /// Head of a problem.
     fn head_of(&self, problem: usize) -> usize {
         problem / self.shape.queries % self.shape.heads
@@ -244,25 +284,34 @@ impl<T: Real, P: Prior<T>> Hopfield<'_, T, P> {
         T::of(model::of_head(&self.beta, self.head_of(problem)))
     }
 
-    /// F = β E of every state, from its log-partition.
-    fn energies(&self, z: &[T], log_partition: Array3<T>) -> Vec<T> {
+    /// F = β E of every state, from log Z of the posterior of [`Relative`] states.
+    fn energies(&self, z: &[T], log_partition: &Array3<T>) -> Result<Vec<T>, Error> {
         let Shape { heads, queries, key_heads, query_width, .. } = self.shape;
         let half = T::of(0.5);
+        let half_squares: Vec<T> = match &self.centred {
+            Some(centred) => centred.half_squares(&self.states("z", z)?),
+            None => {
+                let memory = |p: usize| {
+                    p / (queries * heads) * key_heads + self.shape.key_head(self.head_of(p))
+                };
+                let square = |z: &[T]| z.iter().map(|&z| z * z).sum::<T>();
+                let states = z.chunks(query_width).enumerate();
+                states.map(|(p, z)| half * (square(z) + self.largest_square[memory(p)])).collect()
+            }
+        };
         let normaliser = |p: usize| match self.prior_log_partition.as_slice() {
             [one] => *one,
             each => each[p],
         };
-        let of_state = |(p, (log_z, z)): (usize, (T, &[T]))| {
+        let of_state = |(p, (&log_z, half_square)): (usize, (&T, T))| {
             // Where nothing is possible beforehand the normaliser is −∞ too.
             if log_z == T::neg_infinity() {
                 return T::infinity();
             }
-            let memory = p / (queries * heads) * key_heads + self.shape.key_head(self.head_of(p));
-            let squares = z.iter().map(|&z| z * z).sum::<T>() + self.largest_square[memory];
             // The large terms first: they are what nearly cancels.
-            (half * self.beta_of(p) * squares - log_z) + normaliser(p)
+            (self.beta_of(p) * half_square - log_z) + normaliser(p)
         };
-        log_partition.into_iter().zip(z.chunks(query_width)).enumerate().map(of_state).collect()
+        Ok(log_partition.iter().zip(half_squares).enumerate().map(of_state).collect())
     }
 
     /// Pulls `upstream`, a gradient of the step at z, back to z and the inputs; also the step.
@@ -271,32 +320,62 @@ impl<T: Real, P: Prior<T>> Hopfield<'_, T, P> {
         z: &[T],
         upstream: &[T],
         inputs: &mut InputGradients<T>,
-    ) -> Result<(Vec<T>, Array4<T>), Error> {
-        let posterior = self.posterior(z)?;
-        let mean = Mean(self.patterns.reborrow());
-        let pass = posterior.pass(mean)?;
-        let gradients = pass.backward(self.states("upstream", upstream)?)?;
+    ) -> Result<(Vec<T>, Vec<T>), Error> {
+        let relative = self.relative(z)?;
+        let posterior = relative.posterior()?;
+        let (_, values) = self.keys_and_values();
+        let pass = posterior.pass((Mean(values), LogPartition))?;
+        let gradients = pass.backward((self.states("upstream", upstream)?, None))?;
         // A pattern is both what states are compared with and what they gather.
-        inputs.add("patterns", &gradients.k)?;
         if let Some(v) = gradients.v() {
             inputs.add("patterns", v)?;
         }
-        self.add_parameters(&gradients.parameters, inputs)?;
-        Ok((gradients.q.into_raw_vec_and_offset().0, pass.answer()?))
+        let pulled = self.add_gradients(gradients, inputs)?;
+        let (mean, log_partition) = pass.into_answer()?;
+        Ok((pulled, self.restored(mean, &log_partition)))
     }
 
-    fn add_parameters(
+    /// Adds the gradients that a pass over [`Relative`] states gives to `inputs`, those of averaged values
+    /// apart, and returns that of the states.
+    fn add_gradients(
         &self,
-        list: &[ParameterGradient<T>],
+        gradients: Gradients<T>,
         inputs: &mut InputGradients<T>,
-    ) -> Result<(), Error> {
-        list.iter().try_for_each(|parameter| {
+    ) -> Result<Vec<T>, Error> {
+        gradients.parameters.iter().try_for_each(|parameter| {
             let name = match parameter.name.as_str() {
                 "dot.scale" => "beta",
                 other => other,
             };
             inputs.add(name, &parameter.gradient)
-        })
+        })?;
+        let states = match &self.centred {
+            None => {
+                inputs.add("patterns", &gradients.k)?;
+                gradients.q
+            }
+            Some(centred) => {
+                inputs.add("patterns", &centred.of_patterns(&gradients.k))?;
+                centred.of_states(&gradients.q)
+            }
+        };
+        Ok(states.into_raw_vec_and_offset().0)
+    }
+}
+
+/// States of a network, with their posterior's scores relative to what each state's have in common. It
+/// answers all questions but those about the scores themselves (log-partition, evidence, extreme scores),
+/// and the values that it averages are the caller's.
+pub struct Relative<'z, 'a, T: Real, P = Uniform> {
+    network: &'z Hopfield<'a, T, P>,
+    queries: CowArray<'z, T, Ix4>,
+}
+
+impl<T: Real, P: Prior<T>> Relative<'_, '_, T, P> {
+    /// The posterior over which pattern each state goes to.
+    pub fn posterior(&self) -> Result<Posterior<'_, T>, Error> {
+        let (keys, _) = self.network.keys_and_values();
+        self.network.model.posterior(self.queries.view(), keys)
     }
 }
 
@@ -317,16 +396,16 @@ impl<T: Real, P: Prior<T>> Latent<T> for Hopfield<'_, T, P> {
         InputGradients::zeros(own.into_iter().chain(of_prior))
     }
     fn free_energy(&self, z: &[T]) -> Result<Vec<T>, Error> {
-        Ok(self.energies(z, self.posterior(z)?.ask(LogPartition)?))
+        self.energies(z, &self.relative(z)?.posterior()?.ask(LogPartition)?)
     }
 }
 
 impl<T: Real, P: Prior<T>> Maximise<T> for Hopfield<'_, T, P> {
     fn maximise(&self, z: &[T]) -> Result<Evaluation<T>, Error> {
-        let questions = (Mean(self.patterns.reborrow()), LogPartition);
-        let (next, log_partition) = self.posterior(z)?.ask(questions)?;
-        let free_energy = self.energies(z, log_partition);
-        Ok(Evaluation { free_energy, next: next.into_raw_vec_and_offset().0 })
+        let questions = (Mean(self.keys_and_values().1), LogPartition);
+        let (mean, log_partition) = self.relative(z)?.posterior()?.ask(questions)?;
+        let free_energy = self.energies(z, &log_partition)?;
+        Ok(Evaluation { free_energy, next: self.restored(mean, &log_partition) })
     }
     fn maximise_backward(
         &self,
@@ -361,11 +440,12 @@ impl<T: Real, P: Prior<T>> Differentiable<T> for Hopfield<'_, T, P> {
         let (pulled, mean) = self.step_backward(z, &to_mean, inputs)?;
         // β also stands before the bracket.
         let states = self.states("z", z)?;
+        let mean = self.states("mean", &mean)?;
         let upstream = self.states("upstream", upstream)?;
         let mut of_beta = ndarray::Array1::zeros(self.beta.len());
         for head in 0..self.shape.heads {
             let own = |array: &ArrayView4<'_, T>| array.index_axis(Axis(1), head).to_owned();
-            let gap = own(&states) - own(&mean.view());
+            let gap = own(&states) - own(&mean);
             of_beta[model::head_index(self.beta.len(), head)] += (gap * own(&upstream)).sum();
         }
         inputs.add("beta", &of_beta)?;

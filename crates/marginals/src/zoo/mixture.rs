@@ -25,7 +25,7 @@
 
 mod expectation;
 mod moments;
-mod origin;
+pub(super) mod origin;
 mod parameters;
 mod settings;
 mod step;

@@ -389,6 +389,53 @@ fn mechanisms_answer_with_the_meaning_of_their_codes() {
     assert!(meanings.iter().any(|(name, told)| *name == "reason" && told.contains("0 converged")));
 }
 
+/// What a memory is asked is answered as of one posterior with the same nodes, whatever its patterns have
+/// in common: scores that are relative to it are told from those that are not.
+#[test]
+fn a_memory_is_asked_about_its_scores() {
+    let file = "mechanism = { hopfield = { beta = 0.05, steps = 2, tolerance = 0.0 } }";
+    let memory = ModelFile::from_toml(file).unwrap();
+    let posterior = ModelFile::from_toml(
+        "structure = \"each-query-picks-one\"\npotential = { dot = { scale = 0.05 } }",
+    );
+    let posterior = posterior.unwrap();
+    for common in [0.0, 40.0, -40.0] {
+        let around = |seed: f64, count: usize| {
+            numbers::<f64>(seed, &[1, 1, count, WIDTH]).mapv(|x| x + common)
+        };
+        let inputs = BTreeMap::from([
+            ("states".to_owned(), Input::from(around(8.0, 3))),
+            ("patterns".to_owned(), Input::from(around(9.0, 5))),
+        ]);
+        let mut answered = 0;
+        for entry in QUESTIONS {
+            let usage = match entry.argument {
+                None => entry.name.to_owned(),
+                Some(_) => format!("{}=2", entry.name),
+            };
+            let Ok(answers) = run(&memory, &[&usage], &inputs) else { continue };
+            let nodes = BTreeMap::from([
+                ("q".to_owned(), Input::from(numbers_of(&answers, "state"))),
+                ("k".to_owned(), Input::from(around(9.0, 5))),
+                ("v".to_owned(), Input::from(around(9.0, 5))),
+            ]);
+            for (name, expected) in run(&posterior, &[&usage], &nodes).unwrap().iter() {
+                let found = answers.get(name).unwrap();
+                match (found, expected) {
+                    (Tensor::Real(found), Tensor::Real(expected)) => {
+                        for (a, b) in found.iter().zip(expected) {
+                            assert!((a - b).abs() < 1e-10 * b.abs().max(1.0), "{name}: {a}, {b}");
+                        }
+                    }
+                    _ => assert_eq!(found, expected, "{name}"),
+                }
+            }
+            answered += 1;
+        }
+        assert!(answered > 12, "{answered}");
+    }
+}
+
 /// Whatever does not average values can be asked about the components of points.
 #[test]
 fn components_of_points_are_asked_about() {

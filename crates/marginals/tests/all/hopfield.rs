@@ -1,5 +1,7 @@
 //! Modern Hopfield networks against their closed form, finite differences and the theory.
 
+mod common_part;
+
 use marginals::Error;
 use marginals::infer::collapsed::{
     Acceleration, Backtracking, Descent, Differentiable, Differentiation, Exact, FixedPoint,

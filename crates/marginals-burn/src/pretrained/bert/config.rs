@@ -68,7 +68,7 @@ impl BertConfig {
         }
     }
 
-    /// What is asked for that there is not, if anything is.
+    /// Reason why the configuration asks for a model that is not supported, if it does.
     pub(crate) fn unsupported(&self) -> Option<String> {
         self.add_cross_attention
             .then(|| "`add_cross_attention` is true; a BERT of one text is read".to_owned())

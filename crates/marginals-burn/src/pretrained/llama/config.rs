@@ -79,7 +79,7 @@ const OTHER_ATTENTION: &[(&str, Json)] = &[
 
 const SLIDING_WINDOW_GGUF: &str = "llama.attention.sliding_window";
 
-/// As [`OTHER_ATTENTION`], of GGUF files.
+/// Metadata keys of GGUF files that do so, with their values where they change nothing.
 const OTHER_ATTENTION_GGUF: &[(&str, f64)] = &[
     ("llama.attention.clamp_kqv", 0.0),
     ("llama.attention.max_alibi_bias", 0.0),

@@ -34,8 +34,8 @@ use crate::{Error, Parameter, Real, Reference, tensor};
 use super::rule::{FactorSlopes, Order, at};
 use coefficients::Coefficients;
 use in_order::InOrder;
-use tiles::HeadBackward;
 pub(crate) use tiles::QUERY_BLOCK;
+use tiles::{HeadBackward, without_garbage};
 
 /// Keys below which a range of them is not worth splitting.
 const FEWEST_KEYS: usize = 1024;
@@ -70,6 +70,12 @@ struct Own<'a, T> {
 struct Sums {
     learned: Vec<Vec<f64>>,
     potential: Vec<Vec<f64>>,
+}
+
+impl Sums {
+    fn are_finite(&self) -> bool {
+        self.learned.iter().chain(&self.potential).flatten().all(|sum| sum.is_finite())
+    }
 }
 
 /// The backward pass over some of the keys, from the gradient of a loss in what was found of all of
@@ -179,7 +185,7 @@ pub(crate) fn backward<T: Real>(
     let sums = in_order::run(tasks, |(((group, q), (part, keys)), mut own)| {
         in_order::add_part(q, part, |mut dq| {
             let sums = task.run(group, keys.clone(), dq.view_mut(), &mut own, Care::Fast)?;
-            if !own.is_spoiled() && dq.iter().all(|x| x.is_finite()) {
+            if !own.is_spoiled() && sums.are_finite() && dq.iter().all(|x| x.is_finite()) {
                 return Ok(sums);
             }
             // Something that is not finite took part, perhaps where it must not: once more, with care.
@@ -242,7 +248,8 @@ fn by_group<T>(
     let (batch, all) = (view.dim().0, view.dim().1);
     let (batch, heads) = match heads {
         None => (vec![batch], vec![all]),
-        Some(heads) => (vec![1; batch], vec![heads; all.div_ceil(heads)]),
+        // Without heads there is no group.
+        Some(heads) => (vec![1; batch], vec![heads; all.div_ceil(heads.max(1))]),
     };
     cut(view, Axis(0), &batch).into_iter().flat_map(move |entry| cut(entry, Axis(1), &heads))
 }
@@ -422,8 +429,9 @@ impl<T: Real> Task<'_, '_, T> {
                 .expect("one gradient per feature");
             let place = Place { shape, batch, head: key_head, first: keys.start };
             let mut into = dk.slice_mut(s![0, 0, .., ..]);
-            let raw = raw.view();
-            let (through, parameters) = (into.view_mut(), &mut potential);
+            let raw = without_garbage(care, raw);
+            let (raw, through) = (raw.view(), into.view_mut());
+            let parameters = &mut potential;
             problem.potential.key_features_backward(place, raw, gradient, through, parameters);
             into.iter_mut().zip(of_nodes).for_each(|(x, g)| *x += g);
         }

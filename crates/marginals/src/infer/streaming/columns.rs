@@ -8,7 +8,7 @@ use marginals_kernels::{
 };
 
 use super::forward::{Task, draw};
-use super::gather::{self, Edges, Room, Sums};
+use super::gather::{self, Room, Sums};
 use super::heads::{Care, HeadKeys};
 use super::softmax::{not_negative, not_positive};
 use super::{KEY_BLOCK, STRIDE, blocks};
@@ -26,6 +26,9 @@ pub(super) const ROWS: usize = 128;
 struct Columns<T> {
     max: Vec<T>,
     sum: Vec<T>,
+    /// The sum without one term of the maximum's, which is 1: of the probability that a key picks
+    /// another query it has the digits that 1 − p has not. Empty where no variance is found.
+    rest: Vec<T>,
     score: Vec<T>,
     /// Σ e^(θ − max) (log w − the largest log w).
     weight: Vec<T>,
@@ -49,9 +52,11 @@ pub(super) fn find<T: Real>(
     let zeros = |wanted: bool| vec![T::zero(); if wanted { keys.len() } else { 0 }];
     let lowest = |wanted: bool| vec![T::neg_infinity(); if wanted { keys.len() } else { 0 }];
     let wants = task.wants;
+    let finds_variances = gather::finds_variances(request);
     let mut state = Columns {
         max: lowest(true),
         sum: zeros(true),
+        rest: zeros(finds_variances),
         score: zeros(wants.log_probability || wants.log_ratio),
         weight: zeros(wants.log_ratio),
         weight_max: lowest(wants.prior),
@@ -70,6 +75,7 @@ pub(super) fn find<T: Real>(
         scores: tile(true),
         weights: tile(task.reads_weights),
         other: tile(true),
+        absent: tile(finds_variances),
         part: Vec::new(),
         log_scale: match care {
             Care::Fast | Care::Careful => Vec::new(),
@@ -114,7 +120,11 @@ impl<T: Real> Columns<T> {
         for c in 0..count {
             let (max, sum) = (self.max[c], self.sum[c]);
             let dead = sum == T::zero();
-            finding.normalisers.push(if dead { T::neg_infinity() } else { max }, sum.ln());
+            let log_sum = match self.rest.get(c) {
+                Some(rest) if !dead => rest.ln_1p(),
+                _ => sum.ln(),
+            };
+            finding.normalisers.push(if dead { T::neg_infinity() } else { max }, log_sum);
             let log_p = match self.score.get(c) {
                 Some(&score) if !dead => not_positive(score / sum - sum.ln()),
                 _ => T::zero(),
@@ -142,6 +152,8 @@ struct Scratch<T> {
     scores: Aligned<T>,
     weights: Aligned<T>,
     other: Aligned<T>,
+    /// 1 − p, where variances are found.
+    absent: Aligned<T>,
     part: Vec<T>,
     /// log of what is taken out of the weights of each query, so that they do not underflow; empty
     /// where no care is taken.
@@ -184,17 +196,52 @@ impl<T: Real> Scratch<T> {
         self.fill(task, head_keys, q, block, coverage);
         let set = InstructionSet::detect();
         let (n, m) = (block.queries.len(), block.keys.len());
+        let before = match state.rest.is_empty() {
+            true => Vec::new(),
+            false => state.max[columns.clone()].to_vec(),
+        };
         let online = OnlineColumns {
             max: &mut state.max[columns.clone()],
             sum: &mut state.sum[columns.clone()],
         };
         online_columns(set, TileMut::new(&mut self.scores, n, m, STRIDE).as_tile(), online);
+        if !before.is_empty() {
+            let rest = &mut state.rest[columns.clone()];
+            self.add_to_rest((n, m), &before, &state.max[columns.clone()], rest);
+        }
         if task.wants.prior {
             let online = OnlineColumns {
                 max: &mut state.weight_max[columns.clone()],
                 sum: &mut state.weight_sum[columns],
             };
             online_columns(set, TileMut::new(&mut self.weights, n, m, STRIDE).as_tile(), online);
+        }
+    }
+
+    /// Adds the terms of one tile to the sums without that of the maximum, which was `before` and is `max`.
+    fn add_to_rest(&mut self, (n, m): (usize, usize), before: &[T], max: &[T], rest: &mut [T]) {
+        let scores = TileMut::new(&mut self.scores, n, m, STRIDE);
+        let mut terms = TileMut::new(&mut self.other, n, m, STRIDE);
+        // Whether the term left out is still to come: the first of a new maximum, which the old one
+        // then joins.
+        let mut is_to_come: Vec<bool> = before.iter().zip(max).map(|(b, max)| max > b).collect();
+        for (c, rest) in rest.iter_mut().enumerate() {
+            if is_to_come[c] && before[c] > T::neg_infinity() {
+                *rest = (T::one() + *rest) * (before[c] - max[c]).exp();
+            }
+        }
+        for r in 0..n {
+            terms.row_mut(r).copy_from_slice(scores.row(r));
+        }
+        let relative = LogPartition { max, log_sum: &[T::zero(); KEY_BLOCK] };
+        exp_columns(InstructionSet::detect(), terms.reborrow(), relative);
+        for r in 0..n {
+            for (c, (rest, &term)) in rest.iter_mut().zip(terms.row(r)).enumerate() {
+                match is_to_come[c] && scores.row(r)[c] == max[c] {
+                    true => is_to_come[c] = false,
+                    false => *rest += term,
+                }
+            }
         }
     }
 
@@ -257,6 +304,20 @@ impl<T: Real> Scratch<T> {
             let sum = &mut state.weight[columns.clone()];
             dot_columns(set, scores.as_tile(), weights.as_tile(), sum);
         }
+        let absent = (!self.absent.is_empty()).then(|| {
+            let rest = &state.rest[columns.clone()];
+            let mut absent = TileMut::new(&mut self.absent, n, m, STRIDE);
+            for r in 0..n {
+                let columns = sum.iter().zip(rest);
+                let terms = absent.row_mut(r).iter_mut().zip(scores.row(r)).zip(columns);
+                terms.for_each(|((absent, &term), (&sum, &rest))| {
+                    // The likeliest query of all has a term of 1; any other has at most half the sum.
+                    let others = if term == T::one() { rest } else { sum - term };
+                    *absent = if sum == T::zero() { T::one() } else { others / sum };
+                });
+            }
+            absent
+        });
         let mut factor = vec![T::one(); if scaled.is_empty() { 0 } else { n }];
         if scaled.is_empty() {
             // What queries gather is absolute.
@@ -302,11 +363,7 @@ impl<T: Real> Scratch<T> {
             *mass = *mass * factor.get(r).copied().unwrap_or(T::one()) + own;
         }
         let room = Room { tile: &mut self.other, part: &mut self.part };
-        let scales: Vec<T> = match self.log_scale.get(queries.clone()) {
-            Some(scales) => scales.iter().map(|scale| scale.exp()).collect(),
-            None => Vec::new(),
-        };
-        let how = (Sums::Absolute, Edges::Many(&scales));
+        let how = (Sums::Absolute, absent.as_ref().map(TileMut::as_tile));
         gather::gather(task.request, head_keys, block, scores, queries, how, room, finding);
     }
 }

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use marginals_kernels::{InstructionSet, TileMut, dot_rows, scale_rows};
+use marginals_kernels::{InstructionSet, Tile, TileMut, dot_rows, scale_rows};
 
 use super::heads::HeadKeys;
-use super::rule::at;
+use super::softmax::not_negative;
 use super::{STRIDE, STRIP};
-use crate::infer::finding::Finding;
+use crate::infer::finding::{Finding, weighted};
 use crate::infer::statistic::{Linear, Request};
 use crate::{Block, Real};
 
@@ -21,15 +21,6 @@ pub(super) enum Sums {
     Absolute,
 }
 
-/// How the edges of one query vary together.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Edges<'a, T> {
-    /// It has one at most.
-    One,
-    /// Each varies by itself. The weights of row r are p over entry r; over 1, where there is none.
-    Many(&'a [T]),
-}
-
 /// Room that gathering needs.
 pub(super) struct Room<'a, T> {
     /// A tile.
@@ -41,8 +32,14 @@ pub(super) struct Room<'a, T> {
 /// Most rows of any tile that is gathered from.
 pub(super) const MOST_ROWS: usize = if STRIP > 128 { STRIP } else { 128 };
 
+/// Whether the variance of some values is found.
+pub(super) fn finds_variances<T: Real>(request: &Request<'_, T>) -> bool {
+    request.linear.iter().any(|statistic| matches!(statistic, Linear::ValueVariance(_)))
+}
+
 /// Adds what the weights of one tile say of every gathered statistic; `rows` are those of the
-/// finding. Where edges vary one by one the weights end multiplied by 1 − p.
+/// finding. Where edges vary one by one `absent` holds 1 − p, known by itself: taken from p it would
+/// have no digits where p is near 1. The weights end multiplied by it.
 #[allow(clippy::too_many_arguments, reason = "the tile, its place and what it is added to")]
 pub(super) fn gather<T: Real>(
     request: &Request<'_, T>,
@@ -50,7 +47,7 @@ pub(super) fn gather<T: Real>(
     block: &Block,
     mut weights: TileMut<'_, T>,
     rows: Range<usize>,
-    (sums, edges): (Sums, Edges<'_, T>),
+    (sums, absent): (Sums, Option<Tile<'_, T>>),
     room: Room<'_, T>,
     finding: &mut Finding<T>,
 ) {
@@ -114,10 +111,10 @@ pub(super) fn gather<T: Real>(
         let into = TileMut::new(&mut into[span(width)], n, width, width);
         centred.apart.accumulate_apart(weights.as_tile(), run.clone(), into, part);
     }
-    if let (Edges::Many(scales), true) = (edges, variances().next().is_some()) {
+    if let Some(absent) = absent {
         for r in 0..n {
-            let scale = scales.get(r).copied().unwrap_or(T::one());
-            weights.row_mut(r).iter_mut().for_each(|p| *p *= T::one() - *p * scale);
+            let pairs = weights.row_mut(r).iter_mut().zip(absent.row(r));
+            pairs.for_each(|(p, &absent)| *p = weighted(*p, absent));
         }
     }
     for (index, table) in variances() {
@@ -164,8 +161,8 @@ pub(super) fn each_gathered<T: Real>(
     }
 }
 
-/// Ends the sums of variances: from Σ p (v − r) and Σ p (v − r)², normalised, to the mean and the
-/// variance. Where edges vary one by one, sums stay as they are.
+/// Ends the sums of variances where a query has one edge at most: from Σ p (v − r) and Σ p (v − r)² to
+/// mean and variance, given that there is an edge.
 pub(super) fn finish_variances<T: Real>(
     request: &Request<'_, T>,
     head_keys: &HeadKeys<'_, T>,
@@ -178,24 +175,17 @@ pub(super) fn finish_variances<T: Real>(
         let reference = &centred.expect("values whose variance is found are prepared").reference;
         let own = &mut finding.linear[index];
         let width = request.width(table).max(1);
-        let mass = &finding.mass;
         let rows = own.values.chunks_exact_mut(width).zip(own.means.chunks_exact_mut(width));
-        for (row, ((variance, mean), &mass)) in rows.zip(mass).enumerate() {
-            // Sums may be in a scale of their own; that of their products is its square.
-            let scale = at(&finding.log_scale, row).exp();
-            // By itself where it is known: 1 less a sum has its digits off the sum.
-            let missing = match finding.log_none.get(row) {
-                Some(log_none) => log_none.exp(),
-                None => T::one() - mass * scale,
-            };
-            for ((variance, mean), &r) in variance.iter_mut().zip(mean).zip(reference) {
-                // About the reference, and what is gathered against no edge, whose value is 0.
-                let far = *mean + *mean + r * mass;
-                let spread = *variance - *mean * *mean * scale + missing * r * far;
-                *variance = if spread < T::zero() { T::zero() } else { spread };
-                // What is not gathered has no reference either.
-                *mean += r * mass;
+        for ((variance, mean), &mass) in rows.zip(&finding.mass) {
+            if mass == T::zero() {
+                continue;
+            }
+            for (variance, mean) in variance.iter_mut().zip(mean) {
+                *mean /= mass;
+                *variance = not_negative(*variance / mass - *mean * *mean);
             }
         }
+        let references = own.references.chunks_exact_mut(width);
+        references.for_each(|own| own.copy_from_slice(reference));
     }
 }

@@ -24,6 +24,15 @@ struct Fold<T> {
     log_scale: Vec<T>,
 }
 
+/// θ → 1 − σ(θ) = σ(−θ).
+pub(super) fn absences<T: Real>(mut scores: TileMut<'_, T>) {
+    for r in 0..scores.rows {
+        scores.row_mut(r).iter_mut().for_each(|x| *x = -*x);
+    }
+    let mut log_partition = vec![T::zero(); scores.rows];
+    logistic_rows(InstructionSet::detect(), scores, &mut log_partition);
+}
+
 /// −p log p − (1 − p) log(1 − p) for p = σ(θ), as a sum of positive terms: with e = e^−|θ|,
 /// log(1 + e) + |θ| e/(1 + e).
 fn edge_entropy<T: Real>(score: T) -> T {
@@ -102,10 +111,6 @@ impl<T: Real> RowFold<T> for Fold<T> {
         for (r, mass) in self.mass[rows].iter_mut().enumerate() {
             *mass += strip.scores.row(r).iter().copied().sum();
         }
-    }
-
-    fn log_scale(&self, rows: Range<usize>) -> &[T] {
-        self.log_scale.get(rows).unwrap_or(&[])
     }
 
     fn finish(mut self: Box<Self>) -> Folded<T> {

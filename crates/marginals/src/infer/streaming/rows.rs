@@ -5,8 +5,9 @@ use std::ops::Range;
 use marginals_kernels::{Aligned, InstructionSet, Tile, TileMut, Winner, gumbel_argmax};
 
 use super::forward::Task;
-use super::gather::{self, Edges, Room, Sums};
+use super::gather::{self, Room, Sums};
 use super::heads::{Care, HeadKeys};
+use super::logistic::absences;
 use super::rule::{Order, RowFold, RowRule, Strip, Wants, Weights};
 use super::{KEY_BLOCK, STRIDE, STRIP, blocks, narrowed};
 use crate::infer::finding::{Candidate, Extremes, Finding, Merge, insert};
@@ -89,7 +90,8 @@ struct Scratch<T> {
     follows_highest: bool,
     /// Whether best edges are ranked by something other than their scores.
     ranks: bool,
-    many_edges: bool,
+    /// 1 − p, where edges vary one by one and variances are found.
+    absent: Aligned<T>,
     sums: Sums,
 }
 
@@ -110,7 +112,7 @@ impl<T: Real> Scratch<T> {
                     .iter()
                     .any(|wanted| matches!(wanted, Extremal::Best(1) | Extremal::Highest)),
             ranks,
-            many_edges: rule.has_many_edges(),
+            absent: tile(rule.has_many_edges() && gather::finds_variances(task.request)),
             sums: match rule.merge() {
                 Merge::Mixture => Sums::Relative,
                 _ if is_scaled => Sums::Relative,
@@ -169,6 +171,14 @@ impl<T: Real> Scratch<T> {
             (None, true) => Weights::Free,
             (Some(weights), true) => Weights::Tile(weights.as_tile()),
         };
+        let absent = (!self.absent.is_empty()).then(|| {
+            let mut absent = TileMut::new(&mut self.absent, n, m, STRIDE);
+            for r in 0..n {
+                absent.row_mut(r).copy_from_slice(scores.row(r));
+            }
+            absences(absent.reborrow());
+            absent
+        });
         let entering = Strip {
             block: strip,
             scores: scores.reborrow(),
@@ -182,9 +192,7 @@ impl<T: Real> Scratch<T> {
         }
         gather::rescale(task.request, &self.rescale[..n], rows.clone(), finding);
         let room = Room { tile: &mut self.other, part: &mut self.part };
-        let scales: Vec<T> = fold.log_scale(rows.clone()).iter().map(|s| s.exp()).collect();
-        let edges = if self.many_edges { Edges::Many(&scales) } else { Edges::One };
-        let how = (self.sums, edges);
+        let how = (self.sums, absent.as_ref().map(TileMut::as_tile));
         gather::gather(task.request, head_keys, strip, scores, rows, how, room, finding);
     }
 }

@@ -63,11 +63,6 @@ pub trait RowFold<T: Real>: Send {
     /// by: what a factor maximises. They are that already where keys are read in any order.
     fn rank(&self, _scores: TileMut<'_, T>, _rows: Range<usize>) {}
 
-    /// log of what the weights of some rows are relative to; empty where weights are not scaled.
-    fn log_scale(&self, _rows: Range<usize>) -> &[T] {
-        &[]
-    }
-
     /// What was found, normalised, and by what gathered sums are to be multiplied.
     fn finish(self: Box<Self>) -> Folded<T>;
 }

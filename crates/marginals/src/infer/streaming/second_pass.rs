@@ -189,16 +189,41 @@ impl<T: Real> Known<'_, '_, T> {
             self.visit(head_keys, head, queries.clone(), 0..shape.keys, |block, tile| {
                 let from = block.queries.start - queries.start;
                 let own = &weights[block.keys.clone()];
-                // The same weights for every row: a tile of stride 0 would alias, so row by row.
+                // The same weights for every row: a tile of stride 0 would alias, so row by row. A weight
+                // of 0 leaves nothing, whatever p is.
                 for r in 0..tile.rows {
                     let row = Tile::new(tile.row(r), 1, tile.columns, tile.columns);
-                    let value = Tile::new(own, 1, tile.columns, tile.columns);
-                    dot_rows(InstructionSet::detect(), row, value, &mut sums[from + r..][..1]);
+                    let weights = Tile::new(own, 1, tile.columns, tile.columns);
+                    dot_rows(InstructionSet::detect(), weights, row, &mut sums[from + r..][..1]);
                 }
             });
             sums
         });
         sums.concat()
+    }
+
+    /// Whether factors may pick an edge that `matters`, told by head, query and key.
+    pub fn picks(&self, matters: impl Fn(usize, usize, usize) -> bool + Sync) -> Vec<bool> {
+        let shape = &self.problem.shape;
+        let prepared = self.preparation().all(&self.problem.k, None, 0..shape.keys);
+        let heads: Vec<_> = shape.all_heads().collect();
+        let of_head = |&head: &(usize, usize)| {
+            let head_keys = &prepared[head.0 * shape.key_heads + shape.key_head(head.1)];
+            let mut picks = vec![false; self.rule.factors(shape)];
+            let all = (0..shape.queries, 0..shape.keys);
+            self.visit(head_keys, head, all.0, all.1, |block, tile| {
+                for (r, i) in block.queries.clone().enumerate() {
+                    for (&p, j) in tile.row(r).iter().zip(block.keys.clone()) {
+                        // Garbage is picked with a probability that is no number, the impossible with 0.
+                        if p != T::zero() && matters(shape.head_number(head), i, j) {
+                            picks[if matches!(self.rule, Rule::Rows(_)) { i } else { j }] = true;
+                        }
+                    }
+                }
+            });
+            picks
+        };
+        heads.par_iter().flat_map_iter(of_head).collect()
     }
 
     /// Σ_j p_ij g_ij for weights g over [B, H, N, M]; the result is over [B, H, N].
@@ -211,7 +236,8 @@ impl<T: Real> Known<'_, '_, T> {
                     let row = shape.head_number(head) * shape.queries + i;
                     let own = &weights[row * shape.keys..][block.keys.clone()];
                     let pairs = tile.row(r).iter().zip(own);
-                    let terms = pairs.filter(|(p, _)| **p != T::zero()).map(|(&p, &g)| p * g);
+                    let counts = |(p, g): &(&T, &T)| **p != T::zero() && **g != T::zero();
+                    let terms = pairs.filter(counts).map(|(&p, &g)| p * g);
                     sums[i - queries.start] += terms.sum();
                 }
             });

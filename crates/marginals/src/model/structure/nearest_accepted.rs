@@ -173,10 +173,6 @@ impl<T: Real> RowFold<T> for Fold<T> {
         }
     }
 
-    fn log_scale(&self, rows: Range<usize>) -> &[T] {
-        self.log_scale.get(rows).unwrap_or(&[])
-    }
-
     fn finish(mut self: Box<Self>) -> Folded<T> {
         // A query without a possible edge has nothing to scale.
         let empty = self.log_scale.iter_mut().filter(|scale| **scale == T::neg_infinity());
@@ -223,6 +219,7 @@ impl<T: Real> RowRule<T> for NearestAccepted {
         finding: &mut Finding<T>,
         place: &dyn Fn(usize) -> ((usize, usize), usize),
     ) {
+        finding.spread_by_none();
         let log_none = &finding.log_none;
         for (extremes, wanted) in finding.extremal.iter_mut().zip(&request.extremal) {
             match (extremes, *wanted) {

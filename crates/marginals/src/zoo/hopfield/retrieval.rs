@@ -56,7 +56,7 @@ impl<T: Real + Element<Real = T>, P: Prior<T>> Hopfield<'_, T, P> {
     /// What the states at z have settled on. One pass.
     pub fn retrieval(&self, z: &[T]) -> Result<Retrieval<T>, Error> {
         let (pattern, probability, entropy) =
-            self.posterior(z)?.ask((Map, MaxProbability, Entropy))?;
+            self.relative(z)?.posterior()?.ask((Map, MaxProbability, Entropy))?;
         Ok(Retrieval { pattern, probability, entropy })
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use marginals_kernels::TileMut;
-use ndarray::{Array2, Array3, Zip};
+use ndarray::{Array2, Array3, CowArray, Zip};
 
 use super::Hopfield;
 use crate::potential::Dot;
@@ -53,14 +53,19 @@ impl<T: Real + Element<Real = T>, P: Prior<T>> Hopfield<'_, T, P> {
     pub fn separation(&self) -> Result<Separation<T>, Error> {
         let Shape { batch, heads, keys, .. } = self.shape;
         let others = Model::new(EachQueryPicksOne, Others, Dot::new(1.0));
-        let nearest =
-            others.posterior(self.patterns.reborrow(), self.patterns.reborrow())?.ask(Map)?;
+        let queries = match &self.centred {
+            None => self.patterns.reborrow().into(),
+            Some(centred) => CowArray::from(centred.queries(&self.patterns)),
+        };
+        let compared = self.keys_and_values().0;
+        let nearest = others.posterior(queries.view(), compared)?.ask(Map)?;
         let rows = self.patterns.rows();
         let mut of_pattern = Array3::from_elem(nearest.dim(), T::infinity());
         Zip::indexed(&mut of_pattern).and(&nearest).and(rows).for_each(|(b, h, _), gap, &j, x| {
             if j >= 0 {
                 let other = self.patterns.slice(ndarray::s![b, h, j as usize, ..]);
-                *gap = x.iter().zip(other).map(|(&x, &y)| x * (x - y)).sum();
+                let terms = x.iter().zip(other).map(|(x, y)| x.f64() * (x.f64() - y.f64()));
+                *gap = T::of(terms.sum());
             }
         });
         let of_head = |f: &dyn Fn(f64, f64) -> f64| {

@@ -14,7 +14,7 @@ use crate::Real;
 ///
 /// o is a multiple of a power of two at least as large as the spread, so that it stays where it is
 /// while points move a little: derivatives take it as constant.
-pub(super) fn of<T: Real>(points: &ArrayView4<'_, T>) -> Array3<T> {
+pub(in crate::zoo) fn of<T: Real>(points: &ArrayView4<'_, T>) -> Array3<T> {
     points.map_axis(Axis(2), of_coordinate)
 }
 
@@ -38,7 +38,7 @@ fn of_coordinate<T: Real>(x: ArrayView1<'_, T>) -> T {
 }
 
 /// `points` counted from `origin`, which are the same where it is 0.
-pub(super) fn counted<'a, T: Real>(
+pub(in crate::zoo) fn counted<'a, T: Real>(
     points: ArrayView4<'a, T>,
     origin: &Array3<T>,
 ) -> CowArray<'a, T, Ix4> {

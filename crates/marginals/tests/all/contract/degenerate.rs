@@ -7,7 +7,8 @@ use marginals::question::{
     MaxProbability, Mean, QueryMass, Samples, TopK, ValueVariance,
 };
 use marginals::structure::{
-    EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, Independent, Structure,
+    EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, Independent, NearestAccepted,
+    Structure,
 };
 use marginals::{Error, Model, Value};
 use marginals_testkit::generate::Random;
@@ -20,6 +21,7 @@ fn structures() -> Vec<Box<dyn Structure<f64>>> {
         Box::new(EachQueryPicksAtMostOne::new(f64::NEG_INFINITY)),
         Box::new(EachKeyPicksOne),
         Box::new(Independent),
+        Box::new(NearestAccepted),
     ]
 }
 
@@ -31,18 +33,20 @@ fn normal(random: &mut Random, shape: (usize, usize, usize, usize)) -> Array4<f6
 #[test]
 fn empty_tensors() {
     for structure in structures() {
-        for (b, h, n, m, d, dv) in [
-            (0, 2, 3, 4, 2, 2),
-            (2, 2, 0, 4, 2, 2),
-            (2, 2, 3, 0, 2, 2),
-            (2, 2, 3, 4, 0, 2),
-            (2, 2, 3, 4, 2, 0),
-            (1, 1, 0, 0, 0, 0),
+        for (b, h, key_heads, n, m, d, dv) in [
+            (0, 2, 2, 3, 4, 2, 2),
+            (2, 0, 0, 3, 4, 2, 2),
+            (2, 0, 2, 3, 4, 2, 2),
+            (2, 2, 2, 0, 4, 2, 2),
+            (2, 2, 2, 3, 0, 2, 2),
+            (2, 2, 2, 3, 4, 0, 2),
+            (2, 2, 2, 3, 4, 2, 0),
+            (1, 1, 1, 0, 0, 0, 0),
         ] {
             let mut random = Random::new(1);
             let q = normal(&mut random, (b, h, n, d));
-            let k = normal(&mut random, (b, h, m, d));
-            let v = normal(&mut random, (b, h, m, dv));
+            let k = normal(&mut random, (b, key_heads, m, d));
+            let v = normal(&mut random, (b, key_heads, m, dv));
             let name = structure.name();
             let factors = if name == "each-key-picks-one" { m } else { n };
             let model = Model::new(&*structure, Uniform, Dot::new(1.0));

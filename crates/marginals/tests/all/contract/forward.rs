@@ -177,16 +177,12 @@ fn faults_of_the_field() {
     let laws = Structure::ALL.into_iter().map(|structure| (structure, Law::ExponentialFamily));
     let nearest_accepted = (Structure::EachQueryPicksAtMostOne, Law::NearestAccepted);
     for (structure, law) in laws.chain([nearest_accepted]) {
-        // Where edges vary one by one 1 − p is taken from p: of a p near 1 it has few digits, which the
-        // square of a large value brings out.
-        let one_by_one = matches!(structure, Structure::Independent | Structure::EachKeyPicksOne);
         // Edges that are compared with 0, each by itself, have nothing in common that would cancel: a
         // log-weight of −10⁸ has no digits left for what is smaller than it by 10⁻¹⁶.
         let alone = structure == Structure::Independent || law == Law::NearestAccepted;
         let others = |fault: &Fault| match fault {
             Fault::HugeMasks => false,
             Fault::FarPositions => !alone,
-            Fault::CommonPart => !one_by_one,
             _ => true,
         };
         let laws = vec![law];

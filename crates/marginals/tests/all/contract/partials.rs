@@ -4,17 +4,20 @@ use marginals::question::{
     ColumnMass, Entropy, ExpectedDistance, Kl, LogEvidence, LogPartition, Map, Marginals,
     MaxProbability, Mean, Samples, TopK, ValueVariance,
 };
-use marginals_testkit::Structure;
 use marginals_testkit::compare::{Tolerance, close};
-use marginals_testkit::generate::{Random, Recipe, strategy::Pantry};
+use marginals_testkit::generate::{Case, Fault, Random, Recipe, strategy::Pantry};
+use marginals_testkit::{Law, Structure};
 
 use crate::contract::bridge;
-use crate::contract::runner::for_recipes;
+use crate::contract::runner::{for_recipes, for_scenarios};
 
 const CLOSE: Tolerance = Tolerance { relative: 1e-11, absolute: 1e-11 };
 
 fn merged_is_whole(recipe: &Recipe) -> Result<(), String> {
-    let case = recipe.build();
+    merged_case_is_whole(recipe, &recipe.build())
+}
+
+fn merged_case_is_whole(recipe: &Recipe, case: &Case) -> Result<(), String> {
     let mut random = Random::new(recipe.seed ^ 0xcafe);
     let model = bridge::model::<f64>(&case.model);
     let (q, k, v) = (case.inputs.q.view(), case.inputs.k.view(), case.inputs.v.view());
@@ -66,6 +69,27 @@ fn merged_is_whole(recipe: &Recipe) -> Result<(), String> {
 
 fn flat<D: ndarray::Dimension>(x: &ndarray::Array<f64, D>) -> Vec<f64> {
     x.iter().copied().collect()
+}
+
+/// Values far from 0, under which what is common to them must cancel in every merge, and masses that
+/// underflow.
+#[test]
+fn far_from_zero() {
+    for structure in Structure::ALL {
+        let faults = vec![Fault::CommonPart, Fault::UnderflowingMass];
+        let pantry = Pantry { laws: laws(structure), faults, ..Pantry::tiny(structure) };
+        for_scenarios(400, &pantry, |scenario| {
+            merged_case_is_whole(&scenario.recipe(), &scenario.build())
+        });
+    }
+}
+
+/// How at most one key may be picked.
+fn laws(structure: Structure) -> Vec<Law> {
+    match structure {
+        Structure::EachQueryPicksAtMostOne => vec![Law::ExponentialFamily, Law::NearestAccepted],
+        _ => vec![Law::ExponentialFamily],
+    }
 }
 
 #[test]

@@ -40,9 +40,9 @@ fn bad_settings_are_named() {
         }
     }
     let text = message(Expanding::new(1.0, 1.0).with_first_keys(0));
-    assert!(text.contains("`expanding.first_keys`"), "{text}");
+    assert!(text.contains("`expanding.first-keys`"), "{text}");
     let text = message(Expanding::new(1.0, 1.0).with_query_offset(i64::MAX));
-    assert!(text.contains("`expanding.query_offset`"), "{text}");
+    assert!(text.contains("`expanding.query-offset`"), "{text}");
     let text = message(Expanding::per_head(&[1.0; 3], &[1.0]));
     assert!(text.contains("`expanding.alpha` has shape [1, 3, 1]"), "{text}");
     let text = message(Expanding::per_query(Array3::ones((1, 2, 5)), Array3::ones((1, 2, 4))));

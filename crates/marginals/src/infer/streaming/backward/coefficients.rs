@@ -187,12 +187,21 @@ impl<'a, T: Real> Coefficients<'a, T> {
                         let set = head % shape.heads.max(1) * sets / shape.heads.max(1);
                         let set = head / shape.heads.max(1) * sets + set;
                         let mut sum = T::zero();
-                        let scale = at(&finding.log_scale, i).exp();
+                        let mass = finding.mass[i];
+                        let edges = mass * at(&finding.log_scale, i).exp();
+                        let missing = finding.log_none.get(i).map_or(T::zero(), |none| none.exp());
                         for c in 0..width {
                             let index = i * width + c;
                             let (g, r) = (own[index], into.references[set][c]);
-                            let mean = found.means[index];
-                            let apart = mean * scale - r;
+                            let (own_mean, reference) =
+                                (found.means[index], found.references[index]);
+                            let mean = mass * (own_mean + reference);
+                            // m − r, from what is small of both: the mean over edges alone, or what having
+                            // none takes away.
+                            let apart = match edges < missing {
+                                true => edges * (own_mean + reference) - r,
+                                false => edges * own_mean + (reference - r) - missing * reference,
+                            };
                             let both = times(g, apart);
                             into.apart[index] = -(both + both);
                             // (m − r)², in the scale of the variance.
@@ -208,8 +217,8 @@ impl<'a, T: Real> Coefficients<'a, T> {
 
         let mut centre = Vec::new();
         let mut normalisers = finding.normalisers.clone();
+        let known = Known { rule, problem, normalisers: &finding.normalisers };
         if rows {
-            let known = Known { rule, problem, normalisers: &finding.normalisers };
             let more = |expected: &mut Vec<T>, sums: Vec<T>| {
                 expected.iter_mut().zip(sums).for_each(|(x, sum)| *x += sum);
             };
@@ -239,12 +248,9 @@ impl<'a, T: Real> Coefficients<'a, T> {
                 expected[i] - partition[i] + at(&slopes.log_none, i) - mass
             };
             centre = over(queries, true, &of_row);
-            let idle = idle(slopes, shape.heads * shape.batch, (shape.queries, shape.keys));
-            for (max, idle) in normalisers.max.iter_mut().zip(idle) {
-                if idle {
-                    *max = T::neg_infinity();
-                }
-            }
+        }
+        for factor in idle(&known, request, finding, slopes) {
+            normalisers.max[factor] = T::neg_infinity();
         }
         Self {
             log_p,
@@ -266,36 +272,69 @@ impl<'a, T: Real> Coefficients<'a, T> {
     }
 }
 
-/// Which queries take no part in the loss: every slope that concerns them is 0. What they hold may be
-/// anything.
+/// Factors that take no part in the loss: every slope that concerns them, or an edge that they may pick,
+/// is 0. What their nodes hold may be anything.
 fn idle<T: Real>(
+    known: &Known<'_, '_, T>,
+    request: &Request<'_, T>,
+    finding: &Finding<T>,
     slopes: &Slopes<'_, T>,
-    heads: usize,
-    (queries, keys): (usize, usize),
-) -> Vec<bool> {
-    let count = heads * queries;
-    let mut idle = vec![true; count];
-    let mut spare = |list: &[T]| {
-        let width = list.len() / count.max(1);
-        if width == 0 {
-            return;
+) -> Vec<usize> {
+    let shape = &known.problem.shape;
+    let (factors, queries) = (finding.factors(), shape.batch * shape.heads * shape.queries);
+    // A query of garbage has no mass that is a number. Only then is it looked for edge by edge.
+    let is_spoiled = finding.mass.iter().any(|mass| mass.is_nan());
+    let by_key = matches!(known.rule, Rule::Columns(_));
+    // A merged finding may be of more keys than are held here.
+    if by_key && !(is_spoiled && factors == shape.batch * shape.heads * shape.keys) {
+        return Vec::new();
+    }
+    let is_zero = |list: &[T]| list.iter().all(|&g| g == T::zero());
+    // Which of `count` rows have slopes of 0 alone.
+    let spared = |lists: &[&[T]], count: usize| {
+        let mut spared = vec![true; count];
+        for list in lists.iter().filter(|list| !list.is_empty() && count > 0) {
+            let width = list.len() / count;
+            for (spared, row) in spared.iter_mut().zip(list.chunks_exact(width.max(1))) {
+                *spared &= is_zero(row);
+            }
         }
-        for (idle, row) in idle.iter_mut().zip(list.chunks_exact(width)) {
-            *idle = *idle && row.iter().all(|&g| g == T::zero());
-        }
+        spared
     };
-    spare(&slopes.log_partition);
-    spare(&slopes.prior_log_partition);
-    spare(&slopes.log_none);
-    spare(&slopes.mass);
-    spare(&slopes.marginals);
-    slopes.linear.iter().for_each(|list| spare(list));
-    if !slopes.column_mass.is_empty() {
-        for (head, own) in slopes.column_mass.chunks_exact(keys.max(1)).enumerate() {
-            if own.iter().any(|&g| g != T::zero()) {
-                idle[head * queries..][..queries].fill(false);
+    let (mut of_factors, mut of_queries): (Vec<&[T]>, Vec<&[T]>) = (
+        vec![&slopes.log_partition, &slopes.prior_log_partition, &slopes.log_none],
+        vec![&slopes.mass],
+    );
+    for (index, list) in slopes.linear.iter().enumerate() {
+        match request.is_of_factors(index) {
+            true => of_factors.push(list),
+            false => of_queries.push(list),
+        }
+    }
+    let (column, marginals) = (&*slopes.column_mass, &*slopes.marginals);
+    let of_edge = |head: usize, i: usize, j: usize| {
+        let of_column = !column.is_empty() && column[head * shape.keys + j] != T::zero();
+        let own = (head * shape.queries + i) * shape.keys + j;
+        of_column || (!marginals.is_empty() && marginals[own] != T::zero())
+    };
+    let by_query = spared(&of_queries, queries);
+    let mut idle = spared(&of_factors, factors);
+    if !by_key {
+        idle.iter_mut().zip(&by_query).for_each(|(idle, spared)| *idle &= spared);
+    }
+    if is_spoiled && (by_key || !(column.is_empty() && marginals.is_empty())) {
+        let matters = |head: usize, i: usize, j: usize| {
+            (by_key && !by_query[head * shape.queries + i]) || of_edge(head, i, j)
+        };
+        idle.iter_mut().zip(known.picks(matters)).for_each(|(idle, picks)| *idle &= !picks);
+    } else {
+        let by_edges = spared(&[marginals], queries);
+        idle.iter_mut().zip(by_edges).for_each(|(idle, spared)| *idle &= spared);
+        for (head, own) in column.chunks_exact(shape.keys.max(1)).enumerate() {
+            if !is_zero(own) {
+                idle[head * shape.queries..][..shape.queries].fill(false);
             }
         }
     }
-    idle
+    (0..factors).filter(|&factor| idle[factor]).collect()
 }

@@ -5,15 +5,16 @@ use std::ops::Range;
 use marginals_kernels::{
     Aligned, InstructionSet, Panels, Store, Strided, Tile, TileMut, dot_columns, exp_columns, gemm,
 };
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, ArrayViewMut4};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2, ArrayViewMut4, CowArray, Ix2};
 
 use super::super::heads::Care;
-use super::super::logistic::softplus;
+use super::super::logistic::{absences, softplus};
 use super::super::rule::{BackwardTile, Order, RowSlopes, at};
 use super::super::{Rule, blocks, narrowed};
 use super::coefficients::{Coefficients, TableSlopes};
 use super::{Task, Values as Destination};
 use crate::gradient::Accumulator;
+use crate::infer::finding::weighted;
 use crate::infer::statistic::EdgeFunction;
 use crate::potential::{FeatureGradient, Features, Place};
 use crate::prior::{Coverage, NodeGradient};
@@ -47,6 +48,8 @@ pub(super) struct HeadBackward<'a, 't, 'p, T: Real> {
     log_potential: Aligned<T>,
     other: Aligned<T>,
     quadratic: Aligned<T>,
+    /// 1 − p, which p does not tell where it is near 1; of the tiles that `quadratic` is of.
+    absent: Aligned<T>,
     /// What the prior owes the nodes, where it depends on them.
     of_nodes: Option<OfNodes<T>>,
 }
@@ -63,6 +66,8 @@ struct OfNodes<T> {
 struct Table<'a, T: Real> {
     /// Absent where they are the keys, whose own panels serve.
     across: Option<Panels<T>>,
+    /// Rows that hold garbage, counted from the first; in panels it is 0. Empty where no care is taken.
+    spoiled: Vec<(usize, Vec<T>)>,
     centred: Option<Centred<T>>,
     /// Σ p · (coefficient of v), row after row. Absent where the values are the keys: it is added to
     /// theirs.
@@ -114,6 +119,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             log_potential: tile(task.problem.potential.reads_log_potential()),
             other: tile(true),
             quadratic: tile(squares && task.has_many_edges()),
+            absent: tile(squares && task.has_many_edges()),
             of_nodes: task.problem.depends_on_nodes.is_some().then(|| OfNodes {
                 q: vec![T::zero(); shape.queries * shape.query_width],
                 k: vec![T::zero(); keys.len() * shape.key_width],
@@ -145,8 +151,18 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             let slopes = &self.task.coefficients.tables[index];
             let values = &self.task.request.values[index].tensor;
             let rows = values.rows((batch, set), self.keys.clone());
+            let garbage =
+                |(_, row): &(usize, ArrayView1<'_, T>)| row.iter().any(|x| !x.is_finite());
+            let spoiled = match self.care {
+                Care::Fast => Vec::new(),
+                Care::Careful | Care::Scaled => {
+                    let rows = rows.outer_iter().enumerate().filter(garbage);
+                    rows.map(|(key, row)| (key, row.to_vec())).collect()
+                }
+            };
             let averaged = !(slopes.plain.is_empty() && slopes.products.is_empty());
-            let plain = (averaged && !shared).then(|| across(rows.view()));
+            let plain = (averaged && (!shared || !spoiled.is_empty()))
+                .then(|| across(without_garbage(self.care, rows.view().into()).view()));
             let centred = (!slopes.squares.is_empty()).then(|| {
                 let mut apart = rows.to_owned();
                 if let Some(reference) = slopes.references.get(batch * values.dim().1 + set) {
@@ -154,14 +170,17 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                         row.iter_mut().zip(reference).for_each(|(x, &r)| *x -= r);
                     }
                 }
-                let squares = across(apart.mapv(|x| x * x).view());
-                let panels = across(apart.view());
+                let clean = without_garbage(self.care, apart.view().into());
+                let squares = across(clean.mapv(|x| x * x).view());
+                let panels = across(clean.view());
+                drop(clean);
                 Centred { rows: apart, apart: panels, squares }
             });
             let contiguous = "a gradient of contiguous rows";
             let d_square = Aligned::zeros(if centred.is_some() { rows.len() } else { 0 });
             Table {
                 across: plain,
+                spoiled,
                 centred,
                 gradient: gradient.map(|into| into.into_slice().expect(contiguous)),
                 d_square,
@@ -272,8 +291,8 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         }
         let gradient = ArrayView2::from_shape((shape.queries, q.depth()), &self.dq)
             .expect("one gradient per feature");
-        let raw = raw.view();
-        let through = into.view_mut();
+        let raw = without_garbage(self.care, raw);
+        let (raw, through) = (raw.view(), into.view_mut());
         problem.potential.query_features_backward(place, raw, gradient, through, potential);
         if let Some(of_nodes) = &self.of_nodes {
             into.iter_mut().zip(&of_nodes.q).for_each(|(x, &g)| *x += g);
@@ -302,6 +321,11 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         let scores = TileMut::new(&mut self.scores, n, m, STRIDE);
         let scorer = self.task.scorer();
         scorer.fill(block, coverage, (q, &self.features), scores, weights, copy);
+        if self.care != Care::Fast {
+            // Its slope is multiplied by a gradient, which is 0 where garbage takes no part.
+            let garbage = self.log_potential.iter_mut().filter(|x| !x.is_finite());
+            garbage.for_each(|x| *x = T::zero());
+        }
 
         let own_head = (block.head, self.task.problem.shape.group());
         let mut f = TileMut::new(&mut self.quantity, n, m, STRIDE);
@@ -322,6 +346,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 let panels = panels.expect("keys that are features are packed across");
                 product(rows, panels, store, f.reborrow());
                 store = Store::Add;
+                table.add_spoiled(block, (rows, &run), |x| x, f.reborrow());
             }
         }
         if matches!(store, Store::Overwrite) {
@@ -339,7 +364,9 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 // Where a query may have several edges, Var = Σ p (1 − p) v² and d Var/dp =
                 // (1 − 2p) v²: the p in it is known once scores are.
                 let store = if first { Store::Overwrite } else { Store::Add };
-                product(rows, squares, store, TileMut::new(&mut self.quadratic, n, m, STRIDE));
+                let mut quadratic = TileMut::new(&mut self.quadratic, n, m, STRIDE);
+                product(rows, squares, store, quadratic.reborrow());
+                self.tables[index][set].add_spoiled(block, (rows, &run), |x| x * x, quadratic);
                 first = false;
                 continue;
             }
@@ -356,7 +383,9 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 let panels = table.across.as_ref().or(self.features.across());
                 let panels = panels.expect("keys that are features are packed across");
                 let mut scaled = vec![T::zero(); n * m];
-                product(rows, panels, Store::Overwrite, TileMut::new(&mut scaled, n, m, m));
+                let mut tile = TileMut::new(&mut scaled, n, m, m);
+                product(rows, panels, Store::Overwrite, tile.reborrow());
+                table.add_spoiled(block, (rows, &run), |x| x, tile);
                 let mut values = TileMut::new(&mut self.other, n, m, STRIDE);
                 function.fill(block, values.reborrow());
                 for r in 0..n {
@@ -426,10 +455,11 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
 
     /// log p, p, and p as what is gathered is weighted by, of one edge where keys choose.
     fn log_p(&self, block: &Block, i: usize, c: usize, score: T) -> [T; 3] {
-        if score == T::neg_infinity() {
+        let factor = self.task.factor(block, i, c);
+        let idle = self.task.coefficients.normalisers.max[factor] == T::neg_infinity();
+        if idle || score == T::neg_infinity() {
             return [T::zero(); 3];
         }
-        let factor = self.task.factor(block, i, c);
         let log_p = self.task.coefficients.normalisers.log_p(factor, score);
         let shape = &self.task.problem.shape;
         let query = shape.head_number((block.batch, block.head)) * shape.queries + i;
@@ -492,8 +522,12 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         let (n, m) = (block.queries.len(), block.keys.len());
         let factor = self.task.factor(block, block.queries.start, 0);
         let normalisers = self.task.coefficients.normalisers.run(factor..factor + m);
-        let scores = TileMut::new(&mut self.scores, n, m, STRIDE);
-        exp_columns(InstructionSet::detect(), scores, normalisers);
+        let mut scores = TileMut::new(&mut self.scores, n, m, STRIDE);
+        exp_columns(InstructionSet::detect(), scores.reborrow(), normalisers);
+        // What takes no part may hold anything.
+        for (c, _) in normalisers.max.iter().enumerate().filter(|(_, x)| **x == T::neg_infinity()) {
+            (0..n).for_each(|r| scores.row_mut(r)[c] = T::zero());
+        }
     }
 
     /// [`differentiate`](Self::differentiate) where `scores` holds p already.
@@ -549,6 +583,13 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 expected: own(&coefficients.expected, &rows),
                 log_scale: own(&finding.log_scale, &rows),
             };
+            if !self.absent.is_empty() {
+                let mut absent = TileMut::new(&mut self.absent, n, m, STRIDE);
+                for r in 0..n {
+                    absent.row_mut(r).copy_from_slice(&self.scores[r * STRIDE..][..m]);
+                }
+                absences(absent);
+            }
             let quadratic =
                 (!self.quadratic.is_empty()).then(|| Tile::new(&self.quadratic, n, m, STRIDE));
             let tile = BackwardTile {
@@ -579,6 +620,9 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 }
                 self.scores[at] = gradient;
                 self.quantity[at] = p[2];
+                if let Some(absent) = self.absent.get_mut(at) {
+                    *absent = -p[0].exp_m1();
+                }
             }
         }
     }
@@ -642,12 +686,11 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         }
         let squared = upstream.tables.iter().any(|along| along.squares.is_some());
         if squared {
-            if self.task.has_many_edges() {
-                let scales = &self.task.finding.log_scale;
-                for (r, i) in block.queries.clone().enumerate() {
-                    let scale = at(scales, upstream.first + i).exp();
-                    let row = &mut self.quantity[r * STRIDE..][..m];
-                    row.iter_mut().for_each(|p| *p *= T::one() - *p * scale);
+            if !self.absent.is_empty() {
+                for start in (0..n).map(|r| r * STRIDE) {
+                    let absent = &self.absent[start..start + m];
+                    let row = &mut self.quantity[start..start + m];
+                    row.iter_mut().zip(absent).for_each(|(p, &absent)| *p = weighted(*p, absent));
                 }
             }
             for (index, along) in upstream.tables.iter().enumerate() {
@@ -787,6 +830,41 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 k: &mut k[..m * shape.key_width],
             };
             of_prior.accumulate_node_gradient(block, gradient.as_tile(), &mut into);
+        }
+    }
+}
+
+impl<T: Real> Table<'_, T> {
+    /// Adds to Σ_c g_c f(v_c) what garbage is in it: nothing where its slope is 0. Where one edge is picked
+    /// the mean that it is in is garbage too, and with it all that the query gives.
+    fn add_spoiled(
+        &self,
+        block: &Block,
+        (slopes, run): (&[T], &Range<usize>),
+        f: impl Fn(T) -> T,
+        mut into: TileMut<'_, T>,
+    ) {
+        for (key, values) in self.spoiled.iter().filter(|(key, _)| run.contains(key)) {
+            for (r, i) in block.queries.clone().enumerate() {
+                let own = &slopes[i * values.len()..][..values.len()];
+                let garbage = own.iter().zip(values).filter(|(_, x)| !x.is_finite());
+                let sum: T = garbage.map(|(&g, &x)| weighted(g, f(x))).sum();
+                into.row_mut(r)[key - run.start] += sum;
+            }
+        }
+    }
+}
+
+/// Nodes as gradients are made of them: with care, 0 where they hold garbage. A gradient of 0 leaves
+/// nothing of it, and garbage that takes part is in the gradient already.
+pub(super) fn without_garbage<T: Real>(
+    care: Care,
+    nodes: CowArray<'_, T, Ix2>,
+) -> CowArray<'_, T, Ix2> {
+    match care {
+        Care::Fast => nodes,
+        Care::Careful | Care::Scaled => {
+            nodes.mapv(|x| if x.is_finite() { x } else { T::zero() }).into()
         }
     }
 }
