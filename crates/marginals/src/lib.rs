@@ -23,6 +23,7 @@ mod excerpt;
 mod gradient;
 pub mod infer;
 mod model;
+mod parallel;
 mod posterior;
 pub mod question;
 mod room;

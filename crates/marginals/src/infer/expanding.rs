@@ -55,8 +55,6 @@ mod rho;
 mod weights;
 mod windows;
 
-use rayon::prelude::*;
-
 use super::finding::Finding;
 use super::slopes::Slopes;
 use super::statistic::{EdgeFunction, Handle, Linear, Request};
@@ -66,7 +64,7 @@ use crate::potential::Potential;
 use crate::prior::Prior;
 use crate::question::Distance;
 use crate::tensor::Stored;
-use crate::{Error, Real, Shape, Value};
+use crate::{Error, Real, Shape, Value, parallel};
 
 pub use certificate::KeyNorms;
 pub use mean_field::MeanField;
@@ -227,16 +225,15 @@ pub(crate) fn expand<T: Real>(
     let parts = TASKS.div_ceil(tasks.len().max(1));
     let causal = Windows::causal(*shape);
     let weights = BetaGeometricWeights::new(&problem.concentrations, shape);
-    let outcomes: Result<Vec<Outcome<T>>, Error> = tasks
-        .par_iter()
-        .with_max_len(1)
-        .map(|(place, queries)| match ascent {
+    let outcomes: Result<Vec<Outcome<T>>, Error> = parallel::try_map(tasks.len(), &|task| {
+        let (place, queries) = &tasks[task];
+        match ascent {
             None => Ok(grow_exact(problem, &causal, &weights, *place, queries.clone(), parts)),
             Some(ascent) => {
                 grow_mean_field(problem, &causal, ascent, *place, queries.clone(), parts)
             }
-        })
-        .collect();
+        }
+    });
     let mut windows = causal.clone();
     let mut all = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for ((place, queries), outcome) in tasks.iter().zip(outcomes?) {

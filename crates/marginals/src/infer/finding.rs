@@ -4,14 +4,13 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use marginals_kernels::LogPartition;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::Problem;
 use super::collapsed::Reason;
 use super::statistic::{Extremal, Handle, Linear, Request};
 use super::streaming::{at, softplus};
-use crate::{Error, Real, Reference};
+use crate::{Error, Real, Reference, parallel};
 
 /// A scored choice: an edge named by its key (by its query, where keys choose); −1 is no edge.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -1052,6 +1051,6 @@ fn join_rows<'p, T: Real>(own: &mut Vec<T>, parts: impl Iterator<Item = &'p [T]>
         pairs.push((into, part));
         rest = after;
     }
-    pairs.into_par_iter().for_each(|(into, part)| into.copy_from_slice(part));
+    parallel::map_each(pairs, &|(into, part): (&mut [T], _)| into.copy_from_slice(part));
     *own = all;
 }

@@ -1,5 +1,7 @@
 //! Gradients of both inferences, at the windows that were found.
 
+use std::ops::Range;
+
 use ndarray::{Array3, Array4, ArrayView3, ArrayView4};
 
 use super::mean_field::MeanField;
@@ -13,8 +15,7 @@ use crate::infer::slopes::{Slopes, flat};
 use crate::infer::statistic::{EdgeFunction, Request};
 use crate::infer::streaming::{Run, TASKS};
 use crate::special::{digamma_rise, trigamma, trigamma_fall};
-use crate::{Error, ParameterGradient, Real};
-use rayon::prelude::*;
+use crate::{Error, ParameterGradient, Real, parallel};
 
 /// Gradients of a loss in the answers of expanding attention, each of its answer's shape.
 #[derive(Clone, Copy, Debug)]
@@ -146,17 +147,14 @@ fn pass<T: Real>(
         .flat_map(|head| runs(shape).into_iter().map(move |run| (head, run)))
         .collect();
     let parts = TASKS.div_ceil(tasks.len().max(1));
-    let findings = tasks
-        .into_par_iter()
-        .map(|(head, queries)| {
-            let keys = windows.keys(head, queries.end - 1);
-            let mut run = Run::new(head, queries, parts);
-            if !keys.is_empty() {
-                run.add_keys(&inner, None, keys);
-            }
-            run.find(&inner, request, 0)
-        })
-        .collect();
+    let findings = parallel::map_each(tasks, &|(head, queries): (_, Range<usize>)| {
+        let keys = windows.keys(head, queries.end - 1);
+        let mut run = Run::new(head, queries, parts);
+        if !keys.is_empty() {
+            run.add_keys(&inner, None, keys);
+        }
+        run.find(&inner, request, 0)
+    });
     problem.concatenate(findings, request)
 }
 

@@ -17,12 +17,11 @@
 //! each less the same from t + 1 on.
 
 use ndarray::Axis;
-use rayon::prelude::*;
 
 use crate::infer::streaming::ALIGN;
 use crate::special::ln_beta;
 use crate::tensor::Stored;
-use crate::{Error, Real, Shape};
+use crate::{Error, Real, Shape, parallel};
 
 /// What is known of the lengths of keys, from which Cauchy-Schwarz bounds scores unseen.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -67,8 +66,7 @@ impl NormBounds {
                         })
                         .collect()
                 };
-                let heads = 0..shape.batch * key_heads;
-                let prefixes = heads.into_par_iter().map(of_head).collect();
+                let prefixes = parallel::map(shape.batch * key_heads, &of_head);
                 Ok(Self { prefixes, everywhere: f64::INFINITY, key_heads })
             }
         }

@@ -5,7 +5,6 @@ use std::sync::Mutex;
 
 use marginals_kernels::{InstructionSet, TileMut};
 use ndarray::Array3;
-use rayon::prelude::*;
 
 use super::certificate::{Tail, lost};
 use super::frontier::{AIM, Frontier, expected, log_seen};
@@ -20,7 +19,7 @@ use crate::infer::slopes::Slopes;
 use crate::infer::statistic::{EdgeFunction, Request};
 use crate::infer::streaming::{Run, TASKS};
 use crate::special::{digamma_rise, ln_beta, trigamma, trigamma_fall};
-use crate::{Block, Error, Real};
+use crate::{Block, Error, Real, parallel};
 
 /// The mean field of expanding attention as a model for the fixed-point engine.
 ///
@@ -160,7 +159,7 @@ impl<'p, 'a, T: Real> MeanField<'p, 'a, T> {
                 })
                 .collect::<Vec<_>>()
         };
-        let all: Vec<_> = self.runs.par_iter().map(of_run).collect();
+        let all = parallel::map(self.runs.len(), &|run| of_run(&self.runs[run]));
         let (free_energy, next) = all.into_iter().flatten().unzip();
         Evaluation { free_energy, next }
     }
@@ -174,7 +173,7 @@ impl<'p, 'a, T: Real> MeanField<'p, 'a, T> {
             return moments.clone();
         }
         drop(known);
-        let all: Vec<_> = self.runs.par_iter().map(|run| self.moments_of(run, z)).collect();
+        let all = parallel::map(self.runs.len(), &|run| self.moments_of(&self.runs[run], z));
         let moments: Moments = all.into_iter().flatten().unzip();
         let mut known = self.moments.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         *known = Some((z.to_vec(), moments.clone()));
@@ -208,12 +207,9 @@ impl<'p, 'a, T: Real> MeanField<'p, 'a, T> {
     /// What is found under q(φ) at `z`, over [B, H, N].
     pub(crate) fn finding(&self, z: &[f64], request: &Request<'_, T>) -> Finding<T> {
         let shape = &self.problem.shape;
-        let mut own = self
-            .runs
-            .par_iter()
-            .map(|run| self.pass(run, z, request, 0))
-            .collect::<Vec<_>>()
-            .into_iter();
+        let passes =
+            parallel::map(self.runs.len(), &|run| self.pass(&self.runs[run], z, request, 0));
+        let mut own = passes.into_iter();
         let mut runs_left = self.runs.iter().peekable();
         let weights = Rates { values: [][..].into(), first: 0, shape: *shape };
         let prior = ExpandingPrior { windows: self.causal, weights: &weights };

@@ -2,15 +2,14 @@
 
 use crate::Real;
 use marginals_kernels::{InstructionSet, TileMut};
-use rayon::prelude::*;
 
 use super::weights::{Concentrations, Rates};
 use super::windows::{ExpandingPrior, runs};
 use super::{Expansion, Problem};
-use crate::Block;
 use crate::infer::statistic::{EdgeFunction, Request};
 use crate::infer::streaming::{Run, TASKS};
 use crate::special::ln_beta;
+use crate::{Block, parallel};
 
 /// E[ρ | φ_ij = 1], or E[ρ² | φ_ij = 1], under Beta(α + 1, β + d), d the distance of the edge.
 #[derive(Debug)]
@@ -155,5 +154,5 @@ pub(crate) fn log_density<T: Real>(
         };
         queries.zip(seen).map(density).collect::<Vec<f64>>()
     };
-    tasks.into_par_iter().map(of_run).collect::<Vec<_>>().concat()
+    parallel::map_each(tasks, &of_run).concat()
 }

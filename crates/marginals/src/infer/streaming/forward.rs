@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use marginals_kernels::Draw;
-use rayon::prelude::*;
 
 use super::heads::{Care, HeadKeys, Preparation};
 use super::rule::Wants;
@@ -13,7 +12,7 @@ use crate::infer::Problem;
 use crate::infer::finding::Finding;
 use crate::infer::statistic::{Linear, Request};
 use crate::tensor::Stored;
-use crate::{Real, Shape, Value};
+use crate::{Real, Shape, Value, parallel};
 
 /// Keys below which a range of them is not worth splitting.
 pub(super) const FEWEST_KEYS: usize = 2048;
@@ -188,15 +187,13 @@ fn by_rows<T: Real>(
     // One task at a time to whoever is free: a core that other programs slow down gets fewer.
     let findings: Vec<Finding<T>> = if parts == 1 {
         let prepared = preparation(Care::Fast).all(&problem.k, Some(task.request), keys);
-        let whole = |cut: &(_, Range<usize>)| finish(run(&prepared, cut), cut);
-        tasks.par_iter().with_max_len(1).map(whole).collect()
+        parallel::map(tasks.len(), &|task| finish(run(&prepared, &tasks[task]), &tasks[task]))
     } else {
         let over = |keys: Range<usize>| -> Vec<Finding<T>> {
             let prepared = preparation(Care::Fast).all(&problem.k, Some(task.request), keys);
-            tasks.par_iter().with_max_len(1).map(|cut| run(&prepared, cut)).collect()
+            parallel::map(tasks.len(), &|task| run(&prepared, &tasks[task]))
         };
-        let mut ranges =
-            split(keys, parts).into_par_iter().map(over).collect::<Vec<_>>().into_iter();
+        let mut ranges = parallel::map_each(split(keys, parts), &over).into_iter();
         let mut merged = ranges.next().expect("at least one range of keys");
         for next in ranges {
             merged.iter_mut().zip(next).for_each(|(all, next)| all.merge_checked(next));
@@ -224,21 +221,18 @@ fn by_columns<T: Real>(
         .flat_map(|&head| chunks.iter().map(move |chunk| (head, chunk.clone())))
         .collect();
     let references = problem.references(keys.clone());
-    let parts: Vec<Finding<T>> = tasks
-        .into_par_iter()
-        .map(|(head, chunk)| {
-            let first = shape.head_number(head) * keys.len();
-            let own = first + chunk.start - keys.start..first + chunk.end - keys.start;
-            let own_references = references.get(own).unwrap_or_default();
-            let head_keys = &prepared[key_head(head)];
-            let own = (head.0, shape.key_head(head.1));
-            let prepare =
-                |care| preparation(care).head(&problem.k, Some(task.request), keys.clone(), own);
-            with_care(task, head_keys, prepare, |head_keys, care| {
-                columns::find(task, head_keys, head, (chunk.clone(), own_references), care)
-            })
+    let parts = parallel::map_each(tasks, &|(head, chunk)| {
+        let first = shape.head_number(head) * keys.len();
+        let own = first + chunk.start - keys.start..first + chunk.end - keys.start;
+        let own_references = references.get(own).unwrap_or_default();
+        let head_keys = &prepared[key_head(head)];
+        let own = (head.0, shape.key_head(head.1));
+        let prepare =
+            |care| preparation(care).head(&problem.k, Some(task.request), keys.clone(), own);
+        with_care(task, head_keys, prepare, |head_keys, care| {
+            columns::find(task, head_keys, head, (chunk.clone(), own_references), care)
         })
-        .collect();
+    });
     let by_head = parts.into_iter();
     let mut all = Vec::with_capacity(heads.len());
     for part in by_head {

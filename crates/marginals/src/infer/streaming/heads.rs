@@ -6,12 +6,11 @@ use marginals_kernels::{
     InstructionSet, Panels, Store, Strided, Tile, TileMut, accumulate_unpacked, gemm,
 };
 use ndarray::{Array2, CowArray, Ix2};
-use rayon::prelude::*;
 
 use crate::infer::statistic::{Linear, Request};
 use crate::potential::{Features, Place, Potential};
 use crate::tensor::Stored;
-use crate::{Real, Shape, tensor};
+use crate::{Real, Shape, parallel, tensor};
 
 /// Up to this many query rows, packing the keys would cost more than it saves.
 const FEW_QUERIES: usize = 4;
@@ -196,13 +195,10 @@ impl<T: Real> Preparation<'_, T> {
         keys: Range<usize>,
     ) -> Vec<HeadKeys<'a, T>> {
         let key_heads = self.shape.key_heads;
-        (0..self.shape.batch * key_heads)
-            .into_par_iter()
-            .map(|index| {
-                let head = (index / key_heads, index % key_heads);
-                self.head(k, request, keys.clone(), head)
-            })
-            .collect()
+        parallel::map(self.shape.batch * key_heads, &|index| {
+            let head = (index / key_heads, index % key_heads);
+            self.head(k, request, keys.clone(), head)
+        })
     }
 
     /// Prepares `keys` of one batch entry and key head, and reads no other.

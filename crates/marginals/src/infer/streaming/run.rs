@@ -2,15 +2,13 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::forward::{FEWEST_KEYS, Task};
 use super::heads::{Care, HeadKeys, Preparation};
 use super::{RowRule, Softmax, rows, split};
-use crate::Real;
 use crate::infer::Problem;
 use crate::infer::finding::Finding;
 use crate::infer::statistic::Request;
+use crate::{Real, parallel};
 
 /// Ranges of keys of one batch entry and key head, prepared once for any number of passes by one
 /// run of queries, each of which picks one key. No key outside the ranges is read.
@@ -41,9 +39,8 @@ impl<'a, T: Real> Run<'a, T> {
         let own = (self.head.0, shape.key_head(self.head.1));
         let potential = problem.potential;
         let preparation = Preparation { shape, potential, care: Care::Fast, many_edges: false };
-        let ranges = split(keys, parts).into_par_iter();
         let prepare = |keys| preparation.head(&problem.k, request, keys, own);
-        self.prepared.par_extend(ranges.map(prepare));
+        self.prepared.extend(parallel::map_each(split(keys, parts), &prepare));
         before
     }
 
@@ -56,10 +53,11 @@ impl<'a, T: Real> Run<'a, T> {
     ) -> Finding<T> {
         let rule = Softmax { null: None };
         let task = Task::new(problem, request);
-        let parts: Vec<Finding<T>> = self.prepared[from..]
-            .par_iter()
-            .map(|keys| rows::find(&task, &rule, keys, self.head, self.queries.clone(), Care::Fast))
-            .collect();
+        let prepared = &self.prepared[from..];
+        let parts = parallel::map(prepared.len(), &|part| {
+            let keys = &prepared[part];
+            rows::find(&task, &rule, keys, self.head, self.queries.clone(), Care::Fast)
+        });
         let rows = self.queries.len();
         let merge = RowRule::<T>::merge(&rule);
         let nothing = || Finding::nothing(merge, request, (rows, rows), 0..0);

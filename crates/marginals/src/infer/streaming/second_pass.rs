@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use marginals_kernels::{Aligned, InstructionSet, Tile, TileMut, dot_rows, exp_columns};
-use rayon::prelude::*;
 
 use super::forward::draw;
 use super::heads::{Care, HeadKeys, Preparation};
@@ -14,7 +13,7 @@ use crate::infer::Problem;
 use crate::infer::finding::{Finding, Normalisers};
 use crate::potential::{Features, Place};
 use crate::prior::Coverage;
-use crate::{Block, Real};
+use crate::{Block, Real, parallel};
 
 /// One posterior over edges whose normalisers are known.
 #[derive(Clone, Copy)]
@@ -110,13 +109,10 @@ impl<T: Real> Known<'_, '_, T> {
                 blocks.map(move |first| (head, first..(first + QUERY_BLOCK).min(shape.queries)))
             })
             .collect();
-        tasks
-            .into_par_iter()
-            .map(|((b, h), queries)| {
-                let head_keys = &prepared[b * shape.key_heads + shape.key_head(h)];
-                task(head_keys, (b, h), queries)
-            })
-            .collect()
+        parallel::map_each(tasks, &|((b, h), queries)| {
+            let head_keys = &prepared[b * shape.key_heads + shape.key_head(h)];
+            task(head_keys, (b, h), queries)
+        })
     }
 
     /// Σ_i p_ij, over [B, H, M].
@@ -142,9 +138,8 @@ impl<T: Real> Known<'_, '_, T> {
             .iter()
             .flat_map(|&head| parts.iter().map(move |keys| (head, keys.clone())))
             .collect();
-        let masses: Vec<Vec<T>> = tasks
-            .into_par_iter()
-            .map(|((b, h), keys)| {
+        let masses =
+            parallel::map_each(tasks, &|((b, h), keys): ((usize, usize), Range<usize>)| {
                 let mut mass = vec![T::zero(); keys.len()];
                 let head_keys = &prepared[b * shape.key_heads + shape.key_head(h)];
                 let all = keys.clone();
@@ -159,8 +154,7 @@ impl<T: Real> Known<'_, '_, T> {
                     pairs.for_each(|(m, &s)| *m += s);
                 });
                 mass
-            })
-            .collect();
+            });
         masses.concat()
     }
 
@@ -207,7 +201,7 @@ impl<T: Real> Known<'_, '_, T> {
         let shape = &self.problem.shape;
         let prepared = self.preparation().all(&self.problem.k, None, 0..shape.keys);
         let heads: Vec<_> = shape.all_heads().collect();
-        let of_head = |&head: &(usize, usize)| {
+        let of_head = |head: (usize, usize)| {
             let head_keys = &prepared[head.0 * shape.key_heads + shape.key_head(head.1)];
             let mut picks = vec![false; self.rule.factors(shape)];
             let all = (0..shape.queries, 0..shape.keys);
@@ -223,7 +217,7 @@ impl<T: Real> Known<'_, '_, T> {
             });
             picks
         };
-        heads.par_iter().flat_map_iter(of_head).collect()
+        parallel::map_each(heads, &of_head).concat()
     }
 
     /// Σ_j p_ij g_ij for weights g over [B, H, N, M]; the result is over [B, H, N].

@@ -9,7 +9,7 @@ use super::moments::{Moments, OfMoments};
 use super::{Mixture, step::State};
 use crate::infer::collapsed::Latent;
 use crate::question::{LogPartition, Marginals, Mean};
-use crate::{Element, Error, Real};
+use crate::{Element, Error, Real, parallel};
 
 /// Runs of points at most, each gathered on its own and then merged in order: results do not depend
 /// on the number of threads, and what is kept does not grow with that of the points.
@@ -82,8 +82,7 @@ impl<T: Real + Element<Real = T>> Mixture<'_, T> {
             let first = parts.next().expect("a run has a range")?;
             parts.try_fold(first, |sum, part| Ok(add(sum, part?)))
         };
-        let parts: Vec<Gathered> =
-            self.runs().into_par_iter().map(run).collect::<Result<_, Error>>()?;
+        let parts = parallel::try_map_each(self.runs(), &run)?;
         Ok(parts.into_iter().reduce(add).expect("there are points"))
     }
 
@@ -136,8 +135,7 @@ impl<T: Real + Element<Real = T>> Mixture<'_, T> {
             })?;
             Ok(sum.0)
         };
-        let parts: Vec<Gradients<T>> =
-            self.runs().into_par_iter().map(run).collect::<Result<_, Error>>()?;
+        let parts = parallel::try_map_each(self.runs(), &run)?;
         Ok(parts.into_iter().fold((none(points), 0), add).0)
     }
 

@@ -9,11 +9,11 @@ use super::super::Rule;
 use super::super::heads::reference;
 use super::super::rule::at;
 use super::super::second_pass::Known;
-use crate::Real;
 use crate::infer::Problem;
 use crate::infer::finding::{Finding, Merge, Normalisers};
 use crate::infer::slopes::Slopes;
 use crate::infer::statistic::{EdgeFunction, Linear, Request};
+use crate::{Real, parallel};
 
 /// What multiplies the values of one table, by query and coordinate; lists are empty where nothing
 /// does.
@@ -99,8 +99,9 @@ fn times<T: Real>(gradient: T, x: T) -> T {
 fn references<T: Real>(request: &Request<'_, T>, table: usize) -> Vec<Vec<T>> {
     let tensor = &request.values[table].tensor;
     let (batch, sets, keys, _) = tensor.dim();
-    let all = (0..batch * sets).into_par_iter();
-    all.map(|index| reference(&tensor.rows((index / sets, index % sets), 0..keys))).collect()
+    parallel::map(batch * sets, &|index| {
+        reference(&tensor.rows((index / sets, index % sets), 0..keys))
+    })
 }
 
 impl<'a, T: Real> Coefficients<'a, T> {

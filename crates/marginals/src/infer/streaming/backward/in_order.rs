@@ -5,9 +5,8 @@ use std::sync::Mutex;
 
 use crate::Real;
 use ndarray::{Array4, ArrayViewMut4};
-use rayon::prelude::*;
 
-use crate::Error;
+use crate::{Error, parallel};
 
 /// Runs every task, the next in line by whoever is free: a core that other programs slow down gets
 /// fewer, and those at work are always on neighbouring tasks. Results are in the tasks' order.
@@ -18,11 +17,9 @@ pub(super) fn run<K: Send, R: Send>(
     let count = tasks.len();
     let line = Mutex::new(tasks.into_iter().enumerate());
     let next = || line.lock().expect("taking the next task does not panic").next();
-    let results: Result<Vec<Option<(usize, R)>>, Error> = (0..count)
-        .into_par_iter()
-        .with_max_len(1)
-        .map(|_| next().map(|(index, task)| Ok((index, run(task)?))).transpose())
-        .collect();
+    let results = parallel::try_map(count, &|_| {
+        next().map(|(index, task)| Ok::<_, Error>((index, run(task)?))).transpose()
+    });
     let mut results: Vec<(usize, R)> = results?.into_iter().flatten().collect();
     results.sort_unstable_by_key(|(index, _)| *index);
     Ok(results.into_iter().map(|(_, result)| result).collect())

@@ -34,7 +34,8 @@ enum Command {
     Train(train::Arguments),
 }
 
-fn main() -> ExitCode {
+/// Runs the command that the arguments of the process name, and says how it ended.
+pub fn main() -> ExitCode {
     let Cli { command } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(told) => return usage(&told),
