@@ -39,6 +39,7 @@ mod real;
 mod sample;
 mod simd;
 mod softmax;
+mod stick_breaking;
 mod tile;
 mod unpacked;
 
@@ -53,5 +54,8 @@ pub use panels::Panels;
 pub use real::{Real, Stored};
 pub use sample::{Draw, Winner, gumbel_argmax};
 pub use softmax::{dot_columns, dot_rows, scale_rows, softmax_backward};
+pub use stick_breaking::{
+    StickBreaking, StickBreakingBackward, stick_breaking_backward, stick_breaking_rows,
+};
 pub use tile::{Tile, TileMut};
 pub use unpacked::{accumulate_unpacked, scores_unpacked};
