@@ -57,9 +57,9 @@ impl<V: Copy, const N: usize> Offers<V, N> {
             fraction[k] = simd.min(score[k], simd.sub(zero, score[k]));
         }
         let (fraction, _) = exp_block(simd, fraction);
-        let log_1p = fraction.map(|e| log_1p_of_fraction(simd, e));
-        let (mut log_accepted, mut softplus) = (score, score);
+        let (mut log_1p, mut log_accepted, mut softplus) = (score, score, score);
         for k in 0..N {
+            log_1p[k] = log_1p_of_fraction(simd, fraction[k]);
             log_accepted[k] = simd.sub(simd.min(zero, score[k]), log_1p[k]);
             softplus[k] = simd.add(simd.max(zero, score[k]), log_1p[k]);
         }
