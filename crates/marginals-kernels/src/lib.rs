@@ -27,6 +27,7 @@
 mod aligned;
 mod dispatch;
 mod exponential;
+mod fresh;
 mod gemm;
 mod instruction_set;
 mod log_weights;
@@ -45,6 +46,7 @@ mod unpacked;
 
 pub use aligned::Aligned;
 pub use exponential::{LogPartition, exp_columns, exp_rows, logistic_rows};
+pub use fresh::{Fresh, Piece};
 pub use gemm::{Store, Strided, gemm};
 pub use instruction_set::InstructionSet;
 pub use log_weights::{add_log_weight, add_log_weights};
