@@ -8,7 +8,7 @@ use marginals::Model;
 use marginals::potential::Dot;
 use marginals::prior::{Alibi, Bias, Causal, Prior, Uniform, Window};
 use marginals::question::{Entropy, Kl, LogEvidence, Map, Mean};
-use marginals::structure::EachQueryPicksOne;
+use marginals::structure::{EachQueryPicksOne, NearestAccepted, Structure};
 use ndarray::{Array, Array3, Array4, ArrayView4, Dimension};
 use rayon::ThreadPool;
 
@@ -27,6 +27,12 @@ pub enum Task {
     Questions,
     /// The mean over the keys up to the query's own position.
     Causal,
+    /// That and its gradients in queries, keys and values.
+    CausalBackward,
+    /// The mean over the nearest accepted key up to the query's own position.
+    NearestAccepted,
+    /// That and its gradients in queries, keys and values.
+    NearestAcceptedBackward,
     /// The mean under ALiBi's prior in both directions.
     Alibi,
     /// The mean under ALiBi's prior, and the gradients of all, slopes included.
@@ -53,14 +59,23 @@ impl<'a> Engine<'a> {
     /// Builds the model; nothing is computed yet.
     pub fn new(task: Task, inputs: &'a Inputs, pool: &'a ThreadPool) -> Self {
         let run: Box<dyn Fn() -> Result<Answers> + Sync + 'a> = match task {
-            Task::Mean => mean(Uniform, inputs),
-            Task::MeanBackward => mean_backward(Uniform, inputs),
+            Task::Mean => mean(softmax(Uniform, inputs), inputs),
+            Task::MeanBackward => mean_backward(softmax(Uniform, inputs), inputs),
             Task::Questions => questions(inputs),
-            Task::Causal => mean(Causal, inputs),
-            Task::Alibi => mean(alibi(inputs), inputs),
-            Task::AlibiBackward => mean_backward(alibi(inputs), inputs),
-            Task::BiasBackward => mean_backward(Bias::new(inputs.bias.view()), inputs),
-            Task::Window(keys) => mean(Window { left: keys - 1, right: 0 }, inputs),
+            Task::Causal => mean(softmax(Causal, inputs), inputs),
+            Task::CausalBackward => mean_backward(softmax(Causal, inputs), inputs),
+            Task::NearestAccepted => mean(model(NearestAccepted, Causal, inputs), inputs),
+            Task::NearestAcceptedBackward => {
+                mean_backward(model(NearestAccepted, Causal, inputs), inputs)
+            }
+            Task::Alibi => mean(softmax(alibi(inputs), inputs), inputs),
+            Task::AlibiBackward => mean_backward(softmax(alibi(inputs), inputs), inputs),
+            Task::BiasBackward => {
+                mean_backward(softmax(Bias::new(inputs.bias.view()), inputs), inputs)
+            }
+            Task::Window(keys) => {
+                mean(softmax(Window { left: keys - 1, right: 0 }, inputs), inputs)
+            }
             Task::Slots(iterations) => slots::step(iterations, inputs),
         };
         Self { pool, run }
@@ -81,19 +96,26 @@ impl Side for Engine<'_> {
     }
 }
 
-fn model<P: Prior<f32>>(prior: P, inputs: &Inputs) -> Model<EachQueryPicksOne, P, Dot> {
-    Model::new(EachQueryPicksOne, prior, Dot::scaled(inputs.q.dim().3))
+fn model<S: Structure<f32>, P: Prior<f32>>(
+    structure: S,
+    prior: P,
+    inputs: &Inputs,
+) -> Model<S, P, Dot> {
+    Model::new(structure, prior, Dot::scaled(inputs.q.dim().3))
+}
+
+fn softmax<P: Prior<f32>>(prior: P, inputs: &Inputs) -> Model<EachQueryPicksOne, P, Dot> {
+    model(EachQueryPicksOne, prior, inputs)
 }
 
 fn alibi(inputs: &Inputs) -> Alibi {
     Alibi::new(&inputs.slopes.mapv(f64::from).to_vec())
 }
 
-fn mean<'a, P: Prior<f32> + 'a>(
-    prior: P,
+fn mean<'a, S: Structure<f32> + 'a, P: Prior<f32> + 'a>(
+    model: Model<S, P, Dot>,
     inputs: &'a Inputs,
 ) -> Box<dyn Fn() -> Result<Answers> + Sync + 'a> {
-    let model = model(prior, inputs);
     Box::new(move || {
         let posterior = model.posterior(inputs.q.view(), inputs.k.view())?;
         let mean = posterior.ask(Mean(inputs.v.view()))?;
@@ -101,11 +123,10 @@ fn mean<'a, P: Prior<f32> + 'a>(
     })
 }
 
-fn mean_backward<'a, P: Prior<f32> + 'a>(
-    prior: P,
+fn mean_backward<'a, S: Structure<f32> + 'a, P: Prior<f32> + 'a>(
+    model: Model<S, P, Dot>,
     inputs: &'a Inputs,
 ) -> Box<dyn Fn() -> Result<Answers> + Sync + 'a> {
-    let model = model(prior, inputs);
     Box::new(move || {
         let posterior = model.posterior(inputs.q.view(), inputs.k.view())?;
         let pass = posterior.pass(Mean(inputs.v.view()))?;
@@ -125,7 +146,7 @@ fn mean_backward<'a, P: Prior<f32> + 'a>(
 }
 
 fn questions(inputs: &Inputs) -> Box<dyn Fn() -> Result<Answers> + Sync + '_> {
-    let model = model(Uniform, inputs);
+    let model = softmax(Uniform, inputs);
     Box::new(move || {
         let posterior = model.posterior(inputs.q.view(), inputs.k.view())?;
         let (mean, entropy, kl, log_evidence, map) =

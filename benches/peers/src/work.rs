@@ -83,6 +83,8 @@ const GRID: [&[(usize, usize)]; 2] =
     [&[(512, 512), (1024, 1024), (4096, 4096), (8192, 8192)], QUICK];
 /// Where both sides hold an N × N matrix per head and its gradient: 8192 would take 2 GB each.
 const DENSE_GRID: [&[(usize, usize)]; 2] = [&[(512, 512), (1024, 1024), (4096, 4096)], QUICK];
+/// Where our own softmax is what the time is read against.
+const STICKS: [&[(usize, usize)]; 2] = [&[(1024, 1024), (4096, 4096)], QUICK];
 /// Slots and inputs.
 const SLOTS: [&[(usize, usize)]; 2] = [&[(8, 4096)], &[(8, 1024)]];
 /// The keys a query sees in the window case.
@@ -124,6 +126,28 @@ pub const CASES: &[Case] = &[
             Peer::Ourselves { title: "our dense pass", task: Task::Mean, same_answer: false },
         ],
         lengths: GRID,
+    },
+    Case {
+        name: "nearest-accepted",
+        title: "nearest accepted key (stick-breaking), causal forward",
+        task: Task::NearestAccepted,
+        peers: &[Peer::Ourselves {
+            title: "our causal softmax",
+            task: Task::Causal,
+            same_answer: false,
+        }],
+        lengths: STICKS,
+    },
+    Case {
+        name: "nearest-accepted-backward",
+        title: "nearest accepted key (stick-breaking), causal forward + backward",
+        task: Task::NearestAcceptedBackward,
+        peers: &[Peer::Ourselves {
+            title: "our causal softmax",
+            task: Task::CausalBackward,
+            same_answer: false,
+        }],
+        lengths: STICKS,
     },
     Case {
         name: "alibi",

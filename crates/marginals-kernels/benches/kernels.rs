@@ -203,6 +203,27 @@ fn row_kernels(set: InstructionSet) {
         let log_partition = LogPartition { max: &ones, log_sum: &ones };
         softmax_backward(set, score, quantity, log_partition, None, &ones);
     });
+    let mut log_left = vec![0.0; rows];
+    measure!("stick_breaking_rows", {
+        log_left.fill(0.0);
+        let state = StickBreaking { log_left: &mut log_left, mass: Some(&mut sums), entropy: None };
+        stick_breaking_rows(set, TileMut::new(&mut tile, rows, keys, keys), state);
+    });
+    let mut seen = vec![0.0; rows];
+    measure!("stick_breaking_backward", {
+        let score = TileMut::new(&mut tile, rows, keys, keys);
+        let quantity = TileMut::new(&mut other, rows, keys, keys);
+        log_left.fill(0.0);
+        seen.fill(0.0);
+        let state = StickBreakingBackward {
+            log_left: &mut log_left,
+            seen: &mut seen,
+            expected: &ones,
+            of_left: &ones,
+            score_weight: None,
+        };
+        stick_breaking_backward(set, score, quantity, state);
+    });
     let draw = Draw { seed: 1, batch: 0, head: 0, query: 0, sample: 0 };
     let mut sample = 0;
     let cycles = cycles_per_call(|| {

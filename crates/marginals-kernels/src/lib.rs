@@ -27,6 +27,7 @@
 mod aligned;
 mod dispatch;
 mod exponential;
+mod fresh;
 mod gemm;
 mod instruction_set;
 mod log_weights;
@@ -39,11 +40,13 @@ mod real;
 mod sample;
 mod simd;
 mod softmax;
+mod stick_breaking;
 mod tile;
 mod unpacked;
 
 pub use aligned::Aligned;
 pub use exponential::{LogPartition, exp_columns, exp_rows, logistic_rows};
+pub use fresh::{Fresh, Piece};
 pub use gemm::{Store, Strided, gemm};
 pub use instruction_set::InstructionSet;
 pub use log_weights::{add_log_weight, add_log_weights};
@@ -53,5 +56,8 @@ pub use panels::Panels;
 pub use real::{Real, Stored};
 pub use sample::{Draw, Winner, gumbel_argmax};
 pub use softmax::{dot_columns, dot_rows, scale_rows, softmax_backward};
+pub use stick_breaking::{
+    StickBreaking, StickBreakingBackward, stick_breaking_backward, stick_breaking_rows,
+};
 pub use tile::{Tile, TileMut};
 pub use unpacked::{accumulate_unpacked, scores_unpacked};

@@ -70,7 +70,7 @@ impl<T: Real, const SCORE: bool> Kernel<T> for Rows<'_, T, SCORE> {
                 if most > old
                     && let Some(raised) = raised.as_deref_mut()
                 {
-                    raised[first + i] = place(tile.row(first + i), most);
+                    raised[first + i] = place(simd, tile.row(first + i), most);
                 }
                 max[first + i] = new;
                 // From −∞ nothing was accumulated, and −∞ − −∞ is NaN: the factor is then 1.
@@ -123,15 +123,14 @@ fn row_max<S: Simd>(simd: S, row: &[S::Element]) -> S::Element {
     simd.reduce_max(simd.max(simd.max(most[0], most[1]), simd.max(most[2], most[3])))
 }
 
-/// The first place of `wanted`, which is in the row. Whole blocks are asked first, without leaving
-/// early: so the compiler compares many elements at once.
+/// The first place of `wanted`, which is in the row: whole vectors are asked first.
 #[inline(always)]
-fn place<T: Real>(row: &[T], wanted: T) -> usize {
-    const BLOCK: usize = 64;
-    let has = |block: &&[T]| block.iter().fold(false, |any, &x| any | (x == wanted));
-    let mut blocks = row.chunks(BLOCK).enumerate();
-    let (index, block) = blocks.find(|(_, block)| has(block)).expect("the element is in the row");
-    index * BLOCK + block.iter().position(|&x| x == wanted).expect("it is in this block")
+fn place<S: Simd>(simd: S, row: &[S::Element], wanted: S::Element) -> usize {
+    let (each, nothing) = (simd.splat(wanted), simd.splat(num_traits::Float::nan()));
+    let mut vectors = row.chunks(S::LANES).enumerate();
+    let has = |x: &[S::Element]| simd.any(simd.equal(simd.read(x, nothing), each));
+    let (index, x) = vectors.find(|(_, x)| has(x)).expect("the element is in the row");
+    index * S::LANES + x.iter().position(|&x| x == wanted).expect("it is in this vector")
 }
 
 /// +∞ ← the largest finite number. Rows that overflowed are rare: they pay for this pass.

@@ -88,6 +88,11 @@ pub trait Simd: Copy {
     /// Largest lane, where no lane is NaN.
     fn reduce_max(self, x: Self::Vector) -> Self::Element;
 
+    /// Σ_l>k x_l in every lane k: what lies behind it.
+    fn sums_behind(self, x: Self::Vector) -> Self::Vector;
+    /// Every lane the first one.
+    fn first(self, x: Self::Vector) -> Self::Vector;
+
     /// Asks for the cache line at `at` before it is needed. Any address may be given.
     #[inline(always)]
     fn prefetch(self, _at: *const Self::Element) {}

@@ -1,7 +1,7 @@
 //! Learnable parameters of a model and where their gradients are collected.
 
 use crate::Real;
-use marginals_kernels::Tile;
+use marginals_kernels::{InstructionSet, Tile};
 use ndarray::{ArrayD, ArrayViewMut4, IxDyn};
 
 use crate::{Block, Error};
@@ -114,16 +114,22 @@ impl<T: Real> Accumulator<'_, T> {
         let shape = region.dim();
         let b = if shape.0 == 1 { 0 } else { block.batch - first.0 };
         let h = if shape.1 == 1 { 0 } else { block.head - first.1 };
-        for (r, i) in block.queries.clone().enumerate() {
-            let i = if shape.2 == 1 { 0 } else { i };
-            if shape.3 == 1 {
-                region[[b, h, i, 0]] += tile.row(r).iter().copied().sum();
-            } else {
-                let from = block.keys.start - *first_key;
-                let mut row = region.slice_mut(ndarray::s![b, h, i, from..from + tile.columns]);
-                let row = row.as_slice_mut().expect("the last axis of a gradient is contiguous");
-                row.iter_mut().zip(tile.row(r)).for_each(|(x, &g)| *x += g);
+        let own = |r: usize| if shape.2 == 1 { 0 } else { block.queries.start + r };
+        if shape.3 == 1 {
+            for r in 0..tile.rows {
+                region[[b, h, own(r), 0]] += tile.row(r).iter().copied().sum();
             }
+            return;
+        }
+        let from = block.keys.start - *first_key;
+        let mut region = region.slice_mut(ndarray::s![b, h, .., from..from + tile.columns]);
+        for r in 0..tile.rows {
+            let mut row = region.row_mut(own(r));
+            let row = row.as_slice_mut().expect("the last axis of a gradient is contiguous");
+            InstructionSet::detect().run(
+                #[inline(always)]
+                || row.iter_mut().zip(tile.row(r)).for_each(|(x, &g)| *x += g),
+            );
         }
     }
 }

@@ -51,15 +51,6 @@ pub(crate) fn map_each<K: Send, R: Send>(all: Vec<K>, task: &(dyn Fn(K) -> R + S
     map(all.0.len(), &|index| task(all.take(index)))
 }
 
-/// Results of `task` for each of `all`, in order, or an error as from [`try_map`].
-pub(crate) fn try_map_each<K: Send, R: Send, E: Send>(
-    all: Vec<K>,
-    task: &(dyn Fn(K) -> Result<R, E> + Sync),
-) -> Result<Vec<R>, E> {
-    let all = Given::new(all);
-    try_map(all.0.len(), &|index| task(all.take(index)))
-}
-
 /// Things that are taken by several threads, each of them once.
 struct Given<K>(Vec<Mutex<Option<K>>>);
 
@@ -90,7 +81,6 @@ mod tests {
             let words: Vec<String> = (0..100).map(|i| i.to_string()).collect();
             assert_eq!(map_each(words.clone(), &|word| word), words);
             assert_eq!(try_map(100, &|i| Ok::<_, ()>(i)), Ok((0..100).collect()));
-            assert_eq!(try_map_each(words.clone(), &|word| Ok::<_, ()>(word)), Ok(words));
         });
         assert_eq!(map(0, &|i| i), Vec::<usize>::new());
     }

@@ -87,12 +87,54 @@ fn reduce_max_f64(x: __m256d) -> f64 {
     _mm_cvtsd_f64(_mm_max_sd(x, _mm_unpackhi_pd(x, x)))
 }
 
+#[target_feature(enable = "avx2")]
+#[inline]
+fn sums_behind_f32(x: __m256) -> __m256 {
+    /// Lanes `BYTES` / 4 further up, zeros behind them.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn up<const BYTES: i32>(x: __m256) -> __m256 {
+        let x = _mm256_castps_si256(x);
+        let upper = _mm256_permute2x128_si256::<0x81>(x, x);
+        _mm256_castsi256_ps(_mm256_alignr_epi8::<BYTES>(upper, x))
+    }
+    let x = up::<4>(x);
+    let x = _mm256_add_ps(x, up::<4>(x));
+    let x = _mm256_add_ps(x, up::<8>(x));
+    _mm256_add_ps(x, _mm256_permute2f128_ps::<0x81>(x, x))
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn sums_behind_f64(x: __m256d) -> __m256d {
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn up(x: __m256d) -> __m256d {
+        _mm256_shuffle_pd::<0b0101>(x, _mm256_permute2f128_pd::<0x81>(x, x))
+    }
+    let x = up(x);
+    let x = _mm256_add_pd(x, up(x));
+    _mm256_add_pd(x, _mm256_permute2f128_pd::<0x81>(x, x))
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn first_f32(x: __m256) -> __m256 {
+    _mm256_broadcastss_ps(_mm256_castps256_ps128(x))
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn first_f64(x: __m256d) -> __m256d {
+    _mm256_broadcastsd_pd(_mm256_castpd256_pd128(x))
+}
+
 macro_rules! implement {
     ($element:ty, $vector:ty, $lanes:literal, $live:ident, $cast:ident,
      $set1:ident, $loadu:ident, $storeu:ident, $maskload:ident, $maskstore:ident,
      $add:ident, $sub:ident, $mul:ident, $div:ident, $fmadd:ident, $min:ident, $max:ident,
      $scale:ident, $cmp:ident, $blend:ident, $movemask:ident,
-     $reduce_add:ident, $reduce_max:ident) => {
+     $reduce_add:ident, $reduce_max:ident, $sums_behind:ident, $first:ident) => {
         // SAFETY (every intrinsic below): a token exists, so the processor has the instructions;
         // memory is touched only in `load`, `store` and, within the slice, the `_part` pair.
         #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, given above")]
@@ -191,6 +233,14 @@ macro_rules! implement {
                 unsafe { $reduce_add(x) }
             }
             #[inline(always)]
+            fn sums_behind(self, x: $vector) -> $vector {
+                unsafe { $sums_behind(x) }
+            }
+            #[inline(always)]
+            fn first(self, x: $vector) -> $vector {
+                unsafe { $first(x) }
+            }
+            #[inline(always)]
             fn reduce_max(self, x: $vector) -> $element {
                 unsafe { $reduce_max(x) }
             }
@@ -221,7 +271,9 @@ implement!(
     _mm256_blendv_ps,
     _mm256_movemask_ps,
     reduce_add_f32,
-    reduce_max_f32
+    reduce_max_f32,
+    sums_behind_f32,
+    first_f32
 );
 implement!(
     f64,
@@ -246,5 +298,7 @@ implement!(
     _mm256_blendv_pd,
     _mm256_movemask_pd,
     reduce_add_f64,
-    reduce_max_f64
+    reduce_max_f64,
+    sums_behind_f64,
+    first_f64
 );

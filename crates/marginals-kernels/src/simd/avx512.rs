@@ -97,12 +97,61 @@ unsafe fn transpose_f64(from: *const f64, from_stride: usize, to: *mut f64, to_s
     }
 }
 
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn sums_behind_f32(x: __m512) -> __m512 {
+    /// Lanes `BY` further up, zeros behind them.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn up<const BY: i32>(x: __m512) -> __m512 {
+        _mm512_castsi512_ps(_mm512_alignr_epi32::<BY>(
+            _mm512_setzero_si512(),
+            _mm512_castps_si512(x),
+        ))
+    }
+    let x = up::<1>(x);
+    let x = _mm512_add_ps(x, up::<1>(x));
+    let x = _mm512_add_ps(x, up::<2>(x));
+    let x = _mm512_add_ps(x, up::<4>(x));
+    _mm512_add_ps(x, up::<8>(x))
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn first_f32(x: __m512) -> __m512 {
+    _mm512_broadcastss_ps(_mm512_castps512_ps128(x))
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn sums_behind_f64(x: __m512d) -> __m512d {
+    /// Lanes `BY` further up, zeros behind them.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn up<const BY: i32>(x: __m512d) -> __m512d {
+        _mm512_castsi512_pd(_mm512_alignr_epi64::<BY>(
+            _mm512_setzero_si512(),
+            _mm512_castpd_si512(x),
+        ))
+    }
+    let x = up::<1>(x);
+    let x = _mm512_add_pd(x, up::<1>(x));
+    let x = _mm512_add_pd(x, up::<2>(x));
+    _mm512_add_pd(x, up::<4>(x))
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn first_f64(x: __m512d) -> __m512d {
+    _mm512_broadcastsd_pd(_mm512_castpd512_pd128(x))
+}
+
 macro_rules! implement {
     ($element:ty, $vector:ty, $mask:ty, $lanes:literal,
      $set1:ident, $loadu:ident, $storeu:ident, $mask_loadu:ident, $mask_storeu:ident,
      $add:ident, $sub:ident, $mul:ident, $div:ident, $fmadd:ident, $min:ident, $max:ident,
      $scalef:ident, $cmp:ident, $blend:ident, $reduce_add:ident, $reduce_max:ident,
-     $transpose:ident) => {
+     $sums_behind:ident, $first:ident, $transpose:ident) => {
         // SAFETY (every intrinsic below): a token exists, so the processor has the instructions;
         // memory is touched only in `load`, `store` and, within the slice, the `_part` pair.
         #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, given above")]
@@ -201,6 +250,14 @@ macro_rules! implement {
                 unsafe { $reduce_add(x) }
             }
             #[inline(always)]
+            fn sums_behind(self, x: $vector) -> $vector {
+                unsafe { $sums_behind(x) }
+            }
+            #[inline(always)]
+            fn first(self, x: $vector) -> $vector {
+                unsafe { $first(x) }
+            }
+            #[inline(always)]
             fn reduce_max(self, x: $vector) -> $element {
                 unsafe { $reduce_max(x) }
             }
@@ -240,6 +297,8 @@ implement!(
     _mm512_mask_blend_ps,
     _mm512_reduce_add_ps,
     _mm512_reduce_max_ps,
+    sums_behind_f32,
+    first_f32,
     transpose_f32
 );
 implement!(
@@ -264,5 +323,7 @@ implement!(
     _mm512_mask_blend_pd,
     _mm512_reduce_add_pd,
     _mm512_reduce_max_pd,
+    sums_behind_f64,
+    first_f64,
     transpose_f64
 );

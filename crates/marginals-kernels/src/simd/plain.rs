@@ -111,6 +111,18 @@ impl<T: Real, const N: usize> Simd for Plain<T, N> {
         x.into_iter().fold(T::zero(), |sum, x| sum + x)
     }
     #[inline(always)]
+    fn sums_behind(self, x: [T; N]) -> [T; N] {
+        let mut sums = [T::zero(); N];
+        for lane in (1..N).rev() {
+            sums[lane - 1] = sums[lane] + x[lane];
+        }
+        sums
+    }
+    #[inline(always)]
+    fn first(self, x: [T; N]) -> [T; N] {
+        [x[0]; N]
+    }
+    #[inline(always)]
     fn reduce_max(self, x: [T; N]) -> T {
         x.into_iter().fold(T::neg_infinity(), |most, x| if x > most { x } else { most })
     }

@@ -14,6 +14,7 @@ mod online;
 mod panels;
 mod sample;
 mod softmax;
+mod stick_breaking;
 mod unpacked;
 
 use marginals_kernels::{InstructionSet, Real};

@@ -87,3 +87,52 @@ pub fn backward(
     let f = quantity - centre + weight.map_or(0.0, |w| w * log_p);
     (p, if p == 0.0 { 0.0 } else { p * f })
 }
+
+/// The state of one row of offers, and on the way back what is known of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Offers {
+    pub log_left: f64,
+    pub mass: f64,
+    pub entropy: f64,
+    pub seen: f64,
+}
+
+/// log σ(θ) and log(1 − σ(θ)).
+fn offer(score: f64) -> (f64, f64) {
+    let (_, accepting) = logistic(-score);
+    let (_, passing) = logistic(score);
+    (-accepting, -passing)
+}
+
+/// Offers the columns of a row from the last to the first; writes the probabilities.
+pub fn stick_breaking_row(row: &mut [f64], state: &mut Offers) {
+    for x in row.iter_mut().rev() {
+        let (log_accepted, log_passed) = offer(*x);
+        let entropy =
+            -weighted(log_accepted.exp(), log_accepted) - weighted(log_passed.exp(), log_passed);
+        state.entropy += state.log_left.exp() * entropy;
+        *x = if *x == f64::NEG_INFINITY { 0.0 } else { (state.log_left + log_accepted).exp() };
+        state.mass += *x;
+        state.log_left += log_passed;
+    }
+}
+
+/// The probabilities (in place of f) and the gradients (in place of θ) of such a row.
+pub fn stick_breaking_backward(
+    scores: &mut [f64],
+    quantities: &mut [f64],
+    state: &mut Offers,
+    (expected, of_left, weight): (f64, f64, f64),
+) {
+    for (x, f) in scores.iter_mut().zip(quantities).rev() {
+        let (log_accepted, log_passed) = offer(*x);
+        let log_p = state.log_left + log_accepted;
+        let p = if *x == f64::NEG_INFINITY { 0.0 } else { log_p.exp() };
+        let own = if p == 0.0 { 0.0 } else { p * (*f + weight * log_p) };
+        state.seen += own;
+        let later = expected - state.seen + of_left;
+        *x = weighted(log_passed.exp(), own) - weighted(log_accepted.exp(), later);
+        *f = p;
+        state.log_left += log_passed;
+    }
+}

@@ -48,6 +48,7 @@ pub use softmax::{NullEdge, NullScore, Softmax};
 
 pub(crate) use backward::QUERY_BLOCK as BACKWARD_QUERIES;
 pub(crate) use run::Run;
+pub(crate) use scorer::Scorer;
 
 /// The passes for any number format. They are called through an [`Engine`](crate::engine::Engine), so
 /// that they are compiled here.

@@ -17,9 +17,10 @@ mod tiles;
 
 use std::ops::Range;
 
-use marginals_kernels::Aligned;
+use marginals_kernels::{Aligned, Fresh, Piece};
 use ndarray::{Array4, ArrayView2, ArrayViewMut4, Axis, s};
 
+use super::forward::all_finite;
 use super::heads::Care;
 use super::scorer::Scorer;
 use super::{Rule, TASKS, split};
@@ -64,6 +65,64 @@ struct Own<'a, T> {
     /// By table of the request.
     values: Vec<Option<ArrayViewMut4<'a, T>>>,
     learned: Vec<Accumulator<'a, T>>,
+}
+
+/// Those of a task that has not begun.
+struct Waiting<'a, T> {
+    k: ArrayViewMut4<'a, T>,
+    values: Vec<Option<ArrayViewMut4<'a, T>>>,
+    learned: Vec<Region<'a, T>>,
+}
+
+impl<'a, T: Real> Waiting<'a, T> {
+    fn start(self) -> Own<'a, T> {
+        let learned = self.learned.into_iter().map(Region::start).collect();
+        Own { k: self.k, values: self.values, learned }
+    }
+}
+
+/// Where a task adds to one parameter's gradient.
+enum Region<'a, T> {
+    /// A place that is there already.
+    Ready(Accumulator<'a, T>),
+    /// A place in a large tensor that is zeroed when the task comes to it.
+    Fresh {
+        piece: Piece<'a, T>,
+        sizes: [usize; 4],
+        /// Batch entry and head at which it starts.
+        first: (usize, usize),
+    },
+}
+
+impl<'a, T: Real> Region<'a, T> {
+    fn start(self) -> Accumulator<'a, T> {
+        match self {
+            Self::Ready(accumulator) => accumulator,
+            Self::Fresh { piece, sizes, first } => {
+                let region = ArrayViewMut4::from_shape(sizes, piece.zeros());
+                let region = region.expect("a piece is as long as its part of the gradient");
+                Accumulator::Scores { region, first_key: 0, first }
+            }
+        }
+    }
+}
+
+/// The gradient of one score-shaped parameter.
+enum Dense<T> {
+    /// That several tasks add to along a row.
+    Shared(Array4<T>),
+    /// That each group of heads has a run of to itself.
+    ByGroup(Fresh<T>, [usize; 4]),
+}
+
+impl<T: Real> Dense<T> {
+    fn into_array(self) -> Array4<T> {
+        match self {
+            Self::Shared(gradient) => gradient,
+            Self::ByGroup(fresh, sizes) => Array4::from_shape_vec(sizes, fresh.into_vec())
+                .expect("pieces are the whole together"),
+        }
+    }
 }
 
 /// Sums over what one task did, to be added up in the order of the tasks.
@@ -127,22 +186,23 @@ pub(crate) fn backward<T: Real>(
     let parts = if rule.order() == Order::LastFirst { 1 } else { parts };
     let chunks = split(keys.clone(), parts);
 
-    let mut dense_gradients: Vec<Array4<T>> = learned
-        .iter()
-        .filter(dense)
-        // What is shared along the keys is summed by each range of keys on its own first.
-        .map(|p| {
-            (
-                p.shape[0],
-                p.shape[1],
-                p.shape[2],
-                if p.shape[3] == 1 { chunks.len() } else { p.shape[3] },
-            )
-        })
-        .map(tensor::zeros)
-        .collect();
     let heads = |own: usize| if shared { None } else { Some(own) };
     let query_heads = heads(shape.group());
+    let whole = chunks.len() == 1 && keys == (0..shape.keys);
+    let mut dense_gradients: Vec<Dense<T>> = learned
+        .iter()
+        .filter(dense)
+        .map(|p| match p.shape[..] {
+            // What is shared along the keys is summed by each range of keys on its own first.
+            [b, h, n, 1] => Dense::Shared(tensor::zeros((b, h, n, chunks.len()))),
+            [b, h, n, m] if whole && groups.len() * query_heads.unwrap_or(b * h) == b * h => {
+                let each = query_heads.unwrap_or(b * h) * n * m;
+                Dense::ByGroup(Fresh::new(&vec![each; groups.len()]), [b, h, n, m])
+            }
+            [b, h, n, m] => Dense::Shared(tensor::zeros((b, h, n, m))),
+            _ => unreachable!("a score-shaped parameter has four axes"),
+        })
+        .collect();
     let lengths: Vec<usize> = chunks.iter().map(Range::len).collect();
     let mut dq = Array4::zeros(problem.q.dim());
     let mut dk = Array4::zeros(problem.k.dim());
@@ -168,9 +228,9 @@ pub(crate) fn backward<T: Real>(
         })
         .collect();
     let regions = regions(&learned, &mut dense_gradients, &groups, &chunks, query_heads);
-    let own: Vec<Own<'_, T>> = regions
+    let own: Vec<Waiting<'_, T>> = regions
         .into_iter()
-        .map(|learned| Own {
+        .map(|learned| Waiting {
             k: k.next().expect("one region per task"),
             values: values.iter_mut().map(|v| v.as_mut().and_then(Iterator::next)).collect(),
             learned,
@@ -182,10 +242,11 @@ pub(crate) fn backward<T: Real>(
         .flat_map(|group| chunks.iter().enumerate().map(move |chunk| (group, chunk)))
         .zip(own)
         .collect();
-    let sums = in_order::run(tasks, |(((group, q), (part, keys)), mut own)| {
+    let sums = in_order::run(tasks, |(((group, q), (part, keys)), own)| {
         in_order::add_part(q, part, |mut dq| {
+            let mut own = own.start();
             let sums = task.run(group, keys.clone(), dq.view_mut(), &mut own, Care::Fast)?;
-            if !own.is_spoiled() && sums.are_finite() && dq.iter().all(|x| x.is_finite()) {
+            if !own.is_spoiled() && sums.are_finite() && is_finite(&dq) {
                 return Ok(sums);
             }
             // Something that is not finite took part, perhaps where it must not: once more, with care.
@@ -195,6 +256,8 @@ pub(crate) fn backward<T: Real>(
         })
     })?;
     drop(q);
+    let mut dense_gradients: Vec<Array4<T>> =
+        dense_gradients.into_iter().map(Dense::into_array).collect();
     for (gradient, parameter) in dense_gradients.iter_mut().zip(learned.iter().filter(dense)) {
         if parameter.shape[3] == 1 {
             *gradient = gradient.sum_axis(Axis(3)).insert_axis(Axis(3));
@@ -225,11 +288,21 @@ fn folded<T: Real>(gradient: &Array4<T>, heads: usize) -> Array4<T> {
     sums
 }
 
+/// Whether every number of a tensor is finite.
+fn is_finite<T: Real>(tensor: &ArrayViewMut4<'_, T>) -> bool {
+    match tensor.as_slice() {
+        Some(numbers) => all_finite(numbers),
+        None => tensor.rows().into_iter().all(|row| match row.as_slice() {
+            Some(numbers) => all_finite(numbers),
+            None => row.iter().all(|x| x.is_finite()),
+        }),
+    }
+}
+
 impl<T: Real> Own<'_, T> {
     /// Whether something in it is not finite.
     fn is_spoiled(&self) -> bool {
-        let values = self.values.iter().flatten().flat_map(|v| v.iter());
-        !self.k.iter().chain(values).all(|x| x.is_finite())
+        !(is_finite(&self.k) && self.values.iter().flatten().all(is_finite))
     }
 
     /// As before anything was added.
@@ -270,34 +343,52 @@ fn by_keys<'a, T>(
 /// `heads` query heads (`None`: one group of all), then by ranges of keys.
 fn regions<'a, T: Real>(
     parameters: &[Parameter],
-    dense: &'a mut [Array4<T>],
+    dense: &'a mut [Dense<T>],
     groups: &[Vec<(usize, usize)>],
     chunks: &[Range<usize>],
     heads: Option<usize>,
-) -> Vec<Vec<Accumulator<'a, T>>> {
+) -> Vec<Vec<Region<'a, T>>> {
     let tasks = groups.len() * chunks.len();
-    let mut all: Vec<Vec<Accumulator<'a, T>>> = (0..tasks).map(|_| Vec::new()).collect();
+    let mut all: Vec<Vec<Region<'a, T>>> = (0..tasks).map(|_| Vec::new()).collect();
     let lengths: Vec<usize> = chunks.iter().map(Range::len).collect();
+    let first = |index: usize| {
+        let (batch, key_head) = groups[index][0];
+        heads.map_or((0, 0), |heads| (batch, key_head * heads))
+    };
     let mut dense = dense.iter_mut();
     for parameter in parameters {
         if parameter.layout == Layout::Small {
-            let own = |_: &_| Accumulator::Small(vec![0.0; parameter.len()]);
-            all.iter_mut().for_each(|list| list.push(own(&())));
+            let own = || Accumulator::Small(vec![0.0; parameter.len()]);
+            all.iter_mut().for_each(|list| list.push(Region::Ready(own())));
             continue;
         }
-        let gradient = dense.next().expect("one gradient per score-shaped parameter").view_mut();
+        let gradient = match dense.next().expect("one gradient per score-shaped parameter") {
+            Dense::Shared(gradient) => gradient,
+            Dense::ByGroup(fresh, [b, h, n, m]) => {
+                let sizes = match heads {
+                    None => [*b, *h, *n, *m],
+                    Some(heads) => [1, heads, *n, *m],
+                };
+                for (index, (list, piece)) in all.iter_mut().zip(fresh.pieces()).enumerate() {
+                    list.push(Region::Fresh { piece, sizes, first: first(index) });
+                }
+                continue;
+            }
+        };
         let shared_along_keys = parameter.shape[3] == 1;
+        let mut gradient = gradient.view_mut();
+        if let (false, Some(first), Some(last)) = (shared_along_keys, chunks.first(), chunks.last())
+        {
+            gradient.slice_axis_inplace(Axis(3), (first.start..last.end).into());
+        }
         let by_task = by_group(gradient, heads).flat_map(|group| match shared_along_keys {
             true => cut(group, Axis(3), &vec![1; chunks.len()]),
             false => cut(group, Axis(3), &lengths),
         });
         for (index, (list, region)) in all.iter_mut().zip(by_task).enumerate() {
-            let (batch, key_head) = groups[index / chunks.len()][0];
-            list.push(Accumulator::Scores {
-                region,
-                first_key: if shared_along_keys { 0 } else { chunks[index % chunks.len()].start },
-                first: heads.map_or((0, 0), |heads| (batch, key_head * heads)),
-            });
+            let first_key = if shared_along_keys { 0 } else { chunks[index % chunks.len()].start };
+            let first = first(index / chunks.len());
+            list.push(Region::Ready(Accumulator::Scores { region, first_key, first }));
         }
     }
     all

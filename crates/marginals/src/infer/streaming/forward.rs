@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use marginals_kernels::Draw;
+use marginals_kernels::{Draw, InstructionSet};
 
 use super::heads::{Care, HeadKeys, Preparation};
 use super::rule::Wants;
@@ -12,7 +12,7 @@ use crate::infer::Problem;
 use crate::infer::finding::Finding;
 use crate::infer::statistic::{Linear, Request};
 use crate::tensor::Stored;
-use crate::{Real, Shape, Value, parallel};
+use crate::{Block, Real, Shape, Value, parallel};
 
 /// Keys below which a range of them is not worth splitting.
 pub(super) const FEWEST_KEYS: usize = 2048;
@@ -98,23 +98,36 @@ pub(crate) fn find<T: Real>(
 
 /// Whether what a fast pass found shows that values not finite took part, perhaps where they must not.
 fn is_spoiled<T: Real>(finding: &Finding<T>) -> bool {
-    finding
-        .linear
-        .iter()
-        .any(|e| e.values.iter().any(|x| !x.is_finite()) || e.means.iter().any(|x| !x.is_finite()))
+    finding.linear.iter().any(|e| !(all_finite(&e.values) && all_finite(&e.means)))
+}
+
+/// Whether every number is finite. Runs of them are looked at as a whole, many numbers at a time.
+pub(super) fn all_finite<T: Real>(numbers: &[T]) -> bool {
+    const RUN: usize = 1024;
+    InstructionSet::detect().run(
+        #[inline(always)]
+        || numbers.chunks(RUN).all(|run| run.iter().fold(true, |all, x| all & x.is_finite())),
+    )
 }
 
 /// Whether some query that is averaged over has so small a mass that what it gathered has lost its
-/// digits.
-fn underflows<T: Real>(task: &Task<'_, T>, found: &Finding<T>) -> bool {
+/// digits. One that no key may serve has none to lose.
+fn underflows<T: Real>(task: &Task<'_, T>, found: &Finding<T>, block: &Block) -> bool {
+    if !task.averages || task.request.linear.is_empty() {
+        return false;
+    }
     let small = T::min_positive_value() / T::epsilon();
-    task.averages && !task.request.linear.is_empty() && found.mass.iter().any(|&m| m < small)
+    let mut masses = found.mass.iter().zip(block.queries.clone());
+    masses.any(|(&mass, query)| {
+        mass < small && task.scorer.serves(Block { queries: query..query + 1, ..block.clone() })
+    })
 }
 
 /// The finding of a task, with no more care than it takes: values that are not finite and masses that
 /// underflow are rare, and whoever meets one pays for it, and nobody else.
 fn with_care<'k, T: Real>(
     task: &Task<'_, T>,
+    block: &Block,
     prepared: &HeadKeys<'_, T>,
     prepare: impl Fn(Care) -> HeadKeys<'k, T>,
     find: impl Fn(&HeadKeys<'_, T>, Care) -> Finding<T>,
@@ -123,7 +136,7 @@ fn with_care<'k, T: Real>(
     if is_spoiled(&found) {
         found = find(&prepare(Care::Careful), Care::Careful);
     }
-    if underflows(task, &found) {
+    if underflows(task, &found, block) {
         found = find(&prepare(Care::Scaled), Care::Scaled);
     }
     found
@@ -165,9 +178,10 @@ fn by_rows<T: Real>(
         let head_keys = &prepared[key_head(*head)];
         let own = (head.0, shape.key_head(head.1));
         let keys = head_keys.keys.clone();
+        let whole = shape.block(*head, block.clone(), keys.clone());
         let prepare =
             |care| preparation(care).head(&problem.k, Some(task.request), keys.clone(), own);
-        with_care(task, head_keys, prepare, |head_keys, care| {
+        with_care(task, &whole, head_keys, prepare, |head_keys, care| {
             rows::find(task, row_rule, head_keys, *head, block.clone(), care)
         })
     };
@@ -227,9 +241,10 @@ fn by_columns<T: Real>(
         let own_references = references.get(own).unwrap_or_default();
         let head_keys = &prepared[key_head(head)];
         let own = (head.0, shape.key_head(head.1));
+        let whole = shape.block(head, 0..shape.queries, chunk.clone());
         let prepare =
             |care| preparation(care).head(&problem.k, Some(task.request), keys.clone(), own);
-        with_care(task, head_keys, prepare, |head_keys, care| {
+        with_care(task, &whole, head_keys, prepare, |head_keys, care| {
             columns::find(task, head_keys, head, (chunk.clone(), own_references), care)
         })
     });

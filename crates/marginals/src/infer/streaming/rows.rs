@@ -81,7 +81,9 @@ pub(super) fn find<T: Real>(
 /// Buffers for one strip.
 struct Scratch<T> {
     scores: Aligned<T>,
+    /// Empty until a strip has weights.
     weights: Aligned<T>,
+    /// Likewise, unless something else takes its room.
     other: Aligned<T>,
     part: Vec<T>,
     rescale: [T; STRIP],
@@ -102,8 +104,8 @@ impl<T: Real> Scratch<T> {
         let ranks = rule.order() == Order::LastFirst && !wanted.is_empty();
         Self {
             scores: tile(true),
-            weights: tile(task.reads_weights),
-            other: tile(task.reads_weights || task.reads_edges || ranks),
+            weights: tile(false),
+            other: tile(task.reads_edges || ranks),
             part: Vec::new(),
             rescale: [T::one(); STRIP],
             highest: Vec::new(),
@@ -136,8 +138,13 @@ impl<T: Real> Scratch<T> {
     ) {
         let (n, m) = (strip.queries.len(), strip.keys.len());
         let mut scores = TileMut::new(&mut self.scores, n, m, STRIDE);
-        let mut weights = (!self.weights.is_empty() && coverage != Coverage::Free)
-            .then(|| TileMut::new(&mut self.weights, n, m, STRIDE));
+        let weighted = task.reads_weights && coverage != Coverage::Free;
+        if weighted && self.weights.is_empty() {
+            for tile in [&mut self.weights, &mut self.other] {
+                tile.resize(STRIP * STRIDE);
+            }
+        }
+        let mut weights = weighted.then(|| TileMut::new(&mut self.weights, n, m, STRIDE));
         task.scorer.fill(
             strip,
             coverage,

@@ -3,6 +3,7 @@
 use crate::Real;
 use marginals_kernels::{InstructionSet, TileMut, add_log_weights};
 
+use super::{KEY_BLOCK, blocks};
 use crate::Block;
 use crate::potential::{Features, Potential};
 use crate::prior::{Coverage, Prior};
@@ -14,6 +15,26 @@ pub(crate) struct Scorer<'a, T> {
 }
 
 impl<T: Real> Scorer<'_, T> {
+    /// Whether the prior lets the one query of `block` have any of its keys.
+    pub fn serves(&self, block: Block) -> bool {
+        let mut weights = [T::zero(); KEY_BLOCK];
+        let live = self.prior.live_keys(&block);
+        blocks(live, block.keys.start, KEY_BLOCK).any(|keys| {
+            let block = Block { keys, ..block.clone() };
+            match self.prior.coverage(&block) {
+                Coverage::Empty => false,
+                Coverage::Free => true,
+                _ => {
+                    let weights = &mut weights[..block.keys.len()];
+                    weights.fill(T::zero());
+                    let tile = TileMut::new(weights, 1, block.keys.len(), KEY_BLOCK);
+                    self.prior.add_log_weights(&block, tile);
+                    weights.iter().any(|&weight| weight != T::neg_infinity())
+                }
+            }
+        })
+    }
+
     /// θ = log ψ + log w over `block`. Where `weights` is given it receives log w alone (untouched
     /// on a free block), and where `potential` is given, log ψ alone.
     ///

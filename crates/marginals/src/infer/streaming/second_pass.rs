@@ -64,7 +64,7 @@ impl<T: Real> Known<'_, '_, T> {
         };
         let q = self.queries(head, queries.clone());
         let (scorer, prior) = (self.scorer(), &self.problem.prior);
-        let mut buffer = Aligned::zeros(QUERY_BLOCK * STRIDE);
+        let mut buffer = Aligned::zeros(queries.len().min(QUERY_BLOCK) * STRIDE);
         for first in queries.clone().step_by(QUERY_BLOCK) {
             let queries = first..(first + QUERY_BLOCK).min(queries.end);
             let block = |keys| shape.block(head, queries.clone(), keys);

@@ -1,6 +1,9 @@
 use std::ops::Range;
 
-use marginals_kernels::{LogPartition, TileMut};
+use marginals_kernels::{
+    InstructionSet, LogPartition, StickBreaking, StickBreakingBackward, TileMut,
+    stick_breaking_backward, stick_breaking_rows,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -66,7 +69,8 @@ struct Fold<T> {
     /// log P(none accepted yet).
     log_none: Vec<T>,
     mass: Vec<T>,
-    log_probability: Vec<T>,
+    /// Σ over the offers of their entropies, each as often as it is reached.
+    entropy: Vec<T>,
     log_ratio: Vec<T>,
     /// The largest log p of each row, which its weights are relative to; empty where they are not.
     log_scale: Vec<T>,
@@ -98,7 +102,7 @@ impl<T: Real> Fold<T> {
             wants,
             log_none: zeros(true),
             mass: zeros(true),
-            log_probability: zeros(wants.log_probability),
+            entropy: zeros(wants.log_probability),
             log_ratio: zeros(wants.log_ratio),
             log_scale: vec![T::neg_infinity(); if scaled { rows } else { 0 }],
         }
@@ -114,6 +118,15 @@ impl<T: Real> RowFold<T> for Fold<T> {
         _highest: Option<&mut [Candidate<T>]>,
     ) {
         rescale.fill(T::one());
+        if self.log_scale.is_empty() && !self.wants.log_ratio {
+            let entropy = &mut self.entropy;
+            let state = StickBreaking {
+                log_left: &mut self.log_none[rows.clone()],
+                mass: Some(&mut self.mass[rows.clone()]),
+                entropy: self.wants.log_probability.then(|| &mut entropy[rows]),
+            };
+            return stick_breaking_rows(InstructionSet::detect(), strip.scores, state);
+        }
         let impossible = if self.log_scale.is_empty() { T::zero() } else { T::neg_infinity() };
         for (r, row) in rows.enumerate() {
             let mut log_none = self.log_none[row];
@@ -127,8 +140,8 @@ impl<T: Real> RowFold<T> for Fold<T> {
                 }
                 let (accepts, passes) = offer(score);
                 if self.wants.log_probability {
-                    let entropy = times(accepts.exp(), accepts) + times(passes.exp(), passes);
-                    self.log_probability[row] += times(log_none.exp(), entropy);
+                    let log_p = times(accepts.exp(), accepts) + times(passes.exp(), passes);
+                    self.entropy[row] -= times(log_none.exp(), log_p);
                 }
                 if self.wants.log_ratio {
                     let weight = match strip.weights {
@@ -182,7 +195,7 @@ impl<T: Real> RowFold<T> for Fold<T> {
         Folded {
             normalisers: normalisers(true),
             prior: normalisers(self.wants.prior),
-            log_probability: self.log_probability,
+            log_probability: self.entropy.into_iter().map(|entropy| -entropy).collect(),
             log_ratio: self.log_ratio,
             log_none: self.log_none,
             mass: self.mass,
@@ -246,22 +259,12 @@ impl<T: Real> RowRule<T> for NearestAccepted {
 
     fn probabilities(
         &self,
-        mut scores: TileMut<'_, T>,
+        scores: TileMut<'_, T>,
         _normalisers: LogPartition<'_, T>,
         carry: &mut [T],
     ) {
-        for (r, log_none) in carry.iter_mut().enumerate() {
-            for score in scores.row_mut(r).iter_mut().rev() {
-                // What is impossible is so whatever came before.
-                if *score == T::neg_infinity() {
-                    *score = T::zero();
-                    continue;
-                }
-                let (accepts, passes) = offer(*score);
-                *score = (*log_none + accepts).exp();
-                *log_none += passes;
-            }
-        }
+        let state = StickBreaking { log_left: carry, mass: None, entropy: None };
+        stick_breaking_rows(InstructionSet::detect(), scores, state);
     }
 
     /// With g_m = ∂L/∂θ_m and σ_m the probability of accepting,
@@ -277,6 +280,10 @@ impl<T: Real> RowRule<T> for NearestAccepted {
         slopes: RowSlopes<'_, T>,
         carry: &mut [[T; 3]],
     ) {
+        let scaled = slopes.log_scale.iter().any(|&scale| scale != T::zero());
+        if slopes.log_ratio.is_empty() && !scaled {
+            return differentiate_plainly(tile, slopes, carry);
+        }
         let BackwardTile { mut scores, mut quantity, weights, mut direct, .. } = tile;
         for (r, [log_none, seen, log_prior_none]) in carry.iter_mut().enumerate() {
             let idle = slopes.normalisers.max[r] == T::neg_infinity();
@@ -320,5 +327,34 @@ impl<T: Real> RowRule<T> for NearestAccepted {
 
     fn log_probability(&self, _score: T, _max: T, _log_sum: T) -> Option<T> {
         None
+    }
+}
+
+/// The backward step where nothing looks at log w and nothing is in a scale of its own.
+fn differentiate_plainly<T: Real>(
+    tile: BackwardTile<'_, T>,
+    slopes: RowSlopes<'_, T>,
+    carry: &mut [[T; 3]],
+) {
+    let BackwardTile { mut scores, mut quantity, .. } = tile;
+    let rows = scores.rows;
+    for r in (0..rows).filter(|&r| slopes.normalisers.max[r] == T::neg_infinity()) {
+        // Passed over with nothing to gather, whatever the query holds.
+        scores.row_mut(r).fill(T::neg_infinity());
+        quantity.row_mut(r).fill(T::zero());
+    }
+    let (mut log_left, mut seen): (Vec<T>, Vec<T>) =
+        carry[..rows].iter().map(|&[log_left, seen, _]| (log_left, seen)).unzip();
+    let of_left: Vec<T> = (0..rows).map(|r| at(slopes.log_none, r)).collect();
+    let state = StickBreakingBackward {
+        log_left: &mut log_left,
+        seen: &mut seen,
+        expected: &slopes.expected[..rows],
+        of_left: &of_left,
+        score_weight: Some(slopes.log_p).filter(|list| !list.is_empty()),
+    };
+    stick_breaking_backward(InstructionSet::detect(), scores, quantity, state);
+    for (carry, (log_left, seen)) in carry.iter_mut().zip(log_left.into_iter().zip(seen)) {
+        (carry[0], carry[1]) = (log_left, seen);
     }
 }

@@ -5,8 +5,7 @@
 //! or from 0.
 
 use marginals_kernels::InstructionSet;
-use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2};
-use rayon::prelude::*;
+use ndarray::{ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2};
 
 use crate::Real;
 
@@ -38,14 +37,6 @@ pub(super) struct Component<'a> {
     squares: &'a [f64],
 }
 
-/// Moments of a group of components, to be written.
-pub(super) struct Group<'a> {
-    width: usize,
-    mass: &'a mut [f64],
-    mean: &'a mut [f64],
-    squares: &'a mut [f64],
-}
-
 impl Component<'_> {
     /// S / n of one coordinate.
     pub fn variance(&self, d: usize) -> f64 {
@@ -74,10 +65,10 @@ impl Moments {
     /// ```
     ///
     /// (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance"): nothing is
-    /// subtracted from S.
-    pub fn merge(&mut self, other: &Self) {
-        for index in 0..self.mass.len() {
-            self.merge_component(index, other.component(index));
+    /// subtracted from S. Component 0 of the others is component `first` here.
+    pub fn merge(&mut self, first: usize, other: &Self) {
+        for index in 0..other.mass.len() {
+            self.merge_component(first + index, other.component(index));
         }
     }
 
@@ -108,17 +99,6 @@ impl Moments {
         self.merge_component(index, Component { mass: 1.0, mean: &mean, squares: &squares });
     }
 
-    /// The components in groups of `count`.
-    pub fn groups(&mut self, count: usize) -> impl IndexedParallelIterator<Item = Group<'_>> {
-        let (width, numbers) = (self.width, (count * self.width).max(1));
-        let deviations =
-            self.mean.par_chunks_mut(numbers).zip(self.squares.par_chunks_mut(numbers));
-        let all = self.mass.par_chunks_mut(count.max(1)).zip(deviations);
-        all.map(move |(mass, (mean, squares))| Group { width, mass, mean, squares })
-    }
-}
-
-impl Group<'_> {
     /// Writes the moments of the points `across` [D, n] under `weights` [K, n]. `near` [K, D] are
     /// guesses of the means.
     pub fn fill<T: Real>(
@@ -303,5 +283,86 @@ impl<T: Real> OfMoments<T> {
                 }
             },
         );
+    }
+}
+
+/// What the gradient g_j of log π + log N(x_j; μ, σ²), by point, comes to for one component.
+#[derive(Clone)]
+pub(super) struct Density {
+    /// Σ_j g_j: the gradient of log π.
+    pub mass: f64,
+    /// Σ_j g_j (x_j − μ), [D].
+    first: Vec<f64>,
+    /// Σ_j g_j (x_j − μ)², [D].
+    second: Vec<f64>,
+}
+
+impl Density {
+    /// That of no points.
+    pub fn none(width: usize) -> Self {
+        Self { mass: 0.0, first: vec![0.0; width], second: vec![0.0; width] }
+    }
+
+    /// Adds the points `across` [D, n] and their gradients to the component whose mean and
+    /// variances are `query`, and to their own gradients,
+    ///
+    /// ```text
+    /// ∂L/∂x_j −= g_j (x_j − μ) / σ².
+    /// ```
+    pub fn add<T: Real>(
+        &mut self,
+        query: ArrayView1<'_, T>,
+        (across, gradients): (ArrayView2<'_, T>, &[T]),
+        mut into: ArrayViewMut2<'_, T>,
+    ) {
+        let width = across.nrows();
+        InstructionSet::detect().run(
+            #[inline(always)]
+            || {
+                self.mass += sums(gradients, gradients, |_, g| (g, T::zero())).0;
+                for d in 0..width {
+                    let (mean, variance) = (query[d], query[(width + d).min(query.len() - 1)]);
+                    let precision = T::one() / variance;
+                    let points = across.row(d).to_slice().expect("rows lie in a run");
+                    let (first, second) = sums(points, gradients, |x, g| {
+                        let away = x - mean;
+                        (g * away, g * away * away)
+                    });
+                    self.first[d] += first;
+                    self.second[d] += second;
+                    let mut into = into.row_mut(d);
+                    let into = into.as_slice_mut().expect("rows lie in a run");
+                    for ((into, &x), &g) in into.iter_mut().zip(points).zip(gradients) {
+                        *into -= g * (precision * (x - mean));
+                    }
+                }
+            },
+        );
+    }
+
+    /// Adds what other points came to.
+    pub fn merge(&mut self, other: &Self) {
+        self.mass += other.mass;
+        self.first.iter_mut().zip(&other.first).for_each(|(sum, x)| *sum += x);
+        self.second.iter_mut().zip(&other.second).for_each(|(sum, x)| *sum += x);
+    }
+
+    /// Writes the gradient of the mean and the variances `query`, one or D of them:
+    ///
+    /// ```text
+    /// ∂L/∂μ = Σ_j g_j (x_j − μ) / σ²,   ∂L/∂σ² = ½ Σ_j g_j ((x_j − μ)²/σ² − 1) / σ².
+    /// ```
+    pub fn write<T: Real>(&self, query: ArrayView1<'_, T>, mut into: ArrayViewMut1<'_, T>) {
+        let width = self.first.len();
+        let mut of_variances = vec![0.0; query.len() - width];
+        for d in 0..width {
+            let v = d.min(of_variances.len() - 1);
+            let precision = 1.0 / query[width + v].f64();
+            into[d] = T::of(precision * self.first[d]);
+            of_variances[v] += 0.5 * precision * (precision * self.second[d] - self.mass);
+        }
+        for (v, of_variance) in of_variances.into_iter().enumerate() {
+            into[width + v] = T::of(of_variance);
+        }
     }
 }

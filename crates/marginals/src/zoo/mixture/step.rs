@@ -312,7 +312,7 @@ impl<T: Real + Element<Real = T>> Maximise<T> for Mixture<'_, T> {
                     None => z[parts.weight(k)],
                 };
                 if weight > T::zero() {
-                    of_z[parts.weight(k)] += gradients.log_weights[[b, h, k, 0]] / weight;
+                    of_z[parts.weight(k)] += gradients.log_weights[[b, h, k]] / weight;
                 }
             }
         }

@@ -1,6 +1,8 @@
 //! The cases that are defined once and hold everywhere: nothing to serve, nothing at all, NaN.
 
-use marginals::potential::Dot;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use marginals::potential::{Dot, FromFunction};
 use marginals::prior::{Bias, Uniform};
 use marginals::question::{
     ColumnMass, Entropy, ExpectedDistance, Kl, LogEvidence, LogPartition, Map, Marginals,
@@ -221,6 +223,51 @@ fn averages_over_little_mass() {
     let ones = Array4::ones(mean.dim());
     let gradients = pass.backward((&ones, None)).expect("gradients");
     assert!(gradients.q.iter().chain(&gradients.k).all(|g| g.is_finite()));
+}
+
+/// A query that no key may serve has mass 0 because it is padding, and not because a mass underflowed:
+/// no score is made a second time for it. One whose mass does underflow has its task run again.
+#[test]
+fn padding_is_averaged_in_one_pass() {
+    let mut random = Random::new(11);
+    let (q, k, v) = (
+        normal(&mut random, (1, 1, 7, 3)),
+        normal(&mut random, (1, 1, 9, 3)),
+        normal(&mut random, (1, 1, 9, 2)),
+    );
+    let made = AtomicUsize::new(0);
+    let scores_made =
+        |structure: &dyn Structure<f64>, bias: &Array4<f64>, value: Value, by: f64| {
+            let potential = FromFunction(|q: &[f64], k: &[f64]| {
+                made.fetch_add(1, Ordering::Relaxed);
+                by * q.iter().zip(k).map(|(a, b)| a * b).sum::<f64>()
+            });
+            let model = Model::new(structure, Bias::new(bias.view()), potential).with_value(value);
+            made.store(0, Ordering::Relaxed);
+            let mean =
+                model.posterior(q.view(), k.view()).expect("a posterior").ask(Mean(v.view()));
+            let mean = mean.expect("a mean");
+            assert!(mean.iter().all(|x| x.is_finite()), "{mean}");
+            (made.load(Ordering::Relaxed), mean)
+        };
+    for structure in structures() {
+        for dead in [0, 3, 6] {
+            let bias = Array4::from_shape_fn((1, 1, 7, 9), |(.., i, j)| match (i == dead, j % 4) {
+                (true, _) | (_, 1) => f64::NEG_INFINITY,
+                _ => 0.0,
+            });
+            let (gathered, _) = scores_made(&*structure, &bias, Value::Gather, 1.0);
+            let (averaged, mean) = scores_made(&*structure, &bias, Value::Average, 1.0);
+            assert_eq!(averaged, gathered, "{structure:?}, query {dead} is padding");
+            assert!(mean.slice(ndarray::s![.., .., dead, ..]).iter().all(|&x| x == 0.0));
+        }
+    }
+    // The count does tell: scores of −800 and less leave nothing of a mass.
+    let bias = Array4::from_shape_fn((1, 1, 7, 9), |(.., i, _)| if i == 2 { -800.0 } else { 0.0 });
+    let (gathered, _) = scores_made(&Independent, &bias, Value::Gather, 0.1);
+    let (averaged, mean) = scores_made(&Independent, &bias, Value::Average, 0.1);
+    assert!(averaged > gathered, "{averaged} scores made, {gathered} to gather");
+    assert!(mean.slice(ndarray::s![.., .., 2, ..]).iter().any(|&x| x != 0.0), "{mean}");
 }
 
 /// A padded query masked by the smallest number of f32, as transformers does it: the prior is flat over

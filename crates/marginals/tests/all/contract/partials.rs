@@ -1,12 +1,18 @@
 //! Findings over a split of the keys, merged, are the whole.
 
+use marginals::potential::Dot;
+use marginals::prior::Bias;
 use marginals::question::{
     ColumnMass, Entropy, ExpectedDistance, Kl, LogEvidence, LogPartition, Map, Marginals,
     MaxProbability, Mean, Samples, TopK, ValueVariance,
 };
+use marginals::structure::EachQueryPicksOne;
+use marginals::{Gradients, Model};
 use marginals_testkit::compare::{Tolerance, close};
 use marginals_testkit::generate::{Case, Fault, Random, Recipe, strategy::Pantry};
 use marginals_testkit::{Law, Structure};
+
+use ndarray::{Array4, Axis};
 
 use crate::contract::bridge;
 use crate::contract::runner::{for_recipes, for_scenarios};
@@ -104,5 +110,44 @@ fn around_tile_edges() {
     for structure in Structure::ALL {
         let pantry = Pantry { batches: 1, ..Pantry::tiles(structure, 257) };
         for_recipes(25, &pantry, merged_is_whole);
+    }
+}
+
+/// Gradients through ranges of the keys: those of the queries add up to the whole, and each range has
+/// its own keys', values' and columns of a learned bias.
+#[test]
+fn gradients_through_ranges_of_keys_are_the_whole() {
+    let mut random = Random::new(5);
+    let mut draw = |shape| Array4::<f64>::from_shape_fn(shape, |_| random.normal());
+    let (q, k, v) = (draw((2, 2, 5, 3)), draw((2, 2, 130, 3)), draw((2, 2, 130, 2)));
+    for heads in [1, 2] {
+        let (bias, upstream) = (draw((2, heads, 5, 130)), draw((2, 2, 5, 2)));
+        let model = Model::new(EachQueryPicksOne, Bias::new(bias.view()), Dot::new(1.0));
+        let posterior = model.posterior(q.view(), k.view()).expect("a posterior");
+        let pass = posterior.pass(Mean(v.view())).expect("a pass");
+        let whole = pass.backward(&upstream).expect("gradients");
+        let mut of_queries = Array4::<f64>::zeros(q.dim());
+        for keys in [0..64, 64..71, 71..130] {
+            let part = pass.backward_over(keys.clone(), &upstream).expect("gradients");
+            of_queries += &part.q;
+            let own = |of: &Gradients<f64>| {
+                let bias = of.parameter("bias").expect("the bias learns").to_owned();
+                let bias = bias.into_dimensionality().expect("four axes");
+                (of.k.clone(), of.v().expect("values").clone(), bias)
+            };
+            let ((dk, dv, db), (wk, wv, wb)) = (own(&part), own(&whole));
+            let pairs: [(&str, Array4<f64>, Array4<f64>, usize); 3] =
+                [("keys", dk, wk, 2), ("values", dv, wv, 2), ("bias", db, wb, 3)];
+            for (name, part, whole, axis) in pairs {
+                for j in 0..130 {
+                    let expected = if keys.contains(&j) { 1.0 } else { 0.0 };
+                    let expected = whole.index_axis(Axis(axis), j).mapv(|g| g * expected);
+                    let off = (&part.index_axis(Axis(axis), j) - &expected).mapv(f64::abs);
+                    assert!(off.iter().all(|&x| x < 1e-12), "{name} {j} of {keys:?}: {off}");
+                }
+            }
+        }
+        let off = (&of_queries - &whole.q).mapv(f64::abs);
+        assert!(off.iter().all(|&x| x < 1e-12), "{off}");
     }
 }
