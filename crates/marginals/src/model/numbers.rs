@@ -61,7 +61,7 @@ pub trait Values {
     /// Its shape, that of its gradient.
     fn shape(&self) -> Vec<usize>;
 
-    /// The numbers in row-major order; none where they have not been [settled](super::Part::settle).
+    /// The numbers in row-major order; none where they have not been [settled](super::part::Part::settle).
     fn values(&self) -> &[f64];
 
     /// Whether the part holds these numbers as it is set.
