@@ -9,12 +9,12 @@ use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2, ArrayViewMut4, CowA
 
 use super::super::heads::Care;
 use super::super::logistic::{absences, softplus};
-use super::super::rule::{BackwardTile, Order, RowSlopes, at};
+use super::super::rule::{BackwardTile, Order, RowRule, RowSlopes, at};
 use super::super::{Rule, blocks, narrowed};
 use super::coefficients::{Coefficients, TableSlopes};
 use super::{Task, Values as Destination};
 use crate::gradient::Accumulator;
-use crate::infer::finding::weighted;
+use crate::infer::finding::{Merge, weighted};
 use crate::infer::statistic::EdgeFunction;
 use crate::potential::{FeatureGradient, Features, Place};
 use crate::prior::Coverage;
@@ -892,7 +892,9 @@ impl<T: Real> Task<'_, '_, T> {
 
     /// Whether what multiplies p whatever the edge is in the centre of a row.
     fn holds_mass_in_centre(&self) -> bool {
-        matches!(self.rule, Rule::Rows(rule) if rule.merge() == crate::infer::finding::Merge::Mixture)
+        let is_mixture = |rule: &dyn RowRule<T>| rule.merge() == Merge::Mixture;
+        let by_p = self.finding.log_scale.is_empty();
+        by_p && matches!(self.rule, Rule::Rows(rule) if is_mixture(&**rule))
     }
 
     /// Whether keys choose and f has no term in their own probabilities, so that whole columns are
