@@ -342,13 +342,14 @@ impl<T: Real> RowRule<T> for Softmax<'_> {
             let prior = &slopes.finding.prior;
             let ratio = of(slopes.log_ratio);
             let relative = if ratio == 0.0 { 0.0 } else { weight - prior.max[row].f64() };
-            let f = of(slopes.none) + of(slopes.log_p) * log_p - ratio * relative;
-            *slope = p * (f - of(slopes.expected) + of(slopes.log_partition));
+            // A gradient of 0 takes no part, whatever the query holds.
+            let f = of(slopes.none) + weighted(of(slopes.log_p), log_p) - ratio * relative;
+            *slope = weighted(f - of(slopes.expected) + of(slopes.log_partition), p);
             // d log p/dθ = 1 − p.
-            *slope += of(slopes.log_none) * -log_p.exp_m1();
+            *slope += weighted(of(slopes.log_none), -log_p.exp_m1());
             if !slopes.prior.is_empty() {
                 let pi = (weight - prior.max[row].f64() - prior.log_sum[row].f64()).exp();
-                *slope += of(slopes.prior) * pi - ratio * p;
+                *slope += weighted(of(slopes.prior), pi) - weighted(ratio, p);
             }
         }
         let gradients = null.gradients(shape, &all);
