@@ -408,13 +408,14 @@ impl<T: Real> RowRule<T> for Softmax<'_> {
             let of = |list: &[T]| at(list, row).f64();
             let ratio = of(slopes.log_ratio);
             let relative = if ratio == 0.0 { 0.0 } else { weight };
-            let f = of(slopes.none) + of(slopes.log_p) * log_p - ratio * relative;
-            let of_score = p * (f - of(slopes.expected) + of(slopes.log_partition));
+            // A gradient of 0 takes no part, whatever the query holds.
+            let f = of(slopes.none) + weighted(of(slopes.log_p), log_p) - ratio * relative;
+            let of_score = weighted(f - of(slopes.expected) + of(slopes.log_partition), p);
             // d log p/dθ = 1 − p.
-            let of_score = of_score + of(slopes.log_none) * -log_p.exp_m1();
+            let of_score = of_score + weighted(of(slopes.log_none), -log_p.exp_m1());
             let of_weight = match slopes.prior.is_empty() {
                 true => 0.0,
-                false => of(slopes.prior) * log_pi.exp() - ratio * p,
+                false => weighted(of(slopes.prior), log_pi.exp()) - weighted(ratio, p),
             };
             *slope = [of_score, of_weight];
         }

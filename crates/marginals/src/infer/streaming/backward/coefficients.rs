@@ -229,7 +229,8 @@ impl<'a, T: Real> Coefficients<'a, T> {
             if asked(&slopes.marginals) && !many_edges {
                 more(&mut expected, known.expected_over_edges(&slopes.marginals));
             }
-            let constant = rule.merge() == Merge::Mixture;
+            // With a scale, what is gathered is not weighted by p itself.
+            let constant = rule.merge() == Merge::Mixture && finding.log_scale.is_empty();
             for (i, expected) in expected.iter_mut().enumerate() {
                 let mut sum = *expected;
                 sum += times(at(&slopes.mass, i), finding.mass[i]);

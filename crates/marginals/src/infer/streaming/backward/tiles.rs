@@ -9,12 +9,12 @@ use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2, ArrayViewMut4, CowA
 
 use super::super::heads::Care;
 use super::super::logistic::{absences, softplus};
-use super::super::rule::{BackwardTile, Order, RowSlopes, at};
+use super::super::rule::{BackwardTile, Order, RowRule, RowSlopes, at};
 use super::super::{Rule, blocks, narrowed};
 use super::coefficients::{Coefficients, TableSlopes};
 use super::{Task, Values as Destination};
 use crate::gradient::Accumulator;
-use crate::infer::finding::weighted;
+use crate::infer::finding::{Merge, weighted};
 use crate::infer::statistic::EdgeFunction;
 use crate::potential::{FeatureGradient, Features, Place};
 use crate::prior::{Coverage, NodeGradient};
@@ -90,6 +90,19 @@ struct Along<'c, T> {
     apart: Option<(&'c [T], Panels<T>)>,
     squares: Option<(&'c [T], Panels<T>)>,
     products: Vec<(&'c [T], Panels<T>)>,
+}
+
+/// Σ_i p_ij f_ij of the keys of one block, where keys choose: of the one query that has more than half of
+/// a key's probability, if there is one, and of the rest.
+#[derive(Default)]
+struct ColumnCentres<T> {
+    likely: Vec<T>,
+    rest: Vec<T>,
+}
+
+/// Whether an edge has more than half of the probability, from log p, p and p in another scale.
+fn is_likely<T: Real>([_, p, _]: [T; 3]) -> bool {
+    p > T::of(0.5)
 }
 
 /// Upstream rows of one head's queries.
@@ -460,7 +473,14 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         if idle || score == T::neg_infinity() {
             return [T::zero(); 3];
         }
-        let log_p = self.task.coefficients.normalisers.log_p(factor, score);
+        // A score that overflows counts as the largest number, as it does forwards. NaN stays.
+        let score = if score == T::infinity() { T::max_value() } else { score };
+        let normalisers = &self.task.coefficients.normalisers;
+        let mut log_p = normalisers.log_p(factor, score);
+        if is_likely([log_p, log_p.exp(), T::zero()]) {
+            // Then it has the largest score of the column, whatever rounding made of it here.
+            log_p = -normalisers.log_sum[factor];
+        }
         let shape = &self.task.problem.shape;
         let query = shape.head_number((block.batch, block.head)) * shape.queries + i;
         let scale = at(&self.task.finding.log_scale, query);
@@ -490,11 +510,12 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         q: &Features<'_, T>,
         upstream: &Rows<'_, T>,
         keys: &Range<usize>,
-    ) -> Vec<T> {
+    ) -> ColumnCentres<T> {
         if !self.task.is_by_column() {
-            return Vec::new();
+            return ColumnCentres::default();
         }
-        let mut centre = vec![T::zero(); keys.len()];
+        let zeros = || vec![T::zero(); keys.len()];
+        let mut centre = ColumnCentres { likely: zeros(), rest: zeros() };
         let set = InstructionSet::detect();
         for (block, coverage) in live {
             self.fill(block, *coverage, q, upstream);
@@ -503,14 +524,14 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 let (n, m) = (block.queries.len(), block.keys.len());
                 let p = TileMut::new(&mut self.scores, n, m, STRIDE);
                 let f = TileMut::new(&mut self.quantity, n, m, STRIDE);
-                dot_columns(set, p.as_tile(), f.as_tile(), &mut centre);
+                dot_columns(set, p.as_tile(), f.as_tile(), &mut centre.rest);
                 continue;
             }
             for (r, i) in block.queries.clone().enumerate() {
-                for (c, centre) in centre.iter_mut().enumerate() {
-                    let score = self.scores[r * STRIDE + c];
-                    let p = self.log_p(block, i, c, score);
-                    *centre += self.weighted_f(block, (r, i), c, p);
+                for c in 0..keys.len() {
+                    let p = self.log_p(block, i, c, self.scores[r * STRIDE + c]);
+                    let into = if is_likely(p) { &mut centre.likely } else { &mut centre.rest };
+                    into[c] += self.weighted_f(block, (r, i), c, p);
                 }
             }
         }
@@ -562,7 +583,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         &mut self,
         block: &Block,
         upstream: &Rows<'_, T>,
-        centre: &[T],
+        centre: &ColumnCentres<T>,
         carry: &mut [[T; 3]],
     ) {
         let (n, m) = (block.queries.len(), block.keys.len());
@@ -607,16 +628,22 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             return;
         }
         if self.task.is_linear_by_column() {
-            return self.differentiate_columns(block, centre);
+            return self.differentiate_columns(block, &centre.rest);
         }
         for (r, i) in block.queries.clone().enumerate() {
-            for (c, &centre) in centre.iter().enumerate() {
+            for (c, (&likely, &rest)) in centre.likely.iter().zip(&centre.rest).enumerate() {
                 let at = r * STRIDE + c;
                 let p = self.log_p(block, i, c, self.scores[at]);
                 let factor = self.task.factor(block, i, c);
                 let mut gradient = self.weighted_f(block, (r, i), c, p);
+                let mut slope = coefficients.partition[factor] - rest;
+                match is_likely(p) {
+                    // f − E[f] of a likely edge: (1 − p) f less the others', or f would swallow them.
+                    true => gradient *= -p[0].exp_m1(),
+                    false => slope -= likely,
+                }
                 if p[1] != T::zero() {
-                    gradient += p[1] * (coefficients.partition[factor] - centre);
+                    gradient += p[1] * slope;
                 }
                 self.scores[at] = gradient;
                 self.quantity[at] = p[2];
@@ -934,7 +961,9 @@ impl<T: Real> Task<'_, '_, T> {
 
     /// Whether what multiplies p whatever the edge is in the centre of a row.
     fn holds_mass_in_centre(&self) -> bool {
-        matches!(self.rule, Rule::Rows(rule) if rule.merge() == crate::infer::finding::Merge::Mixture)
+        let is_mixture = |rule: &dyn RowRule<T>| rule.merge() == Merge::Mixture;
+        let by_p = self.finding.log_scale.is_empty();
+        by_p && matches!(self.rule, Rule::Rows(rule) if is_mixture(&**rule))
     }
 
     /// Whether keys choose and f has no term in their own probabilities, so that whole columns are
