@@ -97,7 +97,7 @@ struct Rows<'a, T, const ENTROPY: bool> {
     state: StickBreaking<'a, T>,
 }
 
-/// What a row has come to.
+/// Running state of a row.
 struct Running<V> {
     log_left: V,
     mass: V,
@@ -140,7 +140,7 @@ impl<V: Copy> Running<V> {
         p
     }
 
-    /// The same over one whole row.
+    /// One whole row, vector by vector.
     #[inline(always)]
     fn row<S: Simd<Vector = V>, const N: usize, const ENTROPY: bool>(
         &mut self,
@@ -212,7 +212,7 @@ pub struct StickBreakingBackward<'a, T> {
     pub expected: &'a [T],
     /// ∂L/∂log of what is left after all columns.
     pub of_left: &'a [T],
-    /// What multiplies log p in f, if anything does.
+    /// Weights of log p in f; absent where it has none.
     pub score_weight: Option<&'a [T]>,
 }
 
@@ -246,7 +246,7 @@ struct Backward<'a, T, const WEIGHTED: bool> {
     state: StickBreakingBackward<'a, T>,
 }
 
-/// What a row has come to on the way back, and what its entries share.
+/// Running state of a row on the way back, and what its entries share.
 struct Returning<V> {
     log_left: V,
     seen: V,
@@ -295,7 +295,7 @@ impl<V: Copy> Returning<V> {
         (p, gradient)
     }
 
-    /// The same over one whole row.
+    /// One whole row, vector by vector.
     #[inline(always)]
     fn row<S: Simd<Vector = V>, const N: usize, const WEIGHTED: bool>(
         &mut self,

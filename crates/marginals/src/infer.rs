@@ -147,8 +147,8 @@ pub trait Inference<T: Real>: Debug + Send + Sync {
         Ok(())
     }
 
-    /// What log-weights may be relative to: its posterior is to depend on nothing that they are relative
-    /// to, and it gives log Z back what was taken out of it.
+    /// Reference that log-weights may be relative to: its posterior must not depend on it, and log Z gets
+    /// back what was taken out.
     fn reference(&self) -> Reference {
         Reference::Nothing
     }

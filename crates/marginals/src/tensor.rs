@@ -180,11 +180,11 @@ pub struct Shape {
     pub query_offset: i64,
     /// Key j sits at position j + `key_offset`: a shard that holds the keys from 4096 on says so.
     pub key_offset: i64,
-    /// What log-weights are relative to.
+    /// Reference that log-weights are relative to.
     pub reference: Reference,
 }
 
-/// What the log-weights that a prior adds are relative to.
+/// Reference that the log-weights added by a prior are relative to.
 ///
 /// Far from a query all of its log-weights can be large and nearly equal: −0.7 · 10⁹ and a little more
 /// or less leaves `f32` no digits for the difference, which is all that a posterior depends on. What
@@ -213,7 +213,7 @@ pub struct Positions {
     pub query_offset: i64,
     /// Key j sits at position j + `key_offset`.
     pub key_offset: i64,
-    /// What log-weights are relative to.
+    /// Reference that log-weights are relative to.
     pub reference: Reference,
 }
 

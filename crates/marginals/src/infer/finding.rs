@@ -345,8 +345,8 @@ pub struct Finding<T> {
     pub(crate) normalisers: Normalisers<T>,
     /// log Z(log w) of every factor; empty where it was not asked for.
     pub(crate) prior: Normalisers<T>,
-    /// What all log-weights of a factor have in common and was left out of its log-partitions and scores;
-    /// empty where it is 0. See [`Reference`](crate::Reference).
+    /// Reference of every factor: the part that all its log-weights share, left out of its log-partitions
+    /// and scores. Empty where all are 0. See [`Reference`](crate::Reference).
     pub(crate) references: Vec<f64>,
     /// log Z and log Z(log w) of every factor, where there are references and no edge may be had on a score
     /// of its own: the larger of the two keeps its digits. Empty otherwise.
@@ -377,7 +377,7 @@ impl<T: Real> Finding<T> {
         self.normalisers.len()
     }
 
-    /// What the log-weights of one factor have in common and was left out.
+    /// Reference of one factor.
     pub(crate) fn reference(&self, factor: usize) -> f64 {
         self.references.get(factor).copied().unwrap_or(0.0)
     }
@@ -554,10 +554,10 @@ impl<T: Real> Finding<T> {
             self.share_references(&mut other);
             return self.mix(&other);
         }
-        let (shares, normalisers) = shares(&self.normalisers, &other.normalisers);
+        let (shares, normalisers) = shares_of(&self.normalisers, &other.normalisers);
         let prior = match self.prior.is_empty() {
             true => None,
-            false => Some(shares_of_prior(&self.prior, &other.prior)),
+            false => Some(shares_of(&self.prior, &other.prior)),
         };
         for (own, others) in self.linear.iter_mut().zip(&other.linear) {
             match own.kind {
@@ -990,7 +990,7 @@ pub(crate) fn weighted<T: Real>(weight: T, x: T) -> T {
 }
 
 /// The shares of two normalisers in their sum, and the sum.
-fn shares<T: Real>(a: &Normalisers<T>, b: &Normalisers<T>) -> (Vec<(T, T)>, Normalisers<T>) {
+fn shares_of<T: Real>(a: &Normalisers<T>, b: &Normalisers<T>) -> (Vec<(T, T)>, Normalisers<T>) {
     let mut sum = Normalisers::with_capacity(a.len());
     let shares = (0..a.len())
         .map(|r| {
@@ -1010,14 +1010,6 @@ fn shares<T: Real>(a: &Normalisers<T>, b: &Normalisers<T>) -> (Vec<(T, T)>, Norm
         })
         .collect();
     (shares, sum)
-}
-
-/// The same of the prior's normalisers; shares of a KL, whose logarithm is taken.
-fn shares_of_prior<T: Real>(
-    a: &Normalisers<T>,
-    b: &Normalisers<T>,
-) -> (Vec<(T, T)>, Normalisers<T>) {
-    shares(a, b)
 }
 
 /// Row by row, a · own + b · other.

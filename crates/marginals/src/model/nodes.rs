@@ -2,7 +2,7 @@
 
 use ndarray::{Array4, s};
 
-use crate::prior::Prior;
+use crate::prior::{Coverage, Prior};
 use crate::tensor::Stored;
 use crate::{Block, Real, Shape, TileMut};
 
@@ -73,15 +73,13 @@ impl<'n, 's, T: Real> Nodes<'n, 's, T> {
 impl<T: Real> Allowed<'_, T> {
     /// Writes 0 where an edge of `block` is possible and −∞ where it is not.
     pub fn fill(&self, block: &Block, mut tile: TileMut<'_, T>) {
-        use crate::prior::Coverage;
-        let possible = match self.0.coverage(block) {
-            Coverage::Empty => T::neg_infinity(),
-            Coverage::Free | Coverage::Weighted => T::zero(),
-        };
+        let coverage = self.0.coverage(block);
+        let possible = if coverage == Coverage::Empty { T::neg_infinity() } else { T::zero() };
         (0..tile.rows).for_each(|r| tile.row_mut(r).fill(possible));
-        if self.0.coverage(block) == Coverage::Weighted {
-            self.0.add_log_weights(block, tile.reborrow());
+        if coverage != Coverage::Weighted {
+            return;
         }
+        self.0.add_log_weights(block, tile.reborrow());
         for r in 0..tile.rows {
             for x in tile.row_mut(r).iter_mut().filter(|x| **x != T::neg_infinity()) {
                 *x = T::zero();

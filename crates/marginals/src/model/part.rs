@@ -1,4 +1,4 @@
-//! What a part of a model says of itself, once.
+//! Parts of a model, as they describe themselves.
 //!
 //! Model files, checks, gradients, learning and `marginals explain` all read it here, so that a part
 //! is one file and a line where it is listed.
@@ -45,7 +45,7 @@ pub trait Part: Sized + 'static {
         Vec::new()
     }
 
-    /// The same, to be changed.
+    /// Parts within this one, to be changed.
     fn inner_mut(&mut self) -> Vec<&mut dyn AnyPart> {
         Vec::new()
     }
@@ -79,7 +79,7 @@ pub struct Number<P> {
     pub domain: Domain,
     /// The field it is.
     pub of: fn(&P) -> &dyn Values,
-    /// The same, to be changed.
+    /// The field, to be changed.
     pub of_mut: fn(&mut P) -> &mut dyn Values,
 }
 
@@ -126,7 +126,7 @@ pub struct Sizes {
     pub width: usize,
 }
 
-/// What the entries of a tensor are.
+/// Kind of the entries of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entries {
     /// Real numbers.
@@ -140,11 +140,11 @@ pub enum Entries {
 pub struct NamedTensor {
     /// Its name there.
     pub name: &'static str,
-    /// What its entries are.
+    /// Kind of its entries.
     pub entries: Entries,
     /// Its shape, in the symbols of the documentation and the part's settings: `[B, H, N, M]`.
     pub shape: &'static str,
-    /// What its entries say.
+    /// Meaning of its entries.
     pub meaning: &'static str,
     /// When it is read; always where this is empty.
     pub when: &'static str,
@@ -200,7 +200,7 @@ pub struct Named;
 pub struct Numbers {
     /// Its name, as in gradients: `geometric.rho`, and `geometric.rho.2` the second time.
     pub name: String,
-    /// What the file says.
+    /// The numbers that the file gives.
     pub values: ArrayD<f64>,
     /// Where they may lie.
     pub domain: Domain,

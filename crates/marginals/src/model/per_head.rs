@@ -15,7 +15,7 @@ use crate::{Error, Shape};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "a number, or a list of one number per head: `0.1` or `[0.1, 0.2]`")]
 pub enum PerHead {
-    /// The same for all.
+    /// One number for all heads.
     One(f64),
     /// One per head.
     Each(Vec<f64>),

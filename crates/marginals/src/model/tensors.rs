@@ -48,8 +48,7 @@ impl<T> Tensors<'_, T> {
     }
 }
 
-/// What a part is built from: the sizes, and the tensors of the input, of which it reads those that
-/// it [declares](Part::TENSORS).
+/// Sizes and tensors that a part is built from; it reads those that it [declares](Part::TENSORS).
 #[derive(Clone, Debug)]
 pub struct Inputs<'a, T> {
     /// The sizes.
@@ -84,7 +83,7 @@ impl<'a, T: Real> Inputs<'a, T> {
         Self { sizes, real: Rc::new(real), integer: Rc::new(integer), part: "", declared: &[] }
     }
 
-    /// The same for one part.
+    /// The inputs of one part.
     pub fn of<P: Part>(&self, _part: &P) -> Self {
         Self { part: P::NAME, declared: P::TENSORS, ..self.clone() }
     }

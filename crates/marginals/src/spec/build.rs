@@ -27,7 +27,7 @@ impl ModelSpec {
         all
     }
 
-    /// The same with what the sizes say, and the tensors that stand for numbers in their place.
+    /// The model with the numbers that the sizes say, and tensors that stand for numbers in their place.
     fn settled<T: Real>(&self, sizes: &Sizes, tensors: &Tensors<'_, T>) -> Result<Self, Error> {
         let mut spec = self.clone();
         let mut parts: Vec<&mut dyn AnyPart> = vec![spec.structure.part_mut()];

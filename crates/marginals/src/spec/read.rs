@@ -96,7 +96,7 @@ impl Misfit {
 /// Parts that a model has to name, and those of a transformer's attention.
 const USUAL: [(&str, &str); 2] = [("structure", EachQueryPicksOne::NAME), ("potential", Dot::NAME)];
 
-/// What a file calls what is not chosen from several.
+/// Word of a file for a key that is not a choice.
 const SETTING: &str = "setting";
 
 /// How a part or a mechanism is written.
@@ -349,7 +349,7 @@ impl<'de> EnumAccess<'de> for Choice<'de> {
     }
 }
 
-/// What is expected of settings where there are none.
+/// Expectation of settings where there are none.
 const ALONE: &str = "nothing: its name stands alone";
 
 impl<'de> Choice<'de> {

@@ -55,7 +55,7 @@ impl Reads {
         part.is_some_and(|part| self.parts.iter().any(|own| own == part))
     }
 
-    /// What these parts read, and those within them.
+    /// Tensors that these parts read, and those within them.
     fn of(parts: &[&dyn AnyPart]) -> Self {
         // Names do not depend on the sizes.
         let numbers = part::numbers(parts).into_iter().map(|numbers| numbers.name);

@@ -248,7 +248,7 @@ impl<'a, T: Real, P: Prior<T>> Hopfield<'a, T, P> {
         })
     }
 
-    /// What states are compared by.
+    /// Queries that states are compared by.
     fn queries<'z>(&self, name: &str, z: &'z [T]) -> Result<CowArray<'z, T, Ix4>, Error> {
         let states = self.states(name, z)?;
         Ok(match &self.centred {
@@ -257,7 +257,7 @@ impl<'a, T: Real, P: Prior<T>> Hopfield<'a, T, P> {
         })
     }
 
-    /// What patterns are compared by, and what is averaged.
+    /// Keys that patterns are compared by, and the values averaged.
     fn keys_and_values(&self) -> (ArrayView4<'_, T>, ArrayView4<'_, T>) {
         match &self.centred {
             None => (self.patterns.reborrow(), self.patterns.reborrow()),

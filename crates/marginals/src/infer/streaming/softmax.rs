@@ -18,6 +18,7 @@ use crate::infer::finding::{
     Candidate, Extremes, Finding, Merge, Normalisers, Shares, insert, weighted,
 };
 use crate::infer::statistic::{Extremal, Request};
+use crate::special::log_add;
 use crate::{Parameter, ParameterGradient, Real, Shape};
 
 /// Having no edge, as one more choice of a query.
@@ -468,12 +469,6 @@ fn add_gate<T: Real>(into: &mut Normalisers<T>, row: usize, gate: T) -> Shares<T
         return Shares { edges: log_sum, none: log_sum, log_edges: log_sum };
     }
     Shares { edges: log_edges.exp(), none: (-softplus(gate)).exp(), log_edges }
-}
-
-/// log(e^a + e^b).
-fn log_add(a: f64, b: f64) -> f64 {
-    let (low, high) = if a < b { (a, b) } else { (b, a) };
-    if high == f64::NEG_INFINITY { high } else { high + (low - high).exp().ln_1p() }
 }
 
 /// Adds one choice of score `score` to a normaliser; returns the shares of what was there and of it.

@@ -19,7 +19,8 @@ use crate::{Accumulator, Block, Error, Parameter, PerHead, Real, Shape, number};
 /// The contextual positions of CoPE (Golovneva et al., arXiv 2405.18719, eqs. 3 and 4), under any prior of
 /// distance: a word, a sentence or a section back instead of a token. Keys that the model's priors hide
 /// from a query are not counted, and it picks none ahead of it. Gradients reach queries, keys and the
-/// scale. Cost: one more product of queries and keys forward, three backward, and one number per query and
+/// scale. Cost: gates are made again wherever distances are, twice forward and six times
+/// backward, each a product of queries and keys and a logistic function; and two numbers per query and
 /// 512 keys.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -108,7 +109,7 @@ struct Bound<'n, T> {
     k: Array4<T>,
     /// Σ of the gates, and of their slopes in the scale, of all groups of keys after each: [B, H, N, groups].
     later: Array4<[f64; 2]>,
-    /// What rows of blocks owe to the gates of keys after them, by block.
+    /// Σ_j ∂L/∂d_ij of the rows of blocks, owed to the gates of all keys after them, by block.
     owed: Mutex<BTreeMap<[usize; 5], Vec<f64>>>,
 }
 

@@ -1,4 +1,4 @@
-//! What a distance promises.
+//! Promises of a distance.
 
 use marginals_kernels::{Tile, TileMut};
 use ndarray::ArrayViewMut4;

@@ -88,17 +88,17 @@ pub(crate) use parts;
 
 /// Parts of one kind, as data.
 pub trait List: Sized {
-    /// What they are: `structure`, `prior`, `potential`, `distance`.
+    /// Their kind: `structure`, `prior`, `potential`, `distance`.
     const KIND: &'static str;
     /// Their names.
     const NAMES: &'static [&'static str];
-    /// What is told of each.
+    /// Description of each.
     const DESCRIPTIONS: &'static [Description];
 
     /// The part.
     fn part(&self) -> &dyn AnyPart;
 
-    /// The same, to be changed.
+    /// The part, to be changed.
     fn part_mut(&mut self) -> &mut dyn AnyPart;
 
     /// The part called `name` with these settings.
@@ -108,14 +108,14 @@ pub trait List: Sized {
     fn read<'de, D: Deserializer<'de>>(name: &str, settings: D) -> Result<Self, D::Error>;
 }
 
-/// What is told of a part.
+/// Description of a part.
 #[derive(Clone, Copy, Debug)]
 pub struct Description {
     /// `structure`, `prior`, `potential` or `distance`.
     pub kind: &'static str,
     /// Its name.
     pub name: &'static str,
-    /// What it says, in symbols.
+    /// Its definition, in symbols.
     pub meaning: &'static str,
     /// An entry of its section, in TOML.
     pub example: &'static str,

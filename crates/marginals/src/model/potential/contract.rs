@@ -1,4 +1,4 @@
-//! What a potential promises.
+//! Promises of a potential.
 
 use marginals_kernels::{Tile, TileMut};
 use ndarray::{ArrayView2, ArrayViewMut2, CowArray, Ix2};
@@ -111,7 +111,7 @@ pub trait Potential<T: Real>: Send + Sync {
         false
     }
 
-    /// The same for keys.
+    /// From the gradient of the key features to that of the keys and of the parameters, likewise.
     fn key_features_backward(
         &self,
         _place: Place<'_>,

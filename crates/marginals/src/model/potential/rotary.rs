@@ -34,7 +34,7 @@ pub struct Rotary<P> {
     /// Which coordinates turn together.
     #[serde(default)]
     pub pairs: RotaryPairs,
-    /// What sees the turned nodes.
+    /// The potential of the turned nodes.
     pub potential: Box<P>,
 }
 

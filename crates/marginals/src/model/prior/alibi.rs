@@ -15,12 +15,12 @@ pub struct Alibi {
     /// One slope per head; without, those of the paper, once the number of heads is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slopes: Option<PerHead>,
-    /// What d is.
+    /// The distance d.
     #[serde(skip_serializing_if = "AnyDistance::is_index")]
     pub distance: AnyDistance,
 }
 
-/// What a file may say of it.
+/// Settings of the prior in a file.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Written {

@@ -16,7 +16,7 @@ pub struct BetaGeometric {
     pub alpha: PerHead,
     /// β of the Beta hyperprior.
     pub beta: PerHead,
-    /// What d is.
+    /// The distance d.
     #[serde(default, skip_serializing_if = "AnyDistance::is_index")]
     pub distance: AnyDistance,
 }

@@ -1,4 +1,4 @@
-//! What a prior promises.
+//! Promises of a prior.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use crate::model::nodes::{NodeGradient, Nodes};
 use crate::model::tensors::Inputs;
 use crate::{Accumulator, Block, Error, Parameter, Real, Shape};
 
-/// What a prior says about a whole block of edges.
+/// Log-weights of a whole block of edges, as a prior tells them at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coverage {
     /// Every edge is impossible: the block is never computed.
@@ -30,7 +30,7 @@ pub enum Coverage {
 /// overwrites whatever score is there, NaN included.
 ///
 /// # References
-/// What is added may be less than log w by a constant of the query, or of the key, as
+/// The number added may be less than log w by a constant of the query, or of the key, as
 /// [`Positions::reference`](crate::Positions::reference) of the block allows:
 ///
 /// ```text
@@ -54,7 +54,7 @@ pub trait Prior<T: Real>: Send + Sync {
     /// The tile method: adds log w_ij to the scores of `block`.
     fn add_log_weights(&self, block: &Block, scores: TileMut<'_, T>);
 
-    /// What is known of all of `block` at once, cheaply. [`Coverage::Weighted`] is always right.
+    /// Coverage of `block`: what is known of all of it at once, cheaply. [`Coverage::Weighted`] is always right.
     fn coverage(&self, _block: &Block) -> Coverage {
         Coverage::Weighted
     }

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::of_distance::{OfDistance, log_add, prior_of_distance, rounded_up};
+use super::of_distance::{OfDistance, prior_of_distance, rounded_up};
 use crate::distance::AnyDistance;
 use crate::model::part::{Number, Part, within};
 use crate::{Accumulator, PerHead, Real, number, special};
@@ -16,7 +16,7 @@ pub struct GeneralizedGaussian {
     pub scale: PerHead,
     /// How sharply it falls there.
     pub shape: PerHead,
-    /// What d is.
+    /// The distance d.
     #[serde(default, skip_serializing_if = "AnyDistance::is_index")]
     pub distance: AnyDistance,
 }
@@ -89,7 +89,7 @@ impl OfDistance for GeneralizedGaussian {
             false => whole,
         };
         let count = nearest + (far.abs() - near.abs() + 1.0).ln();
-        Some(rounded_up(count.min(log_add(nearest, (scale / shape).ln() + beyond))))
+        Some(rounded_up(count.min(special::log_add(nearest, (scale / shape).ln() + beyond))))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{Accumulator, PerHead, Real, number};
 pub struct Geometric {
     /// Share of the weight that is lost per step.
     pub rho: PerHead,
-    /// What d is.
+    /// The distance d.
     #[serde(default, skip_serializing_if = "AnyDistance::is_index")]
     pub distance: AnyDistance,
 }

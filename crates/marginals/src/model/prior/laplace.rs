@@ -11,7 +11,7 @@ use crate::{Accumulator, PerHead, Real, number};
 pub struct Laplace {
     /// The distance at which the weight has fallen by a factor of e.
     pub scale: PerHead,
-    /// What d is.
+    /// The distance d.
     #[serde(default, skip_serializing_if = "AnyDistance::is_index")]
     pub distance: AnyDistance,
 }

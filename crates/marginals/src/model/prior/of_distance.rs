@@ -11,16 +11,17 @@ use super::product::Combine;
 use crate::distance::{AnyDistance, Distance};
 use crate::model::nodes::{NodeGradient, Nodes};
 use crate::model::part::{List, Part};
+use crate::special::log_add;
 use crate::{Accumulator, Block, Error, Parameter, Positions, Real, Reference, Shape};
 
 /// A log-weight that is a function of how far key j lies behind query i: log w_ij = f(d_ij).
 ///
-/// What d is, is a [`Distance`]: their difference in position ([`Index`](crate::distance::Index)),
+/// The distance d is a [`Distance`]: their difference in position ([`Index`](crate::distance::Index)),
 /// unless the part says otherwise. The function is evaluated in `f64`; where d is the index a tile has
 /// only rows + columns − 1 different values of it, so that it may be costly. It is a prior with a
 /// distance: [`over`](OfDistance::over) gives it one.
 pub trait OfDistance: Part + Clone + Send + Sync {
-    /// What d is, where files may say so.
+    /// The distance d, where files may name one.
     fn distance(&self) -> &AnyDistance {
         &AnyDistance::INDEX
     }
@@ -146,13 +147,14 @@ impl<T: Real, F: OfDistance, D: Distance<T>> Prior<T> for Lent<'_, F, D> {
             return gradient_along_diagonals(self.0, block, gradient, into);
         }
         let (own, of_distance) = into.split_at_mut(self.0.parameters().len());
-        for (r, d) in distances(self.1, block).chunks_exact(gradient.columns.max(1)).enumerate() {
+        let distances = distances(self.1, block);
+        for (r, d) in distances.chunks_exact(gradient.columns.max(1)).enumerate() {
             // An edge without gradient may have any distance.
             let pairs = d.iter().zip(gradient.row(r)).filter(|(_, g)| **g != T::zero());
             pairs.for_each(|(&d, g)| self.0.gradient(block.head, d, g.f64(), own));
         }
         if !of_distance.is_empty() {
-            let slopes = self.through_distance(block, gradient);
+            let slopes = self.through_distance(block.head, distances, gradient);
             let (rows, columns) = (gradient.rows, gradient.columns);
             let tile = Tile::new(&slopes, rows, columns, columns);
             self.1.accumulate_gradient(block, tile, of_distance);
@@ -192,7 +194,7 @@ impl<T: Real, F: OfDistance, D: Distance<T>> Prior<T> for Lent<'_, F, D> {
         if self.1.is_index() {
             return;
         }
-        let slopes = self.through_distance(block, gradient);
+        let slopes = self.through_distance(block.head, distances(self.1, block), gradient);
         let (rows, columns) = (gradient.rows, gradient.columns);
         self.1.accumulate_node_gradient(block, Tile::new(&slopes, rows, columns, columns), into);
     }
@@ -202,19 +204,20 @@ impl<T: Real, F: OfDistance, D: Distance<T>> Prior<T> for Lent<'_, F, D> {
 }
 
 impl<F: OfDistance, D> Lent<'_, F, D> {
-    /// ∂L/∂d_ij = g_ij f′(d_ij) of `block`, row after row.
-    fn through_distance<T: Real>(&self, block: &Block, gradient: Tile<'_, T>) -> Vec<f64>
-    where
-        D: Distance<T>,
-    {
-        let mut slopes = distances(self.1, block);
-        for (r, row) in slopes.chunks_exact_mut(gradient.columns.max(1)).enumerate() {
+    /// ∂L/∂d_ij = g_ij f′(d_ij), from the distances of a tile, row after row.
+    fn through_distance<T: Real>(
+        &self,
+        head: usize,
+        mut distances: Vec<f64>,
+        gradient: Tile<'_, T>,
+    ) -> Vec<f64> {
+        for (r, row) in distances.chunks_exact_mut(gradient.columns.max(1)).enumerate() {
             for (d, &g) in row.iter_mut().zip(gradient.row(r)) {
-                let through = |d| g.f64() * self.0.slope(block.head, d);
-                *d = if g == T::zero() { 0.0 } else { through(*d) };
+                // An edge without gradient may have any distance.
+                *d = if g == T::zero() { 0.0 } else { g.f64() * self.0.slope(head, *d) };
             }
         }
-        slopes
+        distances
     }
 
     /// The distance of the nearest node of every query, or key, whose reference is wanted, where it is
@@ -260,12 +263,6 @@ impl<F: OfDistance, D> Lent<'_, F, D> {
         }
         Some(largest)
     }
-}
-
-/// log(e^a + e^b).
-pub(super) fn log_add(a: f64, b: f64) -> f64 {
-    let (low, high) = if a < b { (a, b) } else { (b, a) };
-    if low == f64::NEG_INFINITY { high } else { high + (low - high).exp().ln_1p() }
 }
 
 /// The distance by index from each query of `block` to the nearest of all keys, or from each key to
@@ -409,7 +406,7 @@ pub(super) fn exponential_tail(rate: f64, near: f64, far: f64) -> f64 {
     rounded_up(-rate * largest.abs() + series)
 }
 
-/// What is at least as large as a number that was computed as `x` in a few operations.
+/// A number at least as large as one that was computed as `x` in a few operations.
 pub(super) fn rounded_up(x: f64) -> f64 {
     x + 8.0 * f64::EPSILON * (1.0 + x.abs())
 }

@@ -28,7 +28,7 @@ pub struct RelativeBuckets<W = Array2<f64>> {
     /// Which keys are told apart.
     #[serde(rename = "bidirectional")]
     pub directions: Directions,
-    /// What d is.
+    /// The distance d.
     #[serde(default, skip_serializing_if = "AnyDistance::is_index")]
     pub distance: AnyDistance,
     #[serde(skip)]

@@ -78,7 +78,7 @@ fn one_pick<S: From<EachQueryPicksOne>>() -> Box<S> {
                  `[[0.2, 0.8], [0.5, 0.5]]`"
 )]
 pub enum HopWeights {
-    /// The same for every head.
+    /// One list for every head.
     One(Vec<f64>),
     /// A list per head.
     Each(Vec<Vec<f64>>),

@@ -137,7 +137,7 @@ fn transposed<T: Real>(rows: ArrayView2<'_, T>) -> Array2<T> {
     Array2::from_shape_vec((width, count), into).expect("one number each")
 }
 
-/// What one problem found of a run of points.
+/// Gradients of one problem over a run of points.
 struct Part<T> {
     /// Of its components.
     density: Vec<Density>,

@@ -286,7 +286,7 @@ impl<T: Real> OfMoments<T> {
     }
 }
 
-/// What the gradient g_j of log π + log N(x_j; μ, σ²), by point, comes to for one component.
+/// Sums, for one component, of the gradient g_j of log π + log N(x_j; μ, σ²) by point.
 #[derive(Clone)]
 pub(super) struct Density {
     /// Σ_j g_j: the gradient of log π.

@@ -168,6 +168,19 @@ fn contextual_distances() {
     }
 }
 
+/// Distances whose gates lie in several blocks of keys, and are summed block by block.
+#[test]
+fn contextual_distances_over_several_blocks() {
+    let priors =
+        DecayKind::ALL.map(|decay| PriorKind::OverDistance(decay, DistanceKind::Contextual));
+    for structure in Structure::ALL {
+        let (sizes, depths) = (vec![70, 600, 1100], vec![8, 17]);
+        let priors = priors.to_vec();
+        let pantry = Pantry { batches: 1, priors, sizes, depths, ..Pantry::tiny(structure) };
+        agrees_with_dense(&pantry, 6);
+    }
+}
+
 /// What breaks arithmetic that does not expect it: garbage behind masks, far positions, underflowing masses, values far
 /// from 0, empty axes. Huge finite masks have tests of their own (`contract::degenerate`): a score of
 /// −3.4e38 + log ψ has no digits left for ψ, so that a row in which nothing else is possible cannot

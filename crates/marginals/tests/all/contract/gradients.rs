@@ -271,6 +271,26 @@ fn contextual_distances() {
     }
 }
 
+/// Gates in several blocks of keys, which are owed to by blocks before theirs.
+#[test]
+fn contextual_distances_over_several_blocks() {
+    for structure in Structure::ALL {
+        let smooth = [DecayKind::Geometric, DecayKind::Alibi, DecayKind::BetaGeometric];
+        let over = smooth.map(|decay| PriorKind::OverDistance(decay, DistanceKind::Contextual));
+        let pantry = Pantry {
+            priors: over.to_vec(),
+            flavours: vec![Flavour::Ordinary],
+            sizes: vec![40, 600],
+            depths: vec![2, 5],
+            batches: 1,
+            ..Pantry::tiny(structure)
+        };
+        let slopes = Slopes::default();
+        for_recipes(4, &pantry, |recipe| check(recipe, 1, &slopes));
+        slopes.assert_settled(500);
+    }
+}
+
 /// Cases that finite differences have digits for.
 fn small(pantry: Pantry) -> Pantry {
     Pantry {

@@ -50,7 +50,7 @@ pub(super) struct HeadBackward<'a, 't, 'p, T: Real> {
     quadratic: Aligned<T>,
     /// 1 − p, which p does not tell where it is near 1; of the tiles that `quadratic` is of.
     absent: Aligned<T>,
-    /// What the prior owes the nodes, where it depends on them.
+    /// Gradients of the nodes through the prior, where it depends on them.
     of_nodes: Option<OfNodes<T>>,
 }
 
@@ -211,7 +211,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             .collect();
     }
 
-    /// What the prior owes the keys, row after row, where it depends on the nodes.
+    /// Gradient of the keys through the prior, row after row, where it depends on the nodes.
     pub fn into_gradient_of_keys(self) -> Option<Vec<T>> {
         self.of_nodes.map(|of_nodes| of_nodes.k)
     }
