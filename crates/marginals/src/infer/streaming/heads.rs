@@ -1,11 +1,12 @@
 //! What is made of the keys and values of one head before any tile.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use marginals_kernels::{
     InstructionSet, Panels, Store, Strided, Tile, TileMut, accumulate_unpacked, gemm,
 };
-use ndarray::{Array2, CowArray, Ix2};
+use ndarray::{Array2, ArrayView1, CowArray, Ix2};
 
 use crate::infer::statistic::{Linear, Request};
 use crate::potential::{Features, Place, Potential};
@@ -175,15 +176,19 @@ pub(crate) struct Preparation<'r, T: Real> {
     pub many_edges: bool,
 }
 
-/// Mean of the finite rows, by column.
+/// Numbers near the values of a run of keys: their medians. Keys that nobody can pick may hold anything,
+/// also what is finite and huge, and a mean would be theirs.
 pub(crate) fn reference<T: Real>(rows: &CowArray<'_, T, Ix2>) -> Vec<T> {
-    let mut sums = vec![0.0; rows.ncols()];
-    let mut count = 0.0;
-    for row in rows.outer_iter().filter(|row| row.iter().all(|x| x.is_finite())) {
-        sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += x.f64());
-        count += 1.0;
-    }
-    sums.into_iter().map(|sum| T::of(if count == 0.0 { 0.0 } else { sum / count })).collect()
+    let median = |column: ArrayView1<'_, T>| {
+        let mut finite: Vec<T> = column.iter().copied().filter(|x| x.is_finite()).collect();
+        let middle = finite.len() / 2;
+        let order = |a: &T, b: &T| a.partial_cmp(b).unwrap_or(Ordering::Equal);
+        match finite.is_empty() {
+            true => T::zero(),
+            false => *finite.select_nth_unstable_by(middle, order).1,
+        }
+    };
+    rows.columns().into_iter().map(median).collect()
 }
 
 impl<T: Real> Preparation<'_, T> {

@@ -19,7 +19,7 @@ use ndarray::{Array2, Array4, ArrayView2, Axis, Zip, s};
 use super::Walking;
 use super::horner::Columns;
 use crate::gradient::number_repeats;
-use crate::infer::finding::Finding;
+use crate::infer::finding::{Finding, weighted};
 use crate::infer::slopes::Slopes;
 use crate::infer::statistic::{Handle, Linear, Request};
 use crate::infer::{Gradients, Problem, Values};
@@ -221,9 +221,9 @@ impl<T: Real> WalkGradients<T> {
     }
 }
 
-/// Σ a b, in `f64`.
-fn dot<T: Real>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> f64 {
-    Zip::from(a).and(b).fold(0.0, |sum, &a, &b| sum + a.f64() * b.f64())
+/// Σ g x, in `f64`. A gradient of 0 takes no part, whatever x holds.
+fn dot<T: Real>(g: ArrayView2<'_, T>, x: ArrayView2<'_, T>) -> f64 {
+    Zip::from(g).and(x).fold(0.0, |sum, &g, &x| sum + weighted(g.f64(), x.f64()))
 }
 
 /// Adds the gradients of one hop to those of the others.

@@ -176,8 +176,11 @@ impl<T: Real> Columns<'_, '_, T> {
                 }
             }
             let further = T::of(walking.hops.more_than(h, hop));
-            let e = per_pick.slice(s![b, h, .., ..]);
-            state.slice_mut(s![b, h, .., self.width..]).scaled_add(further, &e);
+            // A pick that is not made adds nothing, whatever its node holds.
+            if further != T::zero() {
+                let e = per_pick.slice(s![b, h, .., ..]);
+                state.slice_mut(s![b, h, .., self.width..]).scaled_add(further, &e);
+            }
         }
         state
     }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use marginals::potential::{Dot, FromFunction};
-use marginals::prior::{Bias, Uniform};
+use marginals::prior::{Bias, Causal, Uniform};
 use marginals::question::{
     ColumnMass, Entropy, ExpectedDistance, Kl, LogEvidence, LogPartition, Map, Marginals,
     MaxProbability, Mean, QueryMass, Samples, TopK, ValueVariance,
@@ -14,7 +14,7 @@ use marginals::structure::{
 };
 use marginals::{Error, Model, Value};
 use marginals_testkit::generate::Random;
-use ndarray::{Array3, Array4};
+use ndarray::{Array3, Array4, s};
 
 fn structures() -> Vec<Box<dyn Structure<f64>>> {
     vec![
@@ -201,6 +201,39 @@ fn overflowing_scores_are_not_nan() {
             // Query 0 scores +∞ with keys 0 and 2: they share it.
             assert_eq!(mean[[0, 0, 0, 0]], 1.0);
             assert!((entropy[[0, 0, 0]] - 2f64.ln()).abs() < 1e-12);
+        }
+    }
+}
+
+/// What a hidden key holds may be finite, and huge: nothing of it is in what the others have in common.
+#[test]
+fn huge_numbers_of_hidden_keys_reach_nothing() {
+    let mut random = Random::new(5);
+    let q = normal(&mut random, (1, 2, 3, 2));
+    let k = normal(&mut random, (1, 2, 5, 2));
+    let v = normal(&mut random, (1, 2, 5, 3)).mapv(|x| x + 100.0);
+    let upstream = normal(&mut random, (1, 2, 3, 3));
+    // Keys 3 and 4 lie ahead of every query.
+    let with = |array: &Array4<f64>, garbage: f64| {
+        let mut array = array.clone();
+        array.slice_mut(s![.., .., 3.., ..]).fill(garbage);
+        array
+    };
+    for structure in structures() {
+        let found = |garbage: f64| {
+            let (k, v) = (with(&k, garbage), with(&v, garbage));
+            let model = Model::new(&*structure, Causal, Dot::new(1.0));
+            let posterior = model.posterior(q.view(), k.view()).expect("a posterior");
+            let pass = posterior.pass((Mean(v.view()), ValueVariance(v.view()))).expect("a pass");
+            let (mean, variance) = pass.answer().expect("answers");
+            let gradients = pass.backward((&upstream, &upstream)).expect("gradients");
+            let of_v = gradients.v().expect("a gradient of v").clone();
+            let answers = mean.into_iter().chain(variance).chain(gradients.q).chain(gradients.k);
+            answers.chain(of_v).collect::<Vec<f64>>()
+        };
+        for (got, expected) in found(3e38).into_iter().zip(found(0.0)) {
+            let allowed = 1e-10 * expected.abs().max(1.0);
+            assert!((got - expected).abs() <= allowed, "{}: {got}, {expected}", structure.name());
         }
     }
 }

@@ -4,13 +4,13 @@ use marginals::infer::walk::Event;
 use marginals::potential::Dot;
 use marginals::prior::{Bias, Causal, Combine, Uniform, Window};
 use marginals::question::{
-    Entropy, EventProbability, Hops, LogPartition, Marginals, Mean, Paths, QueryMass,
+    Entropy, EventProbability, Hops, Kl, LogPartition, Marginals, Mean, Paths, QueryMass,
 };
 use marginals::structure::{
     EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, Independent, Walk,
 };
 use marginals::{Error, Model, Posterior, Value};
-use ndarray::{Array2, Array3, Array4, array};
+use ndarray::{Array2, Array3, Array4, array, s};
 
 fn tensor(shape: (usize, usize, usize, usize)) -> Array4<f64> {
     let mut x = 0.3;
@@ -165,6 +165,44 @@ fn a_dead_query_on_the_way() {
     let log_p = posterior.ask(Paths(paths.to_vec())).unwrap();
     let expected = [-2.0 * ln2, -2.0 * ln2, never, -2.0 * ln2];
     assert_eq!(log_p.iter().copied().collect::<Vec<_>>(), expected);
+}
+
+/// A node that holds garbage and lies out of a walk's reach: its answers and gradients are those without
+/// the garbage, the weights' included, whatever other walks make of it.
+#[test]
+fn garbage_out_of_reach_takes_no_part() {
+    let clean = [1, 2, 3].map(|seed| tensor((1, 1, 6, 2)).mapv(|x| x * f64::from(seed)));
+    let model = Model::new(
+        Walk::new(&[0.2, 0.5, 0.3]).unwrap(),
+        Window { left: 1, right: 1 },
+        Dot::new(1.0),
+    );
+    // Node 0 goes as far as node 2.
+    let of_first =
+        |x: f64| Array3::from_shape_fn((1, 1, 6), |(.., i)| if i == 0 { x } else { 0.0 });
+    let (on_entropy, on_kl) = (of_first(0.7), of_first(-0.4));
+    let on_mean = Array4::from_shape_fn((1, 1, 6, 2), |(.., i, _)| if i == 0 { 1.0 } else { 0.0 });
+    let found = |garbage: f64| {
+        let [q, k, v] = clean.clone().map(|mut x| {
+            x.slice_mut(s![.., .., 3, ..]).fill(garbage);
+            x
+        });
+        let posterior = model.posterior(q.view(), k.view()).unwrap();
+        let pass = posterior.pass((Mean(v.view()), Entropy, Kl)).unwrap();
+        let (mean, entropy, kl) = pass.answer().unwrap();
+        let gradients = pass.backward((&on_mean, &on_entropy, &on_kl)).unwrap();
+        let mut all = vec![mean[[0, 0, 0, 0]], entropy[[0, 0, 0]], kl[[0, 0, 0]]];
+        all.extend(gradients.v().unwrap());
+        all.extend(gradients.q.iter().chain(&gradients.k));
+        gradients.parameters.iter().for_each(|p| all.extend(&p.gradient));
+        all
+    };
+    let expected = found(0.0);
+    for garbage in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        for (got, expected) in found(garbage).into_iter().zip(&expected) {
+            assert!((got - expected).abs() < 1e-13, "{garbage}: {got}, {expected}");
+        }
+    }
 }
 
 /// Where nothing is possible at all, every gradient is 0 but those of the walk that stays.

@@ -95,7 +95,7 @@ fn times<T: Real>(gradient: T, x: T) -> T {
     if gradient == T::zero() { gradient } else { gradient * x }
 }
 
-/// The means of the values of a table, of every batch entry and set.
+/// Numbers near the values of a table, of every batch entry and set.
 fn references<T: Real>(request: &Request<'_, T>, table: usize) -> Vec<Vec<T>> {
     let tensor = &request.values[table].tensor;
     let (batch, sets, keys, _) = tensor.dim();
