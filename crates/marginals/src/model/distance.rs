@@ -4,10 +4,12 @@
 
 mod contract;
 mod index;
+mod survival;
 
 pub use contract::{Distance, DistancePart};
+pub use survival::ForgetGates;
 
-use super::part::parts;
+use super::part::{Named, parts};
 use super::tensors::Inputs;
 use crate::{Error, Real};
 
@@ -15,6 +17,7 @@ parts! {
     /// A [distance](self) as data.
     AnyDistance, "distance", each_distance:
     index::Index,
+    survival::Survival<Named>,
 }
 
 impl DistancePart for AnyDistance {
@@ -23,6 +26,9 @@ impl DistancePart for AnyDistance {
         inputs: &Inputs<'a, T>,
     ) -> Result<Box<dyn Distance<T> + 'a>, Error> {
         each_distance!(self, part => part.build(&inputs.of(part)))
+    }
+    fn sees_ahead(&self) -> bool {
+        each_distance!(self, part => DistancePart::sees_ahead(part))
     }
 }
 
