@@ -1,9 +1,11 @@
 //! From the testkit's description of a model to the library's.
 
+use marginals::distance;
 use marginals::potential::{Additive, Cosine, Dot, Gaussian, Potential, Rotary, RotaryPairs};
 use marginals::prior::{
     Adjacency, Alibi, BetaGeometric, Bias, Causal, Directions, GeneralizedGaussian, Geometric,
-    KeyBias, Laplace, Prior, Product, RelativeBuckets, Segments, Uniform, Window,
+    KeyBias, Laplace, OfDistance, Prior, Product, RelativeBuckets, Segments, Survival, Uniform,
+    Window,
 };
 use marginals::structure::{
     EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, Independent, NearestAccepted,
@@ -12,6 +14,7 @@ use marginals::structure::{
 use marginals::{Model, Real, Value};
 use marginals_testkit::reference::{self, Layout};
 use marginals_testkit::{Law, Structure as Phi, ValueKind};
+use ndarray::Array2;
 
 /// A model whose parts were chosen at run time.
 pub type AnyModel<T> = Model<Box<dyn Structure<T>>, Product<'static, T>, Box<dyn Potential<T>>>;
@@ -22,13 +25,9 @@ pub fn model<T: Real>(of: &reference::Model) -> AnyModel<T> {
         ValueKind::Gather => Value::Gather,
         ValueKind::Average => Value::Average,
     };
-    Model::new(
-        structure(of),
-        Product(of.priors.iter().map(prior).collect()),
-        potential(&of.potential),
-    )
-    .with_value(value)
-    .with_query_offset(of.query_offset)
+    Model::new(structure(of), priors(of), potential(&of.potential))
+        .with_value(value)
+        .with_query_offset(of.query_offset)
 }
 
 /// The library's structure.
@@ -46,9 +45,55 @@ pub fn structure<T: Real>(of: &reference::Model) -> Box<dyn Structure<T>> {
 
 /// The model of walks whose picks are those of `of`.
 pub fn walk<T: Real>(of: &reference::Model, walk: Walk) -> AnyModel<T> {
-    let priors = Product(of.priors.iter().map(prior).collect());
     let structure: Box<dyn Structure<T>> = Box::new(walk.of(structure(of)));
-    Model::new(structure, priors, potential(&of.potential))
+    Model::new(structure, priors(of), potential(&of.potential))
+}
+
+fn priors<T: Real>(of: &reference::Model) -> Product<'static, T> {
+    let further = of.further_priors.iter().map(further_prior);
+    Product(of.priors.iter().map(prior).chain(further).collect())
+}
+
+fn further_prior<T: Real>(of: &reference::FurtherPrior) -> Box<dyn Prior<T>> {
+    use reference::{Distance, FurtherPrior as P};
+    match of.clone() {
+        P::Survival { log_gates } => Box::new(Survival::new(log_gates)),
+        P::OverDistance { prior, distance: Distance::Index } => over(prior, distance::Index),
+        P::OverDistance { prior, distance: Distance::Survival { log_gates } } => {
+            over(prior, distance::Survival::new(log_gates))
+        }
+        P::OverDistance { distance: Distance::Contextual { .. }, .. } => {
+            panic!("contextual is mapped where it is tested")
+        }
+    }
+}
+
+/// A prior of distance over another distance.
+fn over<T: Real>(
+    of: reference::Prior,
+    distance: impl distance::Distance<T> + 'static,
+) -> Box<dyn Prior<T>> {
+    use reference::Prior as P;
+    match of {
+        P::RelativeBuckets { table, max_distance, bidirectional } => {
+            Box::new(buckets(table, max_distance, bidirectional).over(distance))
+        }
+        P::Geometric { rho } => Box::new(Geometric::per_head(&rho).over(distance)),
+        P::Alibi { slopes } => Box::new(Alibi::new(&slopes).over(distance)),
+        P::Laplace { scale } => Box::new(Laplace::per_head(&scale).over(distance)),
+        P::GeneralizedGaussian { scale, shape } => {
+            Box::new(GeneralizedGaussian::per_head(&scale, &shape).over(distance))
+        }
+        P::BetaGeometric { alpha, beta } => {
+            Box::new(BetaGeometric::per_head(&alpha, &beta).over(distance))
+        }
+        other => panic!("{other:?} is no prior of distance"),
+    }
+}
+
+fn buckets(table: Array2<f64>, max_distance: u64, bidirectional: bool) -> RelativeBuckets {
+    let directions = if bidirectional { Directions::Both } else { Directions::Behind };
+    RelativeBuckets::new(table, max_distance as usize, directions)
 }
 
 fn prior<T: Real>(of: &reference::Prior) -> Box<dyn Prior<T>> {
@@ -68,8 +113,7 @@ fn prior<T: Real>(of: &reference::Prior) -> Box<dyn Prior<T>> {
         }
         P::Bias(bias) => Box::new(Bias::new(bias.mapv(T::of))),
         P::RelativeBuckets { table, max_distance, bidirectional } => {
-            let directions = if bidirectional { Directions::Both } else { Directions::Behind };
-            Box::new(RelativeBuckets::new(table, max_distance as usize, directions))
+            Box::new(buckets(table, max_distance, bidirectional))
         }
         P::Geometric { rho } => Box::new(Geometric::per_head(&rho)),
         P::Alibi { slopes } => Box::new(Alibi::new(&slopes)),
