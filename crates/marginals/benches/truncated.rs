@@ -69,11 +69,16 @@ fn table(queries: usize, rounds: usize) -> Result<(), Error> {
     let mut bounds = vec![0.0; cases.len()];
     for round in 0..=rounds {
         for (index, (_, prior, truncated)) in cases.iter().enumerate() {
-            let before = seconds(start);
-            bounds[index] = mean(&nodes, prior, *truncated)?;
+            // The system counts processor time in ticks: a turn is many of them.
+            let (before, mut calls, mut spent) = (seconds(start), 0.0, 0.0);
+            while spent < 0.2 {
+                bounds[index] = mean(&nodes, prior, *truncated)?;
+                calls += 1.0;
+                spent = seconds(start) - before;
+            }
             // The first round warms up.
             if round > 0 {
-                times[index].push(seconds(start) - before);
+                times[index].push(spent / calls);
             }
         }
     }

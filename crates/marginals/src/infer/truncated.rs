@@ -171,11 +171,17 @@ impl<T: Real> Inference<T> for Truncation<'_, T> {
         request: &Request<'_, T>,
         finding: &mut Finding<T>,
     ) {
-        self.exact.complete(problem, request, finding);
-        // Of keys that others hold only they know what was left out: the bounds were merged.
+        // Of keys that others hold only they know what was left out: the bounds were merged. Of all that
+        // there are the bound is better than that of its parts.
         let own = problem.shape.key_offset..problem.shape.key_offset + problem.shape.keys as i64;
-        if finding.keys() == own {
-            self.report(problem, finding, Exactness::Exact);
+        let is_whole = finding.keys() == own;
+        if is_whole {
+            finding.report.exactness = Exactness::Exact;
+        }
+        self.exact.complete(problem, request, finding);
+        if is_whole {
+            let before = finding.report.exactness;
+            self.report(problem, finding, before);
         }
     }
 

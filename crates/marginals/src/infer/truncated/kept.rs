@@ -35,7 +35,7 @@ impl Kept {
             let at = |key: i64| usize::try_from(key).unwrap_or(0).min(shape.keys);
             let from = at(position.saturating_sub_unsigned(left as u64));
             let to = at(position.saturating_add_unsigned(right as u64).saturating_add(1));
-            if from < to { vec![from..to] } else { Vec::new() }
+            Some(from..to).filter(|keys| !keys.is_empty()).into_iter().collect()
         };
         let lists = (0..shape.queries).map(list).collect();
         Self { heads: (1, 1), ..Self::new(shape, 1, lists) }
@@ -144,7 +144,7 @@ impl Kept {
             move |kept| kept.start < end
         });
         let (mut from, end) = (among.start, among.end);
-        let ends = kept.cloned().chain([end..end]);
+        let ends = kept.cloned().chain(std::iter::once(end..end));
         ends.filter_map(move |kept| {
             let gap = from..kept.start.max(from);
             from = kept.end.max(from);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use marginals_kernels::TileMut;
+use marginals_kernels::{InstructionSet, OnlineRows, TileMut, online_rows};
 use rayon::prelude::*;
 
 use super::bounds::Bounds;
@@ -74,7 +74,7 @@ impl<'b, 'p, 'a, T: Real> Plan<'b, 'p, 'a, T> {
         let tile = self.bounds.tile;
         let (first, end) = (keys.start / tile, keys.end.div_ceil(tile));
         let middle = (first + end) / 2 * tile;
-        (end - first > 1).then(|| [keys.start..middle, middle..keys.end])
+        (end - first > 1).then_some([keys.start..middle, middle..keys.end])
     }
 
     /// The tile that may weigh most, and the one before it: where it is cut by the query's position, its
@@ -112,17 +112,21 @@ impl<'b, 'p, 'a, T: Real> Plan<'b, 'p, 'a, T> {
         let mut tile = TileMut::new(&mut scores, rows, columns, columns);
         potential.log_potential(&block, &q, &k, tile.reborrow());
         if coverage == Coverage::Weighted {
-            problem.prior.add_log_weights(&block, tile);
+            problem.prior.add_log_weights(&block, tile.reborrow());
         }
-        let log_partition = |row: &[T]| {
-            let largest = row.iter().fold(f64::NEG_INFINITY, |m, x| m.max(x.f64()));
-            let sum: f64 = row.iter().map(|x| (x.f64() - largest).exp()).sum();
-            let log_z = largest + sum.ln();
-            // Rounded down as far as the scores are rounded.
-            let rounding = 16.0 * T::epsilon().f64() * (1.0 + log_z.abs());
+        let mut max = vec![T::neg_infinity(); rows];
+        let (mut sum, mut rescale) = (vec![T::zero(); rows], vec![T::zero(); rows]);
+        let (score, raised) = (None, None);
+        let state =
+            OnlineRows { max: &mut max, sum: &mut sum, rescale: &mut rescale, score, raised };
+        online_rows(InstructionSet::detect(), tile, state);
+        let log_partition = |(max, sum): (&T, &T)| {
+            let log_z = max.f64() + sum.f64().ln();
+            // Rounded down as far as scores and sums are rounded.
+            let rounding = T::epsilon().f64() * (columns as f64 + 16.0 * (1.0 + log_z.abs()));
             if log_z.is_finite() { log_z - rounding } else { f64::NEG_INFINITY }
         };
-        scores.chunks_exact(columns).map(log_partition).fold(f64::INFINITY, f64::min)
+        max.iter().zip(&sum).map(log_partition).fold(f64::INFINITY, f64::min)
     }
 
     /// Leaves out the largest ranges that there is room for, the lightest first.

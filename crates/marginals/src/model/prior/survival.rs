@@ -66,7 +66,7 @@ impl<T: Real> Prior<T> for Survival<ForgetGates> {
                 for (r, i) in block.queries.clone().enumerate() {
                     let here = self.gates.here(block, i);
                     let row = scores.row_mut(r).iter_mut().zip(sums);
-                    row.for_each(|(x, sum)| *x = *x + T::of(sum - here));
+                    row.for_each(|(x, sum)| *x += T::of(sum - here));
                 }
             },
         );

@@ -24,7 +24,7 @@ fn bounded() -> Vec<(Box<dyn Prior<f64>>, f64)> {
     // Open gates, half-open ones, and some that forget all.
     let uneven = |j: usize| match j % 11 {
         0 | 4 => 0.0,
-        7 if j % 5 == 0 => f64::NEG_INFINITY,
+        7 if j.is_multiple_of(5) => f64::NEG_INFINITY,
         residue => -0.17 * residue as f64,
     };
     let steps = || {
