@@ -87,13 +87,15 @@ impl<T: Real> Accumulator<'_, T> {
         }
     }
 
-    /// The sums of a parameter laid out as [`Layout::Small`]; those of others lie where they belong.
+    /// The sums of a parameter laid out as [`Layout::Small`], taken out; those of others lie where they
+    /// belong.
     ///
     /// # Errors
     /// [`Error::NotAnswerable`], where `parameter` was added to in another way than it is laid out.
-    pub(crate) fn sums(&self, parameter: &Parameter) -> Result<Vec<f64>, Error> {
+    pub(crate) fn take_sums(&mut self, parameter: &Parameter) -> Result<Vec<f64>, Error> {
         let (layout, instead) = match self {
-            Self::Small(sum) => return Ok(sum.clone()),
+            // Memory of zeros that nothing is written to costs nothing.
+            Self::Small(sum) => return Ok(std::mem::replace(sum, vec![0.0; parameter.len()])),
             Self::Scores { .. } => return Ok(Vec::new()),
             Self::Misused(Layout::Small) => ("by entries", "`Accumulator::add`"),
             Self::Misused(Layout::Scores) => ("by tiles", "`Accumulator::add_tile`"),

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`streaming`] | structures that fall apart into queries, keys or edges: one pass over tiles of scores |
 //! | [`walk`] | paths of several picks: a streaming pass per hop |
+//! | [`truncated`] | blocks of edges that provably weigh next to nothing are left out, and by how much is told |
 //! | [`expanding`] | windows that grow while it matters, with a bound on the mass left out |
 //! | [`collapsed`] | nodes that are unknown too: the edges are summed out, and the evidence is climbed |
 
@@ -17,6 +18,7 @@ pub mod finding;
 pub mod slopes;
 pub mod statistic;
 pub mod streaming;
+pub mod truncated;
 pub mod walk;
 
 use std::fmt::Debug;
@@ -24,17 +26,19 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use ndarray::Array4;
+use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
 use crate::gradient::ParameterGradient;
 use crate::potential::Potential;
 use crate::prior::Prior;
 use crate::tensor::Stored;
-use crate::{Error, Parameter, Real, Reference, Shape, Value};
+use crate::{Error, Parameter, Posterior, Real, Reference, Shape, Value};
 
 pub use finding::{Exactness, Finding, Merge, Report};
 pub use slopes::Slopes;
 pub use statistic::{EdgeFunction, Extremal, Handle, Linear, Request};
+pub use truncated::{Approximation, Certificate, Kept, Truncated};
 
 /// What an inference is about: the parts of a model but its structure, and the nodes.
 pub struct Problem<'a, T: Real> {
@@ -224,6 +228,28 @@ pub trait Inference<T: Real>: Debug + Send + Sync {
     /// Learnable parameters of the structure.
     fn parameters(&self) -> Vec<Parameter> {
         Vec::new()
+    }
+}
+
+/// An inference in place of the exact one, as data.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AnyInference {
+    /// [`Truncated`].
+    Truncated(Truncated),
+}
+
+impl<T: Real> Approximation<T> for AnyInference {
+    fn of<'a>(self, exact: Posterior<'a, T>) -> Result<Posterior<'a, T>, Error> {
+        match self {
+            Self::Truncated(truncated) => truncated.of(exact),
+        }
+    }
+}
+
+impl From<Truncated> for AnyInference {
+    fn from(truncated: Truncated) -> Self {
+        Self::Truncated(truncated)
     }
 }
 

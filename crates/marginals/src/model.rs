@@ -21,7 +21,7 @@ use ndarray::ArrayView4;
 
 use nodes::Nodes;
 
-use crate::infer::Problem;
+use crate::infer::{AnyInference, Problem};
 use crate::{Element, Error, Posterior, Real, Shape};
 use potential::Potential;
 use prior::Prior;
@@ -52,12 +52,15 @@ pub struct Model<S, P, U> {
     pub(crate) value: Value,
     pub(crate) query_offset: i64,
     pub(crate) key_offset: i64,
+    pub(crate) inference: Option<AnyInference>,
 }
 
 impl<S, P, U> Model<S, P, U> {
     /// A model whose value is [`Value::Gather`] and whose first query sits beside the first key.
     pub fn new(structure: S, prior: P, potential: U) -> Self {
-        Self { structure, prior, potential, value: Value::Gather, query_offset: 0, key_offset: 0 }
+        let (query_offset, key_offset, inference) = (0, 0, None);
+        let value = Value::Gather;
+        Self { structure, prior, potential, value, query_offset, key_offset, inference }
     }
 
     /// The same model with another value.
@@ -75,6 +78,12 @@ impl<S, P, U> Model<S, P, U> {
     /// part of a longer sequence of keys, whose findings are merged with those of the others.
     pub fn with_key_offset(self, offset: i64) -> Self {
         Self { key_offset: offset, ..self }
+    }
+
+    /// The same model, whose posteriors are by an inference in place of the exact one; see
+    /// [`Posterior::by`].
+    pub fn with_inference(self, inference: impl Into<AnyInference>) -> Self {
+        Self { inference: Some(inference.into()), ..self }
     }
 
     /// The prior.
@@ -100,6 +109,7 @@ impl<S, P, U> Model<S, P, U> {
             value: self.value,
             query_offset: self.query_offset,
             key_offset: self.key_offset,
+            inference: self.inference,
         }
     }
 
@@ -136,7 +146,11 @@ impl<S, P, U> Model<S, P, U> {
             engine: <E::Real as Real>::engine(),
         };
         inference.check(&problem)?;
-        Ok(Posterior::new(problem, inference, self.structure.name()))
+        let exact = Posterior::new(problem, inference, self.structure.name());
+        match self.inference {
+            None => Ok(exact),
+            Some(inference) => exact.by(inference),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use ndarray::{Array3, Array4, ArrayView, ArrayView3, ArrayView4, Dimension};
 
 use crate::infer::{
-    EdgeQuestions, Finding, Gradients, Inference, Problem, Request, Slopes, Values,
+    Approximation, EdgeQuestions, Finding, Gradients, Inference, Problem, Request, Slopes, Values,
 };
 use crate::question::{IntoUpstream, Question, Upstream};
 use crate::{Error, Real, Shape, Value, tensor};
@@ -53,6 +53,15 @@ impl<'a, T: Real> Posterior<'a, T> {
         tensor::refuse_stored_nan("q", &self.problem.q).map_err(Error::of_a_check)?;
         tensor::refuse_stored_nan("k", &self.problem.k).map_err(Error::of_a_check)?;
         Ok(self)
+    }
+
+    /// The posterior by an inference in place of the exact one:
+    /// [`Truncated`](crate::infer::Truncated).
+    ///
+    /// # Errors
+    /// [`Error`], naming what the inference needs and does not find.
+    pub fn by(self, inference: impl Approximation<T>) -> Result<Self, Error> {
+        inference.of(self)
     }
 
     /// Number of independent choices per head: queries, or keys where keys choose.

@@ -37,6 +37,7 @@ pub use crate::structure::AnyStructure;
 use serde::{Deserialize, Serialize};
 
 use crate::distance::AnyDistance;
+use crate::infer::AnyInference;
 use crate::model::part::{List, one_or_many};
 use crate::{Error, Value};
 
@@ -57,6 +58,9 @@ pub struct ModelSpec {
     /// Query i sits at position i + this; key j at position j.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub query_offset: i64,
+    /// The inference in place of the exact one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inference: Option<AnyInference>,
 }
 
 fn is_zero(offset: &i64) -> bool {

@@ -139,6 +139,7 @@ impl GraphAttentionConfig {
             potential: Additive::named(form, Some(self.slope)).into(),
             value: Value::Gather,
             query_offset: 0,
+            inference: None,
         }
     }
 

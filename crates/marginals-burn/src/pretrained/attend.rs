@@ -53,6 +53,7 @@ impl Visible {
             potential: Dot::new(f64::from(scale)).into(),
             value: Value::Gather,
             query_offset: 0,
+            inference: None,
         }
     }
 }

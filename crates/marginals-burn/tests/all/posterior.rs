@@ -84,6 +84,11 @@ impl Case {
                 AnyPrior::RelativeBuckets(RelativeBuckets { buckets, .. }) => {
                     add("relative-bias", &[*buckets, HEADS], None);
                 }
+                AnyPrior::Survival(_) => {
+                    let log_gate = |e: usize| -0.3 * (e % 5) as f64 - 0.05;
+                    let log_gates = (0..BATCH * KEYS).map(log_gate).collect();
+                    add("survival.log-gates", &[BATCH, 1, KEYS], Some(log_gates));
+                }
                 AnyPrior::Adjacency(_) => add("adjacency.log-weights", &[EDGES], None),
                 _ => {}
             }
@@ -347,7 +352,7 @@ const STRUCTURES: [&str; 4] = [
     "\"independent\"",
 ];
 
-const PRIORS: [&str; 14] = [
+const PRIORS: [&str; 15] = [
     "[]",
     "[\"causal\"]",
     "[{ window = { left = 2, right = 1 } }]",
@@ -362,6 +367,7 @@ const PRIORS: [&str; 14] = [
     "[{ relative-buckets = { buckets = 4, max-distance = 6, bidirectional = false } }, \"causal\"]",
     "[\"key-bias\"]",
     "[{ beta-geometric = { alpha = 1.5, beta = 2.0 } }]",
+    "[\"survival\"]",
 ];
 
 const POTENTIALS: [&str; 10] = [

@@ -90,6 +90,16 @@ impl PriorKind {
         [Self::Survival].into_iter().chain(distances).collect()
     }
 
+    /// Those that forget by gates.
+    pub fn of_gates() -> Vec<Self> {
+        let by_gates = |kind: &Self| match kind {
+            Self::Survival => true,
+            Self::OverDistance(_, distance) => *distance == DistanceKind::Survival,
+            _ => false,
+        };
+        Self::further().into_iter().filter(by_gates).collect()
+    }
+
     /// Whether log w is a function of |position − j|.
     pub fn is_distance(self) -> bool {
         match self {

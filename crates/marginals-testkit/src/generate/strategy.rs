@@ -56,6 +56,18 @@ impl Pantry {
         Self { laws: vec![Law::NearestAccepted], ..tiny }
     }
 
+    /// Every structure under priors that forget by gates, by themselves and with others.
+    pub fn of_gates() -> Vec<Self> {
+        let gates = PriorKind::of_gates();
+        let others = [PriorKind::Uniform, PriorKind::Bias, PriorKind::Window, PriorKind::Alibi];
+        let priors: Vec<_> = gates.into_iter().chain(others).collect();
+        let structures = Structure::ALL.into_iter().map(Self::tiny);
+        structures
+            .chain([Self::nearest_accepted()])
+            .map(|pantry| Self { priors: priors.clone(), ..pantry })
+            .collect()
+    }
+
     /// The family with every prior, null edge and fault.
     #[must_use]
     pub fn of_the_field(self) -> Self {

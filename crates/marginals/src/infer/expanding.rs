@@ -73,7 +73,7 @@ pub use windows::{ExpandingPrior, Windows};
 
 pub use backward::{ExpandingGradients, ExpandingUpstream};
 pub(crate) use backward::{backward_exact, backward_mean_field};
-pub(crate) use certificate::NormBounds;
+pub(crate) use certificate::{NormBounds, length};
 pub(crate) use mean_field::elbo;
 pub(crate) use rho::{beta_density, log_density};
 

@@ -310,6 +310,29 @@ pub enum Exactness {
     LowerBound,
 }
 
+impl Exactness {
+    /// After `mass` more of every query was left out.
+    pub(crate) fn and_lost(self, mass: f64) -> Self {
+        match self {
+            Self::Exact => Self::MassLost(mass),
+            Self::MassLost(before) => Self::MassLost((before + mass).min(1.0)),
+            Self::LowerBound => self,
+        }
+    }
+
+    /// Over two ranges of keys together.
+    ///
+    /// Where shares a of A and b of B are lost, of both together it is (a A + b B)/(A + B), which is no
+    /// more than the larger.
+    fn merged(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::MassLost(a), Self::MassLost(b)) => Self::MassLost(a.max(b)),
+            (Self::Exact, one) | (one, Self::Exact) => one,
+            (Self::LowerBound, _) | (_, Self::LowerBound) => Self::LowerBound,
+        }
+    }
+}
+
 /// What an inference over a range of keys leaves behind: owned, plain data that can be stored, sent,
 /// merged and resumed.
 ///
@@ -533,6 +556,7 @@ impl<T: Real> Finding<T> {
 
     pub(crate) fn merge_checked(&mut self, next: Self) {
         let keys = self.keys.start..next.keys.end;
+        let exactness = self.report.exactness.merged(next.report.exactness);
         match self.merge {
             Merge::Mixture => self.mix(&next),
             Merge::Factors => self.interleave(&next),
@@ -542,6 +566,7 @@ impl<T: Real> Finding<T> {
                 self.follow(&far);
             }
         }
+        self.report.exactness = exactness;
         self.keys = keys;
     }
 

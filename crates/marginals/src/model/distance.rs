@@ -5,10 +5,12 @@
 mod contextual;
 mod contract;
 mod index;
+mod survival;
 
 pub use contract::{Distance, DistancePart};
+pub use survival::ForgetGates;
 
-use super::part::parts;
+use super::part::{Named, parts};
 use super::tensors::Inputs;
 use crate::{Error, Real};
 
@@ -17,6 +19,7 @@ parts! {
     AnyDistance, "distance", each_distance:
     index::Index,
     contextual::Contextual,
+    survival::Survival<Named>,
 }
 
 impl DistancePart for AnyDistance {
@@ -25,6 +28,9 @@ impl DistancePart for AnyDistance {
         inputs: &Inputs<'a, T>,
     ) -> Result<Box<dyn Distance<T> + 'a>, Error> {
         each_distance!(self, part => part.build(&inputs.of(part)))
+    }
+    fn sees_ahead(&self) -> bool {
+        each_distance!(self, part => DistancePart::sees_ahead(part))
     }
 }
 

@@ -131,6 +131,8 @@ pub struct Sizes {
 pub enum Entries {
     /// Real numbers.
     Real,
+    /// Real numbers of at most 0, −∞ among them: logs of what is at most 1.
+    NonPositive,
     /// Whole numbers.
     Whole,
 }
@@ -154,6 +156,15 @@ impl NamedTensor {
     /// A tensor of real numbers that has to be there.
     pub const fn real(name: &'static str, shape: &'static str, meaning: &'static str) -> Self {
         Self { name, entries: Entries::Real, shape, meaning, when: "" }
+    }
+
+    /// A tensor of real numbers of at most 0 that has to be there.
+    pub const fn non_positive(
+        name: &'static str,
+        shape: &'static str,
+        meaning: &'static str,
+    ) -> Self {
+        Self { entries: Entries::NonPositive, ..Self::real(name, shape, meaning) }
     }
 
     /// A tensor of whole numbers that has to be there.

@@ -20,6 +20,7 @@ mod of_distance;
 mod product;
 mod relative_buckets;
 mod segments;
+mod survival;
 mod uniform;
 mod window;
 
@@ -54,6 +55,7 @@ parts! {
     relative_buckets::RelativeBuckets<Named>,
     key_bias::KeyBias<Named>,
     beta_geometric::BetaGeometric,
+    survival::Survival<Named>,
 }
 
 impl PriorPart for AnyPrior {

@@ -106,8 +106,9 @@ impl ModelSpec {
         let priors: Result<Vec<_>, Error> =
             self.prior.iter().map(|prior| prior.build(inputs)).collect();
         let potential = self.potential.build(inputs)?;
-        Ok(Model::new(structure, Product(priors?), potential)
+        let model = Model::new(structure, Product(priors?), potential)
             .with_value(self.value)
-            .with_query_offset(self.query_offset))
+            .with_query_offset(self.query_offset);
+        Ok(Model { inference: self.inference, ..model })
     }
 }

@@ -69,7 +69,7 @@ impl Reads {
     fn add(&mut self, part: &dyn AnyPart) {
         for tensor in part.tensors() {
             match tensor.entries {
-                Entries::Real => self.real.push(tensor.name.to_owned()),
+                Entries::Real | Entries::NonPositive => self.real.push(tensor.name.to_owned()),
                 Entries::Whole => self.whole.push(tensor.name.to_owned()),
             }
         }

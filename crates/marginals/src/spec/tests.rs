@@ -11,17 +11,19 @@ prior = [
     { geometric = { rho = [0.1, 0.2] } }, { alibi = "standard" }, { alibi = { slopes = [0.5, 0.25] } },
     { laplace = { scale = 2.0 } }, { generalized-gaussian = { scale = 2.0, shape = [1.5, 3.0] } },
     { relative-buckets = { buckets = 8, max-distance = 20, bidirectional = true } },
-    "key-bias", { beta-geometric = { alpha = 1.5, beta = 2.5 } },
+    "key-bias", { beta-geometric = { alpha = 1.5, beta = 2.5 } }, "survival",
+    { laplace = { scale = 2.0, distance = "survival" } },
 ]
 potential = { dot = { scale = 0.125, softcap = 30.0 } }
 value = "average"
 query-offset = 7
+inference = { truncated = { mass = 0.01, tile = 32 } }
 "#;
 
 #[test]
 fn every_part_survives_toml_and_json() {
     let spec = ModelSpec::from_toml(EVERY_PART).unwrap();
-    assert_eq!(spec.prior.len(), 14);
+    assert_eq!(spec.prior.len(), 16);
     assert_eq!(ModelSpec::from_toml(&spec.to_toml().unwrap()).unwrap(), spec);
     assert_eq!(ModelSpec::from_json(&spec.to_json().unwrap()).unwrap(), spec);
 
@@ -181,16 +183,20 @@ fn a_part_reads_the_tensors_that_its_page_names() {
             true => part.example.to_owned(),
             false => other.to_owned(),
         };
+        let uniform = match part.kind {
+            "distance" => format!("{{ laplace = {{ scale = 2.0, distance = {} }} }}", part.example),
+            _ => "\"uniform\"".to_owned(),
+        };
         let spec = ModelSpec::from_toml(&format!(
             "structure = {}\nprior = [{}]\npotential = {}",
             entry("structure", "\"independent\""),
-            entry("prior", "\"uniform\""),
+            entry("prior", &uniform),
             entry("potential", "\"dot\"")
         ));
         let reads = spec.unwrap().reads();
         for tensor in part.tensors {
             let known = match tensor.entries {
-                Entries::Real => &reads.real,
+                Entries::Real | Entries::NonPositive => &reads.real,
                 Entries::Whole => &reads.whole,
             };
             assert!(known.iter().any(|own| own == tensor.name), "{tensor} not in {known:?}");

@@ -4,11 +4,15 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use marginals::ask::{Answers, Input, Nan, Settings, Source, ask, refuse_repeats};
-use marginals::question::{Named, QUESTIONS, Tensor};
+use marginals::infer::Truncated;
+use marginals::potential::Dot;
+use marginals::prior::{Alibi, OfDistance, Prior, Survival};
+use marginals::question::{Mean, Named, QUESTIONS, Tensor};
 use marginals::spec::ModelFile;
-use marginals::{Error, Real};
+use marginals::structure::EachQueryPicksOne;
+use marginals::{Error, Model, Real, distance};
 use marginals_testkit::{Head, Structure, ValueKind, dense};
-use ndarray::{Array2, Array3, ArrayD, Axis, IxDyn, arr1, s};
+use ndarray::{Array2, Array3, ArrayD, Axis, Ix3, Ix4, IxDyn, arr1, s};
 
 const HEADS: usize = 2;
 const NODES: usize = 4;
@@ -367,6 +371,63 @@ fn tensors_are_read_when_they_are_wanted() {
 }
 
 /// A Hopfield network of one pattern forgets where it started; its coded answers say what they mean.
+/// Forget gates by the name of their tensor, as prior and as distance, with all edges and without those
+/// that weigh little.
+#[test]
+fn gates_and_the_inference_are_named() {
+    let n = 40;
+    let nodes = [1, HEADS, n, WIDTH];
+    let log_gates: ArrayD<f64> = numbers(5.0, &[HEADS, n]).mapv(|x: f64| -x.abs());
+    let mut inputs: Inputs<f64> = BTreeMap::new();
+    for (name, seed) in [("q", 1.0), ("k", 2.0), ("v", 3.0), ("grad.mean", 4.0)] {
+        inputs.insert(name.to_owned(), Input::from(numbers::<f64>(seed, &nodes)));
+    }
+    inputs.insert("survival.log-gates".to_owned(), Input::from(log_gates.clone()));
+    let gates = || log_gates.clone().insert_axis(Axis(0)).into_dimensionality::<Ix3>().unwrap();
+    let four = |name| real(&inputs, name).into_dimensionality::<Ix4>().unwrap();
+    let (q, k, v, upstream) = (four("q"), four("k"), four("v"), four("grad.mean"));
+    let truncated = Truncated::within(0.1).with_tile(4);
+    let over = Alibi::new(&[1.0, 0.7]).over(distance::Survival::new(gates()));
+    let priors: [(&str, Box<dyn Prior<f64>>); 2] = [
+        ("\"survival\"", Box::new(Survival::new(gates()))),
+        ("{ alibi = { slopes = [1.0, 0.7], distance = \"survival\" } }", Box::new(over)),
+    ];
+    for (text, prior) in priors {
+        let model = Model::new(EachQueryPicksOne, prior, Dot::new(0.7));
+        let text = format!(
+            "structure = \"each-query-picks-one\"\nprior = {text}\npotential = {{ dot = {{ scale = 0.7 }} }}\n"
+        );
+        let inference = "inference = { truncated = { mass = 0.1, tile = 4 } }";
+        let mut means = Vec::new();
+        for inference in ["", inference] {
+            let file = ModelFile::from_toml(&format!("{text}{inference}")).unwrap();
+            let answers = run(&file, &["mean"], &inputs).unwrap();
+            let mut posterior = model.posterior(q.view(), k.view()).unwrap();
+            if !inference.is_empty() {
+                posterior = posterior.by(truncated).unwrap();
+            }
+            let pass = posterior.pass(Mean(v.view())).unwrap();
+            means.push(pass.answer().unwrap());
+            assert_eq!(numbers_of(&answers, "mean"), means[means.len() - 1].clone().into_dyn());
+            let gradients = pass.backward(&upstream).unwrap();
+            for (name, gradient) in gradients.into_named() {
+                let shape = gradient.shape().to_vec();
+                let found = numbers_of(&answers, &format!("grad.{name}"));
+                let found = found.into_shape_with_order(IxDyn(&shape)).unwrap();
+                assert_eq!(found, gradient, "{name}");
+            }
+        }
+        assert_ne!(means[0], means[1], "something is left out");
+    }
+    let mut open = inputs.clone();
+    open.insert("survival.log-gates".to_owned(), Input::from(numbers::<f64>(5.0, &[HEADS, n])));
+    let file = ModelFile::from_toml(
+        "structure = \"each-query-picks-one\"\nprior = \"survival\"\npotential = \"dot\"",
+    );
+    let told = refusal(&file.unwrap(), &["mean"], &open);
+    assert!(told.contains("survival.log-gates[0, 0, ") && told.contains("at most 0"), "{told}");
+}
+
 #[test]
 fn mechanisms_answer_with_the_meaning_of_their_codes() {
     let file = ModelFile::from_toml("mechanism = { hopfield = { beta = 2.0 } }").unwrap();

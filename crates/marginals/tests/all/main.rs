@@ -16,5 +16,6 @@ mod rotary;
 mod shared_values;
 mod slots;
 mod torch_agreement;
+mod truncated;
 mod walk;
 mod zoo;

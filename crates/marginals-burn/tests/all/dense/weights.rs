@@ -69,6 +69,17 @@ fn one(parts: &mut Parts<'_>, prior: &AnyPrior) -> Weights {
             let (alpha, beta) = (parts.per_head(), parts.per_head());
             everywhere(parts, beta_geometric(parts, alpha, beta))
         }
+        AnyPrior::Survival(_) => {
+            let log_gates: Tensor<3> = parts.tensor("survival.log-gates");
+            let sums = log_gates.cumsum(2);
+            // Nothing is forgotten beyond the last key; a query before the first has no key.
+            let last = parts.keys as i64 - 1;
+            let here = (0..parts.queries).map(|i| parts.position(i).clamp(0, last)).collect();
+            let here = sums.clone().select(2, whole(parts, here)).unsqueeze_dim::<4>(3);
+            let behind = mask(parts, &|i, j| j as i64 <= parts.position(i));
+            let log = (here - sums.unsqueeze_dim(2)) * behind.allowed.clone();
+            Weights { log, ..behind }
+        }
         AnyPrior::RelativeBuckets(buckets) => {
             let table: Tensor<2> = parts.tensor("relative-bias");
             // Which bucket a distance falls in is arithmetic on whole numbers.

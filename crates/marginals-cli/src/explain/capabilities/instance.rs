@@ -124,6 +124,10 @@ impl Default for Instance {
             let name = tensor.name.to_owned();
             match tensor.entries {
                 Entries::Real => drop(tensors.real.insert(name, numbers(&shape).into())),
+                Entries::NonPositive => {
+                    let numbers = numbers(&shape).mapv(|x| -x.abs());
+                    drop(tensors.real.insert(name, numbers.into()));
+                }
                 Entries::Whole => drop(tensors.integer.insert(name, ArrayD::zeros(IxDyn(&shape)))),
             }
         }

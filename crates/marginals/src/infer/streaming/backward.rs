@@ -527,7 +527,8 @@ impl<T: Real> Task<'_, '_, T> {
             into.iter_mut().zip(of_nodes).for_each(|(x, g)| *x += g);
         }
         let parameters = self.prior_parameters.iter().chain(&self.edge_parameters);
-        let learned = learned.iter().zip(parameters).map(|(own, parameter)| own.sums(parameter));
+        let learned =
+            learned.iter_mut().zip(parameters).map(|(own, parameter)| own.take_sums(parameter));
         Ok(Sums { learned: learned.collect::<Result<_, Error>>()?, potential })
     }
 

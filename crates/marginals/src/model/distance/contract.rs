@@ -1,5 +1,7 @@
 //! Promises of a distance.
 
+use std::ops::Range;
+
 use marginals_kernels::{Tile, TileMut};
 use ndarray::ArrayViewMut4;
 
@@ -23,7 +25,7 @@ pub trait Distance<T: Real>: Send + Sync {
         Ok(())
     }
 
-    /// The tile method: writes d_ij of `block`.
+    /// The tile method: writes d_ij of `block`. No query picks a key at an infinite distance.
     fn fill(&self, block: &Block, distances: TileMut<'_, f64>);
 
     /// Whether d_ij is the position of query i less that of key j ([`Block::distance`]). It is then
@@ -36,6 +38,17 @@ pub trait Distance<T: Real>: Send + Sync {
     /// [`fill`](Distance::fill) writes for them is not read.
     fn sees_ahead(&self) -> bool {
         true
+    }
+
+    /// The smallest and the largest distance in `block`, of keys that may be picked, where they are known
+    /// without looking: a bound of each is enough.
+    fn range(&self, _block: &Block) -> Option<Range<f64>> {
+        None
+    }
+
+    /// A range of keys outside which every distance of `block` is infinite; within `block.keys`.
+    fn reach(&self, block: &Block) -> Range<usize> {
+        block.keys.clone()
     }
 
     /// Learnable parameters, in the order of the accumulators below.
@@ -81,6 +94,11 @@ pub trait DistancePart {
         &self,
         inputs: &Inputs<'a, T>,
     ) -> Result<Box<dyn Distance<T> + 'a>, Error>;
+
+    /// Whether it is known of keys ahead of a query; see [`Distance::sees_ahead`].
+    fn sees_ahead(&self) -> bool {
+        true
+    }
 }
 
 impl<T: Real, D: Distance<T> + ?Sized> Distance<T> for Box<D> {
@@ -98,6 +116,12 @@ impl<T: Real, D: Distance<T> + ?Sized> Distance<T> for Box<D> {
     }
     fn sees_ahead(&self) -> bool {
         (**self).sees_ahead()
+    }
+    fn range(&self, block: &Block) -> Option<Range<f64>> {
+        (**self).range(block)
+    }
+    fn reach(&self, block: &Block) -> Range<usize> {
+        (**self).reach(block)
     }
     fn parameters(&self) -> Vec<Parameter> {
         (**self).parameters()

@@ -6,7 +6,7 @@ use marginals_kernels::{InstructionSet, Tile, TileMut, add_log_weight, add_log_w
 use ndarray::ArrayViewMut4;
 
 use super::causal::Causal;
-use super::contract::{Coverage, Prior, hand_on_prior};
+use super::contract::{Coverage, Prior, hand_on_prior, intersect};
 use super::product::Combine;
 use crate::distance::{AnyDistance, Distance};
 use crate::model::nodes::{NodeGradient, Nodes};
@@ -54,7 +54,7 @@ pub trait OfDistance: Part + Clone + Send + Sync {
     /// Adds g · ∂f(d)/∂parameter to each parameter.
     fn gradient<T: Real>(&self, head: usize, d: f64, g: f64, into: &mut [Accumulator<'_, T>]);
 
-    /// An upper bound of f between two whole distances of one sign, `near` the smaller one.
+    /// An upper bound of f between two distances of one sign, `near` the smaller one.
     fn upper_bound(&self, _head: usize, _near: f64, _far: f64) -> Option<f64> {
         None
     }
@@ -116,20 +116,29 @@ impl<T: Real, F: OfDistance, D: Distance<T>> Prior<T> for Lent<'_, F, D> {
         let distances = distances(self.1, block);
         for (r, d) in distances.chunks_exact(columns.max(1)).enumerate() {
             for (x, &d) in scores.row_mut(r).iter_mut().zip(d) {
-                *x = add_log_weight(*x, T::of(self.0.log_weight(block.head, d)));
+                // Functions need not have a limit.
+                let log_weight = match d == f64::INFINITY {
+                    true => f64::NEG_INFINITY,
+                    false => self.0.log_weight(block.head, d),
+                };
+                *x = add_log_weight(*x, T::of(log_weight));
             }
         }
     }
     fn coverage(&self, block: &Block) -> Coverage {
+        if self.1.reach(block).is_empty() {
+            return Coverage::Empty;
+        }
         match self.1.sees_ahead() || Prior::<T>::coverage(&Causal, block) != Coverage::Empty {
             true => Coverage::Weighted,
             false => Coverage::Empty,
         }
     }
     fn live_keys(&self, block: &Block) -> Range<usize> {
+        let reach = self.1.reach(block);
         match self.1.sees_ahead() {
-            true => block.keys.clone(),
-            false => Prior::<T>::live_keys(&Causal, block),
+            true => reach,
+            false => intersect(reach, Prior::<T>::live_keys(&Causal, block)),
         }
     }
     fn parameters(&self) -> Vec<Parameter> {
@@ -180,9 +189,20 @@ impl<T: Real, F: OfDistance, D: Distance<T>> Prior<T> for Lent<'_, F, D> {
         }
     }
     fn upper_bound(&self, block: &Block) -> Option<f64> {
+        if !self.1.is_index() {
+            let range = self.1.range(block)?;
+            return match range.start < f64::INFINITY {
+                true => self.0.upper_bound(block.head, range.start, range.end),
+                false => Some(f64::NEG_INFINITY),
+            };
+        }
         self.each_bound::<T>(block, |near, far| self.0.upper_bound(block.head, near, far), f64::max)
     }
     fn log_tail(&self, block: &Block) -> Option<f64> {
+        if !self.1.is_index() {
+            let count = Prior::<T>::live_keys(self, block).len() as f64;
+            return Some(Prior::<T>::upper_bound(self, block)? + count.ln());
+        }
         self.each_bound::<T>(block, |near, far| self.0.log_tail(block.head, near, far), log_add)
     }
     fn accumulate_node_gradient(
@@ -428,6 +448,9 @@ macro_rules! prior_of_distance {
             ) -> Result<Box<dyn $crate::prior::Prior<T> + 'a>, $crate::Error> {
                 use $crate::distance::DistancePart as _;
                 Ok(Box::new(self.clone().over(self.distance.build(inputs)?)))
+            }
+            fn sees_ahead(&self) -> bool {
+                $crate::distance::DistancePart::sees_ahead(&self.distance)
             }
         }
     };

@@ -132,6 +132,9 @@ impl PriorPart for RelativeBuckets<Named> {
         let prior = RelativeBuckets::new(table, self.max_distance, self.directions);
         Ok(Box::new(prior.over(self.distance.build(inputs)?)))
     }
+    fn sees_ahead(&self) -> bool {
+        DistancePart::sees_ahead(&self.distance)
+    }
 }
 
 impl OfDistance for RelativeBuckets {
@@ -194,6 +197,8 @@ impl OfDistance for RelativeBuckets {
     fn upper_bound(&self, head: usize, near: f64, far: f64) -> Option<f64> {
         // On either side buckets are in the order of distance.
         let column = self.table.column(head_index(self.table.ncols(), head));
+        // Between two whole distances lies nothing above both.
+        let far = far.abs().ceil().copysign(far);
         let buckets = self.bucket(near as i64)..=self.bucket(far as i64);
         buckets.map(|bucket| column[bucket]).reduce(f64::max)
     }

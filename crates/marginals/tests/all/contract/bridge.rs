@@ -1,18 +1,20 @@
 //! From the testkit's description of a model to the library's.
 
-use marginals::distance::Contextual;
+use marginals::distance;
 use marginals::potential::{Additive, Cosine, Dot, Gaussian, Potential, Rotary, RotaryPairs};
 use marginals::prior::{
     Adjacency, Alibi, BetaGeometric, Bias, Causal, Directions, GeneralizedGaussian, Geometric,
-    KeyBias, Laplace, OfDistance, Prior, Product, RelativeBuckets, Segments, Uniform, Window,
+    KeyBias, Laplace, OfDistance, Prior, Product, RelativeBuckets, Segments, Survival, Uniform,
+    Window,
 };
 use marginals::structure::{
     EachKeyPicksOne, EachQueryPicksAtMostOne, EachQueryPicksOne, Independent, NearestAccepted,
     Structure, Walk,
 };
 use marginals::{Model, Real, Value};
-use marginals_testkit::reference::{self, Distance, FurtherPrior, Layout, Null};
+use marginals_testkit::reference::{self, Layout, Null};
 use marginals_testkit::{Law, Structure as Phi, ValueKind};
+use ndarray::Array2;
 
 /// A model whose parts were chosen at run time.
 pub type AnyModel<T> = Model<Box<dyn Structure<T>>, Product<'static, T>, Box<dyn Potential<T>>>;
@@ -47,9 +49,8 @@ pub fn structure<T: Real>(of: &reference::Model) -> Box<dyn Structure<T>> {
 
 /// The model of walks whose picks are those of `of`.
 pub fn walk<T: Real>(of: &reference::Model, walk: Walk) -> AnyModel<T> {
-    let priors = priors(of);
     let structure: Box<dyn Structure<T>> = Box::new(walk.of(structure(of)));
-    Model::new(structure, priors, potential(&of.potential))
+    Model::new(structure, priors(of), potential(&of.potential))
 }
 
 fn priors<T: Real>(of: &reference::Model) -> Product<'static, T> {
@@ -57,28 +58,29 @@ fn priors<T: Real>(of: &reference::Model) -> Product<'static, T> {
     Product(of.priors.iter().map(prior).chain(further).collect())
 }
 
-fn further_prior<T: Real>(of: &FurtherPrior) -> Box<dyn Prior<T>> {
-    match of {
-        FurtherPrior::OverDistance { prior: function, distance } => match distance {
-            Distance::Index => prior(function),
-            Distance::Contextual { scale } => over(function, Contextual::new(scale.clone())),
-            Distance::Survival { .. } => unreachable!("no such distance"),
-        },
-        FurtherPrior::Survival { .. } => unreachable!("no such prior"),
+fn further_prior<T: Real>(of: &reference::FurtherPrior) -> Box<dyn Prior<T>> {
+    use reference::{Distance, FurtherPrior as P};
+    match of.clone() {
+        P::Survival { log_gates } => Box::new(Survival::new(log_gates)),
+        P::OverDistance { prior, distance: Distance::Index } => over(prior, distance::Index),
+        P::OverDistance { prior, distance: Distance::Survival { log_gates } } => {
+            over(prior, distance::Survival::new(log_gates))
+        }
+        P::OverDistance { prior, distance: Distance::Contextual { scale } } => {
+            over(prior, distance::Contextual::new(scale))
+        }
     }
 }
 
-/// A prior of distance over `distance`.
-fn over<T: Real, D: marginals::distance::Distance<T> + 'static>(
-    function: &reference::Prior,
-    distance: D,
+/// A prior of distance over another distance.
+fn over<T: Real>(
+    of: reference::Prior,
+    distance: impl distance::Distance<T> + 'static,
 ) -> Box<dyn Prior<T>> {
     use reference::Prior as P;
-    match function.clone() {
+    match of {
         P::RelativeBuckets { table, max_distance, bidirectional } => {
-            let directions = if bidirectional { Directions::Both } else { Directions::Behind };
-            let buckets = RelativeBuckets::new(table, max_distance as usize, directions);
-            Box::new(buckets.over(distance))
+            Box::new(buckets(table, max_distance, bidirectional).over(distance))
         }
         P::Geometric { rho } => Box::new(Geometric::per_head(&rho).over(distance)),
         P::Alibi { slopes } => Box::new(Alibi::new(&slopes).over(distance)),
@@ -89,8 +91,13 @@ fn over<T: Real, D: marginals::distance::Distance<T> + 'static>(
         P::BetaGeometric { alpha, beta } => {
             Box::new(BetaGeometric::per_head(&alpha, &beta).over(distance))
         }
-        other => unreachable!("{other:?} is no prior of distance"),
+        other => panic!("{other:?} is no prior of distance"),
     }
+}
+
+fn buckets(table: Array2<f64>, max_distance: u64, bidirectional: bool) -> RelativeBuckets {
+    let directions = if bidirectional { Directions::Both } else { Directions::Behind };
+    RelativeBuckets::new(table, max_distance as usize, directions)
 }
 
 fn prior<T: Real>(of: &reference::Prior) -> Box<dyn Prior<T>> {
@@ -110,8 +117,7 @@ fn prior<T: Real>(of: &reference::Prior) -> Box<dyn Prior<T>> {
         }
         P::Bias(bias) => Box::new(Bias::new(bias.mapv(T::of))),
         P::RelativeBuckets { table, max_distance, bidirectional } => {
-            let directions = if bidirectional { Directions::Both } else { Directions::Behind };
-            Box::new(RelativeBuckets::new(table, max_distance as usize, directions))
+            Box::new(buckets(table, max_distance, bidirectional))
         }
         P::Geometric { rho } => Box::new(Geometric::per_head(&rho)),
         P::Alibi { slopes } => Box::new(Alibi::new(&slopes)),

@@ -209,6 +209,21 @@ fn faults_of_the_field() {
     }
 }
 
+/// Forget gates, and priors of distance over what they forget.
+#[test]
+fn priors_of_gates() {
+    for pantry in Pantry::of_gates() {
+        for_scenarios(CASES / 4, &pantry, |scenario| {
+            let (recipe, case) = (scenario.recipe(), scenario.build());
+            check(&recipe, &case, &Expected::new(&recipe, &case, enumerate::answer))
+        });
+    }
+    for structure in Structure::ALL {
+        let tiles = Pantry { priors: PriorKind::of_gates(), ..Pantry::tiles(structure, 257) };
+        agrees_with_dense(&Pantry { batches: 1, ..tiles }, 30);
+    }
+}
+
 #[test]
 fn each_query_picks_one() {
     agrees_with_enumeration(Structure::EachQueryPicksOne);

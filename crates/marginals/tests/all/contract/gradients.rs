@@ -381,6 +381,45 @@ fn independent() {
     agree_with_finite_differences(Structure::Independent);
 }
 
+/// The same case with no gate quite open: a step beyond would leave what gates can be, and functions of
+/// |d| have a kink where nothing is forgotten.
+fn ajar(mut case: Case) -> Case {
+    for (name, log_gates) in case.model.parameters_mut() {
+        if name == "survival.log-gates" {
+            log_gates.iter_mut().enumerate().for_each(|(l, x)| *x -= 0.0137 + 0.0021 * l as f64);
+        }
+    }
+    case
+}
+
+/// Forget gates, and priors of distance over what they forget.
+#[test]
+fn priors_of_gates() {
+    for pantry in Pantry::of_gates() {
+        let flavours = vec![Flavour::Ordinary];
+        let pantry = Pantry { flavours, sizes: (1..=4).collect(), ..pantry };
+        let slopes = Slopes::default();
+        for_scenarios(CASES / 4, &pantry, |scenario| {
+            let case = ajar(scenario.build());
+            check_case(&scenario.recipe(), case, ENTRIES, &slopes)
+        });
+        slopes.assert_settled(500);
+    }
+    for structure in Structure::ALL {
+        let pantry = Pantry {
+            priors: PriorKind::of_gates(),
+            flavours: vec![Flavour::Ordinary],
+            sizes: vec![95, 130, 257],
+            depths: vec![2],
+            batches: 1,
+            ..Pantry::tiny(structure)
+        };
+        let slopes = Slopes::default();
+        for_recipes(4, &pantry, |recipe| check_case(recipe, ajar(recipe.build()), 2, &slopes));
+        slopes.assert_settled(500);
+    }
+}
+
 /// Several blocks of queries and keys, by directions.
 #[test]
 fn sizes_around_tile_edges() {

@@ -6,7 +6,7 @@
 
 pub mod bridge;
 mod degenerate;
-mod expected;
+pub mod expected;
 mod far_positions;
 mod forward;
 mod gradients;

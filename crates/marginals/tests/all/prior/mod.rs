@@ -5,6 +5,7 @@ mod distance;
 mod far;
 mod impossible;
 mod positions;
+mod survival;
 mod tails;
 
 use marginals::Accumulator;

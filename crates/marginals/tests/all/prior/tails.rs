@@ -2,11 +2,11 @@
 
 use marginals::prior::{
     Adjacency, Alibi, BetaGeometric, Bias, Causal, Combine, Directions, FromFunction,
-    GeneralizedGaussian, Geometric, Laplace, Prior, Product, RelativeBuckets, Segments, Uniform,
-    Window,
+    GeneralizedGaussian, Geometric, Laplace, OfDistance, Prior, Product, RelativeBuckets, Segments,
+    Survival, Uniform, Window,
 };
-use marginals::{Block, Positions, Reference, TileMut};
-use ndarray::{Array2, Array4};
+use marginals::{Block, Positions, Reference, TileMut, distance};
+use ndarray::{Array2, Array3, Array4};
 
 const QUERIES: usize = 6;
 const KEYS: usize = 300;
@@ -20,6 +20,17 @@ fn bounded() -> Vec<(Box<dyn Prior<f64>>, f64)> {
     let weights = || (0..40 * QUERIES).map(|e| (e as f64).sin()).collect::<Vec<_>>();
     let weighted = || Adjacency::weighted(indptr(), indices(), weights()).expect("a graph");
     let labels = |count: usize| Array2::from_shape_fn((1, count), |(_, i)| (i / 50) as i64);
+    let gates = |log: fn(usize) -> f64| Array3::from_shape_fn((1, 1, KEYS), |(_, _, j)| log(j));
+    // Open gates, half-open ones, and some that forget all.
+    let uneven = |j: usize| match j % 11 {
+        0 | 4 => 0.0,
+        7 if j.is_multiple_of(5) => f64::NEG_INFINITY,
+        residue => -0.17 * residue as f64,
+    };
+    let steps = || {
+        let table = Array2::from_shape_fn((16, 1), |(bucket, _)| (2.0 * bucket as f64).sin());
+        RelativeBuckets::new(table, 100, Directions::Behind)
+    };
     vec![
         (Box::new(Uniform), 1e-9),
         (Box::new(Causal), 1e-9),
@@ -38,6 +49,13 @@ fn bounded() -> Vec<(Box<dyn Prior<f64>>, f64)> {
         (Box::new(GeneralizedGaussian::new(20.0, 1.0)), 1.0),
         (Box::new(GeneralizedGaussian::new(20.0, 2.5)), 1.0),
         (Box::new(RelativeBuckets::new(table, 100, Directions::Both)), ANY),
+        (Box::new(Survival::new(gates(|_| -0.03))), ANY),
+        (Box::new(Survival::new(gates(|_| 0.0))), 1e-9),
+        (Box::new(Survival::new(gates(uneven))), ANY),
+        (Box::new(Alibi::new(&[0.7]).over(distance::Survival::new(gates(uneven)))), ANY),
+        (Box::new(Alibi::new(&[-0.7]).over(distance::Survival::new(gates(uneven)))), ANY),
+        (Box::new(BetaGeometric::new(1.5, 2.0).over(distance::Survival::new(gates(uneven)))), ANY),
+        (Box::new(steps().over(distance::Survival::new(gates(uneven)))), ANY),
         (Box::new(Causal.and(Geometric::new(0.05))), ANY),
         (Box::new(Geometric::new(0.05).and(Laplace::new(30.0))), ANY),
         (
