@@ -112,6 +112,10 @@ enum Kind {
     Average,
     /// A variance, by the law of total variance.
     Variance,
+    /// A covariance, by the law of total covariance.
+    Covariance,
+    /// A derivative of E\[f\]: a covariance, but where keys are offered in turn, by the chain rule.
+    Tangent,
 }
 
 /// A posterior expectation, row after row.
@@ -120,21 +124,80 @@ pub struct Expectation<T> {
     kind: Kind,
     /// The expectation, or the variance.
     pub values: Vec<T>,
-    /// Of a variance, the mean it is about.
+    /// Of a variance, a covariance or a tangent, the mean of the values.
     pub means: Vec<T>,
+    /// Of the last two, what rounding took off the mean of the values: means are compared where findings
+    /// merge, and values may have a large part in common.
+    pub(crate) mean_rests: Vec<T>,
+    /// Of the last two, by row, the mean of the function of edges less its reference.
+    pub(crate) edge_means: Vec<T>,
+    /// By row, what the mean of the function of edges is less.
+    pub(crate) edge_references: Vec<T>,
+    /// Of a tangent where keys are offered in turn, by row, that of log P(no edge).
+    pub(crate) none_tangents: Vec<T>,
 }
 
 impl<T: Real> Expectation<T> {
     /// Nothing seen yet of a statistic over `rows` factors or queries.
-    pub(crate) fn new(statistic: &Linear<'_, T>, rows: usize, columns: usize) -> Self {
+    pub(crate) fn new(
+        statistic: &Linear<'_, T>,
+        merge: Merge,
+        (rows, columns): (usize, usize),
+    ) -> Self {
         let kind = match statistic {
             Linear::LogProbability => Kind::LogProbability,
             Linear::LogRatio => Kind::LogRatio,
             Linear::ValueVariance(_) => Kind::Variance,
-            Linear::Value(_) | Linear::Edge(_) | Linear::EdgeTimesValue(..) => Kind::Average,
+            Linear::Covariance(..) => Kind::Covariance,
+            Linear::Tangent(..) => Kind::Tangent,
+            Linear::Value(_) | Linear::Edge(_) => Kind::Average,
         };
-        let means = if kind == Kind::Variance { rows * columns } else { 0 };
-        Self { kind, values: vec![T::zero(); rows * columns], means: vec![T::zero(); means] }
+        let zeros = |wanted: bool, count: usize| vec![T::zero(); if wanted { count } else { 0 }];
+        let is_about_means = !matches!(merge, Merge::Sum | Merge::Factors);
+        let of_edges = matches!(kind, Kind::Covariance | Kind::Tangent) && is_about_means;
+        let in_turn = kind == Kind::Tangent && merge == Merge::Sequence;
+        Self {
+            kind,
+            values: zeros(true, rows * columns),
+            means: zeros(kind == Kind::Variance || of_edges, rows * columns),
+            mean_rests: zeros(of_edges, rows * columns),
+            edge_means: zeros(of_edges, rows),
+            edge_references: zeros(of_edges, rows),
+            none_tangents: zeros(in_turn, rows),
+        }
+    }
+
+    /// The mean of the function of edges, of one row.
+    pub(crate) fn edge_mean(&self, row: usize) -> T {
+        self.edge_means[row] + self.edge_references[row]
+    }
+
+    /// Mixes in a covariance over other choices of the same factors.
+    fn mix_covariance(&mut self, other: &Self, shares: &[(T, T)]) {
+        let width = self.values.len() / shares.len().max(1);
+        for (r, &(a, b)) in shares.iter().enumerate() {
+            if a == T::zero() {
+                // What had no choice had no reference.
+                self.edge_references[r] = other.edge_references[r];
+            }
+            let (own, others) = (self.edge_references[r], other.edge_references[r]);
+            let edge_mean = other.edge_means[r] + (others - own);
+            let edges_apart = self.edge_means[r] - edge_mean;
+            for c in r * width..(r + 1) * width {
+                let apart = self.means[c] - other.means[c];
+                let apart = apart + (self.mean_rests[c] - other.mean_rests[c]);
+                self.values[c] = weighted(a, self.values[c])
+                    + weighted(b, other.values[c])
+                    + weighted(a * b, edges_apart * apart);
+                if a == T::zero() {
+                    (self.means[c], self.mean_rests[c]) = (other.means[c], other.mean_rests[c]);
+                } else if b != T::zero() {
+                    let (mean, rest) = exact_sum(self.means[c], -b * apart);
+                    (self.means[c], self.mean_rests[c]) = (mean, rest + self.mean_rests[c]);
+                }
+            }
+            self.edge_means[r] = weighted(a, self.edge_means[r]) + weighted(b, edge_mean);
+        }
     }
 
     /// Whether it has one entry per factor, and not one per query.
@@ -550,6 +613,7 @@ impl<T: Real> Finding<T> {
                     }
                     mix_rows(&mut own.means, &others.means, &shares);
                 }
+                Kind::Covariance | Kind::Tangent => own.mix_covariance(others, &shares),
             }
         }
         mix_rows(&mut self.mass, &other.mass, &shares);
@@ -675,6 +739,28 @@ impl<T: Real> Finding<T> {
                         }
                     }
                     scale(&mut own.means);
+                }
+                Kind::Covariance | Kind::Tangent => {
+                    let width = own.values.len() / rows.max(1);
+                    for (r, share) in shares.iter().enumerate() {
+                        let tiny = is_tiny(share);
+                        let a = if tiny { T::one() } else { share.edges };
+                        let edge_mean = own.edge_mean(r);
+                        for c in r * width..(r + 1) * width {
+                            own.values[c] = weighted(a, own.values[c])
+                                + weighted(a * share.none, edge_mean * own.means[c]);
+                        }
+                        // No edge is no number: its mean is 0, and in a scale nothing else is known.
+                        let reference = own.edge_references[r];
+                        if tiny {
+                            (own.edge_means[r], own.edge_references[r]) = (edge_mean, T::zero());
+                        } else {
+                            own.edge_means[r] =
+                                weighted(a, own.edge_means[r]) - weighted(share.none, reference);
+                        }
+                    }
+                    scale(&mut own.means);
+                    scale(&mut own.mean_rests);
                 }
             }
         }
@@ -830,6 +916,38 @@ impl<T: Real> Finding<T> {
                         }
                     }
                 }
+                Kind::Covariance => {
+                    let width = own.values.len() / rows.max(1);
+                    for (r, (&(a, b), &[.., most])) in shares.iter().zip(&scales).enumerate() {
+                        let of = |list: &[T]| at(list, r).exp();
+                        let (near, behind) = (of(&self.log_scale), of(&far.log_scale));
+                        let (s, t) = (own.edge_mean(r), others.edge_mean(r));
+                        let edge_mean = weighted(a, s) + weighted(b, t);
+                        for c in r * width..(r + 1) * width {
+                            let (x, y) = (own.means[c], others.means[c]);
+                            let mean = weighted(a, x) + weighted(b, y);
+                            let second = weighted(a, own.values[c] + near * s * x)
+                                + weighted(b, others.values[c] + behind * t * y);
+                            own.values[c] = second - most.exp() * edge_mean * mean;
+                            own.means[c] = mean;
+                        }
+                        (own.edge_means[r], own.edge_references[r]) = (edge_mean, T::zero());
+                    }
+                    own.mean_rests.fill(T::zero());
+                }
+                // Those far away move with what they average, and with how often they are reached.
+                Kind::Tangent => {
+                    let width = own.values.len() / rows.max(1);
+                    for (r, &(a, b)) in shares.iter().enumerate() {
+                        let reached = own.none_tangents[r];
+                        for c in r * width..(r + 1) * width {
+                            let moved = others.values[c] + reached * others.means[c];
+                            own.values[c] = weighted(a, own.values[c]) + weighted(b, moved);
+                        }
+                        own.none_tangents[r] += others.none_tangents[r];
+                    }
+                    mix_rows(&mut own.means, &others.means, &shares);
+                }
             }
         }
         mix_rows(&mut self.mass, &far.mass, &shares);
@@ -890,6 +1008,10 @@ impl<T: Real> Finding<T> {
             let own = &mut all.linear[index];
             append(&mut own.values, &|f| &f.linear[index].values);
             append(&mut own.means, &|f| &f.linear[index].means);
+            append(&mut own.mean_rests, &|f| &f.linear[index].mean_rests);
+            append(&mut own.edge_means, &|f| &f.linear[index].edge_means);
+            append(&mut own.edge_references, &|f| &f.linear[index].edge_references);
+            append(&mut own.none_tangents, &|f| &f.linear[index].none_tangents);
         }
         for (index, own) in all.extremal.iter_mut().enumerate() {
             rest.iter().for_each(|f| own.append(&f.extremal[index]));
@@ -913,7 +1035,7 @@ impl<T: Real> Finding<T> {
         let wants_prior = request.wants_prior();
         let linear = request.linear.iter().enumerate().map(|(index, statistic)| {
             let rows = if request.is_of_factors(index) { factors } else { queries };
-            Expectation::new(statistic, rows, request.columns(index))
+            Expectation::new(statistic, merge, (rows, request.columns(index)))
         });
         let extremal = &request.extremal;
         Self {
@@ -946,6 +1068,13 @@ pub(crate) struct Shares<T> {
     pub none: T,
     /// log of the first, which may be far below the smallest number.
     pub log_edges: T,
+}
+
+/// a + b, and what rounding takes off it (Knuth, The Art of Computer Programming, vol. 2, §4.2.2).
+pub(crate) fn exact_sum<T: Real>(a: T, b: T) -> (T, T) {
+    let sum = a + b;
+    let of_b = sum - a;
+    (sum, (a - (sum - of_b)) + (b - of_b))
 }
 
 /// w x, where a weight of 0 leaves nothing, whatever x is.

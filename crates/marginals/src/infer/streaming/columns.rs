@@ -70,6 +70,10 @@ pub(super) fn find<T: Real>(
         scores: tile(true),
         weights: tile(task.reads_weights),
         other: tile(true),
+        tangents: {
+            let tile = |_| vec![T::zero(); shape.queries.min(ROWS) * STRIDE];
+            request.tangents().map(tile).collect()
+        },
         part: Vec::new(),
         log_scale: match care {
             Care::Fast | Care::Careful => Vec::new(),
@@ -86,9 +90,18 @@ pub(super) fn find<T: Real>(
             let block = block(queries);
             scratch.normalise(task, head_keys, &q, &block, columns.clone(), &mut state);
         }
+        let keep = rows.len() == 1;
+        let mut centres = vec![vec![T::zero(); block_keys.len()]; scratch.tangents.len()];
+        if !centres.is_empty() {
+            for queries in &rows {
+                let block = block(queries);
+                let columns = columns.clone();
+                scratch.centre(task, head_keys, &q, &block, keep, columns, &state, &mut centres);
+            }
+        }
         for queries in &rows {
-            let keep = rows.len() == 1;
             let block = block(queries);
+            scratch.centre_tangents(task, &block, &centres);
             let columns = columns.clone();
             let references = references.get(columns.clone()).unwrap_or_default();
             let columns = (columns, references);
@@ -142,6 +155,8 @@ struct Scratch<T> {
     scores: Aligned<T>,
     weights: Aligned<T>,
     other: Aligned<T>,
+    /// How fast log p moves, by tangent of the request.
+    tangents: Vec<Vec<T>>,
     part: Vec<T>,
     /// log of what is taken out of the weights of each query, so that they do not underflow; empty
     /// where no care is taken.
@@ -195,6 +210,57 @@ impl<T: Real> Scratch<T> {
                 sum: &mut state.weight_sum[columns],
             };
             online_columns(set, TileMut::new(&mut self.weights, n, m, STRIDE).as_tile(), online);
+        }
+    }
+
+    /// Between the phases, where the request has tangents: adds Σ_i p_ij θ̇_ij of one tile to the centres
+    /// of its keys. `kept` says that the first phase left this tile's scores in place.
+    #[allow(clippy::too_many_arguments, reason = "the tile, its place and what it is added to")]
+    fn centre(
+        &mut self,
+        task: &Task<'_, T>,
+        head_keys: &HeadKeys<'_, T>,
+        q: &Features<'_, T>,
+        block: &Block,
+        kept: bool,
+        columns: Range<usize>,
+        state: &Columns<T>,
+        centres: &mut [Vec<T>],
+    ) {
+        let coverage = task.scorer.prior.coverage(block);
+        if coverage == Coverage::Empty {
+            return;
+        }
+        if !kept {
+            self.fill(task, head_keys, q, block, coverage);
+        }
+        let (n, m) = (block.queries.len(), block.keys.len());
+        let scores = TileMut::new(&mut self.scores, n, m, STRIDE);
+        let (max, sum) = (&state.max[columns.clone()], &state.sum[columns]);
+        for ((_, function), centres) in task.request.tangents().zip(centres) {
+            let mut values = TileMut::new(&mut self.other, n, m, STRIDE);
+            function.fill(block, values.reborrow());
+            for r in 0..n {
+                for (c, (&score, &moved)) in scores.row(r).iter().zip(values.row(r)).enumerate() {
+                    if score > T::neg_infinity() {
+                        centres[c] += (score - max[c]).exp() / sum[c] * moved;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes θ̇_ij less the centres of the keys: how fast log p_ij moves.
+    fn centre_tangents(&mut self, task: &Task<'_, T>, block: &Block, centres: &[Vec<T>]) {
+        let (n, m) = (block.queries.len(), block.keys.len());
+        let tiles = self.tangents.iter_mut().zip(centres);
+        for ((tile, centres), (_, function)) in tiles.zip(task.request.tangents()) {
+            let mut tangents = TileMut::new(tile, n, m, STRIDE);
+            function.fill(block, tangents.reborrow());
+            for r in 0..n {
+                let pairs = tangents.row_mut(r).iter_mut().zip(centres);
+                pairs.for_each(|(x, &centre)| *x -= centre);
+            }
         }
     }
 
@@ -301,7 +367,7 @@ impl<T: Real> Scratch<T> {
             );
             *mass = *mass * factor.get(r).copied().unwrap_or(T::one()) + own;
         }
-        let room = Room { tile: &mut self.other, part: &mut self.part };
+        let room = Room { tile: &mut self.other, tangents: &self.tangents, part: &mut self.part };
         let scales: Vec<T> = match self.log_scale.get(queries.clone()) {
             Some(scales) => scales.iter().map(|scale| scale.exp()).collect(),
             None => Vec::new(),

@@ -36,16 +36,13 @@ pub(super) struct Task<'a, T: Real> {
 impl<'a, T: Real> Task<'a, T> {
     /// What a pass over `problem` finds out for `request`.
     pub fn new(problem: &'a Problem<'_, T>, request: &'a Request<'_, T>) -> Self {
-        let edges = |statistic: &Linear<'_, T>| {
-            matches!(statistic, Linear::Edge(_) | Linear::EdgeTimesValue(..))
-        };
         Self {
             shape: &problem.shape,
             scorer: Scorer { prior: &*problem.prior, potential: problem.potential },
             request,
             wants: rows::wants(request),
             reads_weights: request.wants_prior(),
-            reads_edges: request.linear.iter().any(edges),
+            reads_edges: request.linear.iter().any(Linear::reads_edges),
             averages: problem.value == Value::Average,
             q: &problem.q,
         }
@@ -99,10 +96,8 @@ pub(crate) fn find<T: Real>(
 
 /// Whether what a fast pass found shows that values not finite took part, perhaps where they must not.
 fn is_spoiled<T: Real>(finding: &Finding<T>) -> bool {
-    finding
-        .linear
-        .iter()
-        .any(|e| e.values.iter().any(|x| !x.is_finite()) || e.means.iter().any(|x| !x.is_finite()))
+    let lists = finding.linear.iter().flat_map(|e| [&e.values, &e.means, &e.edge_means]);
+    lists.flatten().any(|x| !x.is_finite())
 }
 
 /// Whether some query that is averaged over has so small a mass that what it gathered has lost its

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use marginals_kernels::{InstructionSet, TileMut, dot_rows, scale_rows};
+use marginals_kernels::{InstructionSet, Tile, TileMut, dot_rows, scale_rows};
 
-use super::heads::HeadKeys;
+use super::heads::{Centred, HeadKeys};
 use super::rule::at;
 use super::{STRIDE, STRIP};
-use crate::infer::finding::Finding;
+use crate::infer::finding::{Expectation, Finding, exact_sum, weighted};
 use crate::infer::statistic::{Linear, Request};
 use crate::{Block, Real};
 
@@ -34,6 +34,8 @@ pub(super) enum Edges<'a, T> {
 pub(super) struct Room<'a, T> {
     /// A tile.
     pub tile: &'a mut [T],
+    /// How fast log p moves, by tangent of the request; empty where tangents are covariances.
+    pub tangents: &'a [Vec<T>],
     /// Part sums.
     pub part: &'a mut Vec<T>,
 }
@@ -55,10 +57,12 @@ pub(super) fn gather<T: Real>(
     finding: &mut Finding<T>,
 ) {
     let set = InstructionSet::detect();
-    let Room { tile, part } = room;
+    let Room { tile, tangents, part } = room;
     let (n, m) = (weights.rows, weights.columns);
     let run = block.keys.start - head_keys.keys.start..block.keys.end - head_keys.keys.start;
     let span = |width: usize| rows.start * width..rows.end * width;
+    let one_edge = matches!(edges, Edges::One);
+    let mut moving = tangents.iter();
     for (index, statistic) in request.linear.iter().enumerate() {
         let into = &mut finding.linear[index];
         match *statistic {
@@ -75,7 +79,7 @@ pub(super) fn gather<T: Real>(
                     }
                 }
             }
-            Linear::Edge(function) => {
+            Linear::Edge(ref function) => {
                 let mut values = TileMut::new(tile, n, m, STRIDE);
                 function.fill(block, values.reborrow());
                 let mut sums = [T::zero(); MOST_ROWS];
@@ -83,19 +87,34 @@ pub(super) fn gather<T: Real>(
                 let own = &mut into.values[rows.clone()];
                 own.iter_mut().zip(&sums[..n]).for_each(|(total, &sum)| *total += sum);
             }
-            Linear::EdgeTimesValue(function, table) => {
-                let mut values = TileMut::new(tile, n, m, STRIDE);
-                function.fill(block, values.reborrow());
-                for r in 0..n {
-                    let pairs = values.row_mut(r).iter_mut().zip(weights.row(r));
-                    // An impossible edge contributes nothing, whatever the function says of it.
-                    pairs.for_each(|(f, &p)| *f = if p == T::zero() { p } else { *f * p });
+            Linear::Covariance(ref function, table) | Linear::Tangent(ref function, table) => {
+                let moved = match statistic {
+                    Linear::Tangent(..) => moving.next(),
+                    _ => None,
+                };
+                if moved.is_none() && !one_edge {
+                    continue;
                 }
+                let mut values = TileMut::new(tile, n, m, STRIDE);
+                match moved {
+                    Some(moved) => {
+                        let moved = Tile::new(moved, n, m, STRIDE);
+                        (0..n).for_each(|r| values.row_mut(r).copy_from_slice(moved.row(r)));
+                    }
+                    None => function.fill_apart(block, values.reborrow()),
+                }
+                weight(weights.as_tile(), values.reborrow());
                 let width = request.width(table);
-                let into = TileMut::new(&mut into.values[span(width)], n, width, width);
-                let table = head_keys.table(table, block.head).plain.as_ref();
-                let table = table.expect("values that are averaged are prepared");
-                table.accumulate_apart(values.as_tile(), run.clone(), into, part);
+                let apart = &centred(head_keys, table, block.head).apart;
+                let sums = TileMut::new(&mut into.values[span(width)], n, width, width);
+                apart.accumulate_apart(values.as_tile(), run.clone(), sums, part);
+                if one_edge {
+                    for (r, mean) in into.edge_means[rows.clone()].iter_mut().enumerate() {
+                        *mean += values.row(r).iter().copied().sum();
+                    }
+                    let means = TileMut::new(&mut into.means[span(width)], n, width, width);
+                    apart.accumulate_apart(weights.as_tile(), run.clone(), means, part);
+                }
             }
         }
     }
@@ -108,13 +127,23 @@ pub(super) fn gather<T: Real>(
     };
     for (index, table) in variances() {
         let width = request.width(table);
-        let centred = head_keys.table(table, block.head).centred.as_ref();
-        let centred = centred.expect("values whose variance is found are prepared");
         let into = &mut finding.linear[index].means;
         let into = TileMut::new(&mut into[span(width)], n, width, width);
-        centred.apart.accumulate_apart(weights.as_tile(), run.clone(), into, part);
+        let apart = &centred(head_keys, table, block.head).apart;
+        apart.accumulate_apart(weights.as_tile(), run.clone(), into, part);
     }
-    if let (Edges::Many(scales), true) = (edges, variances().next().is_some()) {
+    let covariances: Vec<usize> = match one_edge {
+        true => Vec::new(),
+        false => (0..request.linear.len())
+            .filter(|&index| match request.linear[index] {
+                Linear::Covariance(..) => true,
+                Linear::Tangent(..) => tangents.is_empty(),
+                _ => false,
+            })
+            .collect(),
+    };
+    let are_used_up = variances().next().is_some() || !covariances.is_empty();
+    if let (Edges::Many(scales), true) = (edges, are_used_up) {
         for r in 0..n {
             let scale = scales.get(r).copied().unwrap_or(T::one());
             weights.row_mut(r).iter_mut().for_each(|p| *p *= T::one() - *p * scale);
@@ -122,11 +151,45 @@ pub(super) fn gather<T: Real>(
     }
     for (index, table) in variances() {
         let width = request.width(table);
-        let centred = head_keys.table(table, block.head).centred.as_ref();
-        let centred = centred.expect("values whose variance is found are prepared");
+        let squares = centred(head_keys, table, block.head).squares.as_ref();
+        let squares = squares.expect("values whose variance is found are prepared");
         let into = &mut finding.linear[index].values;
         let into = TileMut::new(&mut into[span(width)], n, width, width);
-        centred.squares.accumulate_apart(weights.as_tile(), run.clone(), into, part);
+        squares.accumulate_apart(weights.as_tile(), run.clone(), into, part);
+    }
+    for index in covariances {
+        let (Linear::Covariance(function, table) | Linear::Tangent(function, table)) =
+            &request.linear[index]
+        else {
+            continue;
+        };
+        let mut values = TileMut::new(tile, n, m, STRIDE);
+        function.fill(block, values.reborrow());
+        weight(weights.as_tile(), values.reborrow());
+        let width = request.width(*table);
+        let into = &mut finding.linear[index].values;
+        let into = TileMut::new(&mut into[span(width)], n, width, width);
+        let apart = &centred(head_keys, *table, block.head).apart;
+        apart.accumulate_apart(values.as_tile(), run.clone(), into, part);
+    }
+}
+
+/// Values about a reference, of a table of which a variance or a covariance is found.
+fn centred<'k, 'a, T: Real>(
+    head_keys: &'k HeadKeys<'a, T>,
+    table: usize,
+    head: usize,
+) -> &'k Centred<'a, T> {
+    let centred = head_keys.table(table, head).centred.as_ref();
+    centred.expect("values whose spread is found are prepared")
+}
+
+/// Multiplies values of edges by their weights. An impossible edge contributes nothing, whatever a
+/// function says of it.
+fn weight<T: Real>(weights: Tile<'_, T>, mut values: TileMut<'_, T>) {
+    for r in 0..values.rows {
+        let pairs = values.row_mut(r).iter_mut().zip(weights.row(r));
+        pairs.for_each(|(f, &p)| *f = if p == T::zero() { p } else { *f * p });
     }
 }
 
@@ -156,7 +219,8 @@ pub(super) fn each_gathered<T: Real>(
     for index in (0..request.linear.len()).filter(|&index| !request.is_of_factors(index)) {
         let width = request.columns(index);
         let own = &mut finding.linear[index];
-        for list in [&mut own.values, &mut own.means] {
+        let lists = [(width, &mut own.values), (width, &mut own.means), (1, &mut own.edge_means)];
+        for (width, list) in lists {
             if !list.is_empty() {
                 f(width, list);
             }
@@ -164,38 +228,102 @@ pub(super) fn each_gathered<T: Real>(
     }
 }
 
-/// Ends the sums of variances: from Σ p (v − r) and Σ p (v − r)², normalised, to the mean and the
-/// variance. Where edges vary one by one, sums stay as they are.
-pub(super) fn finish_variances<T: Real>(
+/// Ends the sums of variances and covariances: from Σ p (v − r) and Σ p (v − r)², normalised, to the
+/// mean and the variance. Where edges vary one by one, sums stay as they are.
+pub(super) fn finish_spreads<T: Real>(
     request: &Request<'_, T>,
     head_keys: &HeadKeys<'_, T>,
-    head: usize,
+    block: &Block,
     finding: &mut Finding<T>,
 ) {
+    // Mass, scale and P(no edge). Sums may be in a scale of their own; that of their products is its
+    // square.
+    let of_row = |row: usize| -> [T; 3] {
+        let (mass, scale) = (finding.mass[row], at(&finding.log_scale, row).exp());
+        // By itself where it is known: 1 less a sum has its digits off the sum.
+        let missing = match finding.log_none.get(row) {
+            Some(log_none) => log_none.exp(),
+            None => T::one() - mass * scale,
+        };
+        [mass, scale, missing]
+    };
+    let rows: Vec<[T; 3]> = (0..finding.mass.len()).map(of_row).collect();
     for (index, statistic) in request.linear.iter().enumerate() {
-        let Linear::ValueVariance(table) = *statistic else { continue };
-        let centred = head_keys.table(table, head).centred.as_ref();
-        let reference = &centred.expect("values whose variance is found are prepared").reference;
         let own = &mut finding.linear[index];
-        let width = request.width(table).max(1);
-        let mass = &finding.mass;
-        let rows = own.values.chunks_exact_mut(width).zip(own.means.chunks_exact_mut(width));
-        for (row, ((variance, mean), &mass)) in rows.zip(mass).enumerate() {
-            // Sums may be in a scale of their own; that of their products is its square.
-            let scale = at(&finding.log_scale, row).exp();
-            // By itself where it is known: 1 less a sum has its digits off the sum.
-            let missing = match finding.log_none.get(row) {
-                Some(log_none) => log_none.exp(),
-                None => T::one() - mass * scale,
-            };
-            for ((variance, mean), &r) in variance.iter_mut().zip(mean).zip(reference) {
-                // About the reference, and what is gathered against no edge, whose value is 0.
-                let far = *mean + *mean + r * mass;
-                let spread = *variance - *mean * *mean * scale + missing * r * far;
-                *variance = if spread < T::zero() { T::zero() } else { spread };
-                // What is not gathered has no reference either.
-                *mean += r * mass;
+        match statistic {
+            Linear::ValueVariance(table) => {
+                let reference = &centred(head_keys, *table, block.head).reference;
+                finish_variance(own, reference, &rows);
             }
+            Linear::Covariance(function, table) | Linear::Tangent(function, table) => {
+                let reference = &centred(head_keys, *table, block.head).reference;
+                if !own.none_tangents.is_empty() {
+                    finish_tangent(own, reference, &rows);
+                    continue;
+                }
+                function.references(block, &mut own.edge_references);
+                finish_covariance(own, reference, &rows);
+            }
+            Linear::LogProbability | Linear::LogRatio | Linear::Value(_) | Linear::Edge(_) => {}
+        }
+    }
+}
+
+fn finish_variance<T: Real>(own: &mut Expectation<T>, reference: &[T], rows: &[[T; 3]]) {
+    let width = reference.len().max(1);
+    let sums = own.values.chunks_exact_mut(width).zip(own.means.chunks_exact_mut(width));
+    for ((variance, mean), &[mass, scale, missing]) in sums.zip(rows) {
+        for ((variance, mean), &r) in variance.iter_mut().zip(mean).zip(reference) {
+            // About the reference, and what is gathered against no edge, whose value is 0.
+            let far = *mean + *mean + r * mass;
+            let spread = *variance - *mean * *mean * scale + missing * r * far;
+            *variance = if spread < T::zero() { T::zero() } else { spread };
+            // What is not gathered has no reference either.
+            *mean += r * mass;
+        }
+    }
+}
+
+/// From Σ p (s − c)(v − r), Σ p (s − c) and Σ p (v − r) to the covariance of s and v, both 0 of no edge.
+fn finish_covariance<T: Real>(own: &mut Expectation<T>, reference: &[T], rows: &[[T; 3]]) {
+    let width = reference.len();
+    for (row, &[mass, scale, missing]) in rows.iter().enumerate() {
+        let (of_edges, c) = (own.edge_means[row], own.edge_references[row]);
+        if mass == T::zero() {
+            // The reference of a query without an edge may be anything.
+            own.edge_references[row] = T::zero();
+            continue;
+        }
+        let list = row * width..(row + 1) * width;
+        let pairs = own.values[list.clone()].iter_mut().zip(&mut own.means[list.clone()]);
+        let pairs = pairs.zip(&mut own.mean_rests[list]).zip(reference);
+        for (((covariance, mean), rest), &r) in pairs {
+            let far = c * *mean + r * of_edges + c * r * mass;
+            *covariance += weighted(missing, far) - of_edges * *mean * scale;
+            (*mean, *rest) = exact_sum(r * mass, *mean);
+        }
+        if scale == T::one() {
+            own.edge_means[row] = of_edges - weighted(missing, c);
+        } else {
+            (own.edge_means[row], own.edge_references[row]) = (of_edges + c * mass, T::zero());
+        }
+    }
+}
+
+/// From Σ ṗ (v − r) to Σ ṗ v, where keys are offered in turn.
+fn finish_tangent<T: Real>(own: &mut Expectation<T>, reference: &[T], rows: &[[T; 3]]) {
+    let width = reference.len();
+    for (row, &[mass, scale, missing]) in rows.iter().enumerate() {
+        // Σ ṗ is what P(no edge) loses, which is known to its own digits.
+        let of_mass = match scale == T::one() {
+            true => -weighted(missing, own.none_tangents[row]),
+            false => own.edge_means[row],
+        };
+        let list = row * width..(row + 1) * width;
+        let pairs = own.values[list.clone()].iter_mut().zip(&mut own.means[list]);
+        for ((tangent, mean), &r) in pairs.zip(reference) {
+            *tangent += r * of_mass;
+            *mean += r * mass;
         }
     }
 }

@@ -72,7 +72,8 @@ pub(super) fn find<T: Real>(
     }
     folded.into_finding(&mut finding, [request.log_probability(), request.log_ratio()]);
     if !rule.has_many_edges() {
-        gather::finish_variances(request, head_keys, head, &mut finding);
+        let all = block(queries, keys);
+        gather::finish_spreads(request, head_keys, &all, &mut finding);
     }
     finding
 }
@@ -82,6 +83,8 @@ struct Scratch<T> {
     scores: Aligned<T>,
     weights: Aligned<T>,
     other: Aligned<T>,
+    /// How fast log p moves, by tangent of the request, where that takes a running state.
+    tangents: Vec<Vec<T>>,
     part: Vec<T>,
     rescale: [T; STRIP],
     highest: Vec<Candidate<T>>,
@@ -102,6 +105,13 @@ impl<T: Real> Scratch<T> {
             scores: tile(true),
             weights: tile(task.reads_weights),
             other: tile(task.reads_weights || task.reads_edges || ranks),
+            tangents: match rule.order() {
+                Order::Any => Vec::new(),
+                Order::LastFirst => {
+                    let tile = |_| vec![T::zero(); STRIP * STRIDE];
+                    task.request.tangents().map(tile).collect()
+                }
+            },
             part: Vec::new(),
             rescale: [T::one(); STRIP],
             highest: Vec::new(),
@@ -164,6 +174,12 @@ impl<T: Real> Scratch<T> {
             }
             false => None,
         };
+        for (tile, (index, function)) in self.tangents.iter_mut().zip(task.request.tangents()) {
+            let mut tangents = TileMut::new(tile, n, m, STRIDE);
+            function.fill(strip, tangents.reborrow());
+            let none = &mut finding.linear[index].none_tangents[rows.clone()];
+            fold.log_tangents(scores.as_tile(), tangents, none);
+        }
         let read = match (&weights, task.reads_weights) {
             (_, false) => Weights::Unread,
             (None, true) => Weights::Free,
@@ -181,7 +197,7 @@ impl<T: Real> Scratch<T> {
             write_highest(finding, rows.clone(), &self.highest);
         }
         gather::rescale(task.request, &self.rescale[..n], rows.clone(), finding);
-        let room = Room { tile: &mut self.other, part: &mut self.part };
+        let room = Room { tile: &mut self.other, tangents: &self.tangents, part: &mut self.part };
         let scales: Vec<T> = fold.log_scale(rows.clone()).iter().map(|s| s.exp()).collect();
         let edges = if self.many_edges { Edges::Many(&scales) } else { Edges::One };
         let how = (self.sums, edges);

@@ -9,11 +9,11 @@ use super::super::Rule;
 use super::super::heads::reference;
 use super::super::rule::at;
 use super::super::second_pass::Known;
-use crate::Real;
 use crate::infer::Problem;
-use crate::infer::finding::{Finding, Merge, Normalisers};
+use crate::infer::finding::{Expectation, Finding, Merge, Normalisers};
 use crate::infer::slopes::Slopes;
 use crate::infer::statistic::{EdgeFunction, Linear, Request};
+use crate::{Real, Shape};
 
 /// What multiplies the values of one table, by query and coordinate; lists are empty where nothing
 /// does.
@@ -26,13 +26,38 @@ pub(super) struct TableSlopes<'a, T: Clone> {
     pub apart: Vec<T>,
     /// On (v − r)².
     pub squares: Cow<'a, [T]>,
-    /// On f(i, j) v, by edge function.
-    pub products: Vec<(&'a dyn EdgeFunction<T>, Cow<'a, [T]>)>,
+    /// Covariances with functions of edges.
+    pub products: Vec<Product<'a, T>>,
     /// r of every batch entry and set of values.
     pub references: Vec<Vec<T>>,
 }
 
+/// A covariance of a function s of edges and the values of a table,
+///
+/// ```text
+/// f_ij = (s_ij − E_i[s]) Σ_c g_ic (v_jc − E_i[v_c]) − a constant of the query,
+/// ```
+///
+/// by query. Where edges vary one by one there are no means: f_ij = s_ij Σ_c g_ic v_jc, times 1 − 2p.
+pub(super) struct Product<'a, T: Clone> {
+    pub function: &'a dyn EdgeFunction<T>,
+    /// g.
+    pub slopes: Cow<'a, [T]>,
+    /// E\[s\] less what the function has taken out of itself; empty where edges vary one by one.
+    pub edge_means: Vec<T>,
+    /// Σ_c g_c (E\[v_c\] − r_c). Empty likewise.
+    pub means: Vec<T>,
+    /// E\[s\] Σ_c g_c E\[v_c\] where what is gathered is in a scale of its own, so that f of no edge is 0;
+    /// 0 elsewhere. Empty likewise.
+    pub constants: Vec<T>,
+}
+
 impl<T: Real> TableSlopes<'_, T> {
+    /// Whether values about a reference are needed.
+    pub fn is_centred(&self) -> bool {
+        !(self.squares.is_empty() && self.products.is_empty())
+    }
+
     pub fn is_used(&self) -> bool {
         !(self.plain.is_empty() && self.squares.is_empty() && self.products.is_empty())
     }
@@ -103,6 +128,87 @@ fn references<T: Real>(request: &Request<'_, T>, table: usize) -> Vec<Vec<T>> {
     all.map(|index| reference(&tensor.rows((index / sets, index % sets), 0..keys))).collect()
 }
 
+/// Index of the set of values that a query averages, counted over all heads and batch entries; there
+/// are `sets` in all.
+fn set_of(shape: &Shape, sets: usize, query: usize) -> usize {
+    let head = query / shape.queries.max(1);
+    let (heads, sets) = (shape.heads.max(1), sets / shape.batch.max(1));
+    head / heads * sets + head % heads * sets / heads
+}
+
+/// What E\[f\] and f of no edge are made of, by query.
+struct Terms<'t, T> {
+    expected: &'t mut [T],
+    none: &'t mut Vec<T>,
+}
+
+impl<T: Real> TableSlopes<'_, T> {
+    /// Makes the values relative to references.
+    fn centre(&mut self, request: &Request<'_, T>, table: usize, finding: &Finding<T>) {
+        if !self.references.is_empty() {
+            return;
+        }
+        self.references = references(request, table);
+        if !finding.log_scale.is_empty() {
+            // No edge has value 0, and nearly all the mass: about 0 it has no part.
+            self.references.iter_mut().for_each(|r| r.fill(T::zero()));
+        }
+    }
+}
+
+impl<T: Real> Product<'_, T> {
+    /// Takes f about the means of both, and adds what that makes of its expectation.
+    fn centre(
+        &mut self,
+        problem: &Problem<'_, T>,
+        (finding, found): (&Finding<T>, &Expectation<T>),
+        references: &[Vec<T>],
+        into: &mut Terms<'_, T>,
+    ) {
+        let shape = &problem.shape;
+        let queries = shape.batch * shape.heads * shape.queries;
+        let mut own_references = vec![T::zero(); queries];
+        for (head, own) in
+            shape.all_heads().zip(own_references.chunks_exact_mut(shape.queries.max(1)))
+        {
+            self.function.references(&shape.block(head, 0..shape.queries, 0..0), own);
+        }
+        let width = self.slopes.len() / queries.max(1);
+        let table_of = |i: usize| &references[set_of(shape, references.len(), i)];
+        into.none.resize(queries, T::zero());
+        for (i, own_reference) in own_references.into_iter().enumerate() {
+            let log_scale = at(&finding.log_scale, i);
+            let scale = log_scale.exp();
+            let row = i * width..(i + 1) * width;
+            let (mut means, mut apart, mut covariances) = (T::zero(), T::zero(), T::zero());
+            let entries = self.slopes[row.clone()].iter().zip(table_of(i));
+            for ((&g, &r), c) in entries.zip(row) {
+                let mean = found.means[c] * scale;
+                means += times(g, mean);
+                apart += times(g, mean - r);
+                covariances += times(g, found.values[c]);
+            }
+            let edge_mean = found.edge_mean(i) * scale;
+            // An impossible query has no reference that is a number.
+            let is_dead = finding.mass[i] == T::zero();
+            self.edge_means.push(match is_dead {
+                true => T::zero(),
+                false => found.edge_means[i] * scale + (found.edge_references[i] - own_reference),
+            });
+            self.means.push(apart);
+            let constant = times(edge_mean, means);
+            if log_scale == T::zero() {
+                self.constants.push(T::zero());
+                into.expected[i] += covariances;
+                into.none[i] += constant;
+            } else {
+                self.constants.push(constant);
+                into.expected[i] += covariances - times(found.edge_mean(i), means);
+            }
+        }
+    }
+}
+
 impl<'a, T: Real> Coefficients<'a, T> {
     pub fn new(
         rule: &Rule<'_, T>,
@@ -152,18 +258,30 @@ impl<'a, T: Real> Coefficients<'a, T> {
             }
             let found = &finding.linear[index];
             match *statistic {
-                Linear::LogProbability | Linear::LogRatio => {}
+                Linear::LogProbability | Linear::LogRatio | Linear::Tangent(..) => {}
                 Linear::Value(table) => {
                     add_dots(own, &found.values, &mut expected);
                     tables[table].plain = Cow::Borrowed(own);
                 }
-                Linear::Edge(function) => {
+                Linear::Edge(ref function) => {
                     add_dots(own, &found.values, &mut expected);
-                    edges.push((function, Cow::Borrowed(own)));
+                    edges.push((&**function as &dyn EdgeFunction<T>, Cow::Borrowed(own)));
                 }
-                Linear::EdgeTimesValue(function, table) => {
-                    add_dots(own, &found.values, &mut expected);
-                    tables[table].products.push((function, Cow::Borrowed(own)));
+                Linear::Covariance(ref function, table) => {
+                    let mut product = Product {
+                        function: &**function,
+                        slopes: Cow::Borrowed(own),
+                        edge_means: Vec::new(),
+                        means: Vec::new(),
+                        constants: Vec::new(),
+                    };
+                    if choosing {
+                        tables[table].centre(request, table, finding);
+                        let mut terms = Terms { expected: &mut expected, none: &mut none };
+                        let references = &tables[table].references;
+                        product.centre(problem, (finding, found), references, &mut terms);
+                    }
+                    tables[table].products.push(product);
                 }
                 Linear::ValueVariance(table) => {
                     let into = &mut tables[table];
@@ -172,20 +290,13 @@ impl<'a, T: Real> Coefficients<'a, T> {
                         continue;
                     }
                     // Var = E[(v − r)²] − (m − r)²: the second term is linear in p too.
-                    into.references = references(request, table);
-                    if !finding.log_scale.is_empty() {
-                        // No edge has value 0, and nearly all the mass: about 0 it has no part.
-                        into.references.iter_mut().for_each(|r| r.fill(T::zero()));
-                    }
+                    into.centre(request, table, finding);
                     let width = request.width(table).max(1);
-                    let sets = request.values[table].tensor.dim().1;
                     into.apart = vec![T::zero(); own.len()];
                     // No edge has value 0: (0 − r)² − 2 (m − r)(0 − r).
                     none.resize(queries, T::zero());
                     for i in 0..queries {
-                        let head = i / shape.queries.max(1);
-                        let set = head % shape.heads.max(1) * sets / shape.heads.max(1);
-                        let set = head / shape.heads.max(1) * sets + set;
+                        let set = set_of(shape, into.references.len(), i);
                         let mut sum = T::zero();
                         let scale = at(&finding.log_scale, i).exp();
                         for c in 0..width {

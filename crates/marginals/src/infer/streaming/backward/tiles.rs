@@ -66,7 +66,8 @@ struct Centred<T: Real> {
     /// v − r; v where edges vary one by one.
     rows: Array2<T>,
     apart: Panels<T>,
-    squares: Panels<T>,
+    /// Absent where no variance is found.
+    squares: Option<Panels<T>>,
 }
 
 /// Slopes of one table by one head's queries, plain and packed along the queries.
@@ -94,7 +95,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
     ) -> Self {
         let tile = |wanted: bool| Aligned::zeros(if wanted { QUERY_BLOCK * STRIDE } else { 0 });
         let reads_weights = task.reads_weights();
-        let squares = task.coefficients.tables.iter().any(|table| !table.squares.is_empty());
+        let spreads = task.coefficients.tables.iter().any(TableSlopes::is_centred);
         Self {
             dk,
             dq: Aligned::zeros(0),
@@ -103,7 +104,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             weights: tile(reads_weights),
             log_potential: tile(task.problem.potential.reads_log_potential()),
             other: tile(true),
-            quadratic: tile(squares && task.has_many_edges()),
+            quadratic: tile(spreads && task.has_many_edges()),
             tables: Vec::new(),
             task,
             features,
@@ -131,21 +132,21 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             let slopes = &self.task.coefficients.tables[index];
             let values = &self.task.request.values[index].tensor;
             let rows = values.rows((batch, set), self.keys.clone());
-            let averaged = !(slopes.plain.is_empty() && slopes.products.is_empty());
-            let plain = (averaged && !shared).then(|| across(rows.view()));
-            let centred = (!slopes.squares.is_empty()).then(|| {
+            let plain = (!slopes.plain.is_empty() && !shared).then(|| across(rows.view()));
+            let squared = !slopes.squares.is_empty();
+            let centred = slopes.is_centred().then(|| {
                 let mut apart = rows.to_owned();
                 if let Some(reference) = slopes.references.get(batch * values.dim().1 + set) {
                     for mut row in apart.outer_iter_mut() {
                         row.iter_mut().zip(reference).for_each(|(x, &r)| *x -= r);
                     }
                 }
-                let squares = across(apart.mapv(|x| x * x).view());
+                let squares = squared.then(|| across(apart.mapv(|x| x * x).view()));
                 let panels = across(apart.view());
                 Centred { rows: apart, apart: panels, squares }
             });
             let contiguous = "a gradient of contiguous rows";
-            let d_square = Aligned::zeros(if centred.is_some() { rows.len() } else { 0 });
+            let d_square = Aligned::zeros(if squared { rows.len() } else { 0 });
             Table {
                 across: plain,
                 centred,
@@ -305,7 +306,9 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         let mut first = true;
         for (index, along) in upstream.tables.iter().enumerate() {
             let Some(set) = set_of(&self.tables, index, own_head) else { continue };
-            let Some(Centred { apart, squares, .. }) = &self.tables[index][set].centred else {
+            let Some(Centred { apart, squares: Some(squares), .. }) =
+                &self.tables[index][set].centred
+            else {
                 continue;
             };
             let Some((rows, _)) = &along.squares else { continue };
@@ -326,16 +329,33 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             let Some(set) = set_of(&self.tables, index, own_head) else { continue };
             let table = &self.tables[index][set];
             let slopes = &coefficients.tables[index];
-            for ((function, _), (rows, _)) in slopes.products.iter().zip(&along.products) {
-                let panels = table.across.as_ref().or(self.features.across());
-                let panels = panels.expect("keys that are features are packed across");
-                let mut scaled = vec![T::zero(); n * m];
-                product(rows, panels, Store::Overwrite, TileMut::new(&mut scaled, n, m, m));
+            for (covariance, (rows, _)) in slopes.products.iter().zip(&along.products) {
+                let centred = table.centred.as_ref().expect("values that vary are prepared");
+                let mut on_edges = vec![T::zero(); n * m];
+                let tile = TileMut::new(&mut on_edges, n, m, m);
+                product(rows, &centred.apart, Store::Overwrite, tile);
                 let mut values = TileMut::new(&mut self.other, n, m, STRIDE);
-                function.fill(block, values.reborrow());
-                for r in 0..n {
-                    let pairs = f.row_mut(r).iter_mut().zip(values.row(r)).zip(&scaled[r * m..]);
-                    pairs.for_each(|((f, &s), &x)| *f += s * x);
+                if many_edges {
+                    covariance.function.fill(block, values.reborrow());
+                    let mut into = TileMut::new(&mut self.quadratic, n, m, STRIDE);
+                    for r in 0..n {
+                        let pairs = values.row(r).iter().zip(&on_edges[r * m..]);
+                        let into = into.row_mut(r).iter_mut().zip(pairs);
+                        match first {
+                            true => into.for_each(|(f, (&s, &x))| *f = s * x),
+                            false => into.for_each(|(f, (&s, &x))| *f += s * x),
+                        }
+                    }
+                    first = false;
+                    continue;
+                }
+                covariance.function.fill_apart(block, values.reborrow());
+                for (r, i) in block.queries.clone().enumerate() {
+                    let of = |list: &[T]| list[upstream.first + i];
+                    let (edge_mean, mean) = (of(&covariance.edge_means), of(&covariance.means));
+                    let constant = of(&covariance.constants);
+                    let pairs = f.row_mut(r).iter_mut().zip(values.row(r)).zip(&on_edges[r * m..]);
+                    pairs.for_each(|((f, &s), &x)| *f += (s - edge_mean) * (x - mean) - constant);
                 }
             }
         }
@@ -596,27 +616,10 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 add(&self.quantity, panels, into);
             }
         }
-        for (index, along) in upstream.tables.iter().enumerate() {
-            for (product, (_, panels)) in along.products.iter().enumerate() {
-                let (function, _) = self.task.coefficients.tables[index].products[product];
-                let mut values = TileMut::new(&mut self.other, n, m, STRIDE);
-                function.fill(block, values.reborrow());
-                for r in 0..n {
-                    let p = &self.quantity[r * STRIDE..][..m];
-                    let pairs = values.row_mut(r).iter_mut().zip(p);
-                    pairs.for_each(|(s, &p)| *s = if p == T::zero() { p } else { *s * p });
-                }
-                let Some(set) = set_of(&self.tables, index, own_head) else { continue };
-                let into = match &mut self.tables[index][set].gradient {
-                    Some(gradient) => &mut **gradient,
-                    None => &mut *self.dk,
-                };
-                add(&self.other, panels, into);
-            }
-        }
-        let squared = upstream.tables.iter().any(|along| along.squares.is_some());
-        if squared {
-            if self.task.has_many_edges() {
+        let many_edges = self.task.has_many_edges();
+        let vary = |along: &Along<'_, T>| along.squares.is_some() || !along.products.is_empty();
+        if upstream.tables.iter().any(vary) {
+            if many_edges {
                 let scales = &self.task.finding.log_scale;
                 for (r, i) in block.queries.clone().enumerate() {
                     let scale = at(scales, upstream.first + i).exp();
@@ -630,6 +633,30 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 {
                     add(&self.quantity, panels, &mut self.tables[index][set].d_square);
                 }
+            }
+        }
+        for (index, along) in upstream.tables.iter().enumerate() {
+            for (product, (_, panels)) in along.products.iter().enumerate() {
+                let covariance = &self.task.coefficients.tables[index].products[product];
+                let mut values = TileMut::new(&mut self.other, n, m, STRIDE);
+                match many_edges {
+                    true => covariance.function.fill(block, values.reborrow()),
+                    false => covariance.function.fill_apart(block, values.reborrow()),
+                }
+                for (r, i) in block.queries.clone().enumerate() {
+                    let p = &self.quantity[r * STRIDE..][..m];
+                    let edge_mean = at(&covariance.edge_means, upstream.first + i);
+                    let pairs = values.row_mut(r).iter_mut().zip(p);
+                    pairs.for_each(|(s, &p)| {
+                        *s = if p == T::zero() { p } else { (*s - edge_mean) * p }
+                    });
+                }
+                let Some(set) = set_of(&self.tables, index, own_head) else { continue };
+                let into = match &mut self.tables[index][set].gradient {
+                    Some(gradient) => &mut **gradient,
+                    None => &mut *self.dk,
+                };
+                add(&self.other, panels, into);
             }
         }
         let keys = self.clean.as_ref().unwrap_or(&self.features);
@@ -685,21 +712,33 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             let Some(set) = set_of(&self.tables, index, own_head) else { continue };
             let table = &self.tables[index][set];
             let slopes = &coefficients.tables[index];
-            for ((function, _), (rows, _)) in slopes.products.iter().zip(&along.products) {
-                let panels = table.across.as_ref().or(self.features.across());
-                let panels = panels.expect("keys that are features are packed across");
+            for (covariance, (rows, _)) in slopes.products.iter().zip(&along.products) {
+                let centred = table.centred.as_ref().expect("values that vary are prepared");
                 let width = slopes.width;
                 let data = &rows[block.queries.start * width..block.queries.end * width];
                 let a = Strided { data, row_stride: width, depth_stride: 1 };
                 let mut tile = TileMut::new(&mut self.other, n, m, STRIDE);
                 let set = InstructionSet::detect();
-                gemm(set, Store::Overwrite, a, panels, 0..width, run.clone(), tile.reborrow());
-                for r in 0..n {
+                let into = tile.reborrow();
+                gemm(set, Store::Overwrite, a, &centred.apart, 0..width, run.clone(), into);
+                for (r, i) in block.queries.clone().enumerate() {
+                    let query = upstream.first + i;
+                    let mean = at(&covariance.means, query);
+                    let scale = match self.task.has_many_edges() {
+                        true => at(&self.task.finding.log_scale, query).exp(),
+                        false => T::zero(),
+                    };
                     let p = &self.quantity[r * STRIDE..][..m];
                     let pairs = tile.row_mut(r).iter_mut().zip(p);
-                    pairs.for_each(|(x, &p)| *x = if p == T::zero() { p } else { *x * p });
+                    pairs.for_each(|(x, &p)| {
+                        *x = match p == T::zero() {
+                            true => p,
+                            // Where edges vary one by one, p (1 − p).
+                            false => (*x - mean) * (p * (T::one() - p * scale)),
+                        };
+                    });
                 }
-                add(*function, tile.as_tile());
+                add(covariance.function, tile.as_tile());
             }
         }
     }
@@ -777,7 +816,7 @@ fn along<'c, T: Real>(table: &'c TableSlopes<'_, T>, first: usize, queries: usiz
         plain: own(&table.plain),
         apart: own(&table.apart),
         squares: own(&table.squares),
-        products: table.products.iter().filter_map(|(_, list)| own(list)).collect(),
+        products: table.products.iter().filter_map(|product| own(&product.slopes)).collect(),
     }
 }
 
@@ -823,7 +862,7 @@ impl<T: Real> Task<'_, '_, T> {
         let coefficients: &Coefficients<'_, T> = &self.coefficients;
         self.is_by_column()
             && coefficients.log_p.is_empty()
-            && coefficients.tables.iter().all(|table| table.squares.is_empty())
+            && !coefficients.tables.iter().any(TableSlopes::is_centred)
             && self.finding.log_scale.is_empty()
     }
 
