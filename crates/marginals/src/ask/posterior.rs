@@ -37,7 +37,8 @@ pub(super) fn answer<T: Real>(
             }
         }
     }
-    let tensors = inputs.of_the_model(&spec.reads(), questions.named)?;
+    let all = [questions.named, &upstream.unasked];
+    let tensors = inputs.of_the_model(&spec.reads(), &all.concat())?;
     let model = spec.build::<T>(q.dim().1, q.dim().3, &tensors)?;
     let posterior = model.posterior(q.view(), k.view())?;
 
