@@ -12,6 +12,7 @@
 //! | [`ExpectedDistance`] | E\|i − j\| | \[B, H, N\] |
 //! | [`ExpectedOf`] | E\[f_c(i, j)\] of given functions | \[B, H, N, C\] |
 //! | [`ValueVariance`] | E\[v²\] − E\[v\]² | \[B, H, N, D_v\] |
+//! | [`Covariance`] | E\[s v\] − E\[s\] E\[v\] with a second score s | \[B, H, N, D_v\] |
 //! | [`MaxProbability`] | max_j p_ij | \[B, H, F\] |
 //! | [`NullProbability`] | P(no edge) | \[B, H, F\] |
 //! | [`MaxScore`], [`MinScore`] | the extreme θ_ij, and where | \[B, H, N\], twice, \[B, H\] |
@@ -34,6 +35,7 @@
 //! questions. To add one, see CONTRIBUTING.md.
 
 mod column_mass;
+mod covariance;
 mod cross_entropy;
 mod entropy;
 mod event_probability;
@@ -58,6 +60,7 @@ mod upstream;
 mod value_variance;
 
 pub use column_mass::ColumnMass;
+pub use covariance::Covariance;
 pub use entropy::Entropy;
 pub use event_probability::EventProbability;
 pub(crate) use expected_distance::Distance;
@@ -96,6 +99,7 @@ pub const QUESTIONS: &[Entry] = &[
     Entry::of::<QueryMass>(),
     Entry::of::<ExpectedDistance>(),
     Entry::of::<ValueVariance<'static, f32>>(),
+    Entry::of::<Covariance<'static, f32>>(),
     Entry::of::<MaxProbability>(),
     Entry::of::<NullProbability>(),
     Entry::of::<MaxScore>(),

@@ -5,6 +5,7 @@
 //! that still fails.
 
 pub mod bridge;
+mod covariance;
 mod degenerate;
 mod expected;
 mod far_positions;
