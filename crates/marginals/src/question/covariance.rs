@@ -23,7 +23,7 @@ use crate::{Accumulator, Block, Element, Error, Parameter, Real, Shape};
 /// of a query, costs no digits. Cost: the second scores, two more products with the values.
 ///
 /// The mean less the covariance with r·k is Parallax (Zuo et al., arXiv 2605.29157, Algorithm 1); with
-/// the derivative of the scores it is that of the mean.
+/// the derivative of the scores it is that of the mean, [`Jvp`](super::Jvp).
 ///
 /// ```
 /// # use marginals::{Model, potential::Dot, prior::Causal, structure::EachQueryPicksOne};

@@ -13,6 +13,7 @@ mod forward;
 mod gradients;
 mod instruction_sets;
 mod invariance;
+mod jvp;
 mod layouts;
 mod partials;
 mod precision;
