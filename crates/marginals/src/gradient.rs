@@ -2,7 +2,7 @@
 
 use crate::Real;
 use marginals_kernels::{InstructionSet, Tile};
-use ndarray::{ArrayD, ArrayViewMut4, IxDyn};
+use ndarray::{Array4, ArrayD, ArrayViewMut4, IxDyn};
 
 use crate::{Block, Error};
 
@@ -14,6 +14,12 @@ pub enum Layout {
     /// One number per score, each axis of [B, H, N, M] either whole or of length 1: tasks own
     /// disjoint regions of one array.
     Scores,
+    /// One row per query, [B, H, N, width], of what a function of edges is made of: tasks own groups of
+    /// heads, and what ranges of keys contribute is added in order.
+    Queries,
+    /// One row per key, [B, Hk, M, D], of a function of edges that reads the keys: its gradient is a part
+    /// of theirs.
+    Keys,
 }
 
 /// A learnable parameter: its name in gradients and its shape.
@@ -38,6 +44,16 @@ impl Parameter {
         Self { name: name.to_owned(), shape: shape.to_vec(), layout: Layout::Scores }
     }
 
+    /// A parameter with one row per query, [B, H, N, width].
+    pub fn queries(name: &str, shape: [usize; 4]) -> Self {
+        Self { name: name.to_owned(), shape: shape.to_vec(), layout: Layout::Queries }
+    }
+
+    /// The keys, [B, Hk, M, D], as what a function of edges is made of.
+    pub fn keys(shape: [usize; 4]) -> Self {
+        Self { name: "k".to_owned(), shape: shape.to_vec(), layout: Layout::Keys }
+    }
+
     /// Number of entries.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
@@ -48,6 +64,9 @@ impl Parameter {
         self.len() == 0
     }
 }
+
+/// Rows of nodes, and the batch entry, head and node at which they start.
+pub(crate) type NodeRows<T> = (Array4<T>, (usize, usize, usize));
 
 /// Where one task adds its part of one parameter's gradient.
 #[derive(Debug)]
@@ -63,7 +82,14 @@ pub enum Accumulator<'a, T> {
         /// Batch entry and head at which it starts, where they are not broadcast.
         first: (usize, usize),
     },
-    /// Neither: the part added in another way than its [`Parameter`] is laid out, which the backward
+    /// The rows that this task contributes to, of a parameter with a row per query or key.
+    Rows {
+        /// The rows of the task's heads.
+        rows: Array4<T>,
+        /// Batch entry, head and node at which they start.
+        first: (usize, usize, usize),
+    },
+    /// None of them: the part added in another way than its [`Parameter`] is laid out, which the backward
     /// pass refuses at its end.
     Misused(Layout),
 }
@@ -74,8 +100,36 @@ impl<T: Real> Accumulator<'_, T> {
     pub fn add(&mut self, index: usize, amount: f64) {
         match self {
             Self::Small(sum) => sum[index] += amount,
-            _ => *self = Self::Misused(Layout::Scores),
+            other => other.misuse(),
         }
+    }
+
+    /// Notes that something was added in another way than it is laid out.
+    fn misuse(&mut self) {
+        let layout = match self {
+            Self::Small(_) => Layout::Small,
+            Self::Scores { .. } => Layout::Scores,
+            Self::Rows { .. } => Layout::Queries,
+            Self::Misused(layout) => *layout,
+        };
+        *self = Self::Misused(layout);
+    }
+
+    /// Adds rows, one after the other, to those from `node` on of a batch entry and head, of a parameter
+    /// laid out as [`Layout::Queries`] or, by key heads, as [`Layout::Keys`].
+    pub fn add_rows(&mut self, (batch, head): (usize, usize), node: usize, added: &[T]) {
+        let Self::Rows { rows, first } = self else { return self.misuse() };
+        let width = rows.dim().3;
+        let mut own = rows.slice_mut(ndarray::s![batch - first.0, head - first.1, .., ..]);
+        let own = own.as_slice_mut().expect("a gradient of contiguous rows");
+        let from = (node - first.2) * width;
+        own[from..from + added.len()].iter_mut().zip(added).for_each(|(x, &g)| *x += g);
+    }
+
+    /// The rows of a parameter that has some, moved out, and where they start.
+    pub(crate) fn take_rows(&mut self) -> Option<NodeRows<T>> {
+        let Self::Rows { rows, first } = self else { return None };
+        Some((std::mem::take(rows), *first))
     }
 
     /// As before anything was added.
@@ -83,6 +137,7 @@ impl<T: Real> Accumulator<'_, T> {
         match self {
             Self::Small(sum) => sum.fill(0.0),
             Self::Scores { region, .. } => region.fill(T::zero()),
+            Self::Rows { rows, .. } => rows.fill(T::zero()),
             Self::Misused(_) => {}
         }
     }
@@ -96,9 +151,10 @@ impl<T: Real> Accumulator<'_, T> {
         let (layout, instead) = match self {
             // Memory of zeros that nothing is written to costs nothing.
             Self::Small(sum) => return Ok(std::mem::replace(sum, vec![0.0; parameter.len()])),
-            Self::Scores { .. } => return Ok(Vec::new()),
+            Self::Scores { .. } | Self::Rows { .. } => return Ok(Vec::new()),
             Self::Misused(Layout::Small) => ("by entries", "`Accumulator::add`"),
             Self::Misused(Layout::Scores) => ("by tiles", "`Accumulator::add_tile`"),
+            Self::Misused(Layout::Queries | Layout::Keys) => ("by rows", "`Accumulator::add_rows`"),
         };
         Err(Error::NotAnswerable {
             question: format!("grad.{}", parameter.name),
@@ -109,10 +165,7 @@ impl<T: Real> Accumulator<'_, T> {
 
     /// Adds a tile to a parameter laid out as [`Layout::Scores`], summing over the axes it broadcasts.
     pub fn add_tile(&mut self, block: &Block, tile: Tile<'_, T>) {
-        let Self::Scores { region, first_key, first } = self else {
-            *self = Self::Misused(Layout::Small);
-            return;
-        };
+        let Self::Scores { region, first_key, first } = self else { return self.misuse() };
         let shape = region.dim();
         let b = if shape.0 == 1 { 0 } else { block.batch - first.0 };
         let h = if shape.1 == 1 { 0 } else { block.head - first.1 };

@@ -37,7 +37,7 @@ use crate::{Error, Parameter, Posterior, Real, Reference, Shape, Value};
 
 pub use finding::{Exactness, Finding, Merge, Report};
 pub use slopes::Slopes;
-pub use statistic::{EdgeFunction, Extremal, Handle, Linear, Request};
+pub use statistic::{EdgeFunction, Extremal, Function, Handle, Linear, Request};
 pub use truncated::{Approximation, Certificate, Kept, Truncated};
 
 /// What an inference is about: the parts of a model but its structure, and the nodes.

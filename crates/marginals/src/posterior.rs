@@ -5,8 +5,10 @@ use std::ops::Range;
 
 use ndarray::{Array3, Array4, ArrayView, ArrayView3, ArrayView4, Dimension};
 
+use crate::infer::slopes::flat;
 use crate::infer::{
-    Approximation, EdgeQuestions, Finding, Gradients, Inference, Problem, Request, Slopes, Values,
+    Approximation, EdgeQuestions, Finding, Gradients, Handle, Inference, Problem, Request, Slopes,
+    Values,
 };
 use crate::question::{IntoUpstream, Question, Upstream};
 use crate::{Error, Real, Shape, Value, tensor};
@@ -277,6 +279,39 @@ impl<T: Real> Found<'_, '_, '_, T> {
             }
         }
         rows
+    }
+
+    /// Adds the gradient in what every query [gathered](Self::gathered) of a statistic.
+    pub fn add_gathered_gradient<'g>(
+        &'g self,
+        statistic: Handle,
+        gradient: ArrayView4<'g, T>,
+        slopes: &mut Slopes<'g, T>,
+    ) {
+        let width = gradient.dim().3;
+        let gradient = flat(gradient);
+        if self.posterior.problem.value == Value::Gather {
+            slopes.add_linear(statistic, self.scaled(gradient, width));
+            return;
+        }
+        // A gathered sum over the mass: g/m on the sum, and the rest on the mass.
+        let gathered = &self.finding.expectation(statistic).values;
+        let (mut on_sum, mut on_mass) = (gradient.into_owned(), Vec::new());
+        for (i, &mass) in self.finding.mass().iter().enumerate() {
+            let mut through = T::zero();
+            for c in i * width..(i + 1) * width {
+                // A gradient of 0 takes no part, whatever the query holds.
+                let idle = mass == T::zero() || on_sum[c] == T::zero();
+                let g = if idle { T::zero() } else { on_sum[c] / mass };
+                on_sum[c] = g;
+                if g != T::zero() {
+                    through -= g * gathered[c] / mass;
+                }
+            }
+            on_mass.push(through);
+        }
+        slopes.add_linear(statistic, Cow::Owned(on_sum));
+        slopes.add_mass(Cow::Owned(on_mass));
     }
 
     /// A number that every query gathered, without a scale.

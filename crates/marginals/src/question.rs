@@ -12,6 +12,8 @@
 //! | [`ExpectedDistance`] | E\|i − j\| | \[B, H, N\] |
 //! | [`ExpectedOf`] | E\[f_c(i, j)\] of given functions | \[B, H, N, C\] |
 //! | [`ValueVariance`] | E\[v²\] − E\[v\]² | \[B, H, N, D_v\] |
+//! | [`Covariance`] | E\[s v\] − E\[s\] E\[v\] with a second score s | \[B, H, N, D_v\] |
+//! | [`Jvp`] | the derivative of E\[v\] in given tangents | \[B, H, N, D_v\] |
 //! | [`MaxProbability`] | max_j p_ij | \[B, H, F\] |
 //! | [`NullProbability`] | P(no edge) | \[B, H, F\] |
 //! | [`MaxScore`], [`MinScore`] | the extreme θ_ij, and where | \[B, H, N\], twice, \[B, H\] |
@@ -34,6 +36,7 @@
 //! questions. To add one, see CONTRIBUTING.md.
 
 mod column_mass;
+mod covariance;
 mod cross_entropy;
 mod entropy;
 mod event_probability;
@@ -41,6 +44,7 @@ mod expected_distance;
 mod expected_of;
 mod extreme_score;
 mod hops;
+mod jvp;
 mod kl;
 mod log_evidence;
 mod log_partition;
@@ -58,6 +62,7 @@ mod upstream;
 mod value_variance;
 
 pub use column_mass::ColumnMass;
+pub use covariance::Covariance;
 pub use entropy::Entropy;
 pub use event_probability::EventProbability;
 pub(crate) use expected_distance::Distance;
@@ -65,6 +70,7 @@ pub use expected_distance::ExpectedDistance;
 pub use expected_of::ExpectedOf;
 pub use extreme_score::{MaxScore, MinScore, ScoreAnswer};
 pub use hops::Hops;
+pub use jvp::{Jvp, JvpPlan, Tangents};
 pub use kl::Kl;
 pub use log_evidence::LogEvidence;
 pub use log_partition::LogPartition;
@@ -96,6 +102,8 @@ pub const QUESTIONS: &[Entry] = &[
     Entry::of::<QueryMass>(),
     Entry::of::<ExpectedDistance>(),
     Entry::of::<ValueVariance<'static, f32>>(),
+    Entry::of::<Covariance<'static, f32>>(),
+    Entry::of::<Jvp<'static, f32>>(),
     Entry::of::<MaxProbability>(),
     Entry::of::<NullProbability>(),
     Entry::of::<MaxScore>(),

@@ -90,6 +90,16 @@ impl<T: Real> Stored<'_, T> {
         }
     }
 
+    /// The whole tensor in the computing type.
+    pub(crate) fn to_array(&self) -> Array4<T> {
+        let (batch, heads, nodes, width) = self.dim();
+        let mut all = Array4::zeros((batch, heads, nodes, width));
+        for head in (0..batch).flat_map(|b| (0..heads).map(move |h| (b, h))) {
+            all.slice_mut(s![head.0, head.1, .., ..]).assign(&self.rows(head, 0..nodes));
+        }
+        all
+    }
+
     /// Some nodes of one head as contiguous rows that live as long as the tensor; `None` where they are
     /// to be copied or converted.
     pub(crate) fn borrowed_rows(

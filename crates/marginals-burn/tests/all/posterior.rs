@@ -514,6 +514,34 @@ fn checkpointing_changes_nothing() {
     }
 }
 
+/// A covariance with r·k is linear in r, and so is r's gradient: Σ r ∂L/∂r = L.
+#[test]
+fn tensors_of_questions_learn() {
+    let device = Device::flex().autodiff();
+    let mut random = Random::new(31);
+    let mut draw = |shape: [usize; 4]| {
+        let data = TensorData::new(random.normals(shape.iter().product()), shape);
+        Tensor::<4>::from_data(data, (&device, DType::F64)).require_grad()
+    };
+    for structure in STRUCTURES {
+        let text = format!("structure = {structure}\npotential = \"dot\"");
+        let nodes = Nodes {
+            q: draw([BATCH, HEADS, QUERIES, WIDTH]),
+            k: draw([BATCH, KEY_HEADS, KEYS, WIDTH]),
+            v: Some(draw([BATCH, KEY_HEADS, KEYS, VALUE_WIDTH])),
+        };
+        let r = draw([BATCH, HEADS, QUERIES, WIDTH]);
+        let parameters = Parameters::none().with("covariance.r", r.clone());
+        let posterior = Posterior::new(ModelSpec::from_toml(&text).expect("a model"));
+        let answers = posterior.ask(&nodes, &parameters, &["mean", "covariance"]).expect("answers");
+        let loss = answers.get::<4>("covariance").expect("a covariance").sum();
+        let gradients = loss.backward();
+        let along = (r.grad(&gradients).expect("a gradient") * r.inner()).sum();
+        let [loss, along] = [loss.inner(), along].map(|x| numbers(x)[0]);
+        assert!((loss - along).abs() < 1e-10 * loss.abs().max(1.0), "{text}: {loss} and {along}");
+    }
+}
+
 #[test]
 fn what_cannot_be_asked_is_refused_by_name() {
     let device = Device::flex();

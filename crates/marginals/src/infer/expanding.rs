@@ -55,6 +55,8 @@ mod rho;
 mod weights;
 mod windows;
 
+use std::sync::Arc;
+
 use super::finding::Finding;
 use super::slopes::Slopes;
 use super::statistic::{EdgeFunction, Handle, Linear, Request};
@@ -139,8 +141,9 @@ impl<'a, T: Real> Problem<'a, T> {
         let mut request = Request::new(&self.shape);
         let values = all.then(|| request.stored_values(self.v.reborrow()));
         let mean = values.map(|values| request.linear(Linear::Value(values)));
-        let distance = Some(request.linear(Linear::Edge(&Distance)));
-        let functions = functions.iter().map(|&f| request.linear(Linear::Edge(f))).collect();
+        let distance = Some(request.linear(Linear::Edge(Arc::new(Distance))));
+        let functions =
+            functions.iter().map(|&f| request.linear(Linear::Edge(Arc::new(f)))).collect();
         Wanted { request, mean, distance, functions }
     }
 

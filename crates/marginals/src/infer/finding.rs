@@ -111,6 +111,10 @@ enum Kind {
     Average,
     /// A variance, by the law of total variance.
     Variance,
+    /// A covariance, by the law of total covariance.
+    Covariance,
+    /// A derivative of E\[f\]: a covariance, but where keys are offered in turn, by the chain rule.
+    Tangent,
 }
 
 /// A posterior expectation, row after row.
@@ -119,45 +123,111 @@ pub struct Expectation<T> {
     kind: Kind,
     /// The expectation, or the variance.
     pub values: Vec<T>,
-    /// Of a variance, the mean it is about (where a query may have no edge: given that it has one), less
-    /// its `references`.
+    /// Of a variance or covariance, the mean of the values (where a query may have no edge: given that it
+    /// has one), less its `references`.
     pub means: Vec<T>,
     /// Numbers near the values that were averaged: what is common to them costs a mean no digits, in no
     /// merge.
     pub references: Vec<T>,
+    /// Of a covariance, by row, the mean of the function of edges, less its reference.
+    pub(crate) edge_means: Vec<T>,
+    /// What the mean of the function of edges is less.
+    pub(crate) edge_references: Vec<T>,
+    /// Of a tangent where keys are offered in turn, by row, that of log P(no edge).
+    pub(crate) none_tangents: Vec<T>,
 }
 
 impl<T: Real> Expectation<T> {
     /// Nothing seen yet of a statistic over `rows` factors or queries.
-    pub(crate) fn new(statistic: &Linear<'_, T>, rows: usize, columns: usize) -> Self {
+    pub(crate) fn new(
+        statistic: &Linear<'_, T>,
+        merge: Merge,
+        (rows, columns): (usize, usize),
+    ) -> Self {
         let kind = match statistic {
             Linear::LogProbability => Kind::LogProbability,
             Linear::LogRatio => Kind::LogRatio,
             Linear::ValueVariance(_) => Kind::Variance,
-            Linear::Value(_) | Linear::Edge(_) | Linear::EdgeTimesValue(..) => Kind::Average,
+            Linear::Covariance(..) => Kind::Covariance,
+            Linear::Tangent(..) => Kind::Tangent,
+            Linear::Value(_) | Linear::Edge(_) => Kind::Average,
         };
-        let means = if kind == Kind::Variance { rows * columns } else { 0 };
-        let zeros = |count| vec![T::zero(); count];
-        Self { kind, values: zeros(rows * columns), means: zeros(means), references: zeros(means) }
+        let zeros = |wanted: bool, count: usize| vec![T::zero(); if wanted { count } else { 0 }];
+        // Where edges vary one by one a covariance is a sum over them.
+        let is_about_means = !matches!(merge, Merge::Sum | Merge::Factors);
+        let of_edges = matches!(kind, Kind::Covariance | Kind::Tangent) && is_about_means;
+        let in_turn = kind == Kind::Tangent && merge == Merge::Sequence;
+        let is_spread = kind == Kind::Variance || of_edges;
+        Self {
+            kind,
+            values: zeros(true, rows * columns),
+            means: zeros(is_spread, rows * columns),
+            references: zeros(is_spread && !in_turn, rows * columns),
+            edge_means: zeros(of_edges, rows),
+            edge_references: zeros(of_edges && !in_turn, rows),
+            none_tangents: zeros(in_turn, rows),
+        }
     }
 
-    /// Mixes another variance in, by the shares of both in what rows gathered.
-    fn mix_variance(&mut self, other: &Self, shares: &[(T, T)]) {
+    /// Mean of the values with an index, of a variance or covariance.
+    fn mean(&self, index: usize) -> T {
+        self.means[index] + self.references[index]
+    }
+
+    /// Mean of the function of edges of one row, of a covariance.
+    fn edge_mean(&self, row: usize) -> T {
+        self.edge_means[row] + self.edge_references[row]
+    }
+
+    /// Mixes another variance or covariance in, by the shares of both in what rows gathered: the law of
+    /// total covariance.
+    fn mix_spread(&mut self, other: &Self, shares: &[(T, T)]) {
         let width = self.values.len() / shares.len().max(1);
         for (r, &(x, y)) in shares.iter().enumerate().filter(|(_, (_, y))| *y != T::zero()) {
-            for c in r * width..(r + 1) * width {
-                if x == T::zero() {
-                    self.values[c] = other.values[c];
-                    self.means[c] = other.means[c];
-                    self.references[c] = other.references[c];
-                    continue;
+            let row = r * width..(r + 1) * width;
+            if x == T::zero() {
+                for (own, others) in [
+                    (&mut self.values, &other.values),
+                    (&mut self.means, &other.means),
+                    (&mut self.references, &other.references),
+                ] {
+                    own[row.clone()].copy_from_slice(&others[row.clone()]);
                 }
-                // The law of total variance.
+                if self.kind != Kind::Variance {
+                    self.edge_means[r] = other.edge_means[r];
+                    self.edge_references[r] = other.edge_references[r];
+                }
+                continue;
+            }
+            let edges_apart = (self.kind != Kind::Variance).then(|| {
+                (self.edge_means[r] - other.edge_means[r])
+                    + (self.edge_references[r] - other.edge_references[r])
+            });
+            for c in row {
                 let apart =
                     (self.means[c] - other.means[c]) + (self.references[c] - other.references[c]);
                 let within = x * self.values[c] + y * other.values[c];
-                self.values[c] = within + x * y * (apart * apart);
+                self.values[c] = within + x * y * (edges_apart.unwrap_or(apart) * apart);
                 self.means[c] -= y * apart;
+            }
+            if let Some(apart) = edges_apart {
+                self.edge_means[r] -= y * apart;
+            }
+        }
+    }
+
+    /// Takes in the choice to have no edge, of value 0, with its probability in every row: from the spread
+    /// given that there is an edge to `edges` times that of all.
+    fn spread_by_none(&mut self, shares: impl Iterator<Item = (T, T)>, rows: usize) {
+        let width = self.values.len() / rows.max(1);
+        for (r, (edges, none)) in shares.enumerate() {
+            for c in r * width..(r + 1) * width {
+                let mean = self.mean(c);
+                let other = match self.kind {
+                    Kind::Variance => mean,
+                    _ => self.edge_mean(r),
+                };
+                self.values[c] = weighted(edges, self.values[c] + weighted(none, other * mean));
             }
         }
     }
@@ -601,7 +671,9 @@ impl<T: Real> Finding<T> {
                     }
                 }
                 Kind::Average => mix_rows(&mut own.values, &others.values, &shares),
-                Kind::Variance => own.mix_variance(others, &shares),
+                Kind::Variance | Kind::Covariance | Kind::Tangent => {
+                    own.mix_spread(others, &shares);
+                }
             }
         }
         mix_rows(&mut self.mass, &other.mass, &shares);
@@ -681,8 +753,14 @@ impl<T: Real> Finding<T> {
     }
 
     /// Mixes in having no edge, which gathers nothing. `shares` are those of the edges and of none;
-    /// `prior` those of the prior, where a KL is found.
-    pub(crate) fn mix_in_none(&mut self, shares: &[Shares<T>], prior: &[Shares<T>]) {
+    /// `prior` those of the prior, where a KL is found. `is_gated` says that the shares are the same
+    /// whatever the edges' scores are.
+    pub(crate) fn mix_in_none(
+        &mut self,
+        shares: &[Shares<T>],
+        prior: &[Shares<T>],
+        is_gated: bool,
+    ) {
         let rows = shares.len();
         // A share too small for what is gathered to keep its digits is told apart, as a scale.
         let tiny = T::min_positive_value() / T::epsilon();
@@ -716,35 +794,24 @@ impl<T: Real> Finding<T> {
                     }
                 }
                 Kind::Average => scale(&mut own.values),
-                Kind::Variance => {
-                    let width = own.values.len() / rows.max(1);
-                    for (r, share) in shares.iter().enumerate() {
-                        let a = if is_tiny(share) { T::one() } else { share.edges };
-                        for c in r * width..(r + 1) * width {
-                            let mean = own.means[c] + own.references[c];
-                            own.values[c] =
-                                weighted(a, own.values[c]) + weighted(a * share.none, mean * mean);
-                        }
-                    }
+                Kind::Tangent if is_gated => scale(&mut own.values),
+                Kind::Variance | Kind::Covariance | Kind::Tangent => {
+                    let of_edges =
+                        |share: &Shares<T>| if is_tiny(share) { T::one() } else { share.edges };
+                    own.spread_by_none(shares.iter().map(|s| (of_edges(s), s.none)), rows);
                 }
             }
         }
         scale(&mut self.mass);
     }
 
-    /// Takes having no edge into variances that are given that there is one: nothing is gathered then.
+    /// Takes having no edge into spreads that are given that there is one: nothing is gathered then.
     pub(crate) fn spread_by_none(&mut self) {
-        let rows = self.mass.len();
-        let variances = self.linear.iter_mut().filter(|own| own.kind == Kind::Variance);
-        for own in variances {
-            let width = own.values.len() / rows.max(1);
-            for (r, &mass) in self.mass.iter().enumerate() {
-                let none = self.log_none[r].exp();
-                for c in r * width..(r + 1) * width {
-                    let mean = own.means[c] + own.references[c];
-                    let variance = own.values[c] + weighted(none, mean * mean);
-                    own.values[c] = weighted(mass, variance);
-                }
+        let none = self.log_none.iter().map(|log_none| log_none.exp());
+        let shares = self.mass.iter().copied().zip(none);
+        for own in &mut self.linear {
+            if matches!(own.kind, Kind::Variance | Kind::Covariance) {
+                own.spread_by_none(shares.clone(), self.mass.len());
             }
         }
     }
@@ -888,7 +955,20 @@ impl<T: Real> Finding<T> {
             match own.kind {
                 Kind::LogProbability | Kind::LogRatio => {}
                 Kind::Average => mix_rows(&mut own.values, &others.values, &shares),
-                Kind::Variance => own.mix_variance(others, &gathered),
+                Kind::Variance | Kind::Covariance => own.mix_spread(others, &gathered),
+                Kind::Tangent => {
+                    // Those far away move with what they average, and with how often they are reached.
+                    let width = own.values.len() / rows.max(1);
+                    for (r, &(a, b)) in shares.iter().enumerate() {
+                        let reached = own.none_tangents[r];
+                        for c in r * width..(r + 1) * width {
+                            let moved = others.values[c] + reached * others.means[c];
+                            own.values[c] = weighted(a, own.values[c]) + weighted(b, moved);
+                        }
+                        own.none_tangents[r] += others.none_tangents[r];
+                    }
+                    mix_rows(&mut own.means, &others.means, &shares);
+                }
             }
         }
         mix_rows(&mut self.mass, &far.mass, &shares);
@@ -950,6 +1030,9 @@ impl<T: Real> Finding<T> {
             append(&mut own.values, &|f| &f.linear[index].values);
             append(&mut own.means, &|f| &f.linear[index].means);
             append(&mut own.references, &|f| &f.linear[index].references);
+            append(&mut own.edge_means, &|f| &f.linear[index].edge_means);
+            append(&mut own.edge_references, &|f| &f.linear[index].edge_references);
+            append(&mut own.none_tangents, &|f| &f.linear[index].none_tangents);
         }
         for (index, own) in all.extremal.iter_mut().enumerate() {
             rest.iter().for_each(|f| own.append(&f.extremal[index]));
@@ -973,7 +1056,7 @@ impl<T: Real> Finding<T> {
         let wants_prior = request.wants_prior();
         let linear = request.linear.iter().enumerate().map(|(index, statistic)| {
             let rows = if request.is_of_factors(index) { factors } else { queries };
-            Expectation::new(statistic, rows, request.columns(index))
+            Expectation::new(statistic, merge, (rows, request.columns(index)))
         });
         let extremal = &request.extremal;
         Self {

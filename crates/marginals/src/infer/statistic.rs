@@ -7,6 +7,7 @@
 //! [`Slopes`](super::Slopes).
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use marginals_kernels::{Tile, TileMut};
 use ndarray::ArrayView4;
@@ -25,6 +26,17 @@ pub trait EdgeFunction<T: Real>: Debug + Send + Sync {
     /// The tile method: writes f(i, j) over `block`.
     fn fill(&self, block: &Block, values: TileMut<'_, T>);
 
+    /// Writes f(i, j) − c_i over `block`, c_i being the [references](EdgeFunction::references): what is
+    /// common to all edges of a query costs no digits where it cancels.
+    fn fill_apart(&self, block: &Block, values: TileMut<'_, T>) {
+        self.fill(block, values);
+    }
+
+    /// Writes c_i of every query of `block`, numbers near f(i, j) that depend on no key; 0 by default.
+    fn references(&self, _block: &Block, into: &mut [T]) {
+        into.fill(T::zero());
+    }
+
     /// Learnable parameters, in the order of the accumulators below.
     fn parameters(&self) -> Vec<Parameter> {
         Vec::new()
@@ -40,8 +52,34 @@ pub trait EdgeFunction<T: Real>: Debug + Send + Sync {
     }
 }
 
+impl<T: Real, F: EdgeFunction<T> + ?Sized> EdgeFunction<T> for &F {
+    fn fill(&self, block: &Block, values: TileMut<'_, T>) {
+        (**self).fill(block, values);
+    }
+    fn fill_apart(&self, block: &Block, values: TileMut<'_, T>) {
+        (**self).fill_apart(block, values);
+    }
+    fn references(&self, block: &Block, into: &mut [T]) {
+        (**self).references(block, into);
+    }
+    fn parameters(&self) -> Vec<Parameter> {
+        (**self).parameters()
+    }
+    fn accumulate_gradient(
+        &self,
+        block: &Block,
+        gradient: Tile<'_, T>,
+        into: &mut [Accumulator<'_, T>],
+    ) {
+        (**self).accumulate_gradient(block, gradient, into);
+    }
+}
+
+/// A function of edges that a statistic averages, shared by whoever reads the statistic.
+pub type Function<'v, T> = Arc<dyn EdgeFunction<T> + 'v>;
+
 /// A posterior expectation that a pass finds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Linear<'v, T: Real> {
     /// E\[log p\] of every factor: minus its entropy.
     LogProbability,
@@ -52,9 +90,30 @@ pub enum Linear<'v, T: Real> {
     /// The variance of Σ_j φ_ij v_j of every query and coordinate.
     ValueVariance(usize),
     /// Σ_j p_ij f(i, j) of every query.
-    Edge(&'v dyn EdgeFunction<T>),
-    /// Σ_j p_ij f(i, j) v_j of every query.
-    EdgeTimesValue(&'v dyn EdgeFunction<T>, usize),
+    Edge(Function<'v, T>),
+    /// The covariance of Σ_j φ_ij f(i, j) and Σ_j φ_ij v_j, of every query and coordinate.
+    Covariance(Function<'v, T>, usize),
+    /// The derivative of Σ_j p_ij v_j as every score θ_ij moves by f(i, j). It is the covariance of the
+    /// two where queries (or single edges) choose in proportion to e^θ. Has no gradient.
+    Tangent(Function<'v, T>, usize),
+}
+
+impl<T: Real> Linear<'_, T> {
+    /// Index of the values that it is of.
+    pub(crate) fn table(&self) -> Option<usize> {
+        match *self {
+            Self::Value(values)
+            | Self::ValueVariance(values)
+            | Self::Covariance(_, values)
+            | Self::Tangent(_, values) => Some(values),
+            Self::LogProbability | Self::LogRatio | Self::Edge(_) => None,
+        }
+    }
+
+    /// Whether functions of edges take part.
+    pub(crate) fn reads_edges(&self) -> bool {
+        matches!(self, Self::Edge(_) | Self::Covariance(..) | Self::Tangent(..))
+    }
 }
 
 /// Best edges that a pass keeps.
@@ -88,6 +147,8 @@ pub(crate) struct Values<'v, T> {
     pub own_heads: Option<usize>,
     /// Address, sizes and strides: the same tensor given twice is read once.
     source: (usize, Vec<usize>, Vec<isize>),
+    /// Whether nobody differentiates in them.
+    constant: bool,
 }
 
 /// What a pass must find out: the union of what the questions asked need.
@@ -152,8 +213,13 @@ impl<'v, T: Real> Request<'v, T> {
         }
         let tensor = E::store(v);
         let values = match heads % shape.key_heads.max(1) {
-            0 => Values { tensor, own_heads: None, source },
-            _ => Values { tensor: tensor.with_heads(shape.heads), own_heads: Some(heads), source },
+            0 => Values { tensor, own_heads: None, source, constant: false },
+            _ => Values {
+                tensor: tensor.with_heads(shape.heads),
+                own_heads: Some(heads),
+                source,
+                constant: false,
+            },
         };
         self.values.push(values);
         Ok(self.values.len() - 1)
@@ -161,8 +227,20 @@ impl<'v, T: Real> Request<'v, T> {
 
     /// Declares values that have been checked.
     pub(crate) fn stored_values(&mut self, tensor: Stored<'v, T>) -> usize {
-        self.values.push(Values { tensor, own_heads: None, source: (0, Vec::new(), Vec::new()) });
+        let source = (0, Vec::new(), Vec::new());
+        self.values.push(Values { tensor, own_heads: None, source, constant: false });
         self.values.len() - 1
+    }
+
+    /// Declares values that have been checked and that nobody differentiates in.
+    pub(crate) fn constant_values(&mut self, tensor: Stored<'v, T>) -> usize {
+        let tensor = match tensor.dim().1 % self.shape.key_heads.max(1) {
+            0 => tensor,
+            _ => tensor.with_heads(self.shape.heads),
+        };
+        let index = self.stored_values(tensor);
+        self.values[index].constant = true;
+        index
     }
 
     /// Wants an expectation.
@@ -206,17 +284,24 @@ impl<'v, T: Real> Request<'v, T> {
     /// Whether values are averaged as they are and in no other way.
     pub(crate) fn averages_plainly(&self) -> bool {
         !self.linear.iter().any(|statistic| {
-            matches!(statistic, Linear::ValueVariance(_) | Linear::EdgeTimesValue(..))
+            matches!(
+                statistic,
+                Linear::ValueVariance(_) | Linear::Covariance(..) | Linear::Tangent(..)
+            )
         })
     }
 
-    /// Whether a statistic averages the values with this index.
+    /// Whether a statistic averages the values with this index, and may be differentiated in them.
     pub(crate) fn averages(&self, values: usize) -> bool {
-        self.linear.iter().any(|statistic| match *statistic {
-            Linear::Value(own) | Linear::ValueVariance(own) | Linear::EdgeTimesValue(_, own) => {
-                own == values
-            }
-            Linear::LogProbability | Linear::LogRatio | Linear::Edge(_) => false,
+        let averages = |statistic: &Linear<'_, T>| statistic.table() == Some(values);
+        !self.values[values].constant && self.linear.iter().any(averages)
+    }
+
+    /// Tangents, with their places among the statistics.
+    pub(crate) fn tangents(&self) -> impl Iterator<Item = (usize, &dyn EdgeFunction<T>)> {
+        self.linear.iter().enumerate().filter_map(|(index, statistic)| match statistic {
+            Linear::Tangent(function, _) => Some((index, &**function as &dyn EdgeFunction<T>)),
+            _ => None,
         })
     }
 
@@ -227,12 +312,7 @@ impl<'v, T: Real> Request<'v, T> {
 
     /// Numbers per query (or factor) of a linear statistic.
     pub(crate) fn columns(&self, statistic: usize) -> usize {
-        match self.linear[statistic] {
-            Linear::LogProbability | Linear::LogRatio | Linear::Edge(_) => 1,
-            Linear::Value(values)
-            | Linear::ValueVariance(values)
-            | Linear::EdgeTimesValue(_, values) => self.width(values),
-        }
+        self.linear[statistic].table().map_or(1, |values| self.width(values))
     }
 
     /// Whether the statistic has an entry per factor; the others have one per query.

@@ -38,6 +38,7 @@ use crate::{Block, Error, Parameter, Real, Reference, Shape};
 use second_pass::Known;
 
 pub(crate) use forward::{NULL_KEY, draw};
+pub(crate) use heads::medians;
 pub use logistic::Logistic;
 pub(crate) use logistic::softplus;
 pub(crate) use rule::at;

@@ -131,7 +131,8 @@ impl<T: Real> Inference<T> for Walking<'_, T> {
         for statistic in &request.linear {
             let name = match statistic {
                 Linear::ValueVariance(_) => "value-variance",
-                Linear::EdgeTimesValue(..) => "covariance",
+                Linear::Covariance(..) => "covariance",
+                Linear::Tangent(..) => "jvp",
                 Linear::LogProbability | Linear::LogRatio | Linear::Value(_) | Linear::Edge(_) => {
                     continue;
                 }

@@ -17,6 +17,7 @@ mod gaussian;
 mod gaussian_density;
 mod gaussian_distance;
 mod rotary;
+mod tangent;
 
 pub use additive::{AdditiveForm, AdditiveWeights};
 pub use contract::{Place, Potential, PotentialPart};
@@ -26,6 +27,7 @@ pub use from_function::FromFunction;
 pub use gaussian::Precision;
 pub use gaussian_density::GaussianDensity;
 pub use rotary::RotaryPairs;
+pub use tangent::Motion;
 
 use super::part::{List, Named, Sizes, parts, settle};
 use super::tensors::{Inputs, Tensors};

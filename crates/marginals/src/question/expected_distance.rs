@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use marginals_kernels::TileMut;
 use ndarray::{Array3, ArrayView3};
 
@@ -41,7 +43,7 @@ impl<'v, T: Real> Question<'v, T> for ExpectedDistance {
     type Plan = Handle;
 
     fn plan(&self, _: &Posterior<'_, T>, request: &mut Request<'v, T>) -> Result<Handle, Error> {
-        Ok(request.linear(Linear::Edge(&Distance)))
+        Ok(request.linear(Linear::Edge(Arc::new(Distance))))
     }
 
     fn answer(&self, plan: &Handle, found: &Found<'_, '_, 'v, T>) -> Result<Array3<T>, Error> {

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use ndarray::{Array4, ArrayView4};
 
 use super::Question;
@@ -48,7 +50,8 @@ impl<'v, T: Real> Question<'v, T> for ExpectedOf<'v, T> {
         _: &Posterior<'_, T>,
         request: &mut Request<'v, T>,
     ) -> Result<Vec<Handle>, Error> {
-        Ok(self.0.iter().map(|&function| request.linear(Linear::Edge(function))).collect())
+        let wanted = |&function: &&'v dyn EdgeFunction<T>| Linear::Edge(Arc::new(function));
+        Ok(self.0.iter().map(|function| request.linear(wanted(function))).collect())
     }
 
     fn answer(&self, plan: &Vec<Handle>, found: &Found<'_, '_, 'v, T>) -> Result<Array4<T>, Error> {

@@ -1,5 +1,3 @@
-use std::borrow::Cow;
-
 use ndarray::{Array4, ArrayView4};
 
 use super::Question;
@@ -7,12 +5,12 @@ use super::named::{AnyQuestion, Asking, NamedQuestion};
 use super::upstream::Vectors;
 use crate::infer::{Handle, Linear, Request, Slopes};
 use crate::posterior::{Found, Posterior};
-use crate::{Element, Error, Real, Value};
+use crate::{Element, Error, Real};
 
 /// E\[v\] of every query, [B, H, N, D_v]: what attention outputs. Holds the values v [B, Hk, M, D_v],
 /// or [B, H, M, D_v] where query heads that share keys average values of their own.
 ///
-/// Σ_j p_ij v_j for [`Value::Gather`]; that over Σ_j p_ij for [`Value::Average`], which has its digits
+/// Σ_j p_ij v_j for [`Value::Gather`](crate::Value::Gather); that over Σ_j p_ij for [`Value::Average`](crate::Value::Average), which has its digits
 /// however small the mass is. 0 for a query without mass. Cost: one product of the posterior and the
 /// values.
 #[derive(Clone, Copy, Debug)]
@@ -52,29 +50,7 @@ impl<'v, T: Real, E: Element<Real = T>> Question<'v, T> for Mean<'v, E> {
         let Some(gradient) = found.check_by_query_of("mean", upstream, width)? else {
             return Ok(());
         };
-        let gradient = crate::infer::slopes::flat(gradient);
-        if found.posterior.problem.value == Value::Gather {
-            slopes.add_linear(*plan, found.scaled(gradient, width));
-            return Ok(());
-        }
-        // A gathered sum over the mass: g/m on the sum, and the rest on the mass.
-        let gathered = &found.finding.expectation(*plan).values;
-        let (mut on_sum, mut on_mass) = (gradient.into_owned(), Vec::new());
-        for (i, &mass) in found.finding.mass().iter().enumerate() {
-            let mut through = T::zero();
-            for c in i * width..(i + 1) * width {
-                // A gradient of 0 takes no part, whatever the query holds.
-                let idle = mass == T::zero() || on_sum[c] == T::zero();
-                let g = if idle { T::zero() } else { on_sum[c] / mass };
-                on_sum[c] = g;
-                if g != T::zero() {
-                    through -= g * gathered[c] / mass;
-                }
-            }
-            on_mass.push(through);
-        }
-        slopes.add_linear(*plan, Cow::Owned(on_sum));
-        slopes.add_mass(Cow::Owned(on_mass));
+        found.add_gathered_gradient(*plan, gradient, slopes);
         Ok(())
     }
 }

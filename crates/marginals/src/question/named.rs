@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use ndarray::{Array3, Array4, Array5, ArrayD, ArrayView4, ArrayViewD};
+use ndarray::{Array3, Array4, Array5, ArrayD, ArrayView4, ArrayViewD, Axis};
 
 use super::upstream::OneUpstream;
 use super::{Draws, Question, TopKAnswer};
@@ -107,6 +107,31 @@ impl<'v, T: Real> Asking<'v, T> {
             why: format!("the values, [B, Hk, M, D_v], for the question `{question}`"),
             present: self.tensors.names(),
         })
+    }
+}
+
+impl<'v, T: Real> Asking<'v, T> {
+    /// A tensor of real numbers that a question reads, with leading axes of length 1 added up to four;
+    /// `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Entries`], and [`Error::Shape`] where it has more axes.
+    pub fn tensor(&self, name: &str) -> Result<Option<ArrayView4<'v, T>>, Error> {
+        let Some(tensor) = self.tensors.real.get(name) else {
+            return match self.tensors.integer.contains_key(name) {
+                true => Err(Error::entries(name, "real numbers", "whole numbers")),
+                false => Ok(None),
+            };
+        };
+        let mut view = tensor.view();
+        if view.ndim() > 4 {
+            let advice = "Axes are aligned from the last.";
+            return Err(Error::shape(name, "at most 4 axes", view.shape(), advice));
+        }
+        while view.ndim() < 4 {
+            view = view.insert_axis(Axis(0));
+        }
+        Ok(Some(view.into_dimensionality().expect("axes were added")))
     }
 }
 

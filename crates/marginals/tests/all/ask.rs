@@ -38,6 +38,20 @@ fn inputs<T: Real>() -> Inputs<T> {
     ])
 }
 
+/// Those and what questions read beside them.
+fn with_read<T: Real>() -> Inputs<T> {
+    let nodes = [1, HEADS, NODES, WIDTH];
+    let mut all = inputs();
+    let paths = ArrayD::from_shape_vec(IxDyn(&[2, 2]), vec![0i64, 1, 2, -1]).unwrap();
+    all.insert("paths".into(), paths.into());
+    all.insert("covariance.r".into(), numbers::<T>(5.0, &nodes).into());
+    all.insert("tangent.q".into(), numbers::<T>(6.0, &nodes).into());
+    all.insert("tangent.k".into(), numbers::<T>(7.0, &nodes).into());
+    all.insert("tangent.v".into(), numbers::<T>(8.0, &[1, HEADS, NODES, 2]).into());
+    all.insert("tangent.bias".into(), numbers::<T>(9.0, &[NODES, 1]).into());
+    all
+}
+
 fn real<T: Real>(inputs: &Inputs<T>, name: &str) -> ArrayD<T> {
     match &inputs[name] {
         Input::Real(tensor) => tensor.to_owned().into_owned(),
@@ -136,7 +150,7 @@ fn every_differentiable_question_is_differentiated_by_its_name() {
         let file = file(structure);
         let mut differentiated = Vec::new();
         for entry in QUESTIONS.iter().filter(|entry| entry.differentiable) {
-            let plain = inputs::<f64>();
+            let plain = with_read::<f64>();
             let Ok(answers) = run(&file, &[entry.name], &plain) else { continue };
             let answer = numbers_of(&answers, entry.name);
             let upstream = numbers::<f64>(5.0, answer.shape());
@@ -154,7 +168,8 @@ fn every_differentiable_question_is_differentiated_by_its_name() {
             if entry.name != "query-mass" {
                 assert!(unasked.get(entry.name).is_none(), "{structure} {}", entry.name);
             }
-            for name in ["q", "k", "v", "bias"] {
+            let learned = entry.reads.iter().copied();
+            for name in ["q", "k", "v", "bias"].into_iter().chain(learned) {
                 let gradient = format!("grad.{name}");
                 if name == "v" && !entry.averages_values {
                     assert!(asked.get(&gradient).is_none(), "{structure} {}", entry.name);
@@ -194,10 +209,7 @@ fn every_differentiable_question_is_differentiated_by_its_name() {
 fn every_question_is_answered_or_refused_by_name() {
     for structure in STRUCTURES {
         let file = file(structure);
-        let (mut single, mut double) = (inputs::<f32>(), inputs::<f64>());
-        let paths = ArrayD::from_shape_vec(IxDyn(&[2, 2]), vec![0i64, 1, 2, -1]).unwrap();
-        single.insert("paths".into(), paths.clone().into());
-        double.insert("paths".into(), paths.into());
+        let (single, double) = (with_read::<f32>(), with_read::<f64>());
         let usage = |entry: &marginals::question::Entry| match entry.argument {
             None => entry.name.to_owned(),
             Some(_) => format!("{}=2", entry.name),
@@ -213,6 +225,8 @@ fn every_question_is_answered_or_refused_by_name() {
             assert!(told.contains(&format!("`{name}`")), "{structure}: {told}");
         }
         let names: Vec<&str> = answered.iter().map(String::as_str).collect();
+        let read = ["covariance", "jvp"].iter().all(|name| names.contains(name));
+        assert_ne!(read, structure.contains("walk"), "{structure}: {names:?}");
         let (single, double) =
             (run(&file, &names, &single).unwrap(), run(&file, &names, &double).unwrap());
         assert!(double.iter().count() >= names.len());
@@ -541,4 +555,45 @@ fn questions_read_their_own_tensors() {
         .collect();
     let close = answer.iter().zip(arr1(&expected)).all(|(a, b)| (a - b).abs() < 1e-13);
     assert!(close, "{answer}, expected {expected:?}");
+}
+
+/// A derivative in everything at once is the difference of means moved along the tangents.
+#[test]
+fn a_tangent_is_a_difference_of_means() {
+    for structure in STRUCTURES.iter().filter(|structure| !structure.contains("walk")) {
+        let (file, inputs) = (file(structure), with_read::<f64>());
+        let found = numbers_of(&run(&file, &["jvp"], &inputs).unwrap(), "jvp");
+        let mean = |step: f64| {
+            let mut moved = inputs.clone();
+            for name in ["q", "k", "v", "bias"] {
+                let tangent = real(&inputs, &format!("tangent.{name}"));
+                moved.insert(name.into(), (real(&inputs, name) + step * tangent).into());
+            }
+            numbers_of(&run(&file, &["mean"], &moved).unwrap(), "mean")
+        };
+        let expected = (mean(1e-5) - mean(-1e-5)) / 2e-5;
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-8, "{structure}: {found}, expected {expected}");
+        }
+    }
+}
+
+/// What a question reads is asked for by name and shape.
+#[test]
+fn tensors_of_questions_are_asked_for() {
+    let (file, mut inputs) = (file("\"independent\""), inputs::<f64>());
+    let missing = refusal(&file, &["covariance"], &inputs);
+    assert!(missing.contains("`covariance.r`") && missing.contains("[B, H, N, D]"), "{missing}");
+    let missing = refusal(&file, &["jvp"], &inputs);
+    assert!(missing.contains("at least one of tangent.q"), "{missing}");
+    inputs.insert("covariance.r".into(), numbers::<f64>(1.0, &[1, HEADS, NODES, 2]).into());
+    let wrong = refusal(&file, &["covariance"], &inputs);
+    assert!(
+        wrong.contains("`covariance.r` has shape [1, 2, 4, 2], expected [1, 2, 4, 3]"),
+        "{wrong}"
+    );
+    let whole = ArrayD::<i64>::zeros(IxDyn(&[1, HEADS, NODES, WIDTH]));
+    inputs.insert("covariance.r".into(), whole.into());
+    let wrong = refusal(&file, &["covariance"], &inputs);
+    assert!(wrong.contains("`covariance.r` holds whole numbers"), "{wrong}");
 }

@@ -102,7 +102,7 @@ fn whole(shape: &[usize], numbers: &[i64]) -> ArrayD<i64> {
 impl Default for Instance {
     fn default() -> Self {
         let mut tensors = Tensors::default();
-        let shapes: [(&str, &[usize]); 7] = [
+        let shapes: [(&str, &[usize]); 9] = [
             ("q", &[1, HEADS, NODES, WIDTH]),
             ("k", &[1, HEADS, NODES, WIDTH]),
             ("v", &[1, HEADS, NODES, WIDTH]),
@@ -110,6 +110,8 @@ impl Default for Instance {
             ("inputs", &[1, NODES, WIDTH]),
             ("points", &[1, HEADS, NODES, WIDTH]),
             ("patterns", &[1, HEADS, NODES, WIDTH]),
+            ("covariance.r", &[1, HEADS, NODES, WIDTH]),
+            ("tangent.q", &[1, HEADS, NODES, WIDTH]),
         ];
         for (name, shape) in shapes {
             tensors.real.insert(name.to_owned(), numbers(shape).into());

@@ -1,7 +1,7 @@
 //! The mean field q(φ) q(ρ), by coordinate ascent.
 
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use marginals_kernels::{InstructionSet, TileMut};
 use ndarray::Array3;
@@ -192,7 +192,7 @@ impl<'p, 'a, T: Real> MeanField<'p, 'a, T> {
         let spreads = [false, true].map(|squared| Spread { centre: &centre, first, squared });
         let functions = spreads.each_ref().map(|spread| spread as &dyn EdgeFunction<T>);
         let mut request = Request::new(&self.problem.shape);
-        let moments = functions.map(|f| request.linear(crate::infer::Linear::Edge(f)));
+        let moments = functions.map(|f| request.linear(crate::infer::Linear::Edge(Arc::new(f))));
         let found = self.pass(run, z, &request, 0);
         let [one, two] = moments.map(|moment| expected(&found, moment));
         one.into_iter()

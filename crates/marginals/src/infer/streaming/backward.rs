@@ -24,13 +24,13 @@ use super::forward::all_finite;
 use super::heads::Care;
 use super::scorer::Scorer;
 use super::{Rule, TASKS, split};
-use crate::gradient::{Accumulator, Layout, ParameterGradient, number_repeats};
+use crate::gradient::{Accumulator, Layout, NodeRows, ParameterGradient, number_repeats};
 use crate::infer::finding::Finding;
 use crate::infer::slopes::Slopes;
 use crate::infer::statistic::Request;
 use crate::infer::{Gradients, Problem, Values};
 use crate::potential::{Features, Place};
-use crate::{Error, Parameter, Real, Reference, tensor};
+use crate::{Error, Parameter, Real, Reference, Shape, tensor};
 
 use super::rule::{FactorSlopes, Order, at};
 use coefficients::Coefficients;
@@ -126,12 +126,14 @@ impl<T: Real> Dense<T> {
 }
 
 /// Sums over what one task did, to be added up in the order of the tasks.
-struct Sums {
+struct Sums<T> {
     learned: Vec<Vec<f64>>,
+    /// Of parameters that have a row per node.
+    rows: Vec<Option<NodeRows<T>>>,
     potential: Vec<Vec<f64>>,
 }
 
-impl Sums {
+impl<T> Sums<T> {
     fn are_finite(&self) -> bool {
         self.learned.iter().chain(&self.potential).flatten().all(|sum| sum.is_finite())
     }
@@ -149,8 +151,9 @@ pub(crate) fn backward<T: Real>(
 ) -> Result<Gradients<T>, Error> {
     let shape = &problem.shape;
     let coefficients = Coefficients::new(rule, problem, request, finding, slopes);
-    let functions = (coefficients.edges.iter().map(|(function, _)| *function))
-        .chain(coefficients.tables.iter().flat_map(|table| table.products.iter().map(|(f, _)| *f)));
+    let functions = (coefficients.edges.iter().map(|(function, _)| *function)).chain(
+        coefficients.tables.iter().flat_map(|table| table.products.iter().map(|p| p.function)),
+    );
     let edge_parameters = functions.flat_map(|function| function.parameters()).collect();
     let mut task = Task {
         rule,
@@ -227,7 +230,7 @@ pub(crate) fn backward<T: Real>(
             Some(by_keys(dv.slice_mut(own_keys), heads(task.sets(table)), &lengths))
         })
         .collect();
-    let regions = regions(&learned, &mut dense_gradients, &groups, &chunks, query_heads);
+    let regions = regions(&learned, &mut dense_gradients, shape, &groups, &chunks, query_heads);
     let own: Vec<Waiting<'_, T>> = regions
         .into_iter()
         .map(|learned| Waiting {
@@ -245,14 +248,15 @@ pub(crate) fn backward<T: Real>(
     let sums = in_order::run(tasks, |(((group, q), (part, keys)), own)| {
         in_order::add_part(q, part, |mut dq| {
             let mut own = own.start();
-            let sums = task.run(group, keys.clone(), dq.view_mut(), &mut own, Care::Fast)?;
-            if !own.is_spoiled() && sums.are_finite() && is_finite(&dq) {
-                return Ok(sums);
+            let mut sums = task.run(group, keys.clone(), dq.view_mut(), &mut own, Care::Fast)?;
+            if own.is_spoiled() || !sums.are_finite() || !is_finite(&dq) {
+                // Something that is not finite took part, perhaps where it must not: once more, with care.
+                dq.fill(T::zero());
+                own.clear();
+                sums = task.run(group, keys.clone(), dq, &mut own, Care::Careful)?;
             }
-            // Something that is not finite took part, perhaps where it must not: once more, with care.
-            dq.fill(T::zero());
-            own.clear();
-            task.run(group, keys.clone(), dq, &mut own, Care::Careful)
+            sums.rows = own.learned.iter_mut().map(Accumulator::take_rows).collect();
+            Ok(sums)
         })
     })?;
     drop(q);
@@ -273,7 +277,7 @@ pub(crate) fn backward<T: Real>(
         problem.prior.finish_node_gradients(dq.view_mut(), dk.view_mut());
     }
     let mut gradients = Gradients { q: dq, k: dk, values: dv, parameters: Vec::new() };
-    task.collect_parameters(sums, dense_gradients, &learned, &mut gradients.parameters);
+    task.collect_parameters(sums, dense_gradients, &learned, &mut gradients);
     Ok(gradients)
 }
 
@@ -344,6 +348,7 @@ fn by_keys<'a, T>(
 fn regions<'a, T: Real>(
     parameters: &[Parameter],
     dense: &'a mut [Dense<T>],
+    shape: &Shape,
     groups: &[Vec<(usize, usize)>],
     chunks: &[Range<usize>],
     heads: Option<usize>,
@@ -360,6 +365,21 @@ fn regions<'a, T: Real>(
         if parameter.layout == Layout::Small {
             let own = || Accumulator::Small(vec![0.0; parameter.len()]);
             all.iter_mut().for_each(|list| list.push(Region::Ready(own())));
+            continue;
+        }
+        if matches!(parameter.layout, Layout::Queries | Layout::Keys) {
+            for (index, list) in all.iter_mut().enumerate() {
+                let keys = &chunks[index % chunks.len()];
+                let (batch, key_head) = groups[index / chunks.len()][0];
+                let (nodes, first, group) = match parameter.layout {
+                    Layout::Keys => (keys.len(), keys.start, 1),
+                    _ => (shape.queries, 0, shape.group()),
+                };
+                let own = heads.map_or((shape.batch, shape.key_heads), |_| (1, 1));
+                let rows = Array4::zeros((own.0, own.1 * group, nodes, parameter.shape[3]));
+                let first = (batch, key_head * group, first);
+                list.push(Region::Ready(Accumulator::Rows { rows, first }));
+            }
             continue;
         }
         let gradient = match dense.next().expect("one gradient per score-shaped parameter") {
@@ -473,7 +493,7 @@ impl<T: Real> Task<'_, '_, T> {
         mut dq: ArrayViewMut4<'_, T>,
         own: &mut Own<'_, T>,
         care: Care,
-    ) -> Result<Sums, Error> {
+    ) -> Result<Sums<T>, Error> {
         let problem = self.problem;
         let shape = &problem.shape;
         let Own { k: dk, values, learned } = own;
@@ -527,9 +547,10 @@ impl<T: Real> Task<'_, '_, T> {
             into.iter_mut().zip(of_nodes).for_each(|(x, g)| *x += g);
         }
         let parameters = self.prior_parameters.iter().chain(&self.edge_parameters);
-        let learned =
+        let sums =
             learned.iter_mut().zip(parameters).map(|(own, parameter)| own.take_sums(parameter));
-        Ok(Sums { learned: learned.collect::<Result<_, Error>>()?, potential })
+        let sums = sums.collect::<Result<_, Error>>()?;
+        Ok(Sums { learned: sums, rows: Vec::new(), potential })
     }
 
     /// Hands what is owed to having no edge on to the edges, where its score is that of them all less a
@@ -586,7 +607,8 @@ impl<T: Real> Task<'_, '_, T> {
             .iter()
             .map(|p| match p.layout {
                 Layout::Small => Accumulator::Small(vec![0.0; p.len()]),
-                Layout::Scores => Accumulator::Small(Vec::new()),
+                // Only few numbers are shared by all edges of a query.
+                _ => Accumulator::Small(Vec::new()),
             })
             .collect();
         for (head, slopes) in shape.all_heads().zip(slopes.chunks_exact(factors.max(1))) {
@@ -619,11 +641,12 @@ impl<T: Real> Task<'_, '_, T> {
     /// those of functions of edges, the potential's.
     fn collect_parameters(
         &self,
-        sums: Vec<Sums>,
+        sums: Vec<Sums<T>>,
         dense: Vec<Array4<T>>,
         learned: &[Parameter],
-        into: &mut Vec<ParameterGradient<T>>,
+        into: &mut Gradients<T>,
     ) {
+        let Gradients { k: of_keys, parameters: into, .. } = into;
         let zeros = |list: &[Parameter]| -> Vec<Vec<f64>> {
             list.iter().map(|p| vec![0.0; p.len()]).collect()
         };
@@ -635,7 +658,19 @@ impl<T: Real> Task<'_, '_, T> {
                 sum.iter_mut().zip(part).for_each(|(sum, &g)| *sum += g);
             }
         };
+        let has_rows = |p: &&Parameter| matches!(p.layout, Layout::Queries | Layout::Keys);
+        let mut of_rows: Vec<Option<Array4<T>>> = (learned.iter())
+            .map(|p| has_rows(&p).then(|| (p.shape[0], p.shape[1], p.shape[2], p.shape[3])))
+            .map(|sizes| sizes.map(Array4::zeros))
+            .collect();
         for part in sums {
+            for (whole, own) in of_rows.iter_mut().zip(part.rows) {
+                let (Some(whole), Some((rows, (b, h, node)))) = (whole, own) else { continue };
+                let (batch, heads, nodes, _) = rows.dim();
+                let mut own =
+                    whole.slice_mut(s![b..b + batch, h..h + heads, node..node + nodes, ..]);
+                own += &rows;
+            }
             add(&mut of_learned, &part.learned);
             add(&mut potential, &part.potential);
         }
@@ -643,8 +678,16 @@ impl<T: Real> Task<'_, '_, T> {
             into.extend(rule.parameter_gradients(&self.problem.shape, &self.none_slopes));
         }
         let mut dense = dense.into_iter();
-        for (parameter, sum) in learned.iter().zip(&of_learned) {
+        for ((parameter, sum), rows) in learned.iter().zip(&of_learned).zip(of_rows) {
+            let rows = || rows.expect("a row for each node");
             into.push(match parameter.layout {
+                Layout::Keys => {
+                    *of_keys += &rows();
+                    continue;
+                }
+                Layout::Queries => {
+                    ParameterGradient { name: parameter.name.clone(), gradient: rows().into_dyn() }
+                }
                 Layout::Small => ParameterGradient::from_small(parameter, sum),
                 Layout::Scores => ParameterGradient {
                     name: parameter.name.clone(),

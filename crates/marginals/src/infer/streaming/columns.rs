@@ -52,11 +52,11 @@ pub(super) fn find<T: Real>(
     let zeros = |wanted: bool| vec![T::zero(); if wanted { keys.len() } else { 0 }];
     let lowest = |wanted: bool| vec![T::neg_infinity(); if wanted { keys.len() } else { 0 }];
     let wants = task.wants;
-    let finds_variances = gather::finds_variances(request);
+    let finds_spreads = gather::finds_spreads(request);
     let mut state = Columns {
         max: lowest(true),
         sum: zeros(true),
-        rest: zeros(finds_variances),
+        rest: zeros(finds_spreads),
         score: zeros(wants.log_probability || wants.log_ratio),
         weight: zeros(wants.log_ratio),
         weight_max: lowest(wants.prior),
@@ -75,7 +75,11 @@ pub(super) fn find<T: Real>(
         scores: tile(true),
         weights: tile(task.reads_weights),
         other: tile(true),
-        absent: tile(finds_variances),
+        absent: tile(finds_spreads),
+        tangents: {
+            let tile = |_| vec![T::zero(); shape.queries.min(ROWS) * STRIDE];
+            request.tangents().map(tile).collect()
+        },
         part: Vec::new(),
         log_scale: match care {
             Care::Fast | Care::Careful => Vec::new(),
@@ -92,9 +96,18 @@ pub(super) fn find<T: Real>(
             let block = block(queries);
             scratch.normalise(task, head_keys, &q, &block, columns.clone(), &mut state);
         }
+        let keep = rows.len() == 1;
+        let mut centres = vec![vec![T::zero(); block_keys.len()]; scratch.tangents.len()];
+        if !centres.is_empty() {
+            for queries in &rows {
+                let block = block(queries);
+                let columns = columns.clone();
+                scratch.centre(task, head_keys, &q, &block, keep, columns, &state, &mut centres);
+            }
+        }
         for queries in &rows {
-            let keep = rows.len() == 1;
             let block = block(queries);
+            scratch.centre_tangents(task, &block, &centres);
             let columns = columns.clone();
             let references = references.get(columns.clone()).unwrap_or_default();
             let columns = (columns, references);
@@ -152,8 +165,10 @@ struct Scratch<T> {
     scores: Aligned<T>,
     weights: Aligned<T>,
     other: Aligned<T>,
-    /// 1 − p, where variances are found.
+    /// 1 − p, where variances or covariances are found.
     absent: Aligned<T>,
+    /// How fast log p moves, by tangent of the request.
+    tangents: Vec<Vec<T>>,
     part: Vec<T>,
     /// log of what is taken out of the weights of each query, so that they do not underflow; empty
     /// where no care is taken.
@@ -241,6 +256,57 @@ impl<T: Real> Scratch<T> {
                     true => is_to_come[c] = false,
                     false => *rest += term,
                 }
+            }
+        }
+    }
+
+    /// Between the phases, where the request has tangents: adds Σ_i p_ij θ̇_ij of one tile to the centres
+    /// of its keys. `kept` says that the first phase left this tile's scores in place.
+    #[allow(clippy::too_many_arguments, reason = "the tile, its place and what it is added to")]
+    fn centre(
+        &mut self,
+        task: &Task<'_, T>,
+        head_keys: &HeadKeys<'_, T>,
+        q: &Features<'_, T>,
+        block: &Block,
+        kept: bool,
+        columns: Range<usize>,
+        state: &Columns<T>,
+        centres: &mut [Vec<T>],
+    ) {
+        let coverage = task.scorer.prior.coverage(block);
+        if coverage == Coverage::Empty {
+            return;
+        }
+        if !kept {
+            self.fill(task, head_keys, q, block, coverage);
+        }
+        let (n, m) = (block.queries.len(), block.keys.len());
+        let scores = TileMut::new(&mut self.scores, n, m, STRIDE);
+        let (max, sum) = (&state.max[columns.clone()], &state.sum[columns]);
+        for ((_, function), centres) in task.request.tangents().zip(centres) {
+            let mut values = TileMut::new(&mut self.other, n, m, STRIDE);
+            function.fill(block, values.reborrow());
+            for r in 0..n {
+                for (c, (&score, &moved)) in scores.row(r).iter().zip(values.row(r)).enumerate() {
+                    if score > T::neg_infinity() {
+                        centres[c] += (score - max[c]).exp() / sum[c] * moved;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes θ̇_ij less the centres of the keys: how fast log p_ij moves.
+    fn centre_tangents(&mut self, task: &Task<'_, T>, block: &Block, centres: &[Vec<T>]) {
+        let (n, m) = (block.queries.len(), block.keys.len());
+        let tiles = self.tangents.iter_mut().zip(centres);
+        for ((tile, centres), (_, function)) in tiles.zip(task.request.tangents()) {
+            let mut tangents = TileMut::new(tile, n, m, STRIDE);
+            function.fill(block, tangents.reborrow());
+            for r in 0..n {
+                let pairs = tangents.row_mut(r).iter_mut().zip(centres);
+                pairs.for_each(|(x, &centre)| *x -= centre);
             }
         }
     }
@@ -362,7 +428,7 @@ impl<T: Real> Scratch<T> {
             );
             *mass = *mass * factor.get(r).copied().unwrap_or(T::one()) + own;
         }
-        let room = Room { tile: &mut self.other, part: &mut self.part };
+        let room = Room { tile: &mut self.other, tangents: &self.tangents, part: &mut self.part };
         let how = (Sums::Absolute, absent.as_ref().map(TileMut::as_tile));
         gather::gather(task.request, head_keys, block, scores, queries, how, room, finding);
     }

@@ -35,16 +35,13 @@ pub(super) struct Task<'a, T: Real> {
 impl<'a, T: Real> Task<'a, T> {
     /// What a pass over `problem` finds out for `request`.
     pub fn new(problem: &'a Problem<'_, T>, request: &'a Request<'_, T>) -> Self {
-        let edges = |statistic: &Linear<'_, T>| {
-            matches!(statistic, Linear::Edge(_) | Linear::EdgeTimesValue(..))
-        };
         Self {
             shape: &problem.shape,
             scorer: Scorer { prior: &*problem.prior, potential: problem.potential },
             request,
             wants: rows::wants(request),
             reads_weights: request.wants_prior(),
-            reads_edges: request.linear.iter().any(edges),
+            reads_edges: request.linear.iter().any(Linear::reads_edges),
             averages: problem.value == Value::Average,
             q: &problem.q,
         }
@@ -98,7 +95,8 @@ pub(crate) fn find<T: Real>(
 
 /// Whether what a fast pass found shows that values not finite took part, perhaps where they must not.
 fn is_spoiled<T: Real>(finding: &Finding<T>) -> bool {
-    finding.linear.iter().any(|e| !(all_finite(&e.values) && all_finite(&e.means)))
+    let lists = finding.linear.iter().flat_map(|e| [&e.values, &e.means, &e.edge_means]);
+    lists.into_iter().any(|list| !all_finite(list))
 }
 
 /// Whether every number is finite. Runs of them are looked at as a whole, many numbers at a time.

@@ -41,17 +41,17 @@ pub(crate) struct HeadKeys<'a, T> {
 pub(crate) struct Table<'a, T> {
     /// The values, where they are averaged as they are.
     pub plain: Option<Rows<'a, T>>,
-    /// About a reference, for variances.
+    /// About a reference, for variances and covariances.
     pub centred: Option<Centred<'a, T>>,
 }
 
-/// Values about a reference r near their mean, so that what is common to them costs no digits.
+/// Values about a reference r near them, so that what is common to them costs no digits.
 pub(crate) struct Centred<'a, T> {
     pub reference: Vec<T>,
     /// v − r.
     pub apart: Rows<'a, T>,
-    /// (v − r)², or v² where edges vary one by one.
-    pub squares: Rows<'a, T>,
+    /// (v − r)², or v² where edges vary one by one: for variances.
+    pub squares: Option<Rows<'a, T>>,
 }
 
 impl<'a, T> HeadKeys<'a, T> {
@@ -151,16 +151,19 @@ impl<'a, T: Real> Rows<'a, T> {
 pub(crate) struct Use {
     pub plain: bool,
     pub centred: bool,
+    pub squares: bool,
 }
 
 /// What a request does with each of its tables.
 pub(crate) fn uses<T: Real>(request: &Request<'_, T>) -> Vec<Use> {
     let mut uses = vec![Use::default(); request.values.len()];
     for statistic in &request.linear {
-        match *statistic {
-            Linear::Value(table) | Linear::EdgeTimesValue(_, table) => uses[table].plain = true,
-            Linear::ValueVariance(table) => uses[table].centred = true,
-            Linear::LogProbability | Linear::LogRatio | Linear::Edge(_) => {}
+        let Some(table) = statistic.table() else { continue };
+        let used = &mut uses[table];
+        match statistic {
+            Linear::Value(_) => used.plain = true,
+            Linear::ValueVariance(_) => (used.centred, used.squares) = (true, true),
+            _ => used.centred = true,
         }
     }
     uses
@@ -178,7 +181,7 @@ pub(crate) struct Preparation<'r, T: Real> {
 
 /// Numbers near the values of a run of keys: their medians. Keys that nobody can pick may hold anything,
 /// also what is finite and huge, and a mean would be theirs.
-pub(crate) fn reference<T: Real>(rows: &CowArray<'_, T, Ix2>) -> Vec<T> {
+pub(crate) fn medians<T: Real>(rows: &CowArray<'_, T, Ix2>) -> Vec<T> {
     let median = |column: ArrayView1<'_, T>| {
         let mut finite: Vec<T> = column.iter().copied().filter(|x| x.is_finite()).collect();
         let middle = finite.len() / 2;
@@ -249,17 +252,17 @@ impl<T: Real> Preparation<'_, T> {
         let centred = used.centred.then(|| {
             let reference = match self.many_edges {
                 true => vec![T::zero(); rows.ncols()],
-                false => reference(&rows),
+                false => medians(&rows),
             };
             let mut apart: Array2<T> = rows.to_owned();
             for mut row in apart.outer_iter_mut() {
                 row.iter_mut().zip(&reference).for_each(|(x, &r)| *x -= r);
             }
-            let squares = apart.mapv(|x| x * x);
+            let squares = used.squares.then(|| apart.mapv(|x| x * x));
             Centred {
                 reference,
                 apart: Rows::new(apart.into(), packed, self.care),
-                squares: Rows::new(squares.into(), packed, self.care),
+                squares: squares.map(|rows| Rows::new(rows.into(), packed, self.care)),
             }
         });
         let plain = used.plain.then(|| Rows::new(rows, packed, self.care));

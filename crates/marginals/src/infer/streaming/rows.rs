@@ -73,7 +73,8 @@ pub(super) fn find<T: Real>(
     }
     folded.into_finding(&mut finding, [request.log_probability(), request.log_ratio()]);
     if !rule.has_many_edges() {
-        gather::finish_variances(request, head_keys, head, &mut finding);
+        let all = block(queries, keys);
+        gather::finish_spreads(request, head_keys, &all, &mut finding);
     }
     finding
 }
@@ -85,6 +86,8 @@ struct Scratch<T> {
     weights: Aligned<T>,
     /// Likewise, unless something else takes its room.
     other: Aligned<T>,
+    /// How fast log p moves, by tangent of the request, where that takes a running state.
+    tangents: Vec<Vec<T>>,
     part: Vec<T>,
     rescale: [T; STRIP],
     highest: Vec<Candidate<T>>,
@@ -106,6 +109,13 @@ impl<T: Real> Scratch<T> {
             scores: tile(true),
             weights: tile(false),
             other: tile(task.reads_edges || ranks),
+            tangents: match rule.order() {
+                Order::Any => Vec::new(),
+                Order::LastFirst => {
+                    let tile = |_| vec![T::zero(); STRIP * STRIDE];
+                    task.request.tangents().map(tile).collect()
+                }
+            },
             part: Vec::new(),
             rescale: [T::one(); STRIP],
             highest: Vec::new(),
@@ -114,7 +124,7 @@ impl<T: Real> Scratch<T> {
                     .iter()
                     .any(|wanted| matches!(wanted, Extremal::Best(1) | Extremal::Highest)),
             ranks,
-            absent: tile(rule.has_many_edges() && gather::finds_variances(task.request)),
+            absent: tile(rule.has_many_edges() && gather::finds_spreads(task.request)),
             sums: match rule.merge() {
                 Merge::Mixture => Sums::Relative,
                 _ if is_scaled => Sums::Relative,
@@ -173,6 +183,12 @@ impl<T: Real> Scratch<T> {
             }
             false => None,
         };
+        for (tile, (index, function)) in self.tangents.iter_mut().zip(task.request.tangents()) {
+            let mut tangents = TileMut::new(tile, n, m, STRIDE);
+            function.fill(strip, tangents.reborrow());
+            let none = &mut finding.linear[index].none_tangents[rows.clone()];
+            fold.log_tangents(scores.as_tile(), tangents, none);
+        }
         let read = match (&weights, task.reads_weights) {
             (_, false) => Weights::Unread,
             (None, true) => Weights::Free,
@@ -198,7 +214,7 @@ impl<T: Real> Scratch<T> {
             write_highest(finding, rows.clone(), &self.highest);
         }
         gather::rescale(task.request, &self.rescale[..n], rows.clone(), finding);
-        let room = Room { tile: &mut self.other, part: &mut self.part };
+        let room = Room { tile: &mut self.other, tangents: &self.tangents, part: &mut self.part };
         let how = (self.sums, absent.as_ref().map(TileMut::as_tile));
         gather::gather(task.request, head_keys, strip, scores, rows, how, room, finding);
     }

@@ -63,6 +63,11 @@ pub trait RowFold<T: Real>: Send {
     /// by: what a factor maximises. They are that already where keys are read in any order.
     fn rank(&self, _scores: TileMut<'_, T>, _rows: Range<usize>) {}
 
+    /// Turns tangents of the scores of a strip that is about to be folded into those of log p, and adds
+    /// to those of log P(no edge). Called where keys are read in order; elsewhere what tangents make of
+    /// an expectation is a covariance.
+    fn log_tangents(&self, _scores: Tile<'_, T>, _tangents: TileMut<'_, T>, _none: &mut [T]) {}
+
     /// What was found, normalised, and by what gathered sums are to be multiplied.
     fn finish(self: Box<Self>) -> Folded<T>;
 }

@@ -313,7 +313,7 @@ impl<T: Real> RowRule<T> for Softmax<'_> {
             shares.push(share);
             scores.push(score);
         }
-        finding.mix_in_none(&shares, &prior_shares);
+        finding.mix_in_none(&shares, &prior_shares, null.is_gate());
         for (extremes, wanted) in finding.extremal.iter_mut().zip(&request.extremal) {
             match (extremes, *wanted) {
                 (Extremes::Best { count, edges }, _) if *count > 0 => {

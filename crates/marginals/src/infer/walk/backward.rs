@@ -96,7 +96,7 @@ pub(super) fn backward<T: Real>(
             // What every pick adds along the way is one gradient by now.
             of_step = Slopes::new(1 + columns.along.len());
             for (column, &index) in columns.along.iter().enumerate() {
-                let handle = step.linear(request.linear[index]);
+                let handle = step.linear(request.linear[index].clone());
                 let e: Cow<'_, [T]> =
                     own.per_pick.index_axis(Axis(3), column).iter().copied().collect();
                 let e = match request.linear[index] {

@@ -78,7 +78,11 @@ pub(super) fn find<T: Real>(
         let carried = step.values(state.view())?;
         let carried = step.linear(Linear::Value(carried));
         let wanted: Vec<Handle> = match first {
-            true => columns.along.iter().map(|&index| step.linear(request.linear[index])).collect(),
+            true => columns
+                .along
+                .iter()
+                .map(|&index| step.linear(request.linear[index].clone()))
+                .collect(),
             false => Vec::new(),
         };
         let mut found = walking.step.find(problem, &step, 0..shape.keys, true)?;

@@ -1,9 +1,11 @@
 use marginals_kernels::{InstructionSet, Tile, TileMut};
-use ndarray::{Array2, Array3, ArrayView2, ArrayViewMut2, Axis, CowArray, Ix2};
+use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayViewMut2, Axis, CowArray, Ix2};
 use serde::{Deserialize, Serialize};
 
 use super::contract::{Place, Potential, PotentialPart};
 use super::features::{FeatureGradient, Features, lanes};
+use super::tangent::{Motion, Moving};
+use crate::infer::EdgeFunction;
 use crate::model::numbers::Domain;
 use crate::model::part::{Named, NamedTensor, Part, Sizes, Weight};
 use crate::model::per_head::head_index;
@@ -374,6 +376,23 @@ impl<T: Real> Potential<T> for Additive {
         }
         Ok(())
     }
+    /// Projections are linear: features of tangents are tangents of features.
+    fn tangent(&self, motion: Motion<T>) -> Result<Box<dyn EdgeFunction<T>>, Error> {
+        let Motion { shape, q, k, q_tangent, k_tangent } = motion;
+        let place = |(batch, head)| Place { shape: &shape, batch, head, first: 0 };
+        let of_queries = |x: &Array4<T>| {
+            Motion::by_head(x, |head, rows| self.query_features(place(head), rows).into_owned())
+        };
+        let of_keys = |x: &Array4<T>| {
+            Motion::by_head(x, |head, rows| self.key_features(place(head), rows).into_owned())
+        };
+        Ok(Box::new(AdditiveTangent {
+            of: self.clone(),
+            shape,
+            q: Moving { features: of_queries(&q), tangents: q_tangent.as_ref().map(of_queries) },
+            k: Moving { features: of_keys(&k), tangents: k_tangent.as_ref().map(of_keys) },
+        }))
+    }
     fn query_features_backward(
         &self,
         place: Place<'_>,
@@ -403,6 +422,49 @@ impl<T: Real> Potential<T> for Additive {
         let dw = w_slot.map(|slot| &mut rest[slot - 2]);
         let a = self.weights.a_key.as_ref();
         self.project_backward(place.head, k, gradient, &self.weights.key, a, into, dw, da);
+    }
+}
+
+/// How fast the log-potential moves: Σ_f a_f act'(u_f) u̇_f, u = W_q q + W_k k.
+#[derive(Debug)]
+struct AdditiveTangent<T> {
+    of: Additive,
+    shape: Shape,
+    q: Moving<T>,
+    k: Moving<T>,
+}
+
+impl<T: Real> EdgeFunction<T> for AdditiveTangent<T> {
+    fn fill(&self, block: &Block, mut values: TileMut<'_, T>) {
+        let query_head = self.shape.head_number((block.batch, block.head));
+        let key_head = block.batch * self.shape.key_heads + self.shape.key_head(block.head);
+        let a = &self.of.weights.a_query;
+        let a: Vec<T> = a.row(head_index(a.nrows(), block.head)).mapv(T::of).to_vec();
+        let slope = self.of.leak::<T>();
+        let row = |of: &Moving<T>, head: usize, node: usize| {
+            let own = of.features[head].row(node).to_vec();
+            (own, of.tangents.as_ref().map(|tangents| tangents[head].row(node).to_vec()))
+        };
+        let keys: Vec<_> = block.keys.clone().map(|j| row(&self.k, key_head, j)).collect();
+        for (r, i) in block.queries.clone().enumerate() {
+            let (query, moving) = row(&self.q, query_head, i);
+            for (value, (key, key_moving)) in values.row_mut(r).iter_mut().zip(&keys) {
+                let mut sum = T::zero();
+                for f in 0..query.len() {
+                    let u = query[f] + key[f];
+                    let own = moving.as_ref().map_or(T::zero(), |x| x[f]);
+                    let moved = own + key_moving.as_ref().map_or(T::zero(), |x| x[f]);
+                    let derivative = match slope {
+                        Some(_) if u >= T::zero() => T::one(),
+                        Some(slope) => slope,
+                        None => T::one() - u.tanh() * u.tanh(),
+                    };
+                    let weight = if self.of.form == AdditiveForm::Gat { T::one() } else { a[f] };
+                    sum += weight * derivative * moved;
+                }
+                *value = sum;
+            }
+        }
     }
 }
 

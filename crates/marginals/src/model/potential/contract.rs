@@ -4,6 +4,8 @@ use marginals_kernels::{Tile, TileMut};
 use ndarray::{ArrayView2, ArrayViewMut2, CowArray, Ix2};
 
 use super::features::{FeatureGradient, Features};
+use super::tangent::Motion;
+use crate::infer::EdgeFunction;
 use crate::model::tensors::Inputs;
 use crate::{Block, Error, Parameter, Real, Shape};
 
@@ -92,6 +94,21 @@ pub trait Potential<T: Real>: Send + Sync {
         })
     }
 
+    /// How fast log ψ moves as the nodes move, as a function of edges that holds what it needs of both:
+    ///
+    /// ```text
+    /// d log ψ(q_i, k_j) = ∂log ψ/∂q · q̇_i + ∂log ψ/∂k · k̇_j.
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NoGradient`] by default.
+    fn tangent(&self, _motion: Motion<T>) -> Result<Box<dyn EdgeFunction<T>>, Error> {
+        Err(Error::NoGradient {
+            part: format!("potential `{}`", self.name()),
+            method: "Potential::tangent",
+        })
+    }
+
     /// From the gradient of the query features to that of the queries (written to `into`, which
     /// holds zeros) and of the parameters (added). By default features are the queries.
     fn query_features_backward(
@@ -170,6 +187,9 @@ macro_rules! forwarding {
                 into: &mut FeatureGradient<'_, T>,
             ) -> Result<(), Error> {
                 (**self).backward(block, q, k, log_potential, gradient, into)
+            }
+            fn tangent(&self, motion: Motion<T>) -> Result<Box<dyn EdgeFunction<T>>, Error> {
+                (**self).tangent(motion)
             }
             fn query_features_backward(
                 &self,

@@ -1,9 +1,11 @@
 use marginals_kernels::{Tile, TileMut};
-use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2, CowArray, Ix2};
+use ndarray::{Array2, Array4, ArrayView1, ArrayView2, ArrayViewMut2, CowArray, Ix2, s};
 use serde::{Deserialize, Serialize};
 
 use super::contract::{Place, Potential, PotentialPart, check_equal_widths};
 use super::features::{FeatureGradient, Features};
+use super::tangent::{Motion, Moving, ProductTangent};
+use crate::infer::EdgeFunction;
 use crate::model::part::{Number, Part};
 use crate::model::tensors::Inputs;
 use crate::{Block, Error, Parameter, PerHead, Real, Shape, number};
@@ -83,6 +85,26 @@ fn directions_backward<T: Real>(
     along_all
 }
 
+/// Directions of every head's nodes, and how fast these turn. That map is its own transpose: a tangent
+/// goes through it as a gradient does.
+fn moving<T: Real>(
+    nodes: &Array4<T>,
+    tangents: Option<&Array4<T>>,
+    scale: impl Fn(usize) -> T,
+) -> Moving<T> {
+    let turning = |tangents: &Array4<T>| {
+        Motion::by_head(nodes, |(batch, head), rows| {
+            let own = tangents.slice(s![batch, head, .., ..]);
+            let mut turned = Array2::zeros(rows.raw_dim());
+            directions_backward(rows, own, scale(head), turned.view_mut());
+            turned
+        })
+    };
+    let features =
+        Motion::by_head(nodes, |(_, head), rows| directions(rows, scale(head)).into_owned());
+    Moving { features, tangents: tangents.map(turning) }
+}
+
 impl<T: Real> Potential<T> for Cosine {
     fn name(&self) -> &'static str {
         Self::NAME
@@ -126,6 +148,12 @@ impl<T: Real> Potential<T> for Cosine {
     ) -> Result<(), Error> {
         q.products_backward(k, block, gradient.as_tile(), into);
         Ok(())
+    }
+    fn tangent(&self, motion: Motion<T>) -> Result<Box<dyn EdgeFunction<T>>, Error> {
+        let Motion { shape, q, k, q_tangent, k_tangent } = motion;
+        let q = moving(&q, q_tangent.as_ref(), |head| T::of(self.scale.of(head)));
+        let k = moving(&k, k_tangent.as_ref(), |_| T::one());
+        Ok(Box::new(ProductTangent::new(shape, q, k, None)))
     }
     fn query_features_backward(
         &self,

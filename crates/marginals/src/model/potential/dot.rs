@@ -1,9 +1,11 @@
 use marginals_kernels::{InstructionSet, Tile, TileMut};
-use ndarray::{ArrayView2, ArrayViewMut2, CowArray, Ix2};
+use ndarray::{Array4, ArrayView2, ArrayViewMut2, CowArray, Ix2};
 use serde::{Deserialize, Serialize};
 
 use super::contract::{Place, Potential, PotentialPart, check_equal_widths};
 use super::features::{FeatureGradient, Features};
+use super::tangent::{Motion, Moving, ProductTangent};
+use crate::infer::EdgeFunction;
 use crate::model::numbers::Domain;
 use crate::model::part::{Number, Part, Sizes};
 use crate::model::tensors::Inputs;
@@ -140,6 +142,16 @@ impl<T: Real> Potential<T> for Dot {
         }
         q.products_backward(k, block, gradient.as_tile(), into);
         Ok(())
+    }
+    fn tangent(&self, motion: Motion<T>) -> Result<Box<dyn EdgeFunction<T>>, Error> {
+        let Motion { shape, q, k, q_tangent, k_tangent } = motion;
+        let scaled = |x: &Array4<T>| {
+            Motion::by_head(x, |(_, head), rows| rows.mapv(|x| x * T::of(self.scale_of(head))))
+        };
+        let own = |x: &Array4<T>| Motion::by_head(x, |_, rows| rows.to_owned());
+        let q = Moving { features: scaled(&q), tangents: q_tangent.as_ref().map(scaled) };
+        let k = Moving { features: own(&k), tangents: k_tangent.as_ref().map(own) };
+        Ok(Box::new(ProductTangent::new(shape, q, k, self.softcap)))
     }
     fn query_features_backward(
         &self,

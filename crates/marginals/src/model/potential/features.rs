@@ -105,16 +105,17 @@ impl<'a, T: Real> Features<'a, T> {
         let set = InstructionSet::detect();
         let depth = self.depth();
         let data = self.run(block.queries.clone());
+        let columns = block.keys.start - keys.first..block.keys.end - keys.first;
+        // Keys of a part of those that were packed need not start where a panel does.
+        let starts_a_panel = columns.start.is_multiple_of(Panels::<T>::width(set));
         match &keys.across {
-            Some(packed) => {
+            Some(packed) if starts_a_panel => {
                 let q = Strided { data, row_stride: depth, depth_stride: 1 };
-                let columns = block.keys.start - keys.first..block.keys.end - keys.first;
                 gemm(set, Store::Overwrite, q, packed, 0..depth, columns, scores);
             }
-            None => {
+            _ => {
                 let queries = Tile::new(data, block.queries.len(), depth, depth);
-                let run = block.keys.start - keys.first..block.keys.end - keys.first;
-                scores_unpacked(set, queries, tensor::elements(&keys.rows), depth, run, scores);
+                scores_unpacked(set, queries, tensor::elements(&keys.rows), depth, columns, scores);
             }
         }
     }

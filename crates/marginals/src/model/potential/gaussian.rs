@@ -1,10 +1,12 @@
 use marginals_kernels::{InstructionSet, Tile, TileMut};
-use ndarray::{Array2, ArrayD};
+use ndarray::{Array2, ArrayD, s};
 use serde::{Deserialize, Serialize};
 
 use super::contract::{Potential, PotentialPart, check_equal_widths};
 use super::features::{FeatureGradient, Features};
 use super::gaussian_distance::squared_distances;
+use super::tangent::Motion;
+use crate::infer::EdgeFunction;
 use crate::model::numbers::Values;
 use crate::model::part::{Number, Part};
 use crate::model::tensors::Inputs;
@@ -125,6 +127,40 @@ impl<T: Real> Potential<T> for Gaussian {
             into.parameters[0][self.precision.index(block.head, d)] -= 0.5 * square.f64();
         }
         Ok(())
+    }
+    fn tangent(&self, motion: Motion<T>) -> Result<Box<dyn EdgeFunction<T>>, Error> {
+        Ok(Box::new(GaussianTangent { of: self.clone(), motion }))
+    }
+}
+
+/// How fast the log-potential moves: −(q − k)ᵀ Λ (q̇ − k̇).
+#[derive(Debug)]
+struct GaussianTangent<T> {
+    of: Gaussian,
+    motion: Motion<T>,
+}
+
+impl<T: Real> EdgeFunction<T> for GaussianTangent<T> {
+    fn fill(&self, block: &Block, mut values: TileMut<'_, T>) {
+        let Motion { shape, q, k, q_tangent, k_tangent } = &self.motion;
+        let precision = self.of.of_head::<T>(block.head, shape.query_width);
+        let key_head = shape.key_head(block.head);
+        for (r, i) in block.queries.clone().enumerate() {
+            let query = q.slice(s![block.batch, block.head, i, ..]);
+            let moving = q_tangent.as_ref().map(|x| x.slice(s![block.batch, block.head, i, ..]));
+            for (value, j) in values.row_mut(r).iter_mut().zip(block.keys.clone()) {
+                let key = k.slice(s![block.batch, key_head, j, ..]);
+                let key_moving =
+                    k_tangent.as_ref().map(|x| x.slice(s![block.batch, key_head, j, ..]));
+                let mut sum = T::zero();
+                for (d, &precision) in precision.iter().enumerate() {
+                    let mut apart = moving.as_ref().map_or(T::zero(), |x| x[d]);
+                    apart -= key_moving.as_ref().map_or(T::zero(), |x| x[d]);
+                    sum += precision * (query[d] - key[d]) * apart;
+                }
+                *value = -sum;
+            }
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 use marginals_kernels::{Tile, TileMut};
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, CowArray, Ix2};
+use ndarray::{Array2, Array4, ArrayView2, ArrayViewMut2, CowArray, Ix2};
 use serde::{Deserialize, Serialize};
 
 use super::contract::{Place, Potential, PotentialPart};
 use super::features::{FeatureGradient, Features};
+use super::tangent::Motion;
+use crate::infer::EdgeFunction;
 use crate::model::numbers::Domain;
 use crate::model::part::{AnyPart, List, Part};
 use crate::model::tensors::Inputs;
@@ -189,6 +191,26 @@ impl<T: Real, P: Potential<T>> Potential<T> for Rotary<P> {
         into: &mut FeatureGradient<'_, T>,
     ) -> Result<(), Error> {
         self.potential.backward(block, q, k, log_potential, gradient, into)
+    }
+    /// That of the other potential: turning is linear.
+    fn tangent(&self, motion: Motion<T>) -> Result<Box<dyn EdgeFunction<T>>, Error> {
+        let turned = |mut nodes: Array4<T>, first: i64| {
+            for mut entry in nodes.outer_iter_mut() {
+                for mut rows in entry.outer_iter_mut() {
+                    let turned = self.turn(rows.view(), first, 1.0);
+                    rows.assign(&turned);
+                }
+            }
+            nodes
+        };
+        let (of_query, of_key) = (motion.shape.query_offset, motion.shape.key_offset);
+        self.potential.tangent(Motion {
+            shape: motion.shape,
+            q: turned(motion.q, of_query),
+            k: turned(motion.k, of_key),
+            q_tangent: motion.q_tangent.map(|tangent| turned(tangent, of_query)),
+            k_tangent: motion.k_tangent.map(|tangent| turned(tangent, of_key)),
+        })
     }
     fn query_features_backward(
         &self,

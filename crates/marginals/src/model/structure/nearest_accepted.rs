@@ -1,7 +1,7 @@
 use std::ops::Range;
 
 use marginals_kernels::{
-    InstructionSet, LogPartition, StickBreaking, StickBreakingBackward, TileMut,
+    InstructionSet, LogPartition, StickBreaking, StickBreakingBackward, Tile, TileMut,
     stick_breaking_backward, stick_breaking_rows,
 };
 
@@ -182,6 +182,23 @@ impl<T: Real> RowFold<T> for Fold<T> {
                     *score = log_none + accepts;
                     log_none += passes;
                 }
+            }
+        }
+    }
+
+    /// d log p_ij = (1 − σ_ij) dθ_ij − Σ_k>j σ_ik dθ_ik, the sum being −d log P(none of these).
+    fn log_tangents(&self, scores: Tile<'_, T>, mut tangents: TileMut<'_, T>, none: &mut [T]) {
+        for (r, none) in none.iter_mut().enumerate() {
+            let scores = scores.row(r);
+            for (tangent, &score) in tangents.row_mut(r).iter_mut().zip(scores).rev() {
+                if score == T::neg_infinity() {
+                    *tangent = T::zero();
+                    continue;
+                }
+                let (accepts, passes) = offer(score);
+                let own = *tangent;
+                *tangent = times(passes.exp(), own) + *none;
+                *none -= times(accepts.exp(), own);
             }
         }
     }

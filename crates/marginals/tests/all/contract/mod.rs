@@ -5,6 +5,7 @@
 //! that still fails.
 
 pub mod bridge;
+mod covariance;
 mod degenerate;
 pub mod expected;
 mod far_positions;
@@ -12,6 +13,7 @@ mod forward;
 mod gradients;
 mod instruction_sets;
 mod invariance;
+mod jvp;
 mod layouts;
 mod partials;
 mod precision;

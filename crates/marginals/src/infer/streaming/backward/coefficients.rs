@@ -6,14 +6,14 @@ use marginals_kernels::{InstructionSet, Tile, dot_rows};
 use rayon::prelude::*;
 
 use super::super::Rule;
-use super::super::heads::reference;
+use super::super::heads::medians;
 use super::super::rule::at;
 use super::super::second_pass::Known;
 use crate::infer::Problem;
-use crate::infer::finding::{Finding, Merge, Normalisers};
+use crate::infer::finding::{Expectation, Finding, Merge, Normalisers};
 use crate::infer::slopes::Slopes;
 use crate::infer::statistic::{EdgeFunction, Linear, Request};
-use crate::{Real, parallel};
+use crate::{Real, Shape, parallel};
 
 /// What multiplies the values of one table, by query and coordinate; lists are empty where nothing
 /// does.
@@ -26,13 +26,38 @@ pub(super) struct TableSlopes<'a, T: Clone> {
     pub apart: Vec<T>,
     /// On (v − r)².
     pub squares: Cow<'a, [T]>,
-    /// On f(i, j) v, by edge function.
-    pub products: Vec<(&'a dyn EdgeFunction<T>, Cow<'a, [T]>)>,
+    /// Covariances with functions of edges.
+    pub products: Vec<Product<'a, T>>,
     /// r of every batch entry and set of values.
     pub references: Vec<Vec<T>>,
 }
 
+/// A covariance of a function s of edges and the values of a table,
+///
+/// ```text
+/// f_ij = (s_ij − E_i[s]) Σ_c g_ic (v_jc − E_i[v_c]) − a constant of the query,
+/// ```
+///
+/// by query. Where edges vary one by one there are no means: f_ij = s_ij Σ_c g_ic v_jc, times 1 − 2p.
+pub(super) struct Product<'a, T: Clone> {
+    pub function: &'a dyn EdgeFunction<T>,
+    /// g.
+    pub slopes: Cow<'a, [T]>,
+    /// E\[s\] less what the function has taken out of itself; empty where edges vary one by one.
+    pub edge_means: Vec<T>,
+    /// Σ_c g_c (E\[v_c\] − r_c). Empty likewise.
+    pub means: Vec<T>,
+    /// E\[s\] Σ_c g_c E\[v_c\] where what is gathered is in a scale of its own, so that f of no edge is 0;
+    /// 0 elsewhere. Empty likewise.
+    pub constants: Vec<T>,
+}
+
 impl<T: Real> TableSlopes<'_, T> {
+    /// Whether values about a reference are needed.
+    pub fn is_centred(&self) -> bool {
+        !(self.squares.is_empty() && self.products.is_empty())
+    }
+
     pub fn is_used(&self) -> bool {
         !(self.plain.is_empty() && self.squares.is_empty() && self.products.is_empty())
     }
@@ -100,8 +125,118 @@ fn references<T: Real>(request: &Request<'_, T>, table: usize) -> Vec<Vec<T>> {
     let tensor = &request.values[table].tensor;
     let (batch, sets, keys, _) = tensor.dim();
     parallel::map(batch * sets, &|index| {
-        reference(&tensor.rows((index / sets, index % sets), 0..keys))
+        medians(&tensor.rows((index / sets, index % sets), 0..keys))
     })
+}
+
+/// Index of the set of values that a query averages, counted over all heads and batch entries; there
+/// are `sets` in all.
+fn set_of(shape: &Shape, sets: usize, query: usize) -> usize {
+    let head = query / shape.queries.max(1);
+    let (heads, sets) = (shape.heads.max(1), sets / shape.batch.max(1));
+    head / heads * sets + head % heads * sets / heads
+}
+
+/// What E\[f\] and f of no edge are made of, by query.
+struct Terms<'t, T> {
+    expected: &'t mut [T],
+    none: &'t mut Vec<T>,
+}
+
+impl<T: Real> TableSlopes<'_, T> {
+    /// Makes the values relative to references.
+    fn centre(&mut self, request: &Request<'_, T>, table: usize, finding: &Finding<T>) {
+        if !self.references.is_empty() {
+            return;
+        }
+        self.references = references(request, table);
+        if !finding.log_scale.is_empty() {
+            // No edge has value 0, and nearly all the mass: about 0 it has no part.
+            self.references.iter_mut().for_each(|r| r.fill(T::zero()));
+        }
+    }
+}
+
+impl<T: Real> Product<'_, T> {
+    /// Takes f about the means of both, and adds what that makes of its expectation.
+    fn centre(
+        &mut self,
+        problem: &Problem<'_, T>,
+        (finding, found): (&Finding<T>, &Expectation<T>),
+        references: &[Vec<T>],
+        into: &mut Terms<'_, T>,
+    ) {
+        let shape = &problem.shape;
+        let queries = shape.batch * shape.heads * shape.queries;
+        let mut own_references = vec![T::zero(); queries];
+        for (head, own) in
+            shape.all_heads().zip(own_references.chunks_exact_mut(shape.queries.max(1)))
+        {
+            self.function.references(&shape.block(head, 0..shape.queries, 0..0), own);
+        }
+        let width = self.slopes.len() / queries.max(1);
+        let table_of = |i: usize| &references[set_of(shape, references.len(), i)];
+        into.none.resize(queries, T::zero());
+        for (i, own_reference) in own_references.into_iter().enumerate() {
+            let about = About::new(finding, i);
+            let row = i * width..(i + 1) * width;
+            let (mut means, mut apart, mut covariances) = (T::zero(), T::zero(), T::zero());
+            let entries = self.slopes[row.clone()].iter().zip(table_of(i));
+            for ((&g, &r), c) in entries.zip(row) {
+                let (mean, reference) = (found.means[c], found.references[c]);
+                means += times(g, about.edges * (mean + reference));
+                apart += times(g, about.mean_less(r, mean, reference));
+                covariances += times(g, found.values[c]);
+            }
+            let (edge_mean, reference) = (found.edge_means[i], found.edge_references[i]);
+            // An impossible query has no reference that is a number.
+            self.edge_means.push(match about.mass == T::zero() {
+                true => T::zero(),
+                false => about.mean_less(own_reference, edge_mean, reference),
+            });
+            self.means.push(apart);
+            let edge_mean = edge_mean + reference;
+            let constant = times(about.edges * edge_mean, means);
+            if at(&finding.log_scale, i) == T::zero() {
+                self.constants.push(T::zero());
+                into.expected[i] += covariances;
+                into.none[i] += constant;
+            } else {
+                self.constants.push(constant);
+                into.expected[i] += covariances - times(about.mass * edge_mean, means);
+            }
+        }
+    }
+}
+
+/// What a query makes of means that are given that it has an edge.
+struct About<T> {
+    /// P(edge), in the scale of what is gathered.
+    mass: T,
+    /// P(edge).
+    edges: T,
+    /// P(no edge).
+    missing: T,
+}
+
+impl<T: Real> About<T> {
+    fn new(finding: &Finding<T>, query: usize) -> Self {
+        let mass = finding.mass[query];
+        Self {
+            mass,
+            edges: mass * at(&finding.log_scale, query).exp(),
+            missing: finding.log_none.get(query).map_or(T::zero(), |none| none.exp()),
+        }
+    }
+
+    /// The mean m less r, from what is small of both: the mean over edges alone, or what having none takes
+    /// away. `mean` is less `reference`.
+    fn mean_less(&self, r: T, mean: T, reference: T) -> T {
+        match self.edges < self.missing {
+            true => self.edges * (mean + reference) - r,
+            false => self.edges * mean + (reference - r) - self.missing * reference,
+        }
+    }
 }
 
 impl<'a, T: Real> Coefficients<'a, T> {
@@ -153,18 +288,30 @@ impl<'a, T: Real> Coefficients<'a, T> {
             }
             let found = &finding.linear[index];
             match *statistic {
-                Linear::LogProbability | Linear::LogRatio => {}
+                Linear::LogProbability | Linear::LogRatio | Linear::Tangent(..) => {}
                 Linear::Value(table) => {
                     add_dots(own, &found.values, &mut expected);
                     tables[table].plain = Cow::Borrowed(own);
                 }
-                Linear::Edge(function) => {
+                Linear::Edge(ref function) => {
                     add_dots(own, &found.values, &mut expected);
-                    edges.push((function, Cow::Borrowed(own)));
+                    edges.push((&**function as &dyn EdgeFunction<T>, Cow::Borrowed(own)));
                 }
-                Linear::EdgeTimesValue(function, table) => {
-                    add_dots(own, &found.values, &mut expected);
-                    tables[table].products.push((function, Cow::Borrowed(own)));
+                Linear::Covariance(ref function, table) => {
+                    let mut product = Product {
+                        function: &**function,
+                        slopes: Cow::Borrowed(own),
+                        edge_means: Vec::new(),
+                        means: Vec::new(),
+                        constants: Vec::new(),
+                    };
+                    if choosing {
+                        tables[table].centre(request, table, finding);
+                        let mut terms = Terms { expected: &mut expected, none: &mut none };
+                        let references = &tables[table].references;
+                        product.centre(problem, (finding, found), references, &mut terms);
+                    }
+                    tables[table].products.push(product);
                 }
                 Linear::ValueVariance(table) => {
                     let into = &mut tables[table];
@@ -173,36 +320,22 @@ impl<'a, T: Real> Coefficients<'a, T> {
                         continue;
                     }
                     // Var = E[(v − r)²] − (m − r)²: the second term is linear in p too.
-                    into.references = references(request, table);
-                    if !finding.log_scale.is_empty() {
-                        // No edge has value 0, and nearly all the mass: about 0 it has no part.
-                        into.references.iter_mut().for_each(|r| r.fill(T::zero()));
-                    }
+                    into.centre(request, table, finding);
                     let width = request.width(table).max(1);
-                    let sets = request.values[table].tensor.dim().1;
                     into.apart = vec![T::zero(); own.len()];
                     // No edge has value 0: (0 − r)² − 2 (m − r)(0 − r).
                     none.resize(queries, T::zero());
                     for i in 0..queries {
-                        let head = i / shape.queries.max(1);
-                        let set = head % shape.heads.max(1) * sets / shape.heads.max(1);
-                        let set = head / shape.heads.max(1) * sets + set;
+                        let set = set_of(shape, into.references.len(), i);
                         let mut sum = T::zero();
-                        let mass = finding.mass[i];
-                        let edges = mass * at(&finding.log_scale, i).exp();
-                        let missing = finding.log_none.get(i).map_or(T::zero(), |none| none.exp());
+                        let about = About::new(finding, i);
                         for c in 0..width {
                             let index = i * width + c;
                             let (g, r) = (own[index], into.references[set][c]);
                             let (own_mean, reference) =
                                 (found.means[index], found.references[index]);
-                            let mean = mass * (own_mean + reference);
-                            // m − r, from what is small of both: the mean over edges alone, or what having
-                            // none takes away.
-                            let apart = match edges < missing {
-                                true => edges * (own_mean + reference) - r,
-                                false => edges * own_mean + (reference - r) - missing * reference,
-                            };
+                            let mean = about.mass * (own_mean + reference);
+                            let apart = about.mean_less(r, own_mean, reference);
                             let both = times(g, apart);
                             into.apart[index] = -(both + both);
                             // (m − r)², in the scale of the variance.

@@ -81,7 +81,8 @@ struct Centred<T: Real> {
     /// v − r; v where edges vary one by one.
     rows: Array2<T>,
     apart: Panels<T>,
-    squares: Panels<T>,
+    /// Absent where no variance is found.
+    squares: Option<Panels<T>>,
 }
 
 /// Slopes of one table by one head's queries, plain and packed along the queries.
@@ -122,7 +123,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
     ) -> Self {
         let tile = |wanted: bool| Aligned::zeros(if wanted { QUERY_BLOCK * STRIDE } else { 0 });
         let (shape, reads_weights) = (&task.problem.shape, task.reads_weights());
-        let squares = task.coefficients.tables.iter().any(|table| !table.squares.is_empty());
+        let spreads = task.coefficients.tables.iter().any(TableSlopes::is_centred);
         Self {
             dk,
             dq: Aligned::zeros(0),
@@ -131,8 +132,8 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             weights: tile(reads_weights),
             log_potential: tile(task.problem.potential.reads_log_potential()),
             other: tile(true),
-            quadratic: tile(squares && task.has_many_edges()),
-            absent: tile(squares && task.has_many_edges()),
+            quadratic: tile(spreads && task.has_many_edges()),
+            absent: tile(spreads && task.has_many_edges()),
             of_nodes: task.problem.depends_on_nodes.is_some().then(|| OfNodes {
                 q: vec![T::zero(); shape.queries * shape.query_width],
                 k: vec![T::zero(); keys.len() * shape.key_width],
@@ -173,10 +174,10 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                     rows.map(|(key, row)| (key, row.to_vec())).collect()
                 }
             };
-            let averaged = !(slopes.plain.is_empty() && slopes.products.is_empty());
-            let plain = (averaged && (!shared || !spoiled.is_empty()))
+            let plain = (!slopes.plain.is_empty() && (!shared || !spoiled.is_empty()))
                 .then(|| across(without_garbage(self.care, rows.view().into()).view()));
-            let centred = (!slopes.squares.is_empty()).then(|| {
+            let squared = !slopes.squares.is_empty();
+            let centred = slopes.is_centred().then(|| {
                 let mut apart = rows.to_owned();
                 if let Some(reference) = slopes.references.get(batch * values.dim().1 + set) {
                     for mut row in apart.outer_iter_mut() {
@@ -184,13 +185,13 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                     }
                 }
                 let clean = without_garbage(self.care, apart.view().into());
-                let squares = across(clean.mapv(|x| x * x).view());
+                let squares = squared.then(|| across(clean.mapv(|x| x * x).view()));
                 let panels = across(clean.view());
                 drop(clean);
                 Centred { rows: apart, apart: panels, squares }
             });
             let contiguous = "a gradient of contiguous rows";
-            let d_square = Aligned::zeros(if centred.is_some() { rows.len() } else { 0 });
+            let d_square = Aligned::zeros(if squared { rows.len() } else { 0 });
             Table {
                 across: plain,
                 spoiled,
@@ -369,7 +370,9 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         let mut first = true;
         for (index, along) in upstream.tables.iter().enumerate() {
             let Some(set) = set_of(&self.tables, index, own_head) else { continue };
-            let Some(Centred { apart, squares, .. }) = &self.tables[index][set].centred else {
+            let Some(Centred { apart, squares: Some(squares), .. }) =
+                &self.tables[index][set].centred
+            else {
                 continue;
             };
             let Some((rows, _)) = &along.squares else { continue };
@@ -392,18 +395,34 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             let Some(set) = set_of(&self.tables, index, own_head) else { continue };
             let table = &self.tables[index][set];
             let slopes = &coefficients.tables[index];
-            for ((function, _), (rows, _)) in slopes.products.iter().zip(&along.products) {
-                let panels = table.across.as_ref().or(self.features.across());
-                let panels = panels.expect("keys that are features are packed across");
-                let mut scaled = vec![T::zero(); n * m];
-                let mut tile = TileMut::new(&mut scaled, n, m, m);
-                product(rows, panels, Store::Overwrite, tile.reborrow());
+            for (covariance, (rows, _)) in slopes.products.iter().zip(&along.products) {
+                let centred = table.centred.as_ref().expect("values that vary are prepared");
+                let mut on_edges = vec![T::zero(); n * m];
+                let mut tile = TileMut::new(&mut on_edges, n, m, m);
+                product(rows, &centred.apart, Store::Overwrite, tile.reborrow());
                 table.add_spoiled(block, (rows, &run), |x| x, tile);
                 let mut values = TileMut::new(&mut self.other, n, m, STRIDE);
-                function.fill(block, values.reborrow());
-                for r in 0..n {
-                    let pairs = f.row_mut(r).iter_mut().zip(values.row(r)).zip(&scaled[r * m..]);
-                    pairs.for_each(|((f, &s), &x)| *f += s * x);
+                if many_edges {
+                    covariance.function.fill(block, values.reborrow());
+                    let mut into = TileMut::new(&mut self.quadratic, n, m, STRIDE);
+                    for r in 0..n {
+                        let pairs = values.row(r).iter().zip(&on_edges[r * m..]);
+                        let into = into.row_mut(r).iter_mut().zip(pairs);
+                        match first {
+                            true => into.for_each(|(f, (&s, &x))| *f = s * x),
+                            false => into.for_each(|(f, (&s, &x))| *f += s * x),
+                        }
+                    }
+                    first = false;
+                    continue;
+                }
+                covariance.function.fill_apart(block, values.reborrow());
+                for (r, i) in block.queries.clone().enumerate() {
+                    let of = |list: &[T]| list[upstream.first + i];
+                    let (edge_mean, mean) = (of(&covariance.edge_means), of(&covariance.means));
+                    let constant = of(&covariance.constants);
+                    let pairs = f.row_mut(r).iter_mut().zip(values.row(r)).zip(&on_edges[r * m..]);
+                    pairs.for_each(|((f, &s), &x)| *f += (s - edge_mean) * (x - mean) - constant);
                 }
             }
         }
@@ -693,27 +712,10 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 add(&self.quantity, panels, into);
             }
         }
-        for (index, along) in upstream.tables.iter().enumerate() {
-            for (product, (_, panels)) in along.products.iter().enumerate() {
-                let (function, _) = self.task.coefficients.tables[index].products[product];
-                let mut values = TileMut::new(&mut self.other, n, m, STRIDE);
-                function.fill(block, values.reborrow());
-                for r in 0..n {
-                    let p = &self.quantity[r * STRIDE..][..m];
-                    let pairs = values.row_mut(r).iter_mut().zip(p);
-                    pairs.for_each(|(s, &p)| *s = if p == T::zero() { p } else { *s * p });
-                }
-                let Some(set) = set_of(&self.tables, index, own_head) else { continue };
-                let into = match &mut self.tables[index][set].gradient {
-                    Some(gradient) => &mut **gradient,
-                    None => &mut *self.dk,
-                };
-                add(&self.other, panels, into);
-            }
-        }
-        let squared = upstream.tables.iter().any(|along| along.squares.is_some());
-        if squared {
-            if !self.absent.is_empty() {
+        let many_edges = self.task.has_many_edges();
+        let vary = |along: &Along<'_, T>| along.squares.is_some() || !along.products.is_empty();
+        if upstream.tables.iter().any(vary) {
+            if many_edges {
                 for start in (0..n).map(|r| r * STRIDE) {
                     let absent = &self.absent[start..start + m];
                     let row = &mut self.quantity[start..start + m];
@@ -726,6 +728,30 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 {
                     add(&self.quantity, panels, &mut self.tables[index][set].d_square);
                 }
+            }
+        }
+        for (index, along) in upstream.tables.iter().enumerate() {
+            for (product, (_, panels)) in along.products.iter().enumerate() {
+                let covariance = &self.task.coefficients.tables[index].products[product];
+                let mut values = TileMut::new(&mut self.other, n, m, STRIDE);
+                match many_edges {
+                    true => covariance.function.fill(block, values.reborrow()),
+                    false => covariance.function.fill_apart(block, values.reborrow()),
+                }
+                for (r, i) in block.queries.clone().enumerate() {
+                    let p = &self.quantity[r * STRIDE..][..m];
+                    let edge_mean = at(&covariance.edge_means, upstream.first + i);
+                    let pairs = values.row_mut(r).iter_mut().zip(p);
+                    pairs.for_each(|(s, &p)| {
+                        *s = if p == T::zero() { p } else { (*s - edge_mean) * p }
+                    });
+                }
+                let Some(set) = set_of(&self.tables, index, own_head) else { continue };
+                let into = match &mut self.tables[index][set].gradient {
+                    Some(gradient) => &mut **gradient,
+                    None => &mut *self.dk,
+                };
+                add(&self.other, panels, into);
             }
         }
         let keys = self.clean.as_ref().unwrap_or(&self.features);
@@ -781,21 +807,27 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             let Some(set) = set_of(&self.tables, index, own_head) else { continue };
             let table = &self.tables[index][set];
             let slopes = &coefficients.tables[index];
-            for ((function, _), (rows, _)) in slopes.products.iter().zip(&along.products) {
-                let panels = table.across.as_ref().or(self.features.across());
-                let panels = panels.expect("keys that are features are packed across");
+            for (covariance, (rows, _)) in slopes.products.iter().zip(&along.products) {
+                let centred = table.centred.as_ref().expect("values that vary are prepared");
                 let width = slopes.width;
                 let data = &rows[block.queries.start * width..block.queries.end * width];
                 let a = Strided { data, row_stride: width, depth_stride: 1 };
                 let mut tile = TileMut::new(&mut self.other, n, m, STRIDE);
                 let set = InstructionSet::detect();
-                gemm(set, Store::Overwrite, a, panels, 0..width, run.clone(), tile.reborrow());
-                for r in 0..n {
+                let into = tile.reborrow();
+                gemm(set, Store::Overwrite, a, &centred.apart, 0..width, run.clone(), into);
+                for (r, i) in block.queries.clone().enumerate() {
+                    let mean = at(&covariance.means, upstream.first + i);
                     let p = &self.quantity[r * STRIDE..][..m];
                     let pairs = tile.row_mut(r).iter_mut().zip(p);
-                    pairs.for_each(|(x, &p)| *x = if p == T::zero() { p } else { *x * p });
+                    pairs.for_each(|(x, &p)| *x = weighted(p, *x - mean));
+                    // Where edges vary one by one, p (1 − p).
+                    if let Some(absent) = self.absent.get(r * STRIDE..r * STRIDE + m) {
+                        let pairs = tile.row_mut(r).iter_mut().zip(absent);
+                        pairs.for_each(|(x, &absent)| *x = weighted(absent, *x));
+                    }
                 }
-                add(*function, tile.as_tile());
+                add(covariance.function, tile.as_tile());
             }
         }
     }
@@ -921,7 +953,7 @@ fn along<'c, T: Real>(table: &'c TableSlopes<'_, T>, first: usize, queries: usiz
         plain: own(&table.plain),
         apart: own(&table.apart),
         squares: own(&table.squares),
-        products: table.products.iter().filter_map(|(_, list)| own(list)).collect(),
+        products: table.products.iter().filter_map(|product| own(&product.slopes)).collect(),
     }
 }
 
@@ -972,7 +1004,7 @@ impl<T: Real> Task<'_, '_, T> {
         let coefficients: &Coefficients<'_, T> = &self.coefficients;
         self.is_by_column()
             && coefficients.log_p.is_empty()
-            && coefficients.tables.iter().all(|table| table.squares.is_empty())
+            && !coefficients.tables.iter().any(TableSlopes::is_centred)
             && self.finding.log_scale.is_empty()
     }
 
