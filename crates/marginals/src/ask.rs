@@ -48,6 +48,7 @@ mod source;
 
 use ndarray::ArrayView4;
 
+use crate::format::in_format;
 use crate::question::{Asked, Asking, Named};
 use crate::spec::{MechanismSpec, ModelFile, Tensors};
 use crate::{Error, Real};
@@ -91,11 +92,14 @@ pub fn ask<T: Real>(
     source: &dyn Source<T>,
     settings: Settings,
 ) -> Result<Answers<T>, Error> {
-    T::ask(file, questions, source, settings)
+    type Ask<T> =
+        fn(&ModelFile, &[Named], &dyn Source<T>, Settings) -> Result<Answers<T>, Error>;
+    static SINGLE: Ask<f32> = generic;
+    static DOUBLE: Ask<f64> = generic;
+    in_format::<Ask<T>>(&SINGLE, &DOUBLE)(file, questions, source, settings)
 }
 
-/// [`ask`], compiled once per number format and in this crate.
-pub(crate) fn generic<T: Real>(
+fn generic<T: Real>(
     file: &ModelFile,
     questions: &[Named],
     source: &dyn Source<T>,

@@ -20,10 +20,12 @@ pub mod ask;
 pub mod engine;
 mod error;
 mod excerpt;
+mod format;
 mod gradient;
 pub mod infer;
 mod model;
 mod parallel;
+mod pass;
 mod posterior;
 pub mod question;
 mod room;
@@ -33,16 +35,16 @@ mod tensor;
 pub mod words;
 pub mod zoo;
 
-pub use engine::Real;
 pub use error::Error;
 pub use excerpt::excerpt;
 pub use gradient::{Accumulator, Layout, Parameter, ParameterGradient};
 pub use infer::{Finding, Gradients};
 pub use marginals_kernels::{Tile, TileMut};
 pub use model::{Model, PerHead, Value, distance, part, potential, prior, structure};
-pub use posterior::{Found, Pass, Posterior};
+pub use pass::Pass;
+pub use posterior::{Found, Posterior};
 pub use room::{check_claim, check_room};
-pub use tensor::{Block, Element, Positions, Reference, Shape, Stored, refuse_nan};
+pub use tensor::{Block, Element, Positions, Real, Reference, Shape, Stored, refuse_nan};
 
 /// README's example, so that it keeps compiling.
 #[cfg(doctest)]

@@ -21,8 +21,9 @@ use ndarray::ArrayView4;
 
 use nodes::Nodes;
 
+use crate::engine::engine;
 use crate::infer::{AnyInference, Problem};
-use crate::{Element, Error, Posterior, Real, Shape};
+use crate::{Element, Error, Posterior, Shape};
 use potential::Potential;
 use prior::Prior;
 use structure::Structure;
@@ -143,7 +144,7 @@ impl<S, P, U> Model<S, P, U> {
             value: self.value,
             q,
             k,
-            engine: <E::Real as Real>::engine(),
+            engine: engine(),
         };
         inference.check(&problem)?;
         let exact = Posterior::new(problem, inference, self.structure.name());

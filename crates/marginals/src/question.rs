@@ -36,6 +36,7 @@
 //! questions. To add one, see CONTRIBUTING.md.
 
 mod column_mass;
+mod contract;
 mod covariance;
 mod cross_entropy;
 mod entropy;
@@ -62,6 +63,7 @@ mod upstream;
 mod value_variance;
 
 pub use column_mass::ColumnMass;
+pub use contract::Question;
 pub use covariance::Covariance;
 pub use entropy::Entropy;
 pub use event_probability::EventProbability;
@@ -87,9 +89,7 @@ pub use top_k::{TopK, TopKAnswer};
 pub use upstream::{IntoUpstream, Nothing, Numbers, OneUpstream, Tensors, Upstream, Vectors};
 pub use value_variance::ValueVariance;
 
-use crate::infer::{Request, Slopes};
-use crate::posterior::{Found, Posterior};
-use crate::{Error, Real};
+use crate::Error;
 
 /// Every question that can be asked by name.
 pub const QUESTIONS: &[Entry] = &[
@@ -116,113 +116,41 @@ pub const QUESTIONS: &[Entry] = &[
     Entry::of::<Paths<Vec<usize>>>(),
 ];
 
-/// A question, or several: what a pass must find out, how the answer reads, and what its gradient says
-/// of what was found.
-///
-/// `'v` is how long borrowed values live.
-pub trait Question<'v, T: Real> {
-    /// The answer.
-    type Answer;
-    /// What the gradient of a loss in the answer is given as.
-    type Upstream: Upstream;
-    /// Where the statistics it asked for stand.
-    type Plan;
-
-    /// Adds the statistics that the answer is made of to what the pass finds out.
+impl Entry {
+    /// The entry called `name`.
     ///
     /// # Errors
-    /// [`Error`], where the question does not fit the model or the sizes.
-    fn plan(
-        &self,
-        posterior: &Posterior<'_, T>,
-        request: &mut Request<'v, T>,
-    ) -> Result<Self::Plan, Error>;
-
-    /// The answer, from what was found.
-    ///
-    /// # Errors
-    /// [`Error::NotAnswerable`] where the structure does not answer it.
-    fn answer(
-        &self,
-        plan: &Self::Plan,
-        found: &Found<'_, '_, 'v, T>,
-    ) -> Result<Self::Answer, Error>;
-
-    /// The answer off a finding that is read once, so that what is large may be moved out.
-    ///
-    /// # Errors
-    /// As [`answer`](Self::answer).
-    fn take(
-        &self,
-        plan: &Self::Plan,
-        found: &mut Found<'_, '_, 'v, T>,
-    ) -> Result<Self::Answer, Error> {
-        self.answer(plan, found)
+    /// [`Error::UnknownName`].
+    pub fn named(name: &str) -> Result<&'static Self, Error> {
+        let found = QUESTIONS.iter().find(|entry| entry.name == name);
+        found.ok_or_else(|| {
+            let known: Vec<&str> = QUESTIONS.iter().map(|entry| entry.name).collect();
+            Error::unknown("question", name, &known)
+        })
     }
+}
 
-    /// Adds what the gradient in the answer says of the statistics, by the chain rule.
+impl Named {
+    /// Reads a name, with a number where the question is asked with one.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the gradient has not the answer's shape.
-    fn backward<'g>(
-        &self,
-        plan: &Self::Plan,
-        found: &'g Found<'_, '_, 'v, T>,
-        upstream: <Self::Upstream as Upstream>::Of<'g, T>,
-        slopes: &mut Slopes<'g, T>,
-    ) -> Result<(), Error>;
+    /// [`Error::UnknownName`], and [`Error::Value`] where a number is missing or not wanted.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let (name, number) = match text.split_once('=') {
+            Some((name, number)) => (name.trim(), Some(number.trim())),
+            None => (text.trim(), None),
+        };
+        let entry = Entry::named(name)?;
+        let argument = match (entry.argument, number) {
+            (None, None) => None,
+            (None, Some(number)) => return Err(Error::value(name, "no number", number)),
+            (Some(_), number) => {
+                let number = number.unwrap_or("nothing");
+                let expected = format!("a number above 0, as in `{name}=5`");
+                let parsed: Option<usize> = number.parse().ok().filter(|&n| n > 0);
+                Some(parsed.ok_or_else(|| Error::value(name, expected, number))?)
+            }
+        };
+        Ok(Self { entry, argument })
+    }
 }
-
-macro_rules! several {
-    ($($question:ident $index:tt),+) => {
-        impl<'v, T: Real, $($question: Question<'v, T>),+> Question<'v, T> for ($($question,)+) {
-            type Answer = ($($question::Answer,)+);
-            type Upstream = ($($question::Upstream,)+);
-            type Plan = ($($question::Plan,)+);
-            fn plan(
-                &self,
-                posterior: &Posterior<'_, T>,
-                request: &mut Request<'v, T>,
-            ) -> Result<Self::Plan, Error> {
-                Ok(($(self.$index.plan(posterior, request)?,)+))
-            }
-            fn answer(
-                &self,
-                plan: &Self::Plan,
-                found: &Found<'_, '_, 'v, T>,
-            ) -> Result<Self::Answer, Error> {
-                Ok(($(self.$index.answer(&plan.$index, found)?,)+))
-            }
-            fn take(
-                &self,
-                plan: &Self::Plan,
-                found: &mut Found<'_, '_, 'v, T>,
-            ) -> Result<Self::Answer, Error> {
-                Ok(($(self.$index.take(&plan.$index, found)?,)+))
-            }
-            fn backward<'g>(
-                &self,
-                plan: &Self::Plan,
-                found: &'g Found<'_, '_, 'v, T>,
-                upstream: <Self::Upstream as Upstream>::Of<'g, T>,
-                slopes: &mut Slopes<'g, T>,
-            ) -> Result<(), Error> {
-                $(self.$index.backward(&plan.$index, found, upstream.$index, slopes)?;)+
-                Ok(())
-            }
-        }
-    };
-}
-several!(A 0);
-several!(A 0, B 1);
-several!(A 0, B 1, C 2);
-several!(A 0, B 1, C 2, D 3);
-several!(A 0, B 1, C 2, D 3, E 4);
-several!(A 0, B 1, C 2, D 3, E 4, F 5);
-several!(A 0, B 1, C 2, D 3, E 4, F 5, G 6);
-several!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
-several!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8);
-several!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9);
-several!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10);
-several!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11);
-several!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11, M 12);

@@ -1,9 +1,16 @@
 //! Special functions the priors need.
 
+use crate::Real;
+
 /// log(e^a + e^b).
 pub(crate) fn log_add(a: f64, b: f64) -> f64 {
     let (low, high) = if a < b { (a, b) } else { (b, a) };
     if high == f64::NEG_INFINITY { high } else { high + (low - high).exp().ln_1p() }
+}
+
+/// log(1 + e^x).
+pub(crate) fn softplus<T: Real>(x: T) -> T {
+    x.max(T::zero()) + (-x.abs()).exp().ln_1p()
 }
 
 /// log Γ(x) for x > 0.

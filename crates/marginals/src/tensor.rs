@@ -2,15 +2,28 @@
 
 use std::ops::Range;
 
-use crate::Real;
 use half::{bf16, f16};
-use marginals_kernels::large_pages;
+use marginals_kernels::{InstructionSet, large_pages};
 use ndarray::{
     Array2, Array4, ArrayBase, ArrayView2, ArrayView4, CowArray, CowRepr, Ix2, Ix4, ShapeBuilder,
     ViewRepr, s,
 };
 
 use crate::Error;
+
+/// Number formats that are computed in: `f32` and `f64`.
+pub trait Real: marginals_kernels::Real + Element<Real = Self> {}
+impl Real for f32 {}
+impl Real for f64 {}
+
+/// Whether every number is finite. Runs of them are looked at as a whole, many numbers at a time.
+pub(crate) fn all_finite<T: Real>(numbers: &[T]) -> bool {
+    const RUN: usize = 1024;
+    InstructionSet::detect().run(
+        #[inline(always)]
+        || numbers.chunks(RUN).all(|run| run.iter().fold(true, |all, x| all & x.is_finite())),
+    )
+}
 
 /// A type the tensors of a model may be stored in. The half types are computed in `f32`.
 pub trait Element: Copy + Send + Sync + 'static {

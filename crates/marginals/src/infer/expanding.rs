@@ -62,6 +62,8 @@ use super::slopes::Slopes;
 use super::statistic::{EdgeFunction, Handle, Linear, Request};
 use super::streaming::{Rule, Softmax, TASKS};
 use super::{Gradients, Values};
+use crate::engine::engine;
+use crate::format::in_format;
 use crate::potential::Potential;
 use crate::prior::Prior;
 use crate::question::Distance;
@@ -74,7 +76,7 @@ pub use weights::Concentrations;
 pub use windows::{ExpandingPrior, Windows};
 
 pub use backward::{ExpandingGradients, ExpandingUpstream};
-pub(crate) use backward::{backward_exact, backward_mean_field};
+pub(crate) use backward::backward;
 pub(crate) use certificate::{NormBounds, length};
 pub(crate) use mean_field::elbo;
 pub(crate) use rho::{beta_density, log_density};
@@ -132,7 +134,7 @@ impl<'a, T: Real> Problem<'a, T> {
             value: Value::Gather,
             q: self.q.reborrow(),
             k: self.k.reborrow(),
-            engine: T::engine(),
+            engine: engine(),
         }
     }
 
@@ -156,7 +158,7 @@ impl<'a, T: Real> Problem<'a, T> {
         slopes: &Slopes<'_, T>,
     ) -> Result<Gradients<T>, Error> {
         let over = (0..self.shape.keys, Values::Apart);
-        T::engine().backward(&softmax(), &self.under(prior), request, finding, slopes, over)
+        engine().backward(&softmax(), &self.under(prior), request, finding, slopes, over)
     }
 
     /// Flat index of a query over [B, H, N].
@@ -216,6 +218,16 @@ pub struct Expansion<T> {
 ///
 /// How work is cut depends on sizes alone, so answers are the same at any number of threads.
 pub(crate) fn expand<T: Real>(
+    problem: &Problem<'_, T>,
+    ascent: Option<&FixedPoint>,
+) -> Result<Expansion<T>, Error> {
+    type Expand<T> = fn(&Problem<'_, T>, Option<&FixedPoint>) -> Result<Expansion<T>, Error>;
+    static SINGLE: Expand<f32> = grow;
+    static DOUBLE: Expand<f64> = grow;
+    in_format::<Expand<T>>(&SINGLE, &DOUBLE)(problem, ascent)
+}
+
+fn grow<T: Real>(
     problem: &Problem<'_, T>,
     ascent: Option<&FixedPoint>,
 ) -> Result<Expansion<T>, Error> {

@@ -6,11 +6,10 @@ use std::ops::Range;
 use marginals_kernels::LogPartition;
 use serde::{Deserialize, Serialize};
 
-use super::Problem;
 use super::collapsed::Reason;
 use super::statistic::{Extremal, Handle, Linear, Request};
-use super::streaming::{at, softplus};
-use crate::{Error, Real, Reference, parallel};
+use crate::special::softplus;
+use crate::{Error, Real, parallel};
 
 /// A scored choice: an edge named by its key (by its query, where keys choose); −1 is no edge.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -701,27 +700,8 @@ impl<T: Real> Finding<T> {
         }
     }
 
-    /// The finding with log-partitions relative to what the log-weights of `problem` are relative to, which
-    /// may hold but some of the keys that were seen.
-    pub(crate) fn seen_from(&self, problem: &Problem<'_, T>) -> Cow<'_, Self> {
-        let shape = &problem.shape;
-        let own = shape.key_offset..shape.key_offset + shape.keys as i64;
-        if self.merge != Merge::Mixture || shape.reference == Reference::Nothing || self.keys == own
-        {
-            return Cow::Borrowed(self);
-        }
-        let mut references = problem.references(0..shape.keys);
-        if references == self.references {
-            return Cow::Borrowed(self);
-        }
-        references.resize(self.factors(), 0.0);
-        let mut seen = self.clone();
-        seen.refer_to(references);
-        Cow::Owned(seen)
-    }
-
     /// Makes log-partitions and scores relative to other references.
-    fn refer_to(&mut self, references: Vec<f64>) {
+    pub(crate) fn refer_to(&mut self, references: Vec<f64>) {
         let own = std::mem::take(&mut self.references);
         let rise = |factor: usize| {
             let own = own.get(factor).copied().unwrap_or(0.0);
@@ -1089,6 +1069,12 @@ pub(crate) struct Shares<T> {
     pub none: T,
     /// log of the first, which may be far below the smallest number.
     pub log_edges: T,
+}
+
+/// Entry of a list that is empty where nobody asked for it.
+#[inline(always)]
+pub(crate) fn at<T: Real>(list: &[T], index: usize) -> T {
+    list.get(index).copied().unwrap_or(T::zero())
 }
 
 /// w x, where a weight of 0 leaves nothing, whatever x is.

@@ -14,17 +14,20 @@
 //! same at any thread count.
 
 mod backward;
+mod blocks;
 mod columns;
 mod forward;
 mod gather;
 mod heads;
 mod logistic;
+mod noise;
 mod rows;
-mod rule;
+pub(crate) mod rule;
 mod run;
 mod scorer;
 mod second_pass;
 mod softmax;
+mod task;
 
 use std::ops::Range;
 use std::sync::PoisonError;
@@ -33,21 +36,20 @@ use super::finding::{Finding, Merge};
 use super::slopes::Slopes;
 use super::statistic::Request;
 use super::{EdgeQuestions, Gradients, Inference, Problem, Values};
-use crate::prior::Prior;
-use crate::{Block, Error, Parameter, Real, Reference, Shape};
+use crate::{Error, Parameter, Real, Reference, Shape};
 use second_pass::Known;
 
-pub(crate) use forward::{NULL_KEY, draw};
+pub(crate) use noise::{NULL_KEY, draw};
 pub(crate) use heads::medians;
 pub use logistic::Logistic;
-pub(crate) use logistic::softplus;
-pub(crate) use rule::at;
 pub use rule::{
-    BackwardTile, FactorSlopes, Folded, Order, RowFold, RowRule, RowSlopes, Strip, Wants, Weights,
+    BackwardTile, ByKey, FactorSlopes, Folded, Order, RowFold, RowRule, RowSlopes, Rule, Strip, Wants,
+    Weights,
 };
 pub use softmax::{NullEdge, NullScore, Softmax};
 
 pub(crate) use backward::QUERY_BLOCK as BACKWARD_QUERIES;
+pub(crate) use blocks::{ALIGN, TASKS};
 pub(crate) use run::Run;
 pub(crate) use scorer::Scorer;
 
@@ -56,43 +58,6 @@ pub(crate) use scorer::Scorer;
 pub(crate) mod generic {
     pub(crate) use super::backward::backward;
     pub(crate) use super::forward::find;
-}
-
-/// Who chooses, and how.
-#[derive(Debug)]
-pub enum Rule<'a, T> {
-    /// Queries choose, or each edge by itself.
-    Rows(Box<dyn RowRule<T> + 'a>),
-    /// Keys choose among the queries, each exactly one.
-    Columns(ByKey),
-}
-
-/// The rule of keys that choose: p_ij = e^θ_ij / Σ_i' e^θ_i'j.
-#[derive(Clone, Copy, Debug)]
-pub struct ByKey;
-
-impl<T: Real> Rule<'_, T> {
-    /// Number of independent choices per head: queries, or keys where keys choose.
-    pub fn factors(&self, shape: &Shape) -> usize {
-        match self {
-            Self::Rows(_) => shape.queries,
-            Self::Columns(_) => shape.keys,
-        }
-    }
-
-    pub(crate) fn merge(&self) -> Merge {
-        match self {
-            Self::Rows(rule) => rule.merge(),
-            Self::Columns(_) => Merge::Factors,
-        }
-    }
-
-    pub(crate) fn order(&self) -> Order {
-        match self {
-            Self::Rows(rule) => rule.order(),
-            Self::Columns(_) => Order::Any,
-        }
-    }
 }
 
 /// Streaming inference under a rule.
@@ -173,7 +138,7 @@ impl<T: Real> Inference<T> for Streaming<'_, T> {
         keys: Range<usize>,
         values: Values,
     ) -> Result<Gradients<T>, Error> {
-        let finding = finding.seen_from(problem);
+        let finding = problem.seen(finding);
         let one_at_a_time = problem.depends_on_nodes.as_ref();
         let _guard = one_at_a_time.map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner));
         problem.engine.backward(&self.0, problem, request, &finding, slopes, (keys, values))
@@ -193,11 +158,11 @@ impl<T: Real> Inference<T> for Streaming<'_, T> {
 
 impl<T: Real> EdgeQuestions<T> for Streaming<'_, T> {
     fn column_mass(&self, problem: &Problem<'_, T>, finding: &Finding<T>) -> Vec<T> {
-        problem.engine.column_mass(&self.0, problem, &finding.seen_from(problem))
+        problem.engine.column_mass(&self.0, problem, &problem.seen(finding))
     }
 
     fn marginals(&self, problem: &Problem<'_, T>, finding: &Finding<T>) -> Vec<T> {
-        problem.engine.marginals(&self.0, problem, &finding.seen_from(problem))
+        problem.engine.marginals(&self.0, problem, &problem.seen(finding))
     }
 
     fn has_one_edge(&self) -> bool {
@@ -215,7 +180,7 @@ impl<T: Real> EdgeQuestions<T> for Streaming<'_, T> {
         count: usize,
         seed: u64,
     ) -> Vec<u8> {
-        self.known(problem, &finding.seen_from(problem)).draw_sets(count, seed)
+        self.known(problem, &problem.seen(finding)).draw_sets(count, seed)
     }
 
     fn cross_entropy(
@@ -231,7 +196,7 @@ impl<T: Real> EdgeQuestions<T> for Streaming<'_, T> {
                 instead: "Compare the marginals of both.".into(),
             });
         }
-        let (finding, others) = (finding.seen_from(problem), others.seen_from(others_problem));
+        let (finding, others) = (problem.seen(finding), others_problem.seen(others));
         let own = self.known(problem, &finding);
         let normalisers = &others.normalisers;
         let theirs = Known { rule: other.rule(), problem: others_problem, normalisers };
@@ -245,7 +210,7 @@ impl<T: Real> EdgeQuestions<T> for Streaming<'_, T> {
         head: (usize, usize),
         (query, key): (usize, usize),
     ) -> Option<T> {
-        self.known(problem, &finding.seen_from(problem)).log_probability(head, query, key)
+        self.known(problem, &problem.seen(finding)).log_probability(head, query, key)
     }
 
     fn rule(&self) -> &Rule<'_, T> {
@@ -269,73 +234,4 @@ pub(crate) fn marginals<T: Real>(
     finding: &Finding<T>,
 ) -> Vec<T> {
     Known { rule, problem, normalisers: &finding.normalisers }.marginals()
-}
-
-/// Queries that share a pass over the keys: their features and accumulators stay in cache.
-const QUERY_BLOCK: usize = 192;
-/// Keys per tile of the forward pass.
-const KEY_BLOCK: usize = 512;
-/// Elements from one row of a tile to the next. A power of two would put the rows a product reads
-/// side by side into the same few lines of the first-level cache.
-const STRIDE: usize = KEY_BLOCK + 16;
-/// Most rows per tile of the forward pass, on any instruction set.
-const STRIP: usize = 24;
-/// Key blocks start at multiples of this, counted from the first key of a pass, so that they are
-/// whole panels on every instruction set.
-pub(crate) const ALIGN: usize = 64;
-/// Tasks wanted before the keys are split too. A constant, so that the cut does not depend on the
-/// number of threads.
-pub(crate) const TASKS: usize = 16;
-
-/// `range` in blocks of at most `size`, starting at `first` plus a multiple of [`ALIGN`].
-fn blocks(
-    range: std::ops::Range<usize>,
-    first: usize,
-    size: usize,
-) -> impl Iterator<Item = std::ops::Range<usize>> {
-    let start = first + (range.start - first) / ALIGN * ALIGN;
-    let end = if range.is_empty() { start } else { range.end };
-    (start..end).step_by(size).map(move |from| from..from.saturating_add(size).min(end))
-}
-
-/// `block` without the keys on either side that none of its queries can have, still starting
-/// aligned from `first`.
-fn narrowed<T: Real>(prior: &dyn Prior<T>, block: Block, first: usize) -> Block {
-    let live = prior.live_keys(&block);
-    let keys = blocks(live, first, usize::MAX).next().unwrap_or(block.keys.start..block.keys.start);
-    Block { keys, ..block }
-}
-
-/// `range` cut into at most `parts` runs of whole multiples of [`ALIGN`].
-fn split(range: std::ops::Range<usize>, parts: usize) -> Vec<std::ops::Range<usize>> {
-    let size = range.len().div_ceil(parts.max(1)).next_multiple_of(ALIGN).max(ALIGN);
-    if range.is_empty() {
-        return vec![range];
-    }
-    range.clone().step_by(size).map(|from| from..(from + size).min(range.end)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn range((from, to): (usize, usize)) -> std::ops::Range<usize> {
-        from..to
-    }
-
-    #[test]
-    fn blocks_cover_a_range_and_start_aligned() {
-        let got: Vec<_> = blocks(70..200, 0, 64).collect();
-        assert_eq!(got, [64..128, 128..192, 192..200]);
-        assert_eq!(blocks(70..70, 0, 64).count(), 0);
-        let got: Vec<_> = blocks(10..100, 10, 256).collect();
-        assert_eq!(got, [(10, 100)].map(range));
-    }
-
-    #[test]
-    fn splits_cover_a_range() {
-        assert_eq!(split(0..200, 2), [0..128, 128..200]);
-        assert_eq!(split(5..5, 4), [(5, 5)].map(range));
-        assert_eq!(split(0..10, 16), [(0, 10)].map(range));
-    }
 }

@@ -38,7 +38,8 @@ use super::finding::{Exactness, Finding};
 use super::slopes::Slopes;
 use super::statistic::Request;
 use super::{EdgeQuestions, Gradients, Inference, Problem, Values};
-use crate::{Error, Parameter, Posterior, Real, Reference, Shape};
+use crate::posterior::{Approximation, Posterior};
+use crate::{Error, Parameter, Real, Reference, Shape};
 
 pub use certificate::Certificate;
 pub use kept::Kept;
@@ -46,15 +47,6 @@ pub use kept::Kept;
 use bounds::Bounds;
 use certificate::Lost;
 use kept::Within;
-
-/// An inference that is chosen in place of the exact one: [`Posterior::by`].
-pub trait Approximation<T: Real> {
-    /// The posterior by this inference.
-    ///
-    /// # Errors
-    /// [`Error`], naming what it needs and does not find.
-    fn of<'a>(self, exact: Posterior<'a, T>) -> Result<Posterior<'a, T>, Error>;
-}
 
 /// Leaves out edges that provably have next to nothing of the posterior.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -121,7 +113,7 @@ struct Truncation<'a, T: Real> {
 impl<T: Real> Truncation<'_, T> {
     /// Reports the bound that follows from the normalisers found.
     fn report(&self, problem: &Problem<'_, T>, finding: &mut Finding<T>, before: Exactness) {
-        let seen = finding.seen_from(problem);
+        let seen = problem.seen(finding);
         let largest = self.lost.shares(seen.normalisers()).fold(0.0, f64::max);
         finding.report.exactness = before.and_lost(largest);
     }

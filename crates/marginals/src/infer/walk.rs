@@ -36,6 +36,7 @@
 
 mod backward;
 mod event;
+pub mod hops;
 mod horner;
 mod path;
 
@@ -44,18 +45,18 @@ use std::ops::Range;
 use super::finding::Finding;
 use super::slopes::Slopes;
 use super::statistic::{Linear, Request};
-use super::{EdgeQuestions, Gradients, Inference, Problem, Values};
-use crate::structure::HopDistribution;
+use super::{EdgeQuestions, Gradients, Inference, Problem, Steps, Values};
 use crate::{Error, Parameter, Real};
 
 pub use event::Event;
+pub use hops::HopDistribution;
 pub(crate) use event::Walks;
 
 /// Inference over walks: that of one step, once per hop.
 #[derive(Debug)]
 pub struct Walking<'s, T: Real> {
-    pub(super) hops: &'s HopDistribution,
-    pub(super) step: Box<dyn Inference<T> + 's>,
+    hops: &'s HopDistribution,
+    step: Box<dyn Inference<T> + 's>,
     /// Name of the structure of one step.
     structure: &'static str,
 }
@@ -70,9 +71,8 @@ impl<'s, T: Real> Walking<'s, T> {
         Self { hops, step, structure }
     }
 
-    /// P(h).
-    pub fn distribution(&self) -> &HopDistribution {
-        self.hops
+    fn walk(&self) -> Steps<'_, T> {
+        Steps { hops: self.hops, step: &*self.step }
     }
 }
 
@@ -139,7 +139,7 @@ impl<T: Real> Inference<T> for Walking<'_, T> {
             };
             self.require_edges(name)?;
         }
-        horner::find(self, problem, request)
+        horner::find(self.walk(), problem, request)
     }
 
     fn backward(
@@ -151,11 +151,11 @@ impl<T: Real> Inference<T> for Walking<'_, T> {
         _keys: Range<usize>,
         values: Values,
     ) -> Result<Gradients<T>, Error> {
-        backward::backward(self, problem, request, finding, slopes, values)
+        backward::backward(self.walk(), problem, request, finding, slopes, values)
     }
 
-    fn paths(&self) -> Option<&Walking<'_, T>> {
-        Some(self)
+    fn steps(&self) -> Option<Steps<'_, T>> {
+        Some(self.walk())
     }
 
     fn parameters(&self) -> Vec<Parameter> {

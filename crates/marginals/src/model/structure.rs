@@ -17,7 +17,8 @@ mod walk;
 
 pub use contract::{Structure, StructurePart};
 pub use each_query_picks_at_most_one::Null;
-pub use walk::{HopDistribution, HopWeights};
+pub use crate::infer::walk::HopDistribution;
+pub use walk::HopWeights;
 
 use super::part::{Named, parts};
 use super::tensors::Inputs;

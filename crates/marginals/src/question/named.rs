@@ -2,10 +2,11 @@
 
 use std::any::Any;
 
-use ndarray::{Array3, Array4, Array5, ArrayD, ArrayView4, ArrayViewD, Axis};
+use ndarray::{Array3, Array4, ArrayD, ArrayView4, ArrayViewD, Axis};
 
 use super::upstream::OneUpstream;
-use super::{Draws, Question, TopKAnswer};
+use super::contract::Question;
+use crate::format::in_format;
 use crate::infer::{Request, Slopes};
 use crate::posterior::{Found, Posterior};
 use crate::spec::Tensors;
@@ -63,26 +64,6 @@ impl<T: Real> IntoTensors<T> for Array3<i64> {
         vec![("", Tensor::Index(self.into_dyn()))]
     }
 }
-impl<T> IntoTensors<T> for TopKAnswer<T> {
-    fn into_tensors(self) -> Vec<(&'static str, Tensor<T>)> {
-        vec![
-            (".index", Tensor::Index(self.index.into_dyn())),
-            (".probability", Tensor::Real(self.probability.into_dyn())),
-        ]
-    }
-}
-impl<T> IntoTensors<T> for Draws {
-    fn into_tensors(self) -> Vec<(&'static str, Tensor<T>)> {
-        fn bits(sets: Array5<u8>) -> ArrayD<u8> {
-            sets.into_dyn()
-        }
-        vec![match self {
-            Self::Choices(choices) => ("", Tensor::Index(choices.into_dyn())),
-            Self::Sets(sets) => ("", Tensor::Bits(bits(sets))),
-        }]
-    }
-}
-
 /// What a question asked by name may be made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Asking<'v, T: Real> {
@@ -199,18 +180,6 @@ impl Entry {
         }
     }
 
-    /// The entry called `name`.
-    ///
-    /// # Errors
-    /// [`Error::UnknownName`].
-    pub fn named(name: &str) -> Result<&'static Self, Error> {
-        let found = super::QUESTIONS.iter().find(|entry| entry.name == name);
-        found.ok_or_else(|| {
-            let known: Vec<&str> = super::QUESTIONS.iter().map(|entry| entry.name).collect();
-            Error::unknown("question", name, &known)
-        })
-    }
-
     /// The question as it is asked: `mean`, or `top-k=K` where it is asked with a number.
     pub fn usage(&self) -> String {
         match self.argument {
@@ -219,18 +188,15 @@ impl Entry {
         }
     }
 
-    pub(crate) fn make_single<'v>(
-        &self,
-        asking: &Asking<'v, f32>,
-    ) -> Result<Box<dyn AnyQuestion<'v, f32> + 'v>, Error> {
-        (self.single)(asking)
-    }
-
-    pub(crate) fn make_double<'v>(
-        &self,
-        asking: &Asking<'v, f64>,
-    ) -> Result<Box<dyn AnyQuestion<'v, f64> + 'v>, Error> {
-        (self.double)(asking)
+    /// The question that this lists.
+    ///
+    /// # Errors
+    /// [`Error`], where something that it is made of is missing or does not fit.
+    fn make<'v, T: Real>(
+        &'static self,
+        asking: &Asking<'v, T>,
+    ) -> Result<Box<dyn AnyQuestion<'v, T> + 'v>, Error> {
+        in_format::<Make<T>>(&self.single, &self.double)(asking)
     }
 }
 
@@ -246,31 +212,6 @@ pub struct Named {
 impl PartialEq for Named {
     fn eq(&self, other: &Self) -> bool {
         self.entry.name == other.entry.name && self.argument == other.argument
-    }
-}
-
-impl Named {
-    /// Reads a name, with a number where the question is asked with one.
-    ///
-    /// # Errors
-    /// [`Error::UnknownName`], and [`Error::Value`] where a number is missing or not wanted.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        let (name, number) = match text.split_once('=') {
-            Some((name, number)) => (name.trim(), Some(number.trim())),
-            None => (text.trim(), None),
-        };
-        let entry = Entry::named(name)?;
-        let argument = match (entry.argument, number) {
-            (None, None) => None,
-            (None, Some(number)) => return Err(Error::value(name, "no number", number)),
-            (Some(_), number) => {
-                let number = number.unwrap_or("nothing");
-                let expected = format!("a number above 0, as in `{name}=5`");
-                let parsed: Option<usize> = number.parse().ok().filter(|&n| n > 0);
-                Some(parsed.ok_or_else(|| Error::value(name, expected, number))?)
-            }
-        };
-        Ok(Self { entry, argument })
     }
 }
 
@@ -380,7 +321,7 @@ impl<'v, T: Real> Asked<'v, T> {
         let mut all = Vec::with_capacity(names.len());
         for named in names {
             let asking = Asking { v, tensors, argument: named.argument, seed };
-            all.push((named.entry, T::make_question(named.entry, &asking)?));
+            all.push((named.entry, named.entry.make(&asking)?));
         }
         Ok(Self(all))
     }

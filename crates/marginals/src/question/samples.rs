@@ -1,7 +1,7 @@
 use ndarray::{Array4, Array5};
 
 use super::Question;
-use super::named::{AnyQuestion, Asking, NamedQuestion};
+use super::named::{AnyQuestion, Asking, NamedQuestion, IntoTensors, Tensor};
 use super::upstream::Nothing;
 use crate::infer::finding::Extremes;
 use crate::infer::{Extremal, Handle, Request, Slopes};
@@ -127,5 +127,14 @@ impl NamedQuestion for Samples {
     ) -> Result<Box<dyn AnyQuestion<'v, T> + 'v>, Error> {
         let count = asking.argument.unwrap_or_default();
         Ok(Box::new(Samples { count, seed: asking.seed }))
+    }
+}
+
+impl<T> IntoTensors<T> for Draws {
+    fn into_tensors(self) -> Vec<(&'static str, Tensor<T>)> {
+        vec![match self {
+            Self::Choices(choices) => ("", Tensor::Index(choices.into_dyn())),
+            Self::Sets(sets) => ("", Tensor::Bits(sets.into_dyn())),
+        }]
     }
 }

@@ -1,7 +1,7 @@
 use ndarray::Array4;
 
 use super::Question;
-use super::named::{AnyQuestion, Asking, NamedQuestion};
+use super::named::{AnyQuestion, Asking, NamedQuestion, IntoTensors, Tensor};
 use super::upstream::Nothing;
 use crate::infer::{Extremal, Handle, Request, Slopes};
 use crate::posterior::{Found, Posterior};
@@ -83,5 +83,14 @@ impl NamedQuestion for TopK {
         asking: &Asking<'v, T>,
     ) -> Result<Box<dyn AnyQuestion<'v, T> + 'v>, Error> {
         Ok(Box::new(TopK(asking.argument.unwrap_or_default())))
+    }
+}
+
+impl<T> IntoTensors<T> for TopKAnswer<T> {
+    fn into_tensors(self) -> Vec<(&'static str, Tensor<T>)> {
+        vec![
+            (".index", Tensor::Index(self.index.into_dyn())),
+            (".probability", Tensor::Real(self.probability.into_dyn())),
+        ]
     }
 }

@@ -1,6 +1,7 @@
 //! From a model as data to a model that runs.
 
 use super::ModelSpec;
+use crate::format::in_format;
 use crate::model::part::{self, AnyPart, List, Numbers, Sizes, Weight, settle};
 use crate::model::tensors::{Inputs, Tensors};
 use crate::potential::{Potential, PotentialPart};
@@ -67,7 +68,7 @@ impl ModelSpec {
         tensors: &'a Tensors<'_, T>,
     ) -> Result<SpecModel<'a, T>, Error> {
         let sizes = Sizes { heads, key_heads: heads, width };
-        T::engine().build(&self.settled(&sizes, tensors)?, &Inputs::new(sizes, tensors))
+        build(&self.settled(&sizes, tensors)?, &Inputs::new(sizes, tensors))
     }
 
     /// The same model with everything that it reads copied, for a model that outlives `tensors`.
@@ -81,7 +82,7 @@ impl ModelSpec {
         tensors: &Tensors<'_, T>,
     ) -> Result<SpecModel<'static, T>, Error> {
         let sizes = Sizes { heads, key_heads: heads, width };
-        T::engine().build(&self.settled(&sizes, tensors)?, &Inputs::copied(sizes, tensors))
+        build(&self.settled(&sizes, tensors)?, &Inputs::copied(sizes, tensors))
     }
 
     /// P(h), the distribution of the number of hops; `None` where the structure is not a walk.
@@ -97,18 +98,29 @@ impl ModelSpec {
         Ok(Some(walk.walk(&Inputs::new(sizes, tensors))?.distribution().clone()))
     }
 
-    /// The model of what its parts say now.
-    pub(crate) fn build_generic<'a, T: Real>(
-        &self,
-        inputs: &Inputs<'a, T>,
-    ) -> Result<SpecModel<'a, T>, Error> {
-        let structure = self.structure.build(inputs)?;
-        let priors: Result<Vec<_>, Error> =
-            self.prior.iter().map(|prior| prior.build(inputs)).collect();
-        let potential = self.potential.build(inputs)?;
-        let model = Model::new(structure, Product(priors?), potential)
-            .with_value(self.value)
-            .with_query_offset(self.query_offset);
-        Ok(Model { inference: self.inference, ..model })
-    }
+}
+
+/// The model of what the parts of `spec` say now.
+fn build<'a, T: Real>(
+    spec: &ModelSpec,
+    inputs: &Inputs<'a, T>,
+) -> Result<SpecModel<'a, T>, Error> {
+    type Build<T> = for<'a> fn(&ModelSpec, &Inputs<'a, T>) -> Result<SpecModel<'a, T>, Error>;
+    static SINGLE: Build<f32> = of_parts;
+    static DOUBLE: Build<f64> = of_parts;
+    in_format::<Build<T>>(&SINGLE, &DOUBLE)(spec, inputs)
+}
+
+fn of_parts<'a, T: Real>(
+    spec: &ModelSpec,
+    inputs: &Inputs<'a, T>,
+) -> Result<SpecModel<'a, T>, Error> {
+    let structure = spec.structure.build(inputs)?;
+    let priors: Result<Vec<_>, Error> =
+        spec.prior.iter().map(|prior| prior.build(inputs)).collect();
+    let potential = spec.potential.build(inputs)?;
+    let model = Model::new(structure, Product(priors?), potential)
+        .with_value(spec.value)
+        .with_query_offset(spec.query_offset);
+    Ok(Model { inference: spec.inference, ..model })
 }

@@ -206,7 +206,7 @@ impl Expanding {
         v: ArrayView4<'a, E>,
     ) -> Result<Expanded<'a, E::Real>, Error> {
         let problem = self.problem(potential, q, k, v)?;
-        let expansion = <E::Real as Real>::engine().expand(&problem, self.inference.ascent())?;
+        let expansion = expanding::expand(&problem, self.inference.ascent())?;
         Ok(Expanded::new(problem, expansion, self.inference.clone()))
     }
 
@@ -480,5 +480,5 @@ fn gradients<T: Real>(
             ));
         }
     }
-    T::engine().expanding_backward(problem, expansion, inference.ascent(), upstream)
+    expanding::backward(problem, expansion, inference.ascent(), upstream)
 }

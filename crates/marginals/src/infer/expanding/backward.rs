@@ -9,6 +9,7 @@ use super::rho::{RhoMoment, RhoSlope};
 use super::weights::{BetaGeometricWeights, Rates, entry};
 use super::windows::{ExpandingPrior, Windows, runs};
 use super::{Expansion, Problem};
+use crate::format::in_format;
 use crate::infer::collapsed::{AdjointReport, Exact, FixedPoint};
 use crate::infer::finding::Finding;
 use crate::infer::slopes::{Slopes, flat};
@@ -53,9 +54,39 @@ pub struct ExpandingGradients<T> {
     pub adjoint: Option<AdjointReport<f64>>,
 }
 
+/// Gradients from those in what was found.
+pub(crate) fn backward<T: Real>(
+    problem: &Problem<'_, T>,
+    expansion: &Expansion<T>,
+    ascent: Option<&FixedPoint>,
+    upstream: &ExpandingUpstream<'_, T>,
+) -> Result<ExpandingGradients<T>, Error> {
+    type Backward<T> = fn(
+        &Problem<'_, T>,
+        &Expansion<T>,
+        Option<&FixedPoint>,
+        &ExpandingUpstream<'_, T>,
+    ) -> Result<ExpandingGradients<T>, Error>;
+    static SINGLE: Backward<f32> = of_either;
+    static DOUBLE: Backward<f64> = of_either;
+    in_format::<Backward<T>>(&SINGLE, &DOUBLE)(problem, expansion, ascent, upstream)
+}
+
+fn of_either<T: Real>(
+    problem: &Problem<'_, T>,
+    expansion: &Expansion<T>,
+    ascent: Option<&FixedPoint>,
+    upstream: &ExpandingUpstream<'_, T>,
+) -> Result<ExpandingGradients<T>, Error> {
+    match ascent {
+        None => backward_exact(problem, expansion, upstream),
+        Some(ascent) => backward_mean_field(problem, expansion, ascent, upstream),
+    }
+}
+
 /// Gradients under exact inference: the ordinary backward pass, and where E\[ρ\] is in the loss one
 /// forward pass for what it depends on α and β by itself.
-pub(crate) fn backward_exact<T: Real>(
+fn backward_exact<T: Real>(
     problem: &Problem<'_, T>,
     expansion: &Expansion<T>,
     upstream: &ExpandingUpstream<'_, T>,
@@ -160,7 +191,7 @@ fn pass<T: Real>(
 
 /// Gradients under the mean field: the ordinary backward pass at the rates found, whose gradient in
 /// the rates goes back through the fixed point.
-pub(crate) fn backward_mean_field<T: Real>(
+fn backward_mean_field<T: Real>(
     problem: &Problem<'_, T>,
     expansion: &Expansion<T>,
     ascent: &FixedPoint,

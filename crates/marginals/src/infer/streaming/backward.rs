@@ -20,19 +20,19 @@ use std::ops::Range;
 use marginals_kernels::{Aligned, Fresh, Piece};
 use ndarray::{Array4, ArrayView2, ArrayViewMut4, Axis, s};
 
-use super::forward::all_finite;
 use super::heads::Care;
 use super::scorer::Scorer;
-use super::{Rule, TASKS, split};
+use super::blocks::{TASKS, split};
 use crate::gradient::{Accumulator, Layout, NodeRows, ParameterGradient, number_repeats};
-use crate::infer::finding::Finding;
+use crate::infer::finding::{Finding, at};
 use crate::infer::slopes::Slopes;
 use crate::infer::statistic::Request;
 use crate::infer::{Gradients, Problem, Values};
 use crate::potential::{Features, Place};
-use crate::{Error, Parameter, Real, Reference, Shape, tensor};
+use crate::tensor::{self, all_finite};
+use crate::{Error, Parameter, Real, Reference, Shape};
 
-use super::rule::{FactorSlopes, Order, at};
+use super::rule::{FactorSlopes, Order, Rule};
 use coefficients::Coefficients;
 use in_order::InOrder;
 pub(crate) use tiles::QUERY_BLOCK;

@@ -7,11 +7,12 @@ use marginals_kernels::{
     online_columns,
 };
 
-use super::forward::{Task, draw};
+use super::noise::draw;
 use super::gather::{self, Room, Sums};
 use super::heads::{Care, HeadKeys};
 use super::softmax::{not_negative, not_positive};
-use super::{KEY_BLOCK, STRIDE, blocks};
+use super::blocks::{KEY_BLOCK, STRIDE, blocks};
+use super::task::Task;
 use crate::infer::finding::{Candidate, Extremes, Finding, Merge, Normalisers, insert};
 use crate::infer::statistic::Extremal;
 use crate::potential::{Features, Place, lanes};

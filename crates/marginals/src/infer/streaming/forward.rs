@@ -2,65 +2,16 @@
 
 use std::ops::Range;
 
-use marginals_kernels::{Draw, InstructionSet};
-
 use super::heads::{Care, HeadKeys, Preparation};
-use super::rule::Wants;
-use super::scorer::Scorer;
-use super::{QUERY_BLOCK, Rule, TASKS, columns, rows, split};
+use super::rule::Rule;
+use super::task::Task;
+use super::blocks::{FEWEST_KEYS, QUERY_BLOCK, TASKS, split};
+use super::{columns, rows};
 use crate::infer::Problem;
 use crate::infer::finding::Finding;
-use crate::infer::statistic::{Linear, Request};
-use crate::tensor::Stored;
-use crate::{Block, Real, Shape, Value, parallel};
-
-/// Keys below which a range of them is not worth splitting.
-pub(super) const FEWEST_KEYS: usize = 2048;
-
-/// What every task of one forward pass shares.
-pub(super) struct Task<'a, T: Real> {
-    pub shape: &'a Shape,
-    pub scorer: Scorer<'a, T>,
-    pub request: &'a Request<'a, T>,
-    pub wants: Wants,
-    /// Whether log-weights are looked at apart from the scores.
-    pub reads_weights: bool,
-    /// Whether functions of edges are averaged.
-    pub reads_edges: bool,
-    /// Whether what queries gather is divided by their mass.
-    pub averages: bool,
-    pub q: &'a Stored<'a, T>,
-}
-
-impl<'a, T: Real> Task<'a, T> {
-    /// What a pass over `problem` finds out for `request`.
-    pub fn new(problem: &'a Problem<'_, T>, request: &'a Request<'_, T>) -> Self {
-        Self {
-            shape: &problem.shape,
-            scorer: Scorer { prior: &*problem.prior, potential: problem.potential },
-            request,
-            wants: rows::wants(request),
-            reads_weights: request.wants_prior(),
-            reads_edges: request.linear.iter().any(Linear::reads_edges),
-            averages: problem.value == Value::Average,
-            q: &problem.q,
-        }
-    }
-}
-
-/// The noise of one draw: a function of its seed and its place alone.
-pub(crate) fn draw(seed: u64, (batch, head): (usize, usize), query: usize, sample: usize) -> Draw {
-    Draw {
-        seed,
-        batch: batch as u32,
-        head: head as u32,
-        query: query as u32,
-        sample: sample as u32,
-    }
-}
-
-/// The index under which having no edge draws its noise; no key reaches it.
-pub(crate) const NULL_KEY: usize = u32::MAX as usize;
+use crate::infer::statistic::Request;
+use crate::tensor::all_finite;
+use crate::{Block, Real, parallel};
 
 /// The finding of every factor and query over a range of keys; `complete` takes in what factors may
 /// choose beside their keys.
@@ -97,15 +48,6 @@ pub(crate) fn find<T: Real>(
 fn is_spoiled<T: Real>(finding: &Finding<T>) -> bool {
     let lists = finding.linear.iter().flat_map(|e| [&e.values, &e.means, &e.edge_means]);
     lists.into_iter().any(|list| !all_finite(list))
-}
-
-/// Whether every number is finite. Runs of them are looked at as a whole, many numbers at a time.
-pub(super) fn all_finite<T: Real>(numbers: &[T]) -> bool {
-    const RUN: usize = 1024;
-    InstructionSet::detect().run(
-        #[inline(always)]
-        || numbers.chunks(RUN).all(|run| run.iter().fold(true, |all, x| all & x.is_finite())),
-    )
 }
 
 /// Whether some query that is averaged over has so small a mass that what it gathered has lost its

@@ -6,8 +6,8 @@ use marginals_kernels::{InstructionSet, Tile, TileMut, dot_rows, scale_rows};
 
 use super::heads::{Centred, HeadKeys};
 use super::softmax::not_negative;
-use super::{STRIDE, STRIP, at};
-use crate::infer::finding::{Expectation, Finding, weighted};
+use super::blocks::{STRIDE, STRIP};
+use crate::infer::finding::{Expectation, Finding, at, weighted};
 use crate::infer::statistic::{Linear, Request};
 use crate::{Block, Real};
 

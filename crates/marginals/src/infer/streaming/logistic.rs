@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use marginals_kernels::{InstructionSet, LogPartition, TileMut, logistic_rows};
 
-use super::rule::{BackwardTile, Folded, RowFold, RowRule, RowSlopes, Strip, Wants, Weights, at};
+use super::rule::{BackwardTile, Folded, RowFold, RowRule, RowSlopes, Strip, Wants, Weights};
 use crate::Real;
-use crate::infer::finding::{Candidate, Merge, Normalisers};
+use crate::infer::finding::{Candidate, Merge, Normalisers, at};
+use crate::special::softplus;
 
 /// The rule of independent edges: p_ij = σ(θ_ij), log Z_i = Σ_j log(1 + e^θ_ij).
 #[derive(Clone, Copy, Debug)]
@@ -42,11 +43,6 @@ fn edge_entropy<T: Real>(score: T) -> T {
     }
     let e = (-size).exp();
     e.ln_1p() + size * e / (T::one() + e)
-}
-
-/// log(1 + e^x).
-pub(crate) fn softplus<T: Real>(x: T) -> T {
-    x.max(T::zero()) + (-x.abs()).exp().ln_1p()
 }
 
 /// KL of σ(θ) from σ(w): p log(p/π) + (1 − p) log((1 − p)/(1 − π)), each logarithm by itself, so that

@@ -4,12 +4,13 @@ use std::ops::Range;
 
 use marginals_kernels::{Aligned, InstructionSet, Tile, TileMut, Winner, gumbel_argmax};
 
-use super::forward::Task;
+use super::task::Task;
 use super::gather::{self, Room, Sums};
 use super::heads::{Care, HeadKeys};
 use super::logistic::absences;
-use super::rule::{Order, RowFold, RowRule, Strip, Wants, Weights};
-use super::{KEY_BLOCK, STRIDE, STRIP, blocks, narrowed};
+use super::noise::draw;
+use super::rule::{Order, RowFold, RowRule, Strip, Weights};
+use super::blocks::{KEY_BLOCK, STRIDE, STRIP, blocks, narrowed};
 use crate::infer::finding::{Candidate, Extremes, Finding, Merge, insert};
 use crate::infer::statistic::Extremal;
 use crate::potential::{Features, Place};
@@ -276,7 +277,7 @@ fn keep_extremes<T: Real>(
                     for (sample, best) in draws.iter_mut().enumerate() {
                         let head = (strip.batch, strip.head);
                         let draw =
-                            super::forward::draw(seed, head, strip.queries.start + r, sample);
+                            draw(seed, head, strip.queries.start + r, sample);
                         let set = InstructionSet::detect();
                         let so_far = (best.index >= 0)
                             .then_some(Winner { value: best.score, key: best.index as usize });
@@ -302,11 +303,3 @@ fn keep_extremes<T: Real>(
     }
 }
 
-/// What of the factors a request wants kept.
-pub(super) fn wants<T: Real>(request: &crate::infer::statistic::Request<'_, T>) -> Wants {
-    Wants {
-        log_probability: request.log_probability().is_some(),
-        log_ratio: request.log_ratio().is_some(),
-        prior: request.wants_prior(),
-    }
-}

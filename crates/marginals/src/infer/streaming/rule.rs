@@ -9,6 +9,43 @@ use crate::infer::finding::{Candidate, Expectation, Finding, Merge, Normalisers}
 use crate::infer::statistic::Request;
 use crate::{Block, Parameter, ParameterGradient, Real, Shape};
 
+/// Who chooses, and how.
+#[derive(Debug)]
+pub enum Rule<'a, T> {
+    /// Queries choose, or each edge by itself.
+    Rows(Box<dyn RowRule<T> + 'a>),
+    /// Keys choose among the queries, each exactly one.
+    Columns(ByKey),
+}
+
+/// The rule of keys that choose: p_ij = e^θ_ij / Σ_i' e^θ_i'j.
+#[derive(Clone, Copy, Debug)]
+pub struct ByKey;
+
+impl<T: Real> Rule<'_, T> {
+    /// Number of independent choices per head: queries, or keys where keys choose.
+    pub fn factors(&self, shape: &Shape) -> usize {
+        match self {
+            Self::Rows(_) => shape.queries,
+            Self::Columns(_) => shape.keys,
+        }
+    }
+
+    pub(crate) fn merge(&self) -> Merge {
+        match self {
+            Self::Rows(rule) => rule.merge(),
+            Self::Columns(_) => Merge::Factors,
+        }
+    }
+
+    pub(crate) fn order(&self) -> Order {
+        match self {
+            Self::Rows(rule) => rule.order(),
+            Self::Columns(_) => Order::Any,
+        }
+    }
+}
+
 /// What a fold keeps of the factors beside their normalisers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wants {
@@ -250,12 +287,6 @@ pub struct FactorSlopes<'a, T> {
     pub expected: &'a [T],
     /// f of having no edge, less those terms. Empty where it is 0.
     pub none: &'a [T],
-}
-
-/// Entry of a list that is empty where nobody asked for it.
-#[inline(always)]
-pub(crate) fn at<T: Real>(list: &[T], index: usize) -> T {
-    list.get(index).copied().unwrap_or(T::zero())
 }
 
 impl<T: Real> Folded<T> {

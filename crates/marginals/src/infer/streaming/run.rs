@@ -2,9 +2,12 @@
 
 use std::ops::Range;
 
-use super::forward::{FEWEST_KEYS, Task};
+use super::blocks::{FEWEST_KEYS, split};
 use super::heads::{Care, HeadKeys, Preparation};
-use super::{RowRule, Softmax, rows, split};
+use super::rows;
+use super::rule::RowRule;
+use super::softmax::Softmax;
+use super::task::Task;
 use crate::infer::Problem;
 use crate::infer::finding::Finding;
 use crate::infer::statistic::Request;

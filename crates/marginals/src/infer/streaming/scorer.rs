@@ -3,7 +3,7 @@
 use crate::Real;
 use marginals_kernels::{InstructionSet, TileMut, add_log_weights};
 
-use super::{KEY_BLOCK, blocks};
+use super::blocks::{KEY_BLOCK, blocks};
 use crate::Block;
 use crate::potential::{Features, Potential};
 use crate::prior::{Coverage, Prior};

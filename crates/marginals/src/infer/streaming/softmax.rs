@@ -8,17 +8,16 @@ use marginals_kernels::{
     softmax_backward,
 };
 
-use super::STRIP;
-use super::forward::{NULL_KEY, draw};
-use super::logistic::softplus;
+use super::blocks::STRIP;
+use super::noise::{NULL_KEY, draw};
 use super::rule::{
-    BackwardTile, FactorSlopes, Folded, RowFold, RowRule, RowSlopes, Strip, Wants, Weights, at,
+    BackwardTile, FactorSlopes, Folded, RowFold, RowRule, RowSlopes, Strip, Wants, Weights,
 };
 use crate::infer::finding::{
-    Candidate, Extremes, Finding, Merge, Normalisers, Shares, insert, weighted,
+    Candidate, Extremes, Finding, Merge, Normalisers, Shares, at, insert, weighted,
 };
 use crate::infer::statistic::{Extremal, Request};
-use crate::special::log_add;
+use crate::special::{log_add, softplus};
 use crate::{Parameter, ParameterGradient, Real, Shape};
 
 /// Having no edge, as one more choice of a query.

@@ -16,7 +16,7 @@ use std::borrow::Cow;
 
 use ndarray::{Array2, Array4, ArrayView2, Axis, Zip, s};
 
-use super::Walking;
+use crate::infer::Steps;
 use super::horner::Columns;
 use crate::gradient::number_repeats;
 use crate::infer::finding::{Finding, weighted};
@@ -38,7 +38,7 @@ struct WalkGradients<T> {
 }
 
 pub(super) fn backward<T: Real>(
-    walking: &Walking<'_, T>,
+    walking: Steps<'_, T>,
     problem: &Problem<'_, T>,
     request: &Request<'_, T>,
     finding: &Finding<T>,
@@ -158,7 +158,7 @@ impl<T: Real> Columns<'_, '_, T> {
     /// Adds what G_h says of P(h), the values and the picks through [P(h) V | P(hops > h) e].
     fn read(
         &self,
-        walking: &Walking<'_, T>,
+        walking: Steps<'_, T>,
         problem: &Problem<'_, T>,
         (hop, g): (usize, &Array4<T>),
         per_pick: &Array4<T>,
@@ -193,7 +193,7 @@ impl<T: Real> WalkGradients<T> {
     /// From the gradients in P(h) and P(hops > h), and of the entropy of h itself, to the weights.
     fn of_weights(
         self,
-        walking: &Walking<'_, T>,
+        walking: Steps<'_, T>,
         log_probability: Option<&[T]>,
         (heads, queries): (usize, usize),
     ) -> ParameterGradient<T> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::Real;
 use ndarray::{Array4, ArrayViewMut1, Zip, s};
 
-use super::Walking;
+use crate::infer::Steps;
 use crate::infer::Problem;
 use crate::infer::statistic::{Linear, Request};
 use crate::posterior::Found;
@@ -130,7 +130,7 @@ const HOP_BYTES: usize = 24;
 
 /// Walks of one posterior, to be asked about single picks.
 pub(crate) struct Walks<'f, T: Real> {
-    pub(super) walking: &'f Walking<'f, T>,
+    pub(super) walking: Steps<'f, T>,
     pub(super) problem: &'f Problem<'f, T>,
     /// What one step found.
     pub(super) step: &'f crate::infer::Finding<T>,
@@ -144,7 +144,7 @@ impl<'f, T: Real> Walks<'f, T> {
     pub fn of(question: &str, found: &'f Found<'f, 'f, '_, T>) -> Result<Self, Error> {
         let posterior = found.posterior;
         posterior.require_walk(question)?;
-        let walking = posterior.inference().paths().expect("walks have paths");
+        let walking = posterior.inference().steps().expect("walks have paths");
         let step = found.finding.steps.first().expect("a walk has at least one hop");
         Ok(Self { walking, problem: &posterior.problem, step })
     }

@@ -2,7 +2,7 @@
 
 use ndarray::{Array4, Axis, s};
 
-use super::Walking;
+use crate::infer::Steps;
 use crate::infer::Problem;
 use crate::infer::finding::{Finding, Merge};
 use crate::infer::statistic::{Handle, Linear, Request};
@@ -56,7 +56,7 @@ impl<'r, 'v, T: Real> Columns<'r, 'v, T> {
 
 /// Runs the passes.
 pub(super) fn find<T: Real>(
-    walking: &Walking<'_, T>,
+    walking: Steps<'_, T>,
     problem: &Problem<'_, T>,
     request: &Request<'_, T>,
 ) -> Result<Finding<T>, Error> {
@@ -161,7 +161,7 @@ impl<T: Real> Columns<'_, '_, T> {
     /// S_h of `hop`, made from P S_h+1.
     pub fn state(
         &self,
-        walking: &Walking<'_, T>,
+        walking: Steps<'_, T>,
         problem: &Problem<'_, T>,
         per_pick: &Array4<T>,
         hop: usize,

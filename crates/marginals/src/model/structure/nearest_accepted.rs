@@ -9,14 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use super::contract::{Structure, StructurePart};
 use crate::infer::Inference;
-use crate::infer::finding::{Candidate, Extremes, Finding, Merge, Normalisers, insert};
+use crate::infer::finding::{Candidate, Extremes, Finding, Merge, Normalisers, at, insert};
 use crate::infer::statistic::{Extremal, Request};
 use crate::infer::streaming::{
     BackwardTile, Folded, NULL_KEY, Order, RowFold, RowRule, RowSlopes, Streaming, Strip, Wants,
-    Weights, at, draw, softplus,
+    Weights, draw,
 };
 use crate::model::part::Part;
 use crate::model::tensors::Inputs;
+use crate::special::softplus;
 use crate::{Error, Real};
 
 /// Every query is offered its keys from the last to the first, accepts each with probability σ(θ_ij),

@@ -5,12 +5,11 @@ use std::borrow::Cow;
 use marginals_kernels::{InstructionSet, Tile, dot_rows};
 use rayon::prelude::*;
 
-use super::super::Rule;
 use super::super::heads::medians;
-use super::super::rule::at;
+use super::super::rule::Rule;
 use super::super::second_pass::Known;
 use crate::infer::Problem;
-use crate::infer::finding::{Expectation, Finding, Merge, Normalisers};
+use crate::infer::finding::{Expectation, Finding, Merge, Normalisers, at};
 use crate::infer::slopes::Slopes;
 use crate::infer::statistic::{EdgeFunction, Linear, Request};
 use crate::{Real, Shape, parallel};

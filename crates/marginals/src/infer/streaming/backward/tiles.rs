@@ -8,16 +8,17 @@ use marginals_kernels::{
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2, ArrayViewMut4, CowArray, Ix2};
 
 use super::super::heads::Care;
-use super::super::logistic::{absences, softplus};
-use super::super::rule::{BackwardTile, Order, RowRule, RowSlopes, at};
-use super::super::{Rule, blocks, narrowed};
+use super::super::blocks::{blocks, narrowed};
+use super::super::logistic::absences;
+use super::super::rule::{BackwardTile, Order, RowRule, RowSlopes, Rule};
 use super::coefficients::{Coefficients, TableSlopes};
 use super::{Task, Values as Destination};
 use crate::gradient::Accumulator;
-use crate::infer::finding::{Merge, weighted};
+use crate::infer::finding::{Merge, at, weighted};
 use crate::infer::statistic::EdgeFunction;
 use crate::potential::{FeatureGradient, Features, Place};
 use crate::prior::{Coverage, NodeGradient};
+use crate::special::softplus;
 use crate::{Block, Error, Real};
 
 /// Queries and keys per tile: several tiles are alive at once and share the second-level cache.
