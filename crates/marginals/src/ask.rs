@@ -92,8 +92,7 @@ pub fn ask<T: Real>(
     source: &dyn Source<T>,
     settings: Settings,
 ) -> Result<Answers<T>, Error> {
-    type Ask<T> =
-        fn(&ModelFile, &[Named], &dyn Source<T>, Settings) -> Result<Answers<T>, Error>;
+    type Ask<T> = fn(&ModelFile, &[Named], &dyn Source<T>, Settings) -> Result<Answers<T>, Error>;
     static SINGLE: Ask<f32> = generic;
     static DOUBLE: Ask<f64> = generic;
     in_format::<Ask<T>>(&SINGLE, &DOUBLE)(file, questions, source, settings)

@@ -5,7 +5,6 @@
 
 use std::any::Any;
 
-
 /// That of the two which is of the type asked for: of `f32`, or of `f64`.
 pub(crate) fn in_format<F: Copy + 'static>(
     single: &'static dyn Any,

@@ -39,12 +39,12 @@ use super::{EdgeQuestions, Gradients, Inference, Problem, Values};
 use crate::{Error, Parameter, Real, Reference, Shape};
 use second_pass::Known;
 
-pub(crate) use noise::{NULL_KEY, draw};
 pub(crate) use heads::medians;
 pub use logistic::Logistic;
+pub(crate) use noise::{NULL_KEY, draw};
 pub use rule::{
-    BackwardTile, ByKey, FactorSlopes, Folded, Order, RowFold, RowRule, RowSlopes, Rule, Strip, Wants,
-    Weights,
+    BackwardTile, ByKey, FactorSlopes, Folded, Order, RowFold, RowRule, RowSlopes, Rule, Strip,
+    Wants, Weights,
 };
 pub use softmax::{NullEdge, NullScore, Softmax};
 

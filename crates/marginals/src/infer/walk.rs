@@ -49,8 +49,8 @@ use super::{EdgeQuestions, Gradients, Inference, Problem, Steps, Values};
 use crate::{Error, Parameter, Real};
 
 pub use event::Event;
-pub use hops::HopDistribution;
 pub(crate) use event::Walks;
+pub use hops::HopDistribution;
 
 /// Inference over walks: that of one step, once per hop.
 #[derive(Debug)]

@@ -2,7 +2,6 @@
 
 use ndarray::{Array4, s};
 
-use crate::prior::{Coverage, Prior};
 use crate::tensor::Stored;
 use crate::{Block, Real, Shape, TileMut};
 
@@ -11,24 +10,20 @@ use crate::{Block, Real, Shape, TileMut};
 pub struct Nodes<'n, 's, T> {
     /// The sizes.
     pub shape: Shape,
-    prior: &'n dyn Prior<T>,
+    allowed: &'n dyn Allowed<T>,
     q: &'s Stored<'s, T>,
     k: &'s Stored<'s, T>,
 }
 
 /// The edges that a whole prior allows.
-#[derive(Clone, Copy)]
-pub struct Allowed<'n, T>(&'n dyn Prior<T>);
+pub trait Allowed<T>: Send + Sync {
+    /// Writes 0 where an edge of `block` is possible and −∞ where it is not.
+    fn fill_allowed(&self, block: &Block, tile: TileMut<'_, T>);
+}
 
 impl<T: Real> std::fmt::Debug for Nodes<'_, '_, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "nodes under the prior {} over {:?}", self.prior.name(), self.shape)
-    }
-}
-
-impl<T: Real> std::fmt::Debug for Allowed<'_, T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "edges that {} allows", self.0.name())
+        write!(f, "nodes over {:?}", self.shape)
     }
 }
 
@@ -45,13 +40,13 @@ fn copied<T: Real>(tensor: &Stored<'_, T>) -> Array4<T> {
 }
 
 impl<'n, 's, T: Real> Nodes<'n, 's, T> {
-    /// The nodes `q` [B, H, N, D] and `k` [B, Hk, M, D] under a whole prior.
+    /// The nodes `q` [B, H, N, D] and `k` [B, Hk, M, D], and the edges that the whole prior allows.
     pub fn new(
         shape: Shape,
-        prior: &'n dyn Prior<T>,
+        allowed: &'n dyn Allowed<T>,
         (q, k): (&'s Stored<'s, T>, &'s Stored<'s, T>),
     ) -> Self {
-        Self { shape, prior, q, k }
+        Self { shape, allowed, q, k }
     }
 
     /// A copy of the queries, [B, H, N, D].
@@ -65,26 +60,8 @@ impl<'n, 's, T: Real> Nodes<'n, 's, T> {
     }
 
     /// The edges that the whole prior allows, as far as they do not depend on the nodes.
-    pub fn allowed(&self) -> Allowed<'n, T> {
-        Allowed(self.prior)
-    }
-}
-
-impl<T: Real> Allowed<'_, T> {
-    /// Writes 0 where an edge of `block` is possible and −∞ where it is not.
-    pub fn fill(&self, block: &Block, mut tile: TileMut<'_, T>) {
-        let coverage = self.0.coverage(block);
-        let possible = if coverage == Coverage::Empty { T::neg_infinity() } else { T::zero() };
-        (0..tile.rows).for_each(|r| tile.row_mut(r).fill(possible));
-        if coverage != Coverage::Weighted {
-            return;
-        }
-        self.0.add_log_weights(block, tile.reborrow());
-        for r in 0..tile.rows {
-            for x in tile.row_mut(r).iter_mut().filter(|x| **x != T::neg_infinity()) {
-                *x = T::zero();
-            }
-        }
+    pub fn allowed(&self) -> &'n dyn Allowed<T> {
+        self.allowed
     }
 }
 

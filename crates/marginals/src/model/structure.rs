@@ -15,9 +15,9 @@ mod independent;
 mod nearest_accepted;
 mod walk;
 
+pub use crate::infer::walk::HopDistribution;
 pub use contract::{Structure, StructurePart};
 pub use each_query_picks_at_most_one::Null;
-pub use crate::infer::walk::HopDistribution;
 pub use walk::HopWeights;
 
 use super::part::{Named, parts};

@@ -4,8 +4,8 @@ use std::any::Any;
 
 use ndarray::{Array3, Array4, ArrayD, ArrayView4, ArrayViewD, Axis};
 
-use super::upstream::OneUpstream;
 use super::contract::Question;
+use super::upstream::OneUpstream;
 use crate::format::in_format;
 use crate::infer::{Request, Slopes};
 use crate::posterior::{Found, Posterior};

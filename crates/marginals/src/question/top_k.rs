@@ -1,7 +1,7 @@
 use ndarray::Array4;
 
 use super::Question;
-use super::named::{AnyQuestion, Asking, NamedQuestion, IntoTensors, Tensor};
+use super::named::{AnyQuestion, Asking, IntoTensors, NamedQuestion, Tensor};
 use super::upstream::Nothing;
 use crate::infer::{Extremal, Handle, Request, Slopes};
 use crate::posterior::{Found, Posterior};

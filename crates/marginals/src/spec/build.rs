@@ -97,14 +97,10 @@ impl ModelSpec {
         let sizes = Sizes { heads: 1, key_heads: 1, width: 0 };
         Ok(Some(walk.walk(&Inputs::new(sizes, tensors))?.distribution().clone()))
     }
-
 }
 
 /// The model of what the parts of `spec` say now.
-fn build<'a, T: Real>(
-    spec: &ModelSpec,
-    inputs: &Inputs<'a, T>,
-) -> Result<SpecModel<'a, T>, Error> {
+fn build<'a, T: Real>(spec: &ModelSpec, inputs: &Inputs<'a, T>) -> Result<SpecModel<'a, T>, Error> {
     type Build<T> = for<'a> fn(&ModelSpec, &Inputs<'a, T>) -> Result<SpecModel<'a, T>, Error>;
     static SINGLE: Build<f32> = of_parts;
     static DOUBLE: Build<f64> = of_parts;

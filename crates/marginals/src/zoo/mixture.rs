@@ -28,6 +28,7 @@ mod moments;
 pub(super) mod origin;
 mod parameters;
 mod settings;
+mod state;
 mod step;
 
 use ndarray::{Array3, Array4, ArrayView4, Axis, CowArray, Ix4, s};

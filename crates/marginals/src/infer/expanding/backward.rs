@@ -5,10 +5,10 @@ use std::ops::Range;
 use ndarray::{Array3, Array4, ArrayView3, ArrayView4};
 
 use super::mean_field::MeanField;
+use super::problem::{Expansion, Problem};
 use super::rho::{RhoMoment, RhoSlope};
 use super::weights::{BetaGeometricWeights, Rates, entry};
 use super::windows::{ExpandingPrior, Windows, runs};
-use super::{Expansion, Problem};
 use crate::format::in_format;
 use crate::infer::collapsed::{AdjointReport, Exact, FixedPoint};
 use crate::infer::finding::Finding;

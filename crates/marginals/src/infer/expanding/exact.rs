@@ -6,10 +6,10 @@ use crate::Real;
 
 use super::certificate::Tail;
 use super::frontier::{AIM, Frontier, log_seen};
+use super::problem::{Outcome, Problem};
 use super::rho::RhoMoment;
 use super::weights::BetaGeometricWeights;
 use super::windows::{ExpandingPrior, Windows};
-use super::{Outcome, Problem};
 use crate::infer::statistic::EdgeFunction;
 use crate::infer::streaming::Run;
 

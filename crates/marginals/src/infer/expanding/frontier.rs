@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::Problem;
 use super::certificate::{Tail, length, lost};
+use super::problem::Problem;
 use super::windows::visible;
 use crate::Real;
 use crate::infer::finding::Finding;

@@ -8,9 +8,9 @@ use ndarray::Array3;
 
 use super::certificate::{Tail, lost};
 use super::frontier::{AIM, Frontier, expected, log_seen};
+use super::problem::{Outcome, Problem, Wanted};
 use super::weights::{Rates, entry};
 use super::windows::{ExpandingPrior, Windows, runs};
-use super::{Outcome, Problem, Wanted};
 use crate::infer::collapsed::{
     Evaluation, Exact, FixedPoint, InputGradients, Latent, Maximise, Reason,
 };

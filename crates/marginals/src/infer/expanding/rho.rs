@@ -3,9 +3,9 @@
 use crate::Real;
 use marginals_kernels::{InstructionSet, TileMut};
 
+use super::problem::{Expansion, Problem};
 use super::weights::{Concentrations, Rates};
 use super::windows::{ExpandingPrior, runs};
-use super::{Expansion, Problem};
 use crate::infer::statistic::{EdgeFunction, Request};
 use crate::infer::streaming::{Run, TASKS};
 use crate::special::ln_beta;

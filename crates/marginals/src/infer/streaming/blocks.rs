@@ -37,7 +37,11 @@ pub(in crate::infer) fn blocks(
 
 /// `block` without the keys on either side that none of its queries can have, still starting
 /// aligned from `first`.
-pub(in crate::infer) fn narrowed<T: Real>(prior: &dyn Prior<T>, block: Block, first: usize) -> Block {
+pub(in crate::infer) fn narrowed<T: Real>(
+    prior: &dyn Prior<T>,
+    block: Block,
+    first: usize,
+) -> Block {
     let live = prior.live_keys(&block);
     let keys = blocks(live, first, usize::MAX).next().unwrap_or(block.keys.start..block.keys.start);
     Block { keys, ..block }

@@ -7,11 +7,11 @@ use marginals_kernels::{
     online_columns,
 };
 
-use super::noise::draw;
+use super::blocks::{KEY_BLOCK, STRIDE, blocks};
 use super::gather::{self, Room, Sums};
 use super::heads::{Care, HeadKeys};
+use super::noise::draw;
 use super::softmax::{not_negative, not_positive};
-use super::blocks::{KEY_BLOCK, STRIDE, blocks};
 use super::task::Task;
 use crate::infer::finding::{Candidate, Extremes, Finding, Merge, Normalisers, insert};
 use crate::infer::statistic::Extremal;

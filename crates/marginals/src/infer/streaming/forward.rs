@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
+use super::blocks::{FEWEST_KEYS, QUERY_BLOCK, TASKS, split};
 use super::heads::{Care, HeadKeys, Preparation};
 use super::rule::Rule;
 use super::task::Task;
-use super::blocks::{FEWEST_KEYS, QUERY_BLOCK, TASKS, split};
 use super::{columns, rows};
 use crate::infer::Problem;
 use crate::infer::finding::Finding;

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use marginals_kernels::{InstructionSet, Tile, TileMut, dot_rows, scale_rows};
 
+use super::blocks::{STRIDE, STRIP};
 use super::heads::{Centred, HeadKeys};
 use super::softmax::not_negative;
-use super::blocks::{STRIDE, STRIP};
 use crate::infer::finding::{Expectation, Finding, at, weighted};
 use crate::infer::statistic::{Linear, Request};
 use crate::{Block, Real};

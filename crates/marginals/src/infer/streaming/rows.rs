@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use marginals_kernels::{Aligned, InstructionSet, Tile, TileMut, Winner, gumbel_argmax};
 
-use super::task::Task;
+use super::blocks::{KEY_BLOCK, STRIDE, STRIP, blocks, narrowed};
 use super::gather::{self, Room, Sums};
 use super::heads::{Care, HeadKeys};
 use super::logistic::absences;
 use super::noise::draw;
 use super::rule::{Order, RowFold, RowRule, Strip, Weights};
-use super::blocks::{KEY_BLOCK, STRIDE, STRIP, blocks, narrowed};
+use super::task::Task;
 use crate::infer::finding::{Candidate, Extremes, Finding, Merge, insert};
 use crate::infer::statistic::Extremal;
 use crate::potential::{Features, Place};
@@ -276,8 +276,7 @@ fn keep_extremes<T: Real>(
                     let draws = &mut edges[row * *count..][..*count];
                     for (sample, best) in draws.iter_mut().enumerate() {
                         let head = (strip.batch, strip.head);
-                        let draw =
-                            draw(seed, head, strip.queries.start + r, sample);
+                        let draw = draw(seed, head, strip.queries.start + r, sample);
                         let set = InstructionSet::detect();
                         let so_far = (best.index >= 0)
                             .then_some(Winner { value: best.score, key: best.index as usize });
@@ -302,4 +301,3 @@ fn keep_extremes<T: Real>(
         }
     }
 }
-

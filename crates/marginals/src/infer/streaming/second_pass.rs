@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use marginals_kernels::{Aligned, InstructionSet, Tile, TileMut, dot_rows, exp_columns};
 
-use super::noise::draw;
+use super::blocks::{KEY_BLOCK, QUERY_BLOCK, STRIDE, TASKS, blocks, split};
 use super::heads::{Care, HeadKeys, Preparation};
+use super::noise::draw;
 use super::rule::{Order, Rule};
 use super::scorer::Scorer;
-use super::blocks::{KEY_BLOCK, QUERY_BLOCK, STRIDE, TASKS, blocks, split};
 use crate::infer::Problem;
 use crate::infer::finding::{Finding, Normalisers};
 use crate::potential::{Features, Place};

@@ -16,9 +16,9 @@ use std::borrow::Cow;
 
 use ndarray::{Array2, Array4, ArrayView2, Axis, Zip, s};
 
-use crate::infer::Steps;
 use super::horner::Columns;
 use crate::gradient::number_repeats;
+use crate::infer::Steps;
 use crate::infer::finding::{Finding, weighted};
 use crate::infer::slopes::Slopes;
 use crate::infer::statistic::{Handle, Linear, Request};

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::Real;
 use ndarray::{Array4, ArrayViewMut1, Zip, s};
 
-use crate::infer::Steps;
 use crate::infer::Problem;
+use crate::infer::Steps;
 use crate::infer::statistic::{Linear, Request};
 use crate::posterior::Found;
 use crate::{Error, check_room};

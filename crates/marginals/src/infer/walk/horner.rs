@@ -2,8 +2,8 @@
 
 use ndarray::{Array4, Axis, s};
 
-use crate::infer::Steps;
 use crate::infer::Problem;
+use crate::infer::Steps;
 use crate::infer::finding::{Finding, Merge};
 use crate::infer::statistic::{Handle, Linear, Request};
 use crate::{Error, Real, check_room};

@@ -103,7 +103,7 @@ const QUERIES: usize = 64;
 /// The distance between given nodes.
 struct Bound<'n, T> {
     part: &'n Contextual,
-    allowed: Allowed<'n, T>,
+    allowed: &'n dyn Allowed<T>,
     shape: Shape,
     q: Array4<T>,
     k: Array4<T>,
@@ -188,7 +188,7 @@ impl<'n, T: Real> Bound<'n, T> {
         let block = self.shape.block((batch, head), queries.clone(), keys.clone());
         let (rows, columns) = (queries.len(), keys.len());
         let mut possible = vec![T::zero(); rows * columns];
-        self.allowed.fill(&block, TileMut::new(&mut possible, rows, columns, columns));
+        self.allowed.fill_allowed(&block, TileMut::new(&mut possible, rows, columns, columns));
         let scale = self.part.scale_of(head);
         let mut gate = Array2::zeros((rows, columns));
         for (r, i) in queries.enumerate() {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use marginals_kernels::{Tile, TileMut};
 use ndarray::ArrayViewMut4;
 
-use crate::model::nodes::{NodeGradient, Nodes};
+use crate::model::nodes::{Allowed, NodeGradient, Nodes};
 use crate::model::tensors::Inputs;
 use crate::{Accumulator, Block, Error, Parameter, Real, Shape};
 
@@ -274,4 +274,21 @@ pub(crate) fn restrict<T: Real>(
 pub(crate) fn log_count(block: &Block, allowed: impl Fn(usize) -> Range<usize>) -> f64 {
     let count = |i| intersect(block.keys.clone(), allowed(i)).len();
     (block.queries.clone().map(count).max().unwrap_or(0) as f64).ln()
+}
+
+impl<T: Real, P: Prior<T> + ?Sized> Allowed<T> for P {
+    fn fill_allowed(&self, block: &Block, mut tile: TileMut<'_, T>) {
+        let coverage = self.coverage(block);
+        let possible = if coverage == Coverage::Empty { T::neg_infinity() } else { T::zero() };
+        (0..tile.rows).for_each(|r| tile.row_mut(r).fill(possible));
+        if coverage != Coverage::Weighted {
+            return;
+        }
+        self.add_log_weights(block, tile.reborrow());
+        for r in 0..tile.rows {
+            for x in tile.row_mut(r).iter_mut().filter(|x| **x != T::neg_infinity()) {
+                *x = T::zero();
+            }
+        }
+    }
 }

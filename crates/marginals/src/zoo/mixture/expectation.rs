@@ -7,8 +7,9 @@ use marginals_kernels::{
 };
 use ndarray::{Array2, Array3, Array4, ArrayView2, ShapeBuilder, s};
 
+use super::Mixture;
 use super::moments::{Density, Moments, OfMoments};
-use super::{Mixture, step::State};
+use super::state::State;
 use crate::infer::collapsed::Latent;
 use crate::infer::finding::Normalisers;
 use crate::infer::streaming::Scorer;

@@ -7,18 +7,18 @@ use marginals_kernels::{
 };
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2, ArrayViewMut4, CowArray, Ix2};
 
-use super::super::heads::Care;
 use super::super::blocks::{blocks, narrowed};
+use super::super::heads::Care;
 use super::super::logistic::absences;
-use super::super::rule::{BackwardTile, Order, RowRule, RowSlopes, Rule};
-use super::coefficients::{Coefficients, TableSlopes};
-use super::{Task, Values as Destination};
+use super::super::rule::{BackwardTile, RowSlopes, Rule};
+use super::coefficients::TableSlopes;
+use super::task::Task;
 use crate::gradient::Accumulator;
-use crate::infer::finding::{Merge, at, weighted};
+use crate::infer::Values as Destination;
+use crate::infer::finding::{at, weighted};
 use crate::infer::statistic::EdgeFunction;
-use crate::potential::{FeatureGradient, Features, Place};
-use crate::prior::{Coverage, NodeGradient};
-use crate::special::softplus;
+use crate::potential::{Features, Place};
+use crate::prior::Coverage;
 use crate::{Block, Error, Real};
 
 /// Queries and keys per tile: several tiles are alive at once and share the second-level cache.
@@ -26,80 +26,80 @@ pub(crate) const QUERY_BLOCK: usize = 96;
 /// See [`QUERY_BLOCK`].
 const KEY_BLOCK: usize = 256;
 /// Elements from one row of a tile to the next; see the forward pass's.
-const STRIDE: usize = KEY_BLOCK + 16;
+pub(super) const STRIDE: usize = KEY_BLOCK + 16;
 
 /// One key head over a range of keys, collecting the gradients of its keys and values.
 pub(super) struct HeadBackward<'a, 't, 'p, T: Real> {
-    task: &'a Task<'t, 'p, T>,
+    pub(super) task: &'a Task<'t, 'p, T>,
     /// Features as the scores are made of them.
     pub features: Features<'a, T>,
     /// Features as gradients are made of them, where that makes a difference.
-    clean: Option<Features<'a, T>>,
+    pub(super) clean: Option<Features<'a, T>>,
     /// By table of the request, the sets of values that the key head's query heads average.
-    tables: Vec<Vec<Table<'a, T>>>,
-    keys: Range<usize>,
-    care: Care,
+    pub(super) tables: Vec<Vec<Table<'a, T>>>,
+    pub(super) keys: Range<usize>,
+    pub(super) care: Care,
     /// Gradient of the key features, row after row.
-    dk: &'a mut [T],
+    pub(super) dk: &'a mut [T],
     /// Gradient of one head's query features, row after row.
-    dq: Aligned<T>,
-    scores: Aligned<T>,
-    quantity: Aligned<T>,
-    weights: Aligned<T>,
-    log_potential: Aligned<T>,
-    other: Aligned<T>,
-    quadratic: Aligned<T>,
+    pub(super) dq: Aligned<T>,
+    pub(super) scores: Aligned<T>,
+    pub(super) quantity: Aligned<T>,
+    pub(super) weights: Aligned<T>,
+    pub(super) log_potential: Aligned<T>,
+    pub(super) other: Aligned<T>,
+    pub(super) quadratic: Aligned<T>,
     /// 1 − p, which p does not tell where it is near 1; of the tiles that `quadratic` is of.
-    absent: Aligned<T>,
+    pub(super) absent: Aligned<T>,
     /// Gradients of the nodes through the prior, where it depends on them.
-    of_nodes: Option<OfNodes<T>>,
+    pub(super) of_nodes: Option<OfNodes<T>>,
 }
 
 /// Gradients of the nodes themselves, beside those through features.
-struct OfNodes<T> {
+pub(super) struct OfNodes<T> {
     /// Of the queries of one head, row after row.
-    q: Vec<T>,
+    pub(super) q: Vec<T>,
     /// Of the keys, row after row.
-    k: Vec<T>,
+    pub(super) k: Vec<T>,
 }
 
 /// Values of a run of keys: themselves, and packed across for f.
-struct Table<'a, T: Real> {
+pub(super) struct Table<'a, T: Real> {
     /// Absent where they are the keys, whose own panels serve.
-    across: Option<Panels<T>>,
+    pub(super) across: Option<Panels<T>>,
     /// Rows that hold garbage, counted from the first; in panels it is 0. Empty where no care is taken.
-    spoiled: Vec<(usize, Vec<T>)>,
-    centred: Option<Centred<T>>,
+    pub(super) spoiled: Vec<(usize, Vec<T>)>,
+    pub(super) centred: Option<Centred<T>>,
     /// Σ p · (coefficient of v), row after row. Absent where the values are the keys: it is added to
     /// theirs.
-    gradient: Option<&'a mut [T]>,
+    pub(super) gradient: Option<&'a mut [T]>,
     /// Σ p · (coefficient of (v − r)²), row after row.
-    d_square: Aligned<T>,
+    pub(super) d_square: Aligned<T>,
 }
 
 /// Values about a reference, and their squares.
-struct Centred<T: Real> {
+pub(super) struct Centred<T: Real> {
     /// v − r; v where edges vary one by one.
-    rows: Array2<T>,
-    apart: Panels<T>,
+    pub(super) rows: Array2<T>,
+    pub(super) apart: Panels<T>,
     /// Absent where no variance is found.
-    squares: Option<Panels<T>>,
+    pub(super) squares: Option<Panels<T>>,
 }
 
 /// Slopes of one table by one head's queries, plain and packed along the queries.
-struct Along<'c, T> {
-    plain: Option<(&'c [T], Panels<T>)>,
-    apart: Option<(&'c [T], Panels<T>)>,
-    squares: Option<(&'c [T], Panels<T>)>,
-    products: Vec<(&'c [T], Panels<T>)>,
+pub(super) struct Along<'c, T> {
+    pub(super) plain: Option<(&'c [T], Panels<T>)>,
+    pub(super) apart: Option<(&'c [T], Panels<T>)>,
+    pub(super) squares: Option<(&'c [T], Panels<T>)>,
+    pub(super) products: Vec<(&'c [T], Panels<T>)>,
 }
 
 /// Σ_i p_ij f_ij of the keys of one block, where keys choose: of the one query that has more than half of
 /// a key's probability, if there is one, and of the rest.
 #[derive(Default)]
-struct ColumnCentres<T> {
-    likely: Vec<T>,
-    rest: Vec<T>,
+pub(super) struct ColumnCentres<T> {
+    pub(super) likely: Vec<T>,
+    pub(super) rest: Vec<T>,
 }
 
 /// Whether an edge has more than half of the probability, from log p, p and p in another scale.
@@ -108,10 +108,10 @@ fn is_likely<T: Real>([_, p, _]: [T; 3]) -> bool {
 }
 
 /// Upstream rows of one head's queries.
-struct Rows<'c, T> {
+pub(super) struct Rows<'c, T> {
     /// Flat index of the head's first query.
-    first: usize,
-    tables: Vec<Along<'c, T>>,
+    pub(super) first: usize,
+    pub(super) tables: Vec<Along<'c, T>>,
 }
 
 impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
@@ -673,231 +673,12 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
             }
         }
     }
-
-    /// Adds one block's gradients to where they belong.
-    fn scatter(
-        &mut self,
-        block: &Block,
-        q: &Features<'_, T>,
-        upstream: &Rows<'_, T>,
-        learned: &mut [Accumulator<'_, T>],
-        potential: &mut [Vec<f64>],
-    ) -> Result<(), Error> {
-        let set = InstructionSet::detect();
-        let (n, m) = (block.queries.len(), block.keys.len());
-        let run = block.keys.start - self.keys.start..block.keys.end - self.keys.start;
-        let (of_prior, of_edges) = learned.split_at_mut(self.task.prior_parameters.len());
-        if self.task.learns_prior() {
-            self.scatter_prior(block, of_prior);
-        }
-        self.scatter_edges(block, upstream, of_edges);
-        let queries = block.queries.clone();
-        let own_head = (block.head, self.task.problem.shape.group());
-        let add = |p: &[T], panels: &Panels<T>, into: &mut [T]| {
-            let width = panels.columns();
-            let into = &mut into[run.start * width..run.end * width];
-            let into = TileMut::new(into, m, width, width);
-            let p = transposed(p);
-            gemm(set, Store::Add, p, panels, queries.clone(), 0..width, into);
-        };
-        for (index, along) in upstream.tables.iter().enumerate() {
-            let Some(set) = set_of(&self.tables, index, own_head) else { continue };
-            let into = match &mut self.tables[index][set].gradient {
-                Some(gradient) => &mut **gradient,
-                None => &mut *self.dk,
-            };
-            if let Some((_, panels)) = &along.plain {
-                add(&self.quantity, panels, into);
-            }
-            if let Some((_, panels)) = &along.apart {
-                add(&self.quantity, panels, into);
-            }
-        }
-        let many_edges = self.task.has_many_edges();
-        let vary = |along: &Along<'_, T>| along.squares.is_some() || !along.products.is_empty();
-        if upstream.tables.iter().any(vary) {
-            if many_edges {
-                for start in (0..n).map(|r| r * STRIDE) {
-                    let absent = &self.absent[start..start + m];
-                    let row = &mut self.quantity[start..start + m];
-                    row.iter_mut().zip(absent).for_each(|(p, &absent)| *p = weighted(*p, absent));
-                }
-            }
-            for (index, along) in upstream.tables.iter().enumerate() {
-                if let (Some((_, panels)), Some(set)) =
-                    (&along.squares, set_of(&self.tables, index, own_head))
-                {
-                    add(&self.quantity, panels, &mut self.tables[index][set].d_square);
-                }
-            }
-        }
-        for (index, along) in upstream.tables.iter().enumerate() {
-            for (product, (_, panels)) in along.products.iter().enumerate() {
-                let covariance = &self.task.coefficients.tables[index].products[product];
-                let mut values = TileMut::new(&mut self.other, n, m, STRIDE);
-                match many_edges {
-                    true => covariance.function.fill(block, values.reborrow()),
-                    false => covariance.function.fill_apart(block, values.reborrow()),
-                }
-                for (r, i) in block.queries.clone().enumerate() {
-                    let p = &self.quantity[r * STRIDE..][..m];
-                    let edge_mean = at(&covariance.edge_means, upstream.first + i);
-                    let pairs = values.row_mut(r).iter_mut().zip(p);
-                    pairs.for_each(|(s, &p)| {
-                        *s = if p == T::zero() { p } else { (*s - edge_mean) * p }
-                    });
-                }
-                let Some(set) = set_of(&self.tables, index, own_head) else { continue };
-                let into = match &mut self.tables[index][set].gradient {
-                    Some(gradient) => &mut **gradient,
-                    None => &mut *self.dk,
-                };
-                add(&self.other, panels, into);
-            }
-        }
-        let keys = self.clean.as_ref().unwrap_or(&self.features);
-        let (of_query, of_key) = (q.depth(), keys.depth());
-        let values = (!self.log_potential.is_empty())
-            .then(|| TileMut::new(&mut self.log_potential, n, m, STRIDE));
-        self.task.problem.potential.backward(
-            block,
-            q,
-            keys,
-            values.as_ref().map(TileMut::as_tile),
-            TileMut::new(&mut self.scores, n, m, STRIDE),
-            &mut FeatureGradient {
-                q: &mut self.dq[block.queries.start * of_query..block.queries.end * of_query],
-                k: &mut self.dk[run.start * of_key..run.end * of_key],
-                parameters: potential,
-            },
-        )
-    }
-
-    /// Gradients of what functions of edges are made of: p times their slopes.
-    fn scatter_edges(
-        &mut self,
-        block: &Block,
-        upstream: &Rows<'_, T>,
-        learned: &mut [Accumulator<'_, T>],
-    ) {
-        if learned.is_empty() {
-            return;
-        }
-        let (n, m) = (block.queries.len(), block.keys.len());
-        let mut rest = learned;
-        let mut add = |function: &dyn EdgeFunction<T>, tile: Tile<'_, T>| {
-            let (own, after) = std::mem::take(&mut rest).split_at_mut(function.parameters().len());
-            rest = after;
-            if !own.is_empty() {
-                function.accumulate_gradient(block, tile, own);
-            }
-        };
-        let coefficients = &self.task.coefficients;
-        for (function, slopes) in &coefficients.edges {
-            let mut tile = TileMut::new(&mut self.other, n, m, STRIDE);
-            for (r, i) in block.queries.clone().enumerate() {
-                let g = slopes[upstream.first + i];
-                let p = &self.quantity[r * STRIDE..][..m];
-                tile.row_mut(r).iter_mut().zip(p).for_each(|(x, &p)| *x = p * g);
-            }
-            add(*function, tile.as_tile());
-        }
-        let run = block.keys.start - self.keys.start..block.keys.end - self.keys.start;
-        let own_head = (block.head, self.task.problem.shape.group());
-        for (index, along) in upstream.tables.iter().enumerate() {
-            let Some(set) = set_of(&self.tables, index, own_head) else { continue };
-            let table = &self.tables[index][set];
-            let slopes = &coefficients.tables[index];
-            for (covariance, (rows, _)) in slopes.products.iter().zip(&along.products) {
-                let centred = table.centred.as_ref().expect("values that vary are prepared");
-                let width = slopes.width;
-                let data = &rows[block.queries.start * width..block.queries.end * width];
-                let a = Strided { data, row_stride: width, depth_stride: 1 };
-                let mut tile = TileMut::new(&mut self.other, n, m, STRIDE);
-                let set = InstructionSet::detect();
-                let into = tile.reborrow();
-                gemm(set, Store::Overwrite, a, &centred.apart, 0..width, run.clone(), into);
-                for (r, i) in block.queries.clone().enumerate() {
-                    let mean = at(&covariance.means, upstream.first + i);
-                    let p = &self.quantity[r * STRIDE..][..m];
-                    let pairs = tile.row_mut(r).iter_mut().zip(p);
-                    pairs.for_each(|(x, &p)| *x = weighted(p, *x - mean));
-                    // Where edges vary one by one, p (1 − p).
-                    if let Some(absent) = self.absent.get(r * STRIDE..r * STRIDE + m) {
-                        let pairs = tile.row_mut(r).iter_mut().zip(absent);
-                        pairs.for_each(|(x, &absent)| *x = weighted(absent, *x));
-                    }
-                }
-                add(covariance.function, tile.as_tile());
-            }
-        }
-    }
-
-    /// ∂L/∂log w = ∂L/∂θ + (KL's and log Z(log w)'s) π − KL's p.
-    fn scatter_prior(&mut self, block: &Block, prior: &mut [Accumulator<'_, T>]) {
-        let (n, m) = (block.queries.len(), block.keys.len());
-        let coefficients = &self.task.coefficients;
-        let finding = self.task.finding;
-        let many_edges = matches!(self.task.rule, Rule::Rows(rule) if rule.has_many_edges());
-        let gradient = if self.task.learns_in_order() {
-            let mut all = TileMut::new(&mut self.other, n, m, STRIDE);
-            for r in 0..n {
-                let own = &self.scores[r * STRIDE..][..m];
-                all.row_mut(r).iter_mut().zip(own).for_each(|(g, &own)| *g += own);
-            }
-            all
-        } else if coefficients.prior.is_empty() || self.task.is_in_order() {
-            TileMut::new(&mut self.scores, n, m, STRIDE)
-        } else {
-            for (r, i) in block.queries.clone().enumerate() {
-                let shape = &self.task.problem.shape;
-                let query = shape.head_number((block.batch, block.head)) * shape.queries + i;
-                let scale = at(&finding.log_scale, query).exp();
-                for c in 0..m {
-                    let at = r * STRIDE + c;
-                    let factor = self.task.factor(block, i, c);
-                    let w = self.weights[at];
-                    let pi = match (w == T::neg_infinity(), many_edges) {
-                        (true, _) => T::zero(),
-                        (false, true) => (-softplus(-w)).exp(),
-                        (false, false) => finding.prior.log_p(factor, w).exp(),
-                    };
-                    let mut g = self.scores[at];
-                    let slope = coefficients.prior[factor];
-                    if slope != T::zero() {
-                        g += slope * pi;
-                    }
-                    if let Some(&kl) = coefficients.ratio.get(factor)
-                        && kl != T::zero()
-                    {
-                        g -= kl * self.quantity[at] * scale;
-                    }
-                    self.other[at] = g;
-                }
-            }
-            TileMut::new(&mut self.other, n, m, STRIDE)
-        };
-        let of_prior = &self.task.problem.prior;
-        if !prior.is_empty() {
-            of_prior.accumulate_gradient(block, gradient.as_tile(), prior);
-        }
-        if let Some(OfNodes { q, k }) = &mut self.of_nodes {
-            let shape = &self.task.problem.shape;
-            let q = &mut q[block.queries.start * shape.query_width..];
-            let k = &mut k[(block.keys.start - self.keys.start) * shape.key_width..];
-            let mut into = NodeGradient {
-                q: &mut q[..n * shape.query_width],
-                k: &mut k[..m * shape.key_width],
-            };
-            of_prior.accumulate_node_gradient(block, gradient.as_tile(), &mut into);
-        }
-    }
 }
 
 impl<T: Real> Table<'_, T> {
     /// Adds to Σ_c g_c f(v_c) what garbage is in it: nothing where its slope is 0. Where one edge is picked
     /// the mean that it is in is garbage too, and with it all that the query gives.
-    fn add_spoiled(
+    pub(super) fn add_spoiled(
         &self,
         block: &Block,
         (slopes, run): (&[T], &Range<usize>),
@@ -930,7 +711,7 @@ pub(super) fn without_garbage<T: Real>(
 }
 
 /// Which set of a table's values a query head averages; `None` where the table is not used.
-fn set_of<T: Real>(
+pub(super) fn set_of<T: Real>(
     tables: &[Vec<Table<'_, T>>],
     table: usize,
     (head, group): (usize, usize),
@@ -955,76 +736,5 @@ fn along<'c, T: Real>(table: &'c TableSlopes<'_, T>, first: usize, queries: usiz
         apart: own(&table.apart),
         squares: own(&table.squares),
         products: table.products.iter().filter_map(|product| own(&product.slopes)).collect(),
-    }
-}
-
-/// A tile, read as its transpose.
-fn transposed<T>(data: &[T]) -> Strided<'_, T> {
-    Strided { data, row_stride: 1, depth_stride: STRIDE }
-}
-
-impl<T: Real> Task<'_, '_, T> {
-    /// Whether keys choose.
-    fn is_by_column(&self) -> bool {
-        matches!(self.rule, Rule::Columns(_))
-    }
-
-    /// Whether keys are read in order, with a running state.
-    fn is_in_order(&self) -> bool {
-        self.rule.order() == Order::LastFirst
-    }
-
-    /// Whether anything is learned through log-weights.
-    fn learns_prior(&self) -> bool {
-        !self.prior_parameters.is_empty() || self.problem.depends_on_nodes.is_some()
-    }
-
-    /// Whether a KL's gradient in log w takes a running state.
-    fn learns_in_order(&self) -> bool {
-        self.is_in_order() && self.learns_prior() && !self.coefficients.ratio.is_empty()
-    }
-
-    /// Whether edges of one query vary one by one.
-    fn has_many_edges(&self) -> bool {
-        match self.rule {
-            Rule::Rows(rule) => rule.has_many_edges(),
-            Rule::Columns(_) => true,
-        }
-    }
-
-    /// Whether what multiplies p whatever the edge is in the centre of a row.
-    fn holds_mass_in_centre(&self) -> bool {
-        let is_mixture = |rule: &dyn RowRule<T>| rule.merge() == Merge::Mixture;
-        let by_p = self.finding.log_scale.is_empty();
-        by_p && matches!(self.rule, Rule::Rows(rule) if is_mixture(&**rule))
-    }
-
-    /// Whether keys choose and f has no term in their own probabilities, so that whole columns are
-    /// differentiated at a time.
-    fn is_linear_by_column(&self) -> bool {
-        let coefficients: &Coefficients<'_, T> = &self.coefficients;
-        self.is_by_column()
-            && coefficients.log_p.is_empty()
-            && !coefficients.tables.iter().any(TableSlopes::is_centred)
-            && self.finding.log_scale.is_empty()
-    }
-
-    /// Whether log w is read apart from the scores.
-    fn reads_weights(&self) -> bool {
-        let learned = self.learns_prior();
-        let kl = !self.coefficients.ratio.is_empty() && !self.problem.prior.is_mask();
-        kl || (learned && !self.coefficients.prior.is_empty())
-    }
-
-    /// Flat index of the factor that edge (query `i`, column `c` of `block`) belongs to.
-    #[inline(always)]
-    fn factor(&self, block: &Block, i: usize, c: usize) -> usize {
-        let shape = &self.problem.shape;
-        let head = shape.head_number((block.batch, block.head));
-        match self.rule {
-            // Where keys choose a finding may be of some of the keys.
-            Rule::Columns(_) => head * self.keys.len() + block.keys.start - self.keys.start + c,
-            Rule::Rows(_) => head * shape.queries + i,
-        }
     }
 }
