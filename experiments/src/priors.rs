@@ -1,41 +1,20 @@
 //! What a language model over bytes makes of seven ways to say where a byte stands: trained on short
 //! windows, measured on long ones.
 
+mod config;
 mod measure;
 mod report;
 
 use std::error::Error;
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Mutex;
 
 use marginals_burn::train::{Corpus, TrainConfig, Training, run_all};
 use serde::{Deserialize, Serialize};
 
+use self::config::{Config, Position};
 use self::measure::Measured;
 use crate::{Outcome, read_config, write};
-
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct Config {
-    seeds: Vec<u64>,
-    lengths: Vec<usize>,
-    measured: usize,
-    asked: usize,
-    threads: NonZeroUsize,
-    /// A run of training; what a way to say positions has of its own is laid over it.
-    run: toml::Table,
-    positions: Vec<Position>,
-}
-
-/// One way to say where a byte stands.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct Position {
-    name: String,
-    #[serde(default)]
-    model: toml::Table,
-}
 
 /// One training run and what was measured of its model.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -2,6 +2,7 @@
 
 mod bench;
 mod fetch;
+mod imports;
 mod python;
 mod step;
 mod test;
@@ -13,7 +14,8 @@ use step::Failure;
 const USAGE: &str = "\
 usage: cargo xtask TASK
 
-  test                     run every check: format, lints, docs, tests, doc tests
+  test                     run every check: circles of imports, format, lints, docs, tests, doc
+                           tests
   fetch NAME               bring a pinned model or data set into models/ (minilm, smollm2; mnist,
                            digits, weather, shakespeare)
   bench peers [--quick]    measure this engine and PyTorch in alternation

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::imports;
 use crate::step::{self, Failure};
 
 /// Runs all checks; the first that fails stops with its exit code.
@@ -9,6 +10,7 @@ pub fn run(arguments: &[String]) -> Result<(), Failure> {
     if let Some(unknown) = arguments.first() {
         return Err(Failure::usage(format!("`cargo xtask test` takes no argument `{unknown}`")));
     }
+    imports::check(step::root())?;
     let mut times = Vec::new();
     for (name, mut command) in checks() {
         times.push((name, step::run(name, &mut command)?));

@@ -13,41 +13,9 @@ use ndarray::{Array, Array3, Array4, ArrayView4, Dimension};
 use rayon::ThreadPool;
 
 use crate::inputs::Inputs;
-use crate::side::{Answer, Side};
+use crate::side::{Answer, Answers, Side};
 use crate::slots;
-
-/// What our engine is asked to do. Every score is q·k / √D.
-#[derive(Clone, Copy, Debug)]
-pub enum Task {
-    /// The mean, every key equally likely beforehand.
-    Mean,
-    /// The mean and its gradients in queries, keys and values.
-    MeanBackward,
-    /// Mean, entropy, KL, log-evidence and MAP in one pass.
-    Questions,
-    /// The mean over the keys up to the query's own position.
-    Causal,
-    /// That and its gradients in queries, keys and values.
-    CausalBackward,
-    /// The mean over the nearest accepted key up to the query's own position.
-    NearestAccepted,
-    /// That and its gradients in queries, keys and values.
-    NearestAcceptedBackward,
-    /// The mean under ALiBi's prior in both directions.
-    Alibi,
-    /// The mean under ALiBi's prior, and the gradients of all, slopes included.
-    AlibiBackward,
-    /// The mean under a learned bias, and the gradients of all, bias included.
-    BiasBackward,
-    /// The mean over so many keys up to the query's own position.
-    Window(usize),
-    /// A step of slot attention with so many iterations: the slots from a start, and the gradients of
-    /// inputs, start and weights.
-    Slots(usize),
-}
-
-/// Answers by name.
-pub type Answers = Vec<(String, Answer)>;
+use crate::work::Task;
 
 /// Our engine at one task, on the threads of a pool.
 pub struct Engine<'a> {

@@ -22,12 +22,12 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde_json::json;
 
 use alternate::Rounds;
-use engine::{Engine, Task};
+use engine::Engine;
 use inputs::Inputs;
 use report::{Measurement, PeerResult, Results};
 use side::{Difference, Side};
 use streaming::StreamingRead;
-use work::{CASES, Case, Peer, Size};
+use work::{CASES, Case, Peer, Size, Task};
 use worker::{TorchSide, Worker};
 
 /// Measure this engine and PyTorch in alternation.

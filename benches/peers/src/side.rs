@@ -14,6 +14,9 @@ pub trait Side {
     fn answers(&mut self) -> Result<BTreeMap<String, Answer>>;
 }
 
+/// Answers by name.
+pub type Answers = Vec<(String, Answer)>;
+
 /// A computed tensor, flat and row-major.
 pub enum Answer {
     /// Numbers that two engines round differently.

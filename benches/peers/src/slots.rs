@@ -12,9 +12,8 @@ use marginals_burn::modules::Norm;
 use marginals_burn::{ModelError, SlotAttention, SlotAttentionConfig};
 use ndarray::Array4;
 
-use crate::engine::Answers;
 use crate::inputs::Inputs;
-use crate::side::Answer;
+use crate::side::{Answer, Answers};
 
 /// Hidden numbers of the MLP: twice the slot's width, as in the paper.
 const WIDENING: usize = 2;

@@ -1,6 +1,34 @@
 //! The pieces of work and who does each of them.
 
-use crate::engine::Task;
+/// What our engine is asked to do. Every score is q·k / √D.
+#[derive(Clone, Copy, Debug)]
+pub enum Task {
+    /// The mean, every key equally likely beforehand.
+    Mean,
+    /// The mean and its gradients in queries, keys and values.
+    MeanBackward,
+    /// Mean, entropy, KL, log-evidence and MAP in one pass.
+    Questions,
+    /// The mean over the keys up to the query's own position.
+    Causal,
+    /// That and its gradients in queries, keys and values.
+    CausalBackward,
+    /// The mean over the nearest accepted key up to the query's own position.
+    NearestAccepted,
+    /// That and its gradients in queries, keys and values.
+    NearestAcceptedBackward,
+    /// The mean under ALiBi's prior in both directions.
+    Alibi,
+    /// The mean under ALiBi's prior, and the gradients of all, slopes included.
+    AlibiBackward,
+    /// The mean under a learned bias, and the gradients of all, bias included.
+    BiasBackward,
+    /// The mean over so many keys up to the query's own position.
+    Window(usize),
+    /// A step of slot attention with so many iterations: the slots from a start, and the gradients of
+    /// inputs, start and weights.
+    Slots(usize),
+}
 
 /// Batch 1, so many heads; queries and keys of `dim` numbers each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

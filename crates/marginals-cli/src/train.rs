@@ -2,6 +2,8 @@
 
 mod curves;
 mod document;
+mod error;
+mod sparkline;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ use marginals_burn::checkpoint::weights::Storage;
 use marginals_burn::train::{Corpus, TrainConfig, TrainError, Training};
 
 use self::document::{Document, TextSection};
+pub use self::error::Error;
 use crate::message;
 use crate::output::{self, PrintError, WriteError};
 
@@ -42,41 +45,6 @@ pub struct Arguments {
     /// Threads to use; without it, as many as there are cores. The numbers do not depend on it
     #[arg(long, value_name = "T", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-}
-
-/// Why there is no trained model.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("cannot read `{}`: {source}", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("`{}`: {source}", path.display())]
-    Config { path: PathBuf, source: marginals::Error },
-    #[error("`{}` is not UTF-8 text; save it in that encoding", path.display())]
-    Encoding { path: PathBuf },
-    #[error(
-        "there is no text to train on; name one in `{}` (text = [\"FILE\"]) or with --text FILE",
-        config.display()
-    )]
-    NoText { config: PathBuf },
-    #[error("the text of {files}: {source}")]
-    Text { files: String, source: marginals::Error },
-    #[error(transparent)]
-    Train(#[from] TrainError),
-    #[error("`{}`: {source} (--fresh, or another --out)", path.display())]
-    State { path: PathBuf, source: TrainError },
-    #[error(transparent)]
-    Write(#[from] WriteError),
-    #[error(transparent)]
-    Print(#[from] PrintError),
-    #[error("cannot start {threads} threads: {reason}; ask for fewer with `--threads`")]
-    Threads { threads: usize, reason: String },
-    #[error("the results could not be put together: {0}")]
-    Report(String),
-    #[error(
-        "stopped after step {step} of {steps}. The state is saved: the same command{} goes on from it",
-        if *fresh { " without --fresh" } else { "" }
-    )]
-    Stopped { step: usize, steps: usize, fresh: bool },
 }
 
 /// The saved state within the output folder.

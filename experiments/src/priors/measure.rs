@@ -5,7 +5,7 @@ use marginals_burn::modules::Positions;
 use marginals_burn::train::{Training, bits_per_byte};
 use serde::{Deserialize, Serialize};
 
-use super::Config;
+use super::config::Config;
 use crate::Outcome;
 
 /// What was measured of one model.

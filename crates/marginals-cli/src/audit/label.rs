@@ -3,8 +3,6 @@
 //! Every rule asks where the majority of the mass goes, in the order below; the first that holds
 //! names the head. They are descriptions, not explanations.
 
-use super::measure::HeadMeasures;
-
 /// The kind of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Label {
@@ -24,21 +22,6 @@ impl Label {
     /// All labels, in the order their rules are tried.
     pub const ALL: [Label; 5] =
         [Label::Sink, Label::PreviousToken, Label::Local, Label::Diffuse, Label::Content];
-
-    /// The label of a head with these measures. Measures that are NaN satisfy no rule.
-    pub fn of(measures: &HeadMeasures) -> Label {
-        if measures.heaviest_key_mass >= 0.5 {
-            Label::Sink
-        } else if measures.previous_token_mass >= 0.5 {
-            Label::PreviousToken
-        } else if measures.neighbour_mass >= 0.5 {
-            Label::Local
-        } else if measures.kl <= std::f64::consts::LN_2 {
-            Label::Diffuse
-        } else {
-            Label::Content
-        }
-    }
 
     /// Its name in every output.
     pub fn name(self) -> &'static str {

@@ -301,6 +301,23 @@ impl Spread {
     }
 }
 
+impl Label {
+    /// The label of a head with these measures. Measures that are NaN satisfy no rule.
+    pub fn of(measures: &HeadMeasures) -> Label {
+        if measures.heaviest_key_mass >= 0.5 {
+            Label::Sink
+        } else if measures.previous_token_mass >= 0.5 {
+            Label::PreviousToken
+        } else if measures.neighbour_mass >= 0.5 {
+            Label::Local
+        } else if measures.kl <= std::f64::consts::LN_2 {
+            Label::Diffuse
+        } else {
+            Label::Content
+        }
+    }
+}
+
 /// How many heads carry each label, in the order of [`Label::ALL`].
 pub fn label_counts(layers: &[Vec<HeadMeasures>]) -> Vec<(Label, usize)> {
     let mut counts: HashMap<Label, usize> = HashMap::new();

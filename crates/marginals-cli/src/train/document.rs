@@ -9,8 +9,8 @@ use minijinja::value::Serde;
 use minijinja::{Environment, Value, context};
 use serde::Serialize;
 
-use super::Error;
-use super::curves;
+use super::error::Error;
+use super::sparkline::sparkline;
 
 /// The content of `run.json`. All but `timing` depends on the configuration and the text alone.
 #[derive(Debug, Serialize)]
@@ -126,7 +126,7 @@ impl Document {
         format!(
             "held out  {}\n{:.3} bits per byte held out (gzip {:.3}, three bytes before {:.3})\n\
              {} weights, {steps} steps in {seconds:.0} s, {:.1} kB/s\n",
-            curves::sparkline(&held_out, 60),
+            sparkline(&held_out, 60),
             self.held_out_bits_per_byte,
             self.reference.gzip,
             self.reference.order_3,

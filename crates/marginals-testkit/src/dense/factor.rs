@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, NdFloat};
 
-use super::{coin_entropy, log_sum_exp, logistic, softplus};
+use super::functions::{coin_entropy, log_sum_exp, logistic, softplus};
 use crate::answers::ranked;
 use crate::exact::{Exact, relative_to_largest};
 use crate::{Answers, Arithmetic, Law, NullEdge, Problem, Structure};

@@ -7,6 +7,7 @@
 //! O(N·M) memory, O(N·M·(d_v + log M)) time.
 
 mod factor;
+mod functions;
 mod values;
 
 use ndarray::{Array1, Array2, NdFloat};
@@ -15,6 +16,7 @@ use crate::answers::ranked;
 use crate::exact::Exact;
 use crate::{Answers, Posed, Problem, Structure, distance};
 use factor::Factor;
+use functions::{coin_entropy, logistic, softplus};
 
 /// Every answer of one head.
 pub fn answer<P: Posed>(of: &P) -> Answers<P::Number> {
@@ -91,30 +93,6 @@ fn independent<T: NdFloat>(
         out.null_probability[i] = (-partition).exp();
         out.ranking[i] = ranked(choices, T::zero());
     }
-}
-
-/// log Σ eˣ.
-fn log_sum_exp<T: NdFloat>(x: &[T]) -> T {
-    let max = x.iter().copied().fold(T::neg_infinity(), T::max);
-    if max == T::neg_infinity() {
-        return max;
-    }
-    max + x.iter().map(|&x| (x - max).exp()).fold(T::zero(), |a, b| a + b).ln()
-}
-
-/// log(1 + eˣ).
-fn softplus<T: NdFloat>(x: T) -> T {
-    x.max(T::zero()) + (-x.abs()).exp().ln_1p()
-}
-
-/// 1 / (1 + e⁻ˣ), by the side that does not overflow.
-fn logistic<T: NdFloat>(x: T) -> T {
-    if x >= T::zero() { T::one() / (T::one() + (-x).exp()) } else { x.exp() / (T::one() + x.exp()) }
-}
-
-/// Entropy of a coin with log-odds x, both halves in the form that keeps small numbers.
-fn coin_entropy<T: NdFloat>(x: T) -> T {
-    softplus(-x.abs()) + x.abs() * logistic(-x.abs())
 }
 
 /// −E_p[log p′(φ)] per factor, from the closed form of the structure; +∞ where p allows what p′

@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, ArrayView1, NdFloat};
 
-use super::{log_sum_exp, logistic};
+use super::functions::{log_sum_exp, logistic};
 use crate::exact::{Exact, relative_to_largest};
 use crate::{Answers, Arithmetic, Problem, Structure, ValueKind};
 

@@ -1,13 +1,12 @@
 //! Distributions over a list of states.
 
-use super::State;
 use crate::exact::{Exact, relative_to_largest};
 
 /// A normalised distribution over a list of states.
 pub(super) struct Distribution {
     /// log Z; −∞ when no state is possible.
     log_z: Exact<f64>,
-    log_p: Vec<f64>,
+    pub log_p: Vec<f64>,
     /// Before rounding.
     exact_log_p: Vec<Exact<f64>>,
 }
@@ -90,16 +89,4 @@ impl Distribution {
     pub fn cross_entropy(&self, other: &Self) -> f64 {
         self.expect(|s| -other.log_p[s])
     }
-}
-
-/// log Σ_φ π(φ) ψ(φ).
-pub(super) fn log_evidence(states: &[State], prior: &Distribution) -> f64 {
-    if !prior.alive() {
-        return f64::NEG_INFINITY;
-    }
-    let term = |(state, &log_pi): (&State, &f64)| match state.possible() {
-        true => Exact::of(log_pi + state.log_posterior.minus(&state.log_prior)),
-        false => Exact::of(f64::NEG_INFINITY),
-    };
-    Distribution::normalise(states.iter().zip(&prior.log_p).map(term).collect()).log_z()
 }

@@ -2,7 +2,9 @@
 
 use ndarray::{Array1, Array2};
 
-use super::{Listed, State, Sums, distribution, state};
+use super::listed::{self, Listed};
+use super::state::{self, State};
+use super::sums::Sums;
 use crate::{Law, Posed, Problem, Structure};
 
 /// Answers about whole edge sets: what the factors' answers must add up to.
@@ -52,7 +54,7 @@ pub fn joint(of: &impl Posed<Number = f64>) -> Joint {
     let best = (0..states.len()).max_by(|&a, &b| p.log_p()[a].total_cmp(&p.log_p()[b]));
     Joint {
         log_partition: p.log_z(),
-        log_evidence: distribution::log_evidence(states, pi),
+        log_evidence: listed::log_evidence(states, pi),
         entropy: p.entropy(),
         kl: p.kl(pi),
         marginals: sums.marginals,

@@ -8,6 +8,7 @@
 
 mod distribution;
 mod joint;
+mod listed;
 mod state;
 mod sums;
 
@@ -18,6 +19,7 @@ use crate::exact::Exact;
 use crate::{Answers, Law, Posed, Problem, Structure};
 use distribution::Distribution;
 pub use joint::{Joint, joint};
+use listed::Listed;
 use state::State;
 use sums::Sums;
 
@@ -37,7 +39,7 @@ pub fn answer(of: &impl Posed<Number = f64>) -> Answers {
     for (factor, listed) in factors.iter().enumerate() {
         let (p, pi) = (&listed.posterior, &listed.prior);
         out.log_partition[factor] = p.log_z();
-        out.log_evidence[factor] = distribution::log_evidence(&listed.states, pi);
+        out.log_evidence[factor] = listed::log_evidence(&listed.states, pi);
         out.ranking[factor] = ranking(&problem, factor, listed);
         if !p.alive() {
             continue;
@@ -64,34 +66,6 @@ pub fn covariance(of: &impl Posed<Number = f64>, second: &Array2<f64>) -> Array2
     let problem = of.problem();
     problem.check();
     sums::covariance(&problem, &Listed::all(&problem), second)
-}
-
-/// The states of a factor with their probabilities.
-struct Listed {
-    states: Vec<State>,
-    posterior: Distribution,
-    prior: Distribution,
-    /// The queries that the states can have edges of.
-    queries: std::ops::Range<usize>,
-}
-
-impl Listed {
-    fn new(states: Vec<State>, queries: std::ops::Range<usize>) -> Self {
-        let posterior = Distribution::normalise(states.iter().map(|s| s.log_posterior).collect());
-        let prior = Distribution::normalise(states.iter().map(|s| s.log_prior).collect());
-        Self { states, posterior, prior, queries }
-    }
-
-    fn all(problem: &Problem) -> Vec<Self> {
-        let of_factor = |factor| {
-            let queries = match problem.structure {
-                Structure::EachKeyPicksOne => 0..problem.queries(),
-                _ => factor..factor + 1,
-            };
-            Self::new(state::of_factor(problem, factor), queries)
-        };
-        (0..problem.factors()).map(of_factor).collect()
-    }
 }
 
 /// The possible choices of a factor, best first: single states, or single edges of a subset model.

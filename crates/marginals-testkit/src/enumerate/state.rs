@@ -1,6 +1,6 @@
 //! The states of a factor, or of all of them.
 
-use super::Distribution;
+use super::distribution::Distribution;
 use crate::exact::Exact;
 use crate::{Law, NullEdge, Problem, Structure};
 

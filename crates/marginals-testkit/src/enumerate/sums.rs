@@ -2,7 +2,8 @@
 
 use ndarray::{Array1, Array2};
 
-use super::{Listed, State};
+use super::listed::Listed;
+use super::state::State;
 use crate::exact::{Exact, relative_to_largest};
 use crate::{Arithmetic, Problem, ValueKind, distance};
 

@@ -2,14 +2,9 @@
 
 use ndarray::{Array2, Array3, Array4};
 
-use super::{DistanceKind, Flavour, PriorKind, Random, Recipe};
+use super::recipe::{AnyPrior, Recipe};
+use super::{DistanceKind, Flavour, PriorKind, Random};
 use crate::reference::{Distance, FurtherPrior, Prior, alibi_slopes};
-
-/// A prior of either enumeration.
-pub(super) enum AnyPrior {
-    Plain(Prior),
-    Further(FurtherPrior),
-}
 
 impl Recipe {
     /// A prior with its numbers.

@@ -2,9 +2,8 @@
 
 use ndarray::Array4;
 
-use super::prior::AnyPrior;
 use super::{Flavour, PotentialKind, PriorKind, Random};
-use crate::reference::{Inputs, Model, Null, Tangents, Touched};
+use crate::reference::{FurtherPrior, Inputs, Model, Null, Prior, Tangents, Touched};
 use crate::{Law, Problem, Structure, ValueKind};
 
 /// A case before it is cooked.
@@ -97,6 +96,12 @@ impl Case {
         }
         tangents
     }
+}
+
+/// A prior of either enumeration.
+pub(super) enum AnyPrior {
+    Plain(Prior),
+    Further(FurtherPrior),
 }
 
 impl Recipe {
