@@ -5,7 +5,6 @@ mod document;
 mod error;
 mod sparkline;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +19,7 @@ use marginals_burn::train::{Corpus, TrainConfig, TrainError, Training};
 use self::document::{Document, TextSection};
 pub use self::error::Error;
 use crate::message;
-use crate::output::{self, PrintError, WriteError};
+use crate::output;
 
 /// Train a language model over bytes whose attention is any model.
 ///

@@ -4,7 +4,7 @@ use marginals_burn::train::Training;
 use plotters::prelude::*;
 
 use super::document::Document;
-use super::sparkline::smoothed;
+use super::sparkline::{smoothed, sparkline};
 
 /// Colours that stand for the names a theme gives them.
 const INK: (RGBColor, &str) = (RGBColor(1, 2, 3), "ink");
