@@ -24,7 +24,7 @@
 //! | [`Hops`] | P(hops \| arriving), of walks | \[B, H, N, H + 1\] |
 //! | [`Paths`] | log p of given paths, of walks | \[B, H, paths\] |
 //! | [`EventProbability`] | P(event \| start), of walks | \[B, H, N, events\] |
-//! | [`Posterior::cross_entropy`], [`Posterior::kl_to`] | to another posterior | \[B, H, F\] |
+//! | [`Posterior::cross_entropy`](crate::Posterior::cross_entropy), [`Posterior::kl_to`](crate::Posterior::kl_to) | to another posterior | \[B, H, F\] |
 //!
 //! F counts the factors: queries, or keys where keys choose. Information is in nats. Questions
 //! asked together share one pass over the keys; column mass, marginals and draws of sets add one

@@ -28,8 +28,8 @@
 //! the mass that the rest can have is below a tolerance; each range's statistics
 //! merge into those of the ranges before. The answers are those of the posterior truncated to
 //! the window. A block of 96 queries shares its first key. The bound on what was lost (module
-//! `certificate`) needs a bound on log-potentials, [`Potential::greatest`]; a potential
-//! without one can only be read to the beginning (tolerance 0).
+//! `certificate`) needs a bound on log-potentials,
+//! [`Potential::greatest`](crate::potential::Potential::greatest); a potential without one can only be read to the beginning (tolerance 0).
 //!
 //! For the mean field the mass beyond the window depends on β′, which the missing keys would have
 //! changed. Let g(β′) = β + E_q\[d\] with every key and g_W with the window's. Both rise with β′ (a
