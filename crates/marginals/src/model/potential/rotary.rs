@@ -17,8 +17,11 @@ use crate::{Block, Error, Parameter, Real, Shape};
 pub enum RotaryPairs {
     /// Coordinates c and c + width/2.
     #[default]
+    // The words of files that were written before these were standard.
+    #[serde(alias = "halves")]
     HalfSplit,
     /// Coordinates 2c and 2c + 1.
+    #[serde(alias = "neighbours")]
     Interleaved,
 }
 
