@@ -11,12 +11,12 @@ use crate::step::Failure;
 /// Path of a module, and of what stands in it.
 type Names = Vec<String>;
 
-/// What one file says of others.
+/// Names of other files in one file.
 #[derive(Debug, Default)]
 struct File {
     /// Paths that it uses.
     uses: Vec<Names>,
-    /// What it hands on under its own name, and where that stands: whoever uses it uses that.
+    /// Names that it hands on, and where they stand: whoever uses one uses that.
     handed_on: BTreeMap<String, Names>,
 }
 

@@ -1,6 +1,6 @@
 //! The pieces of work and who does each of them.
 
-/// What our engine is asked to do. Every score is q·k / √D.
+/// Task of our engine. Every score is q·k / √D.
 #[derive(Clone, Copy, Debug)]
 pub enum Task {
     /// The mean, every key equally likely beforehand.

@@ -16,6 +16,8 @@ pub mod any;
 pub mod collapsed;
 pub mod contract;
 pub mod expanding;
+mod expectation;
+mod extremes;
 pub mod finding;
 pub mod problem;
 pub mod slopes;

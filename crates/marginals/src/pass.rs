@@ -38,7 +38,7 @@ impl<'a, T: Real> Posterior<'a, T> {
         Ok(Pass { found: Found { posterior: self, request, finding }, questions, plan })
     }
 
-    /// What a pass over `keys` alone leaves behind: plain data that merges with the findings of other
+    /// Finding of a pass over `keys` alone: plain data that merges with the findings of other
     /// keys into the whole (see [`Finding`]).
     ///
     /// # Errors
@@ -148,13 +148,13 @@ impl<'v, T: Real, Q: Question<'v, T>> Pass<'_, '_, 'v, T, Q> {
         self.questions.take(&self.plan, &mut self.found)
     }
 
-    /// What the pass found out: plain data, for a backward in another place than the forward, such as a
+    /// Finding of the pass, moved out: plain data, for a backward in another place than the forward, such as a
     /// framework's tape; see [`Posterior::complete`].
     pub fn into_finding(self) -> Finding<T> {
         self.found.finding
     }
 
-    /// What the pass found out.
+    /// Finding of the pass.
     pub fn finding(&self) -> &Finding<T> {
         &self.found.finding
     }

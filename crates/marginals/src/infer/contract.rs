@@ -1,4 +1,4 @@
-//! What every inference does.
+//! The contract of inferences.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -51,7 +51,7 @@ pub trait Inference<T: Real>: Debug + Send + Sync {
         shape.queries
     }
 
-    /// What is found over a range of keys. Where `complete`, they are all, and what factors may choose
+    /// Finding over a range of keys. Where `complete`, they are all, and what factors may choose
     /// beside their keys is taken in.
     ///
     /// # Errors
@@ -93,7 +93,7 @@ pub trait Inference<T: Real>: Debug + Send + Sync {
         None
     }
 
-    /// What paths are made of, where it answers questions about them.
+    /// Parts of the paths, where it answers questions about them.
     fn steps(&self) -> Option<Steps<'_, T>> {
         None
     }
@@ -104,7 +104,7 @@ pub trait Inference<T: Real>: Debug + Send + Sync {
     }
 }
 
-/// What a walk is made of.
+/// Parts of a walk.
 #[derive(Clone, Copy, Debug)]
 pub struct Steps<'s, T: Real> {
     /// P(h).

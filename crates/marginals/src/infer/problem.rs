@@ -1,4 +1,4 @@
-//! What an inference is about, who carries out its passes, and what a backward pass leaves.
+//! Problems of inference, engines that carry out its passes, and gradients.
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -17,17 +17,17 @@ use crate::prior::Prior;
 use crate::tensor::Stored;
 use crate::{Error, Real, Reference, Shape, Value};
 
-/// What an inference is about: the parts of a model but its structure, and the nodes.
+/// Problem of an inference: the parts of a model but its structure, and the nodes.
 pub struct Problem<'a, T: Real> {
     /// The sizes.
     pub shape: Shape,
-    /// What is known about edges beforehand.
+    /// Prior of the edges.
     pub prior: Box<dyn Prior<T> + 'a>,
     /// Held by a backward pass, where the prior depends on the nodes: it keeps there what it owes them.
     pub(crate) depends_on_nodes: Option<Mutex<()>>,
-    /// How content makes them likely.
+    /// Potential of the edges.
     pub potential: &'a dyn Potential<T>,
-    /// What they are used for.
+    /// Use of the edges.
     pub value: Value,
     pub(crate) q: Stored<'a, T>,
     pub(crate) k: Stored<'a, T>,
@@ -115,7 +115,7 @@ impl<T: Real> Gradients<T> {
         self.values.first().and_then(Option::as_ref)
     }
 
-    /// The same, moved out.
+    /// Gradient of the values, moved out.
     pub fn take_v(&mut self) -> Option<Array4<T>> {
         self.values.first_mut().and_then(Option::take)
     }
@@ -136,7 +136,7 @@ impl<T: Real> Gradients<T> {
 
 /// The passes of streaming inference in one number format, on one device.
 pub trait Engine<T: Real>: Debug + Send + Sync {
-    /// What is found over a range of keys.
+    /// Finding over a range of keys.
     fn find(
         &self,
         rule: &Rule<'_, T>,

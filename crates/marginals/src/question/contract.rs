@@ -1,4 +1,4 @@
-//! What every question does.
+//! The contract of questions.
 
 use super::upstream::Upstream;
 use crate::infer::{Request, Slopes};
@@ -12,7 +12,7 @@ use crate::{Error, Real};
 pub trait Question<'v, T: Real> {
     /// The answer.
     type Answer;
-    /// What the gradient of a loss in the answer is given as.
+    /// Type of the gradient of a loss in the answer.
     type Upstream: Upstream;
     /// Where the statistics it asked for stand.
     type Plan;

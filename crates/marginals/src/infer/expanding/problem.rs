@@ -1,4 +1,4 @@
-//! What expanding inference is about, and what it leaves.
+//! Problems of expanding inference, and its results.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::question::Distance;
 use crate::tensor::Stored;
 use crate::{Error, Real, Shape, Value};
 
-/// What every run of queries shares.
+/// Problem that every run of queries shares.
 pub(crate) struct Problem<'a, T: Real> {
     pub shape: Shape,
     pub concentrations: Concentrations,
@@ -39,7 +39,7 @@ impl<T: Real> std::fmt::Debug for Problem<'_, T> {
     }
 }
 
-/// What a pass is to find out, and where it stands.
+/// Request of a pass, and where its answers stand.
 pub(crate) struct Wanted<'r, T: Real> {
     pub request: Request<'r, T>,
     /// E\[v\], where it is wanted.
@@ -119,7 +119,7 @@ pub(crate) struct Outcome<T> {
     pub start: usize,
     /// Times the window grew.
     pub growths: usize,
-    /// What was found in the final window.
+    /// Finding over the final window.
     pub finding: Finding<T>,
     /// Bound on the lost mass, by query.
     pub lost: Vec<f64>,

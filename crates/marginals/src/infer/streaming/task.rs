@@ -1,4 +1,4 @@
-//! What every task of one forward pass shares.
+//! State that the tasks of one forward pass share.
 
 use super::rule::Wants;
 use super::scorer::Scorer;
@@ -7,7 +7,7 @@ use crate::infer::statistic::{Linear, Request};
 use crate::tensor::Stored;
 use crate::{Real, Shape, Value};
 
-/// What every task of one forward pass shares.
+/// State that every task of one forward pass shares.
 pub(super) struct Task<'a, T: Real> {
     pub shape: &'a Shape,
     pub scorer: Scorer<'a, T>,
@@ -23,7 +23,7 @@ pub(super) struct Task<'a, T: Real> {
 }
 
 impl<'a, T: Real> Task<'a, T> {
-    /// What a pass over `problem` finds out for `request`.
+    /// State of a pass over `problem` for `request`.
     pub fn new(problem: &'a Problem<'_, T>, request: &'a Request<'_, T>) -> Self {
         Self {
             shape: &problem.shape,
@@ -38,7 +38,7 @@ impl<'a, T: Real> Task<'a, T> {
     }
 }
 
-/// What of the factors a request wants kept.
+/// Statistics of the factors that a request wants kept.
 fn wants<T: Real>(request: &Request<'_, T>) -> Wants {
     Wants {
         log_probability: request.log_probability().is_some(),

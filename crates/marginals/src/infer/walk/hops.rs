@@ -13,7 +13,7 @@ pub struct HopDistribution {
     given: Given,
 }
 
-/// What P(h) was made from, and is differentiated in.
+/// Numbers that P(h) was made from, and is differentiated in.
 #[derive(Clone, Debug, PartialEq)]
 enum Given {
     /// Weights with these sums.

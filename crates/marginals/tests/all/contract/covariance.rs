@@ -156,7 +156,7 @@ fn merged_is_whole() {
     }
 }
 
-/// What the covariance is differentiated in.
+/// Variables that the covariance is differentiated in.
 #[derive(Clone, Copy)]
 enum Variable {
     Q,

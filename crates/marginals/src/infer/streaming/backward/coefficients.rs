@@ -136,7 +136,7 @@ fn set_of(shape: &Shape, sets: usize, query: usize) -> usize {
     head / heads * sets + head % heads * sets / heads
 }
 
-/// What E\[f\] and f of no edge are made of, by query.
+/// Sums of E\[f\] and of f of no edge, by query.
 struct Terms<'t, T> {
     expected: &'t mut [T],
     none: &'t mut Vec<T>,
@@ -208,7 +208,7 @@ impl<T: Real> Product<'_, T> {
     }
 }
 
-/// What a query makes of means that are given that it has an edge.
+/// Probabilities that turn means given that a query has an edge into means.
 struct About<T> {
     /// P(edge), in the scale of what is gathered.
     mass: T,

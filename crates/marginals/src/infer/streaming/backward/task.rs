@@ -1,4 +1,4 @@
-//! What every task of one backward pass shares.
+//! State that the tasks of one backward pass share.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use crate::infer::statistic::Request;
 use crate::infer::{Problem, Values};
 use crate::{Block, Parameter, Real};
 
-/// What every task of one backward pass shares.
+/// State that every task of one backward pass shares.
 pub(super) struct Task<'a, 'p, T: Real> {
     pub rule: &'a Rule<'a, T>,
     pub problem: &'a Problem<'p, T>,
