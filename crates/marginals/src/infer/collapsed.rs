@@ -22,6 +22,7 @@
 
 mod adjoint;
 mod anderson;
+mod backward;
 mod descent;
 mod differentiation;
 mod exact;
@@ -34,8 +35,9 @@ use ndarray::{ArrayD, IxDyn};
 
 use crate::{Error, ParameterGradient, Real};
 
+pub use backward::{AdjointReport, SolutionGradient};
 pub use descent::{Backtracking, Descent};
-pub use differentiation::{AdjointReport, Differentiation, SolutionGradient};
+pub use differentiation::Differentiation;
 pub use exact::Exact;
 pub use fixed_point::{Acceleration, FixedPoint, Reason, Solution, Trace};
 pub use learned::Learned;

@@ -1,8 +1,9 @@
-//! Repeating an update until z stands still.
+//! Fixed points: an update repeated until z stands still.
 
 use crate::Real;
 
 use super::anderson::Anderson;
+use super::differentiation::check_tolerance;
 use super::{Differentiation, Evaluation, Update, largest};
 use crate::Error;
 
@@ -88,7 +89,7 @@ pub struct Trace<T> {
     pub residual: T,
 }
 
-/// What became of z. Not converging is data, not an error.
+/// Result of a solve. Not converging is data, not an error.
 #[derive(Clone, Debug)]
 pub struct Solution<T> {
     /// Where the iteration stopped.
@@ -119,14 +120,6 @@ impl<T> Solution<T> {
 
 /// F rising by no more than this times |F| is rounding.
 const ROUNDING: f64 = 4.0;
-
-/// Refuses what no residual can be compared with.
-pub(super) fn check_tolerance(name: &str, tolerance: f64) -> Result<(), Error> {
-    if tolerance.is_nan() || tolerance < 0.0 {
-        return Err(Error::value(name, "a number of at least 0", tolerance));
-    }
-    Ok(())
-}
 
 impl FixedPoint {
     /// The same with another acceleration.
