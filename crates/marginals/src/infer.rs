@@ -19,6 +19,7 @@ pub mod expanding;
 mod expectation;
 mod extremes;
 pub mod finding;
+mod normalisers;
 pub mod problem;
 pub mod slopes;
 pub mod statistic;

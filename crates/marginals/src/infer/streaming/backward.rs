@@ -15,6 +15,7 @@ mod coefficients;
 mod in_order;
 mod regions;
 mod scatter;
+mod tables;
 mod task;
 mod tiles;
 
@@ -38,9 +39,10 @@ use super::rule::{FactorSlopes, Order, Rule};
 use coefficients::Coefficients;
 use in_order::InOrder;
 use regions::{Dense, Own, Waiting, by_group, by_keys, is_finite, regions};
+use tables::without_garbage;
 use task::Task;
+use tiles::HeadBackward;
 pub(crate) use tiles::QUERY_BLOCK;
-use tiles::{HeadBackward, without_garbage};
 
 /// Keys below which a range of them is not worth splitting.
 const FEWEST_KEYS: usize = 1024;

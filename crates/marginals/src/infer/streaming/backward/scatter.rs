@@ -3,7 +3,8 @@
 use marginals_kernels::{InstructionSet, Panels, Store, Strided, Tile, TileMut, gemm};
 
 use super::super::rule::Rule;
-use super::tiles::{Along, HeadBackward, OfNodes, Rows, STRIDE, set_of};
+use super::tables::{Along, set_of};
+use super::tiles::{HeadBackward, OfNodes, Rows, STRIDE};
 use crate::gradient::Accumulator;
 use crate::infer::finding::{at, weighted};
 use crate::infer::statistic::EdgeFunction;

@@ -5,17 +5,18 @@ use std::ops::Range;
 use marginals_kernels::{
     Aligned, InstructionSet, Panels, Store, Strided, Tile, TileMut, dot_columns, exp_columns, gemm,
 };
-use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2, ArrayViewMut4, CowArray, Ix2};
+use ndarray::{ArrayView2, ArrayViewMut2, ArrayViewMut4};
 
 use super::super::blocks::{blocks, narrowed};
 use super::super::heads::Care;
 use super::super::logistic::absences;
 use super::super::rule::{BackwardTile, RowSlopes, Rule};
 use super::coefficients::TableSlopes;
+use super::tables::{Along, Centred, Table, along, set_of, without_garbage};
 use super::task::Task;
 use crate::gradient::Accumulator;
 use crate::infer::Values as Destination;
-use crate::infer::finding::{at, weighted};
+use crate::infer::finding::at;
 use crate::infer::statistic::EdgeFunction;
 use crate::potential::{Features, Place};
 use crate::prior::Coverage;
@@ -61,37 +62,6 @@ pub(super) struct OfNodes<T> {
     pub(super) q: Vec<T>,
     /// Of the keys, row after row.
     pub(super) k: Vec<T>,
-}
-
-/// Values of a run of keys: themselves, and packed across for f.
-pub(super) struct Table<'a, T: Real> {
-    /// Absent where they are the keys, whose own panels serve.
-    pub(super) across: Option<Panels<T>>,
-    /// Rows that hold garbage, counted from the first; in panels it is 0. Empty where no care is taken.
-    pub(super) spoiled: Vec<(usize, Vec<T>)>,
-    pub(super) centred: Option<Centred<T>>,
-    /// Σ p · (coefficient of v), row after row. Absent where the values are the keys: it is added to
-    /// theirs.
-    pub(super) gradient: Option<&'a mut [T]>,
-    /// Σ p · (coefficient of (v − r)²), row after row.
-    pub(super) d_square: Aligned<T>,
-}
-
-/// Values about a reference, and their squares.
-pub(super) struct Centred<T: Real> {
-    /// v − r; v where edges vary one by one.
-    pub(super) rows: Array2<T>,
-    pub(super) apart: Panels<T>,
-    /// Absent where no variance is found.
-    pub(super) squares: Option<Panels<T>>,
-}
-
-/// Slopes of one table by one head's queries, plain and packed along the queries.
-pub(super) struct Along<'c, T> {
-    pub(super) plain: Option<(&'c [T], Panels<T>)>,
-    pub(super) apart: Option<(&'c [T], Panels<T>)>,
-    pub(super) squares: Option<(&'c [T], Panels<T>)>,
-    pub(super) products: Vec<(&'c [T], Panels<T>)>,
 }
 
 /// Σ_i p_ij f_ij of the keys of one block, where keys choose: of the one query that has more than half of
@@ -155,51 +125,19 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         (batch, key_head): (usize, usize),
         gradients: Vec<Vec<Option<ArrayViewMut4<'a, T>>>>,
     ) {
-        let instructions = InstructionSet::detect();
-        let across = |rows: ArrayView2<'_, T>| {
-            let (count, width) = rows.dim();
-            let data = rows.to_slice().expect("contiguous rows");
-            Panels::pack(instructions, data, width, 1, count, width)
-        };
-        let shared = self.task.of_values == Destination::Keys;
+        let (task, care, keys) = (self.task, self.care, self.keys.clone());
         let make = |index: usize, set: usize, gradient: Option<ArrayViewMut4<'a, T>>| {
-            let slopes = &self.task.coefficients.tables[index];
-            let values = &self.task.request.values[index].tensor;
-            let rows = values.rows((batch, set), self.keys.clone());
-            let garbage =
-                |(_, row): &(usize, ArrayView1<'_, T>)| row.iter().any(|x| !x.is_finite());
-            let spoiled = match self.care {
-                Care::Fast => Vec::new(),
-                Care::Careful | Care::Scaled => {
-                    let rows = rows.outer_iter().enumerate().filter(garbage);
-                    rows.map(|(key, row)| (key, row.to_vec())).collect()
-                }
-            };
-            let plain = (!slopes.plain.is_empty() && (!shared || !spoiled.is_empty()))
-                .then(|| across(without_garbage(self.care, rows.view().into()).view()));
-            let squared = !slopes.squares.is_empty();
-            let centred = slopes.is_centred().then(|| {
-                let mut apart = rows.to_owned();
-                if let Some(reference) = slopes.references.get(batch * values.dim().1 + set) {
-                    for mut row in apart.outer_iter_mut() {
-                        row.iter_mut().zip(reference).for_each(|(x, &r)| *x -= r);
-                    }
-                }
-                let clean = without_garbage(self.care, apart.view().into());
-                let squares = squared.then(|| across(clean.mapv(|x| x * x).view()));
-                let panels = across(clean.view());
-                drop(clean);
-                Centred { rows: apart, apart: panels, squares }
-            });
-            let contiguous = "a gradient of contiguous rows";
-            let d_square = Aligned::zeros(if squared { rows.len() } else { 0 });
-            Table {
-                across: plain,
-                spoiled,
-                centred,
-                gradient: gradient.map(|into| into.into_slice().expect(contiguous)),
-                d_square,
-            }
+            let values = &task.request.values[index].tensor;
+            let slopes = &task.coefficients.tables[index];
+            let reference = slopes.references.get(batch * values.dim().1 + set);
+            let rows = values.rows((batch, set), keys.clone());
+            let of_keys = task.of_values == Destination::Keys;
+            Table::new(
+                rows.view(),
+                (slopes, reference.map(Vec::as_slice)),
+                (of_keys, care),
+                gradient,
+            )
         };
         self.tables = (gradients.into_iter().enumerate())
             .map(|(index, sets)| {
@@ -221,18 +159,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
     /// Ends the gradients of the values: (v − r)² has slope 2 (v − r).
     pub fn finish_tables(&mut self) {
         for table in self.tables.iter_mut().flatten() {
-            let Table { centred: Some(centred), gradient, d_square, .. } = table else { continue };
-            let into = match gradient {
-                Some(gradient) => &mut **gradient,
-                None => &mut *self.dk,
-            };
-            let pairs = into.iter_mut().zip(&**d_square).zip(&centred.rows);
-            pairs.for_each(|((g, &s), &x)| {
-                // Where nobody had mass the value may be anything.
-                if s != T::zero() {
-                    *g += (s + s) * x;
-                }
-            });
+            table.finish(self.dk);
         }
         self.tables.clear();
     }
@@ -672,69 +599,5 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                 }
             }
         }
-    }
-}
-
-impl<T: Real> Table<'_, T> {
-    /// Adds to Σ_c g_c f(v_c) what garbage is in it: nothing where its slope is 0. Where one edge is picked
-    /// the mean that it is in is garbage too, and with it all that the query gives.
-    pub(super) fn add_spoiled(
-        &self,
-        block: &Block,
-        (slopes, run): (&[T], &Range<usize>),
-        f: impl Fn(T) -> T,
-        mut into: TileMut<'_, T>,
-    ) {
-        for (key, values) in self.spoiled.iter().filter(|(key, _)| run.contains(key)) {
-            for (r, i) in block.queries.clone().enumerate() {
-                let own = &slopes[i * values.len()..][..values.len()];
-                let garbage = own.iter().zip(values).filter(|(_, x)| !x.is_finite());
-                let sum: T = garbage.map(|(&g, &x)| weighted(g, f(x))).sum();
-                into.row_mut(r)[key - run.start] += sum;
-            }
-        }
-    }
-}
-
-/// Nodes as gradients are made of them: with care, 0 where they hold garbage. A gradient of 0 leaves
-/// nothing of it, and garbage that takes part is in the gradient already.
-pub(super) fn without_garbage<T: Real>(
-    care: Care,
-    nodes: CowArray<'_, T, Ix2>,
-) -> CowArray<'_, T, Ix2> {
-    match care {
-        Care::Fast => nodes,
-        Care::Careful | Care::Scaled => {
-            nodes.mapv(|x| if x.is_finite() { x } else { T::zero() }).into()
-        }
-    }
-}
-
-/// Which set of a table's values a query head averages; `None` where the table is not used.
-pub(super) fn set_of<T: Real>(
-    tables: &[Vec<Table<'_, T>>],
-    table: usize,
-    (head, group): (usize, usize),
-) -> Option<usize> {
-    let sets = tables[table].len();
-    (sets > 0).then(|| head % group * sets / group)
-}
-
-/// The slopes of one table by one head's queries.
-fn along<'c, T: Real>(table: &'c TableSlopes<'_, T>, first: usize, queries: usize) -> Along<'c, T> {
-    let set = InstructionSet::detect();
-    let own = |list: &'c [T]| {
-        if list.is_empty() {
-            return None;
-        }
-        let width = table.width;
-        let own = &list[first * width..(first + queries) * width];
-        Some((own, Panels::pack(set, own, queries, width, width, 1)))
-    };
-    Along {
-        plain: own(&table.plain),
-        apart: own(&table.apart),
-        squares: own(&table.squares),
-        products: table.products.iter().filter_map(|product| own(&product.slopes)).collect(),
     }
 }
