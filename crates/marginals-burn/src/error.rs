@@ -1,4 +1,4 @@
-//! What can go wrong between a folder of weights and a posterior.
+//! Errors between a folder of weights and a posterior.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ pub enum ModelError {
     NotAModel {
         /// The path that was given.
         path: PathBuf,
-        /// What is missing there, and what would be accepted.
+        /// Part that is missing there, and what would be accepted.
         reason: String,
     },
 
@@ -41,7 +41,7 @@ pub enum ModelError {
     Unsupported {
         /// The file.
         path: PathBuf,
-        /// What it needs, and what is supported.
+        /// Feature that it needs, and what is supported.
         reason: String,
     },
 

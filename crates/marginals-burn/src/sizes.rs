@@ -1,4 +1,4 @@
-//! What every configuration refuses.
+//! Sizes that every configuration refuses.
 
 use burn::tensor::Tensor;
 use marginals::Error;

@@ -32,7 +32,7 @@ const BUNDLED_SOURCE: &str = "the opening of Pride and Prejudice";
 const DEFAULT_CONFIG: &str = include_str!("../data/default-model/config.json");
 const DEFAULT_WEIGHTS: &[u8] = include_bytes!("../data/default-model/model.safetensors");
 const DEFAULT_NAME: &str = "shakespeare";
-/// What it then reads: the beginning of a play it was not trained on.
+/// Text it then reads: the beginning of a play it was not trained on.
 const DEFAULT_TEXT: &str = include_str!("../data/default-model/macbeth.txt");
 const DEFAULT_SOURCE: &str = "the opening of Macbeth";
 

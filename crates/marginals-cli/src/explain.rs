@@ -27,7 +27,7 @@ pub struct Arguments {
     table: bool,
 }
 
-/// What can go wrong.
+/// Error of `explain`.
 #[derive(Debug, Error)]
 pub enum ExplainError {
     /// A name nothing answers to.

@@ -71,7 +71,7 @@ fn parse(list: &str) -> Result<Vec<Named>, marginals::Error> {
     Ok(named)
 }
 
-/// What can go wrong.
+/// Error of `infer`.
 #[derive(Debug, Error)]
 pub enum Error {
     /// A file that cannot be read.
@@ -93,7 +93,7 @@ pub enum Error {
     ModelFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong in it.
+        /// Fault in it.
         source: marginals::Error,
     },
     /// A file that is not what it should be.
@@ -214,7 +214,7 @@ pub enum AnswerError {
     Weights(#[from] marginals_burn::ModelError),
 }
 
-/// What a model file says about the tensors of an input.
+/// Answers of a model file about the tensors of an input.
 pub fn answer<T: Real>(
     model: &ModelFile,
     questions: &[Named],

@@ -1,4 +1,4 @@
-//! What people read on a terminal: nothing that the terminal would obey, and no more than can be read.
+//! Messages on a terminal: nothing that the terminal would obey, and no more than can be read.
 //!
 //! Names, texts and messages come from files that anybody may have written. What is written to standard
 //! error passes through here, and so do names within what is written to standard output.

@@ -85,7 +85,7 @@ enum Job {
     Expanding(expanding::Mechanism, expanding::Setting, u64),
 }
 
-/// What came of one.
+/// Outcome of one.
 #[derive(Debug)]
 enum Finished {
     Multihop(multihop::Run),

@@ -49,7 +49,7 @@ pub struct Arguments {
 /// The saved state within the output folder.
 const STATE: &str = "state.safetensors";
 
-/// What signals ask for, and what they find.
+/// Requests by signals, and the state that they find.
 #[derive(Default)]
 struct Signals {
     /// That the run stop after its step.

@@ -49,7 +49,7 @@ impl<T: Real> Aligned<T> {
     }
 }
 
-/// What was given up and may be used again.
+/// Buffers that were given up and may be used again.
 static KEPT: Mutex<Vec<Vec<Line>>> = Mutex::new(Vec::new());
 /// How many lines may be kept in all.
 const MOST_KEPT: usize = (64 << 20) / size_of::<Line>();

@@ -65,7 +65,7 @@ impl<T: Real> Kernel<T> for ExpRows<'_, T> {
     }
 }
 
-/// What the scores of one row are measured against.
+/// Normaliser that the scores of one row are measured against.
 pub(crate) struct Normaliser<V> {
     /// Scores above this count as this: the least of the largest finite number and of what already
     /// overflows.

@@ -7,7 +7,7 @@ use crate::simd::{Kernel, Simd, run};
 use crate::tile::extent;
 use crate::{InstructionSet, Panels, Real, TileMut};
 
-/// What happens to the destination.
+/// Store: whether a product replaces the destination or is added to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
     /// `c = a b`

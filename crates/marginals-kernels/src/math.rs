@@ -3,7 +3,7 @@
 use crate::Real;
 use crate::simd::Simd;
 
-/// What the elementary functions need to know about an element type.
+/// Element type, as the elementary functions need it.
 pub trait Elementary: Sized + 'static {
     /// log₂ e.
     const LOG2_E: Self;

@@ -6,7 +6,7 @@
 
 /// Multipliers of a round.
 pub(crate) const MULTIPLIER: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
-/// What a round adds to the key.
+/// Increments of the key by round.
 pub(crate) const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 
 /// Ten rounds of Philox4x32.

@@ -21,7 +21,7 @@ pub use plain::Plain;
 
 /// Vector arithmetic on one element type with one instruction set.
 pub trait Simd: Copy {
-    /// What a lane holds.
+    /// Number in a lane.
     type Element: Real;
     /// `LANES` elements.
     type Vector: Copy;
@@ -142,7 +142,7 @@ pub trait Simd: Copy {
 
 /// A kernel body together with its arguments. Implementations mark `run` `#[inline(always)]`.
 pub trait Kernel<T: Real> {
-    /// What it returns.
+    /// Result.
     type Output;
     /// The body.
     fn run<S: Simd<Element = T>>(self, simd: S) -> Self::Output;

@@ -224,7 +224,7 @@ impl<T: Real, const WEIGHTED: bool> Kernel<T> for Backward<'_, T, WEIGHTED> {
     }
 }
 
-/// What the entries of a row share on the way back.
+/// Numbers that the entries of a row share on the way back.
 struct Row<V> {
     normaliser: Normaliser<V>,
     weight: Option<V>,

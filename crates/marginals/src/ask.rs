@@ -171,7 +171,7 @@ fn with_what_is_held<T>(error: Error, source: &dyn Source<T>) -> Error {
     }
 }
 
-/// What is asked, and how.
+/// Questions by name, and how they are answered.
 #[derive(Clone, Copy, Debug)]
 struct Questions<'n> {
     named: &'n [Named],

@@ -1,4 +1,4 @@
-//! What can go wrong, named after the argument at fault.
+//! Errors, named after the argument at fault.
 
 use thiserror::Error;
 
@@ -17,7 +17,7 @@ pub enum Error {
         expected: String,
         /// The shape it has.
         found: String,
-        /// What to do about it.
+        /// Advice: what to do about it.
         advice: String,
     },
     /// A number outside its range.
@@ -37,13 +37,13 @@ pub enum Error {
         tensor: String,
         /// Index of the first NaN.
         position: Vec<usize>,
-        /// What to do about it.
+        /// Advice: what to do about it.
         advice: &'static str,
     },
     /// A name that nothing answers to.
     #[error("there is no {kind} named `{}`{}. {}Known: {}", brief(.name), nearest_hint(.nearest), told(.advice), listed(.known))]
     UnknownName {
-        /// What was being named (structure, prior, question …).
+        /// Kind of thing that was being named (structure, prior, question …).
         kind: &'static str,
         /// The name given.
         name: String,
@@ -73,7 +73,7 @@ pub enum Error {
         expected: String,
         /// The entries it has.
         found: String,
-        /// What to do about it.
+        /// Advice: what to do about it.
         advice: &'static str,
     },
     /// A question that this posterior, or this use of it, cannot answer.
@@ -83,7 +83,7 @@ pub enum Error {
         question: String,
         /// The reason.
         why: String,
-        /// What to ask instead.
+        /// Advice: what to ask instead.
         instead: String,
     },
     /// A part that does not define its gradient.
@@ -99,7 +99,7 @@ pub enum Error {
     Spec {
         /// TOML or JSON.
         format: &'static str,
-        /// What the parser said, with the position.
+        /// Message of the parser, with the position.
         message: String,
     },
 }

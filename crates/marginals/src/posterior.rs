@@ -88,14 +88,14 @@ impl<'a, T: Real> Posterior<'a, T> {
     }
 }
 
-/// What a pass has found out, and of what: where questions read their answers.
+/// Result of a pass and its inputs: where questions read their answers.
 #[derive(Debug)]
 pub struct Found<'p, 'a, 'v, T: Real> {
     /// The posterior that was asked.
     pub posterior: &'p Posterior<'a, T>,
-    /// What was wanted.
+    /// Statistics that were wanted.
     pub request: Request<'v, T>,
-    /// What was found.
+    /// Finding of the pass.
     pub finding: Finding<T>,
 }
 
@@ -152,7 +152,7 @@ fn check_shape<D: Dimension, T>(
 }
 
 impl<T: Real> Found<'_, '_, '_, T> {
-    /// What queries gathered, as the model's value has it: as it is, or over their mass.
+    /// Sums that queries gathered, as the model's value has them: as they are, or over their mass.
     pub fn gathered(&self, mut rows: Array4<T>) -> Array4<T> {
         let average = self.posterior.problem.value == Value::Average;
         let (mass, scale) = (&self.finding.mass, &self.finding.log_scale);

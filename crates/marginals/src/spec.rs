@@ -52,7 +52,7 @@ pub struct ModelSpec {
     pub prior: Vec<AnyPrior>,
     /// How content makes edges likely.
     pub potential: AnyPotential,
-    /// What the edges are used for.
+    /// Value: the quantity whose expectation is the output.
     #[serde(default)]
     pub value: Value,
     /// Query i sits at position i + this; key j at position j.

@@ -101,7 +101,7 @@ pub fn trigamma(mut x: f64) -> f64 {
     sum + 1.0 / x + 0.5 / (x * x) + trigamma_tail(x)
 }
 
-/// What the asymptotic series of ψ₁ has behind 1/x + 1/(2x²).
+/// Tail of the asymptotic series of ψ₁, behind 1/x + 1/(2x²).
 fn trigamma_tail(x: f64) -> f64 {
     let square = 1.0 / (x * x);
     square / x

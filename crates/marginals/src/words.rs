@@ -1,4 +1,4 @@
-//! What users of PyTorch and of Hugging Face's libraries call what has another name here, or is not here.
+//! Words of PyTorch and of Hugging Face's libraries for what has another name here, or is not here.
 
 /// A thing by their names and what is said about it.
 struct Word {

@@ -24,20 +24,20 @@ pub mod slots;
 pub mod softcap;
 pub mod softmax_attention;
 
-/// What a mechanism is made of.
+/// Mechanism of the zoo: the model it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mechanism {
     /// The name it is asked for by, in kebab case.
     pub name: &'static str,
-    /// What it is, in a line.
+    /// Title, in a line.
     pub title: &'static str,
     /// Which sets of edges are possible.
     pub structure: &'static str,
-    /// What is known about edges beforehand.
+    /// Prior over the edges.
     pub prior: &'static str,
     /// How content makes edges likely.
     pub potential: &'static str,
-    /// What the edges are used for.
+    /// Value: the quantity whose expectation is the output.
     pub value: &'static str,
     /// How the posterior is found.
     pub inference: &'static str,

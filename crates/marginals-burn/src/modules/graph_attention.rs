@@ -30,7 +30,7 @@ pub enum GraphAttentionKind {
     Gatv2,
 }
 
-/// What becomes of the heads.
+/// Combination of the heads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Combine {
@@ -56,7 +56,7 @@ pub struct GraphAttentionConfig {
     /// Slope of LeakyReLU below 0.
     #[config(default = 0.2)]
     pub slope: f64,
-    /// What becomes of the heads.
+    /// Combination of the heads.
     #[config(default = "Combine::Concatenate")]
     pub combine: Combine,
     /// Whether there are biases: of the output, and of the maps of GATv2.

@@ -22,7 +22,7 @@ pub struct Learned {
     places: Vec<LearnedPlace>,
 }
 
-/// What one learned parameter is.
+/// Description of one learned parameter.
 #[derive(Clone, Debug)]
 struct LearnedPlace {
     name: String,

@@ -42,7 +42,7 @@ pub struct Perceiver {
     pub blocks: Vec<PerceiverBlock>,
     /// The attentions over depth, as many, or none.
     pub depths: Vec<DepthAttention>,
-    /// What makes classes of the mean latent.
+    /// Projection of the mean latent onto classes.
     pub classify: Option<Classify>,
     depth: usize,
 }

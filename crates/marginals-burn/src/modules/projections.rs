@@ -98,7 +98,7 @@ impl Projections {
         }
     }
 
-    /// What the heads brought home, as rows.
+    /// Outputs of the heads, as rows.
     ///
     /// # Shapes
     /// - mean: `[B, H, N, head width]`

@@ -23,7 +23,7 @@ use crate::sizes::{
     head_width,
 };
 
-/// What becomes of a slot when it has won its mean.
+/// Update of a slot when it has won its mean.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
 pub enum SlotUpdate {
     /// A GRU step from the old slot, then a residual MLP: Algorithm 1.
@@ -52,7 +52,7 @@ pub struct SlotAttentionConfig {
     pub head_width: Option<usize>,
     /// Width of the MLP's hidden layer; by default twice the slot's.
     pub hidden_width: Option<usize>,
-    /// What becomes of a slot when it has won its mean.
+    /// Update of a slot when it has won its mean.
     #[config(default = "SlotUpdate::Gated")]
     pub update: SlotUpdate,
     /// Whether the projections to queries, keys and values have biases. The paper's do not.

@@ -11,7 +11,7 @@ use ndarray::{ArrayD, ArrayView4};
 use super::flex::Number;
 use super::model::AnyModel;
 
-/// What a posterior is of.
+/// Subject of a posterior.
 #[derive(Clone, Debug)]
 pub(super) enum Source {
     Spec(Arc<Blueprint>),

@@ -29,7 +29,7 @@ pub(super) enum Values {
     Keys,
 }
 
-/// What one call knows beside its tensors, which are the queries, the keys, the values, the bias and the
+/// Settings of one call, beside its tensors, which are the queries, the keys, the values, the bias and the
 /// other parameters in a row; those that are absent have no entries.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
@@ -44,7 +44,7 @@ pub(super) struct Call {
     pub packed: Arc<[(String, Vec<usize>)]>,
 }
 
-/// What the backward needs of the forward.
+/// State that the backward needs of the forward.
 #[derive(Clone)]
 pub(super) struct Kept<T: Number> {
     built: Arc<Built<T>>,

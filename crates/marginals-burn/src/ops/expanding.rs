@@ -19,7 +19,7 @@ pub struct Expanding {
     spec: Arc<ExpandingSpec>,
 }
 
-/// What expanding attention found.
+/// Result of expanding attention.
 #[derive(Clone, Debug)]
 pub struct Expanded {
     /// E\[v\], `[B, H, N, Dv]`.
@@ -28,11 +28,11 @@ pub struct Expanded {
     pub log_evidence: Tensor<3>,
     /// E\[ρ\], `[B, H, N]`.
     pub rho: Tensor<3>,
-    /// What the search for the windows came to; no gradients flow through it.
+    /// Result of the search for the windows; no gradients flow through it.
     pub report: Arc<ExpandingReport>,
 }
 
-/// What the search for the windows came to, by query: `[B, H, N]`.
+/// Result of the search for the windows, by query: `[B, H, N]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExpandingReport {
     /// Keys in the window.
@@ -120,7 +120,7 @@ impl Expanding {
     }
 }
 
-/// What one call of the operation knows beside its tensors: nodes and concentrations.
+/// Settings of one call of the operation, beside its tensors: nodes and concentrations.
 #[derive(Clone, Debug)]
 struct Call {
     expanding: Expanding,
@@ -128,7 +128,7 @@ struct Call {
     of_alpha: usize,
 }
 
-/// What the backward needs of the forward: what was built for it, the windows, and what was found in them.
+/// State that the backward needs of the forward: what was built for it, the windows, and their findings.
 #[derive(Clone)]
 struct Kept<T: Number> {
     engine: Arc<(Engine, Box<dyn Potential<T>>)>,

@@ -60,7 +60,7 @@ struct LayerNorm {
 }
 
 impl Operation<3> for LayerNorm {
-    /// What [`forward`] found of each row.
+    /// Statistics of each row that [`forward`] found.
     type Kept<T: Number> = Primitive;
     type Report = ();
 

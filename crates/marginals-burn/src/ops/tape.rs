@@ -23,9 +23,9 @@ use super::flex::{Number, Primitive};
 /// A function of N tensors whose gradients are written out. It runs in the number format of the first
 /// of them, which has been found to be `f32` or `f64`.
 pub(super) trait Operation<const N: usize>: Clone + Debug + Send + 'static {
-    /// What the backward needs of the forward, beside the inputs.
+    /// State that the backward needs of the forward, beside the inputs.
     type Kept<T: Number>: Clone + Send + 'static;
-    /// What the forward tells beside its output.
+    /// Report of the forward, beside its output.
     type Report;
 
     /// The output, with what a backward needs.
@@ -173,7 +173,7 @@ fn alone<O: Operation<N>, const N: usize>(
     }
 }
 
-/// What a forward left behind, in the format it ran in.
+/// State that a forward left behind, in the format it ran in.
 enum Kept<O: Operation<N>, const N: usize> {
     Single(O::Kept<f32>),
     Double(O::Kept<f64>),
@@ -188,7 +188,7 @@ impl<O: Operation<N>, const N: usize> Clone for Kept<O, N> {
     }
 }
 
-/// What the tape keeps of one call.
+/// State of one call that the tape keeps.
 #[derive(Clone)]
 struct Taped<O: Operation<N>, const N: usize> {
     operation: O,

@@ -113,7 +113,7 @@ impl Bert {
         Ok(bert)
     }
 
-    /// What the model is made of.
+    /// Configuration of the model.
     pub fn config(&self) -> &BertConfig {
         &self.config
     }

@@ -153,7 +153,7 @@ impl Llama {
         Ok(llama)
     }
 
-    /// What the model is made of.
+    /// Configuration of the model.
     pub fn config(&self) -> &LlamaConfig {
         &self.config
     }

@@ -16,7 +16,7 @@ use crate::pretrained::attend::{Attend, Layer};
 use crate::pretrained::tokens::Tokens;
 use crate::tensors::{heads_view, indices, into_values, merge_heads};
 
-/// What a `config.json` calls this family.
+/// Name of this family in a `config.json`.
 pub(crate) const FAMILY: &str = "byte-lm";
 
 /// The content of `config.json`.
@@ -76,7 +76,7 @@ impl TrainedByteLm {
         Ok((config, weights::to_safetensors(&self.lm, storage)?))
     }
 
-    /// What the model is made of.
+    /// Configuration of the model.
     pub fn config(&self) -> &ByteLmConfig {
         &self.config
     }

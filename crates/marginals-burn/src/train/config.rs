@@ -1,4 +1,4 @@
-//! What a run of training is, as data.
+//! Configuration of a run of training.
 
 use marginals::Error;
 use marginals::part::{AnyPart, NamedTensor};
@@ -49,7 +49,7 @@ pub struct TrainConfig {
     pub held_out: f64,
     /// The model.
     pub model: LmSettings,
-    /// What a step sees.
+    /// Batches that steps see.
     pub batches: Batches,
     /// How a step moves.
     #[serde(default)]
@@ -63,7 +63,7 @@ pub struct TrainConfig {
     /// Steps between saved states.
     #[serde(default = "usual_every")]
     pub save_every: usize,
-    /// What is written in the end.
+    /// Sample that is written in the end.
     #[serde(default)]
     pub sample: SampleSettings,
 }
@@ -97,7 +97,7 @@ pub struct LmSettings {
     pub attention: ModelSpec,
 }
 
-/// What a step of training sees.
+/// Batches that steps of training see.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Batches {
@@ -117,7 +117,7 @@ pub struct Optimiser {
     pub rate: f64,
     /// Steps over which it rises.
     pub warm_up: usize,
-    /// What is left of it in the end, as a share.
+    /// Share of it that is left in the end.
     pub last: f64,
     /// Weight decay.
     pub decay: f32,
@@ -129,11 +129,11 @@ pub struct Optimiser {
     pub clip: f32,
 }
 
-/// What a trained model writes.
+/// Sample that a trained model writes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct SampleSettings {
-    /// What it goes on from, its last window where it is longer; the first line of the held-out text
+    /// Prompt that it goes on from, its last window where it is longer; the first line of the held-out text
     /// where it is empty.
     pub prompt: String,
     /// Bytes written.

@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 /// A text in two parts.
 #[derive(Clone, Debug)]
 pub struct Corpus {
-    /// What is trained on.
+    /// Text that is trained on.
     pub train: Vec<u8>,
-    /// What is not.
+    /// Text that is held out.
     pub held_out: Vec<u8>,
 }
 
-/// What tells one text from another. Not proof against malice.
+/// Checksum that tells one text from another. Not proof against malice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fingerprint {
     train: usize,

@@ -1,8 +1,8 @@
-//! What a trained model should be better than: bits per byte of older ways to predict bytes.
+//! References that a trained model should be better than: bits per byte of older ways to predict bytes.
 
 use std::collections::HashMap;
 
-/// What followed one context.
+/// Counts of the bytes that followed one context.
 #[derive(Default)]
 struct Followers {
     total: u32,

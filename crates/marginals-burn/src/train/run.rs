@@ -28,7 +28,7 @@ pub struct Point {
     pub bits: f64,
 }
 
-/// What can go wrong on the way.
+/// Error of a run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
@@ -99,7 +99,7 @@ pub struct Training {
     spent: Duration,
 }
 
-/// What a saved state says about itself.
+/// Header of a saved state.
 #[derive(Serialize, Deserialize)]
 struct Progress {
     config: TrainConfig,
@@ -218,12 +218,12 @@ impl Training {
         Ok((prompt.to_vec(), text))
     }
 
-    /// What the run is.
+    /// Configuration of the run.
     pub fn config(&self) -> &TrainConfig {
         &self.config
     }
 
-    /// What it is trained on.
+    /// Corpus that it is trained on.
     pub fn corpus(&self) -> &Corpus {
         &self.corpus
     }
@@ -233,7 +233,7 @@ impl Training {
         &self.losses
     }
 
-    /// What was measured on held-out windows.
+    /// Measurements on held-out windows.
     pub fn held_out(&self) -> &[Point] {
         &self.held_out
     }

@@ -10,7 +10,7 @@ pub struct Measure {
     pub title: &'static str,
     /// Its column in the terminal, with that column's width and digits after the point.
     pub column: (&'static str, usize, usize),
-    /// What it is, in one sentence.
+    /// Definition, in one sentence.
     pub definition: &'static str,
     /// How it is laid on a scale.
     pub scale: Scale,

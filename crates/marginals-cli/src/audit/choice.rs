@@ -41,7 +41,7 @@ pub fn queries(tokens: &Tokens, asked: Option<usize>, count: usize) -> Vec<usize
     queries
 }
 
-/// What is read as a word: three letters or more, or any letter where tokens are single bytes.
+/// Word of the text: three letters or more, or any letter where tokens are single bytes.
 struct Word<'a> {
     tokens: &'a Tokens,
     letters: usize,
@@ -62,7 +62,7 @@ impl<'a> Word<'a> {
     }
 }
 
-/// What the report shows before anybody has clicked.
+/// Choice that the report shows before anybody has clicked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Showcase {
     pub query: usize,

@@ -71,7 +71,7 @@ pub struct TokenSection {
     pub end: usize,
 }
 
-/// What the numbers are.
+/// Definition of a measure.
 #[derive(Clone, Debug, Serialize)]
 pub struct Conventions {
     pub information_unit: &'static str,

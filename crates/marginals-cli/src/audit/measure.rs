@@ -1,4 +1,4 @@
-//! What is measured of each head: answers of its posterior, averaged over the queries.
+//! Measures of each head: answers of its posterior, averaged over the queries.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -65,7 +65,7 @@ pub struct HeadMeasures {
     pub entropy_quantiles: [f64; 5],
     /// How many queries have H_i / log n_i in each bin; queries with one possible key are left out.
     pub entropy_share_histogram: [usize; HISTOGRAM_BINS],
-    /// What kind of head this is.
+    /// Kind of head.
     pub label: Label,
 }
 
@@ -231,7 +231,7 @@ impl EdgeFunction<f32> for Near {
     }
 }
 
-/// What would be lost by a hard choice, or by sampling.
+/// Loss by a hard choice, or by sampling.
 struct Hardness {
     map_gap: f64,
     value_variance: f64,

@@ -18,7 +18,7 @@ const TEMPLATE: &str = include_str!("../../templates/report.html");
 const STYLE: &str = include_str!("../../templates/report.css");
 const SCRIPT: &str = include_str!("../../templates/report.js");
 
-/// What the page's script reads. Probabilities are in hundredths of a percent, and a head's keys
+/// Data that the page's script reads. Probabilities are in hundredths of a percent, and a head's keys
 /// are one flat list key, probability, key, probability …: half the size of nested pairs.
 #[derive(Serialize)]
 struct PageData<'document> {

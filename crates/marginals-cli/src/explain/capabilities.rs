@@ -38,7 +38,7 @@ pub fn table() -> String {
     text
 }
 
-/// What came of asking.
+/// Outcome of asking.
 enum Cell {
     Differentiated,
     Answered,
@@ -276,7 +276,7 @@ fn main_cell(model: &ModelFile) -> Cell {
     }
 }
 
-/// What mechanisms are asked for: the first of these that they answer.
+/// Questions that mechanisms are asked: the first of these that they answer.
 const MAIN_ANSWERS: &[&str] = &["state", "means", "slots", "latents", "mean"];
 
 fn mechanisms(text: &mut String) {

@@ -46,7 +46,7 @@ impl Page {
         self.text += &format!("{}  {meaning}\n", self.paint("1", name));
     }
 
-    /// What follows belongs together.
+    /// Heading: what follows belongs together.
     pub fn heading(&mut self, text: &str) {
         self.text += &format!("\n{}\n", self.paint("2", text));
     }

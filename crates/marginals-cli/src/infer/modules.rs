@@ -239,7 +239,7 @@ fn heads(name: &str, count: usize, inner: usize) -> Result<(usize, usize), Error
     }
 }
 
-/// What a module is run on.
+/// Inputs that a module is run on.
 struct Run<T> {
     x: Array3<T>,
     start: Option<Array3<T>>,

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use super::spread::Spread;
 
-/// What a figure needs where no page gives it a style.
+/// Style of a figure where no page gives it one.
 pub const STYLE: &str = include_str!("../../templates/chart.css");
 
 /// A scale of numbers above 0, in powers, from one end of a stretch to the other.

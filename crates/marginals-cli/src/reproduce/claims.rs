@@ -1,4 +1,4 @@
-//! What was said before the runs, and what they say to it.
+//! Claims made before the runs, and verdicts of the runs.
 //!
 //! Each claim fixes the number that decides it. With the text goes the rule, in the code, so that
 //! nothing can be fitted to the outcome.
@@ -15,7 +15,7 @@ use super::spread::Spread;
 pub enum Source {
     /// The paper's.
     Published,
-    /// What the framework predicts beyond it.
+    /// Prediction of the framework beyond it.
     Predicted,
 }
 
@@ -32,7 +32,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// What tables say.
+    /// Word in tables.
     pub fn word(self) -> &'static str {
         match self {
             Self::Agrees => "agrees",
@@ -49,9 +49,9 @@ pub struct Claim {
     pub problem: &'static str,
     /// Whose it is.
     pub source: Source,
-    /// What is claimed, and why.
+    /// Claim, and its reason.
     pub claim: &'static str,
-    /// What decides.
+    /// Measure that decides.
     pub measure: &'static str,
     /// The decisive number.
     pub found: Option<f64>,

@@ -62,7 +62,7 @@ pub struct Document {
     pub multihop: Vec<WalkRow>,
     /// Lags, by setting and layer.
     pub expanding: Vec<ExpandingRow>,
-    /// What was claimed.
+    /// Claims.
     pub claims: Vec<Claim>,
     /// Every run of the chains.
     pub multihop_runs: Vec<multihop::Run>,

@@ -56,7 +56,7 @@ impl Mechanism {
         matches!(self, Self::Full | Self::Exact | Self::MeanField)
     }
 
-    /// What tables call it.
+    /// Title in tables.
     pub fn title(self) -> &'static str {
         match self {
             Self::Full => "full",
@@ -245,7 +245,7 @@ impl Reader {
         Ok(Self { full, expanding, read: read_out(width, device) })
     }
 
-    /// What it says of each sequence, `[B, 1]`.
+    /// Prediction for each sequence, `[B, 1]`.
     fn say(&self, x: Tensor<3>) -> Result<Tensor<2>, Error> {
         let last = query(&x);
         let y = match (&self.full, &self.expanding) {
@@ -256,7 +256,7 @@ impl Reader {
         Ok(self.read.forward(y.squeeze_dim(1)))
     }
 
-    /// What it would say with these edges, `[B, 1, 50]`.
+    /// Prediction with these edges, `[B, 1, 50]`.
     fn say_with(&self, edges: Tensor<3>, values: &Tensor<3>) -> Tensor<2> {
         let output = match (&self.full, &self.expanding) {
             (Some(full), _) => &full.projections.output,
@@ -312,7 +312,7 @@ impl Reader {
     }
 }
 
-/// What a query sees of its keys, nearest (last) first.
+/// Scene of one query: its keys, nearest (last) first.
 fn scene(q: &[f32], keys: &[f32], log_weights: Vec<f64>) -> Scene {
     let dot = |a: &[f32], b: &[f32]| -> f64 {
         a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
@@ -357,11 +357,11 @@ pub struct Run {
     pub attention: Option<[f64; 2]>,
     /// Keys outside which the posterior has at most the tolerance.
     pub window_needed: Option<f64>,
-    /// What only expanding attention has.
+    /// Results that only expanding attention has.
     pub expansion: Option<Expansion>,
 }
 
-/// What expanding attention found.
+/// Result of expanding attention.
 #[derive(Clone, Debug, Serialize)]
 pub struct Expansion {
     /// Keys that the engine read, a block at a time.

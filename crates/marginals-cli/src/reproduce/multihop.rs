@@ -26,7 +26,7 @@ use super::training::{Schedule, Trained, Unit, read_out, redraw, squared_error, 
 const LENGTH: usize = 5;
 /// Numbers in a vector.
 const WIDTH: usize = 3;
-/// What inputs are divided by: a change of unit, so that scores start within a few nats.
+/// Unit of the inputs, which they are divided by so that scores start within a few nats.
 const UNIT: f64 = 10.0;
 
 /// The layer under test.
@@ -61,7 +61,7 @@ impl Mechanism {
         Self::TwoHopsGraph,
     ];
 
-    /// What tables call it.
+    /// Title in tables.
     pub fn title(self) -> &'static str {
         match self {
             Self::OneHop => "one hop",
@@ -182,14 +182,14 @@ struct Reader {
     read: Linear,
 }
 
-/// What a reader looks at and says.
+/// Look of a reader: its edges and its prediction.
 struct Looked {
     /// Posterior of where the last position ends up, `[B, 5]`: with 0, 1, 2 hops, or through one layer
     /// and two.
     by_hops: Vec<Tensor<2>>,
     /// The same with the number of hops summed out.
     attention: Tensor<2>,
-    /// What it says with the likeliest edges in place of the posterior, `[B, 1]`.
+    /// Prediction with the likeliest edges in place of the posterior, `[B, 1]`.
     said_hard: Tensor<2>,
 }
 
@@ -243,7 +243,7 @@ impl Reader {
         Ok(Self { layers, walk, read: read_out(WIDTH, device) })
     }
 
-    /// What it says of each sequence, `[B, 1]`.
+    /// Prediction for each sequence, `[B, 1]`.
     fn say(&self, x: Tensor<3>) -> Result<Tensor<2>, Error> {
         let mut y = x;
         if let Some(walk) = &self.walk {

@@ -5,7 +5,7 @@ use std::f64::consts::TAU;
 
 use marginals_kernels::random::{philox, uniform};
 
-/// What numbers are for; different purposes see different numbers of the same seed.
+/// Purpose of random numbers; different purposes see different numbers of the same seed.
 #[derive(Clone, Copy, Debug)]
 pub enum Purpose {
     /// The numbers that make a task: A and w.

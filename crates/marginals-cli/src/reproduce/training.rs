@@ -32,7 +32,7 @@ impl Schedule {
     }
 }
 
-/// What training came to.
+/// Result of training.
 #[derive(Debug)]
 pub enum Trained<M> {
     /// A model.
@@ -44,7 +44,7 @@ pub enum Trained<M> {
 /// Follows the gradient of `loss`, which is given the number of the step.
 ///
 /// # Errors
-/// What `loss` refuses at the first step: later, with the same sizes, only the numbers can be at
+/// Refusal by `loss` at the first step: later, with the same sizes, only the numbers can be at
 /// fault, and that is a divergence.
 pub fn train<M: Module>(
     mut module: M,
@@ -75,7 +75,7 @@ pub fn squared_error(predicted: Tensor<2>, target: Tensor<2>) -> Tensor<1> {
     (predicted - target).powi_scalar(2).mean()
 }
 
-/// What turns the attended vector into a prediction, one number w·y + b. It starts at 0: the first thing
+/// Readout of the attended vector into a prediction, one number w·y + b. It starts at 0: the first thing
 /// learned is then what the values mean, and attention moves towards what they are good for. From a
 /// random w it begins by fleeing whatever carries the signal.
 pub fn read_out(width: usize, device: &Device) -> Linear {

@@ -41,7 +41,7 @@ impl Weights {
     }
 }
 
-/// What a query sees, by distance: nearest first.
+/// Scene of one query, by distance: nearest first.
 #[derive(Clone, Debug)]
 pub struct Scene {
     /// log ψ.

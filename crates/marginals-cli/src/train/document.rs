@@ -1,4 +1,4 @@
-//! What a finished run says of itself: `run.json`, and the page made of it.
+//! Document of a finished run: `run.json`, and the page made of it.
 
 use std::io::Write;
 
@@ -33,7 +33,7 @@ pub struct Document {
     pub timing: Timing,
 }
 
-/// What was trained on.
+/// Text that was trained on.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TextSection {
@@ -60,7 +60,7 @@ pub struct Learned {
     pub values: Vec<f32>,
 }
 
-/// What the model writes.
+/// Sample of the model's writing.
 #[derive(Debug, Serialize)]
 pub struct Sample {
     pub prompt: String,
@@ -114,7 +114,7 @@ impl Document {
         })
     }
 
-    /// What the model wrote, after what it was given.
+    /// Text that the model wrote, after the one it was given.
     pub fn sample_text(&self) -> String {
         format!("{}{}\n", self.sample.prompt, self.sample.text)
     }

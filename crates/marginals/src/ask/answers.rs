@@ -74,12 +74,12 @@ impl<T> Answers<T> {
         self.tensors
     }
 
-    /// What the numbers under some names mean.
+    /// Meanings of the numbers under some names.
     pub fn meanings(&self) -> impl Iterator<Item = (&str, &str)> {
         self.meanings.iter().map(|(name, meaning)| (name.as_str(), meaning.as_str()))
     }
 
-    /// What was taken to be so.
+    /// Assumptions that were made.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }

@@ -50,7 +50,7 @@ pub trait Latent<T: Real> {
     fn problems(&self) -> usize;
     /// Numbers in z per problem.
     fn width(&self) -> usize;
-    /// What F depends on besides z, by name: gradients of zero, in the order of every backward.
+    /// Inputs that F depends on besides z, by name: gradients of zero, in the order of every backward.
     fn inputs(&self) -> InputGradients<T>;
     /// F(z) of each problem, in nats.
     fn free_energy(&self, z: &[T]) -> Result<Vec<T>, Error>;
@@ -84,12 +84,12 @@ pub trait Differentiable<T: Real>: Latent<T> {
     ) -> Result<Vec<T>, Error>;
 }
 
-/// What one pass at some z says.
+/// Result of one pass at some z.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation<T> {
     /// F(z) of each problem; empty where there is no F.
     pub free_energy: Vec<T>,
-    /// What follows z, of its length.
+    /// Successor of z, of its length.
     pub next: Vec<T>,
 }
 

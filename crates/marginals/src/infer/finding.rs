@@ -1,4 +1,4 @@
-//! Findings: what an inference leaves behind.
+//! Findings: results of an inference over a range of keys.
 
 mod merge;
 
@@ -66,7 +66,7 @@ impl Exactness {
     }
 }
 
-/// What an inference over a range of keys leaves behind: owned, plain data that can be stored, sent,
+/// Finding of an inference over a range of keys: owned, plain data that can be stored, sent,
 /// merged and resumed.
 ///
 /// Every quantity is normalised over the keys seen: log Z in two parts, posterior expectations under
@@ -111,7 +111,7 @@ pub struct Finding<T> {
     pub(crate) log_none: Vec<T>,
     /// Σ_j p_ij of every query.
     pub(crate) mass: Vec<T>,
-    /// What is gathered is to be multiplied by e to this, by query; empty where it is 0. A mass may be
+    /// Log of the scale of what is gathered, by query; empty where it is 0. A mass may be
     /// far below the smallest number and still be averaged over.
     pub(crate) log_scale: Vec<T>,
     pub(crate) linear: Vec<Expectation<T>>,

@@ -151,7 +151,7 @@ pub(crate) struct Values<'v, T> {
     constant: bool,
 }
 
-/// What a pass must find out: the union of what the questions asked need.
+/// Request to a pass: the union of the statistics that the questions asked need.
 #[derive(Debug)]
 pub struct Request<'v, T: Real> {
     shape: Shape,

@@ -76,7 +76,7 @@ impl<'s, T: Real> Walking<'s, T> {
     }
 }
 
-/// What is answered, for messages.
+/// List of what is answered, for messages.
 const ANSWERED: &str = "A walk answers the mean, what adds up along its picks (entropy, kl, distances), \
                         hops and paths.";
 

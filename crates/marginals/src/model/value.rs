@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-/// What the edges are used for: the quantity whose expectation is the output.
+/// Value: the quantity whose expectation under the edges is the output.
 ///
 /// `v` holds one row v_j per key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

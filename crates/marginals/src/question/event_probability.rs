@@ -17,7 +17,7 @@ use crate::{Error, Real};
 pub struct EventProbability<'v> {
     /// The events.
     pub events: &'v [Event],
-    /// What is known of the walk: [`Event::any`] for nothing.
+    /// Event that is known of the walk: [`Event::any`] for nothing.
     pub given: Event,
 }
 

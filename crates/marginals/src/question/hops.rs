@@ -16,7 +16,7 @@ use crate::{Error, Real};
 /// impossible. Cost: a pass over the keys per hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hops {
-    /// What is known of the walk.
+    /// Event that is known of the walk.
     pub given: Event,
 }
 

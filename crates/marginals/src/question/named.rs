@@ -64,7 +64,7 @@ impl<T: Real> IntoTensors<T> for Array3<i64> {
         vec![("", Tensor::Index(self.into_dyn()))]
     }
 }
-/// What a question asked by name may be made of.
+/// Inputs that a question asked by name may be made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Asking<'v, T: Real> {
     /// The values v.
@@ -124,7 +124,7 @@ pub trait NamedQuestion {
     const DEFINITION: &'static str;
     /// Sizes of the answer. F counts the factors.
     const SHAPE: &'static str;
-    /// What stands after `=` where a number is asked with.
+    /// Word for the number after `=`, where one is asked with.
     const ARGUMENT: Option<&'static str> = None;
     /// Whether the answer can be differentiated.
     const DIFFERENTIABLE: bool = false;
@@ -152,7 +152,7 @@ pub struct Entry {
     pub definition: &'static str,
     /// Sizes of the answer.
     pub shape: &'static str,
-    /// What stands after `=` where a number is asked with.
+    /// Word for the number after `=`, where one is asked with.
     pub argument: Option<&'static str>,
     /// Whether the answer can be differentiated.
     pub differentiable: bool,

@@ -100,7 +100,7 @@ impl OneUpstream for Nothing {
     }
 }
 
-/// What can be given as the gradient in an answer of the upstream type `U`: an array, a view, `None`
+/// Gradient in an answer of the upstream type `U`, as it can be given: an array, a view, `None`
 /// for none; `()` for answers that are not differentiable; tuples of these for several questions.
 pub trait IntoUpstream<U> {
     /// The gradient.

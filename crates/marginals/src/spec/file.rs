@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{MechanismSpec, ModelSpec};
 use crate::Error;
 
-/// What a model file may hold.
+/// Content of a model file.
 ///
 /// ```
 /// use marginals::spec::ModelFile;

@@ -82,7 +82,7 @@ impl MechanismSpec {
 pub struct HopfieldSpec {
     /// Inverse temperature, above 0.
     pub beta: PerHead,
-    /// What is known beforehand of which state goes to which pattern; none is uniform.
+    /// Priors over the patterns that a state may go to; none is uniform.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prior: Vec<AnyPrior>,
     /// How the states move.
@@ -92,7 +92,7 @@ pub struct HopfieldSpec {
     pub engine: EngineSpec,
 }
 
-/// What [`HopfieldSpec`] is read from: a flattened table forgets under which key an error lies.
+/// Raw form of [`HopfieldSpec`]: a flattened table forgets under which key an error lies.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct HopfieldSettings {
@@ -275,7 +275,7 @@ fn usual_norm_epsilon() -> f64 {
     1e-5
 }
 
-/// What moves the unknown nodes.
+/// Update of the unknown nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "update", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum UpdateSpec {

@@ -33,7 +33,7 @@ pub fn read<T: DeserializeOwned>(value: &Value) -> Result<T, Error> {
 struct Misfit {
     /// The keys to it, innermost first.
     path: Vec<String>,
-    /// What stands there; the first key on the way out knows.
+    /// Kind of value that was met; the first key on the way out knows.
     found: Option<String>,
     problem: Problem,
 }
@@ -112,7 +112,7 @@ fn example(name: &str) -> Option<&'static str> {
 /// Long enough to recognise what was written.
 const EXCERPT: usize = 60;
 
-/// What a file should hold, in its own terms: serde names Rust's types.
+/// Expectation of a file's content in its own terms: serde names Rust's types.
 fn in_words(expected: &dyn Expected) -> String {
     let text = expected.to_string();
     match text.as_str() {

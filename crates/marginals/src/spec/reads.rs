@@ -84,14 +84,14 @@ impl Reads {
 }
 
 impl ModelSpec {
-    /// What the parts read, beside the nodes.
+    /// Inputs that the parts read, beside the nodes.
     pub fn reads(&self) -> Reads {
         Reads::of(&self.parts())
     }
 }
 
 impl HopfieldSpec {
-    /// What the network and its prior read.
+    /// Inputs that the network and its prior read.
     pub fn reads(&self) -> Reads {
         let priors: Vec<&dyn AnyPart> = self.prior.iter().map(List::part).collect();
         let mut reads = Reads::of(&priors);
@@ -102,7 +102,7 @@ impl HopfieldSpec {
 }
 
 impl ExpandingSpec {
-    /// What the potential reads, beside the nodes and the concentrations.
+    /// Inputs that the potential reads, beside the nodes and the concentrations.
     pub fn reads(&self) -> Reads {
         let mut reads = Reads::of(&[self.potential.part()]);
         reads.parts.push("expanding".to_owned());

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::Error;
 
-/// What a text in TOML says.
+/// Data read from a text in TOML.
 ///
 /// # Errors
 /// [`Error::Spec`] where it is no TOML, and [`Error::Value`] naming a number that is not finite.
@@ -48,7 +48,7 @@ fn under<R>(path: &mut Vec<String>, key: String, then: impl FnOnce(&mut Vec<Stri
     result
 }
 
-/// What a text in JSON says.
+/// Data read from a text in JSON.
 ///
 /// # Errors
 /// [`Error::Spec`] where it is no JSON.

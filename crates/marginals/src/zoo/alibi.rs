@@ -6,7 +6,7 @@ use crate::potential::Dot;
 use crate::prior::{Alibi, And, Causal, Combine};
 use crate::structure::EachQueryPicksOne;
 
-/// What it is.
+/// Entry of the zoo.
 pub const MECHANISM: Mechanism = Mechanism {
     name: "alibi",
     title: "Attention with linear biases",

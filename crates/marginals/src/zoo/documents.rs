@@ -8,7 +8,7 @@ use crate::potential::Dot;
 use crate::prior::{And, Causal, Combine, Segments};
 use crate::structure::EachQueryPicksOne;
 
-/// What it is.
+/// Entry of the zoo.
 pub const MECHANISM: Mechanism = Mechanism {
     name: "documents",
     title: "Causal attention within packed documents",

@@ -94,7 +94,7 @@ pub struct Expanding {
     /// Largest posterior mass a query may lose to keys outside its window, in [0, 1). 0 reads every
     /// key.
     pub tolerance: f64,
-    /// What is known of the lengths of keys.
+    /// Bound on the norms of the keys.
     pub key_norms: KeyNorms,
     /// Keys that a window starts with, at least 1.
     pub first_keys: usize,
@@ -283,7 +283,7 @@ impl Expanding {
     }
 }
 
-/// What expanding attention found, by query: [B, H, N].
+/// Result of expanding attention, by query: [B, H, N].
 #[derive(Debug)]
 pub struct Expanded<'a, T: Real> {
     /// E\[v\], [B, H, N, D_v].
@@ -398,7 +398,7 @@ impl<'a, T: Real> Expanded<'a, T> {
         }
     }
 
-    /// What [`Expanding::backward`] needs of this, without what was borrowed.
+    /// The part of this that [`Expanding::backward`] needs, without what was borrowed.
     pub fn into_expansion(self) -> Expansion<T> {
         self.expansion
     }

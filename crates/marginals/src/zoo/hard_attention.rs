@@ -6,7 +6,7 @@ use ndarray::{Array4, ArrayView3, ArrayView4, Zip};
 use super::Mechanism;
 use crate::Error;
 
-/// What it is.
+/// Entry of the zoo.
 pub const MECHANISM: Mechanism = Mechanism {
     name: "hard-attention",
     title: "Hard attention: the most probable edge, or drawn edges",

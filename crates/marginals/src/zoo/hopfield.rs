@@ -35,7 +35,7 @@ use centred::Centred;
 pub use retrieval::{RETRIEVED, Retrieval, Settled};
 pub use separation::Separation;
 
-/// What it is made of.
+/// Entry of the zoo.
 pub const MECHANISM: Mechanism = Mechanism {
     name: "hopfield",
     title: "Modern continuous Hopfield network: associative memory",
@@ -211,7 +211,7 @@ impl<'a, T: Real, P: Prior<T>> Hopfield<'a, T, P> {
         Ok(Array3::from_shape_vec((batch, heads, queries), energy).expect("an energy per state"))
     }
 
-    /// What the states at z recall of `values` [B, Hk, M, D_v]: Σ_i p_i(z) v_i, the last step of a
+    /// Recall of `values` [B, Hk, M, D_v] by the states at z: Σ_i p_i(z) v_i, the last step of a
     /// hetero-association, whose values are not the patterns.
     pub fn recall(&self, z: &[T], values: ArrayView4<'_, T>) -> Result<Array4<T>, Error> {
         self.relative(z)?.posterior()?.ask(Mean(values))

@@ -24,7 +24,7 @@ use crate::{Element, Error, Model, Real, refuse_nan};
 
 pub use seeding::{Seeding, centres};
 
-/// What it is made of.
+/// Entry of the zoo.
 pub const MECHANISM: Mechanism = Mechanism {
     name: "k-means",
     title: "k-means: a mixture of Gaussians whose variance goes to 0",

@@ -42,7 +42,7 @@ use moments::Moments;
 pub use parameters::Parameters;
 pub use settings::{Fit, Settings};
 
-/// What it is made of.
+/// Entry of the zoo.
 pub const MECHANISM: Mechanism = Mechanism {
     name: "mixture",
     title: "Gaussian mixture by expectation-maximisation",

@@ -13,7 +13,7 @@ use super::Mechanism;
 use crate::Error;
 use crate::structure::Walk;
 
-/// What it is made of.
+/// Entry of the zoo.
 pub const MECHANISM: Mechanism = Mechanism {
     name: "multihop",
     title: "Multihop attention: the value at the end of a short random walk along the edges",

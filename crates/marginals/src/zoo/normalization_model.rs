@@ -9,7 +9,7 @@ use crate::question::LogPartition;
 use crate::structure::EachQueryPicksAtMostOne;
 use crate::{Element, Error, Model, Real};
 
-/// What it is.
+/// Entry of the zoo.
 pub const MECHANISM: Mechanism = Mechanism {
     name: "normalization-model",
     title: "The normalisation model of attention",

@@ -8,7 +8,7 @@ use crate::potential::Dot;
 use crate::prior::{Directions, RelativeBuckets};
 use crate::structure::EachQueryPicksOne;
 
-/// What it is.
+/// Entry of the zoo.
 pub const MECHANISM: Mechanism = Mechanism {
     name: "relative-positions",
     title: "T5's learned relative position bias",

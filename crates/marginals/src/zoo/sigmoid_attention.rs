@@ -9,7 +9,7 @@ use crate::potential::Dot;
 use crate::prior::{Bias, LogWeights};
 use crate::structure::Independent;
 
-/// What it is.
+/// Entry of the zoo.
 pub const MECHANISM: Mechanism = Mechanism {
     name: "sigmoid-attention",
     title: "Sigmoid attention",

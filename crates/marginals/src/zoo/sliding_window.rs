@@ -6,7 +6,7 @@ use crate::potential::Dot;
 use crate::prior::Window;
 use crate::structure::EachQueryPicksOne;
 
-/// What it is.
+/// Entry of the zoo.
 pub const MECHANISM: Mechanism = Mechanism {
     name: "sliding-window",
     title: "Sliding-window attention",

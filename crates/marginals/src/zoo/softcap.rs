@@ -6,7 +6,7 @@ use crate::potential::Dot;
 use crate::prior::Causal;
 use crate::structure::EachQueryPicksOne;
 
-/// What it is.
+/// Entry of the zoo.
 pub const MECHANISM: Mechanism = Mechanism {
     name: "softcap",
     title: "Attention with softcapped scores",

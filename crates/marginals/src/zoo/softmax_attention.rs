@@ -6,7 +6,7 @@ use crate::potential::Dot;
 use crate::prior::Uniform;
 use crate::structure::EachQueryPicksOne;
 
-/// What it is.
+/// Entry of the zoo.
 pub const MECHANISM: Mechanism = Mechanism {
     name: "softmax-attention",
     title: "Self-, cross-, multi-head and grouped-query attention",

@@ -33,7 +33,7 @@ pub struct Cursor<R> {
     length: u64,
 }
 
-/// What is wrong, without the file's name.
+/// Fault, without the file's name.
 pub type Reason = String;
 
 impl<R: Read> Cursor<R> {

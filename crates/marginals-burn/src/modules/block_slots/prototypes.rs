@@ -86,7 +86,7 @@ impl PrototypeMemory {
         Ok(made.swap_dims(0, 1).unsqueeze_dim(0))
     }
 
-    /// What every row of every block reads.
+    /// Means that every row of every block reads.
     ///
     /// # Shapes
     /// - prototypes: `[1, blocks, K, d]`

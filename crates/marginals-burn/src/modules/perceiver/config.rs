@@ -1,4 +1,4 @@
-//! What a Perceiver is made of.
+//! Configuration of a Perceiver.
 
 use burn::config::Config;
 use marginals::Error;

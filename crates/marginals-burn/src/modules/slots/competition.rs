@@ -31,7 +31,7 @@ pub struct Competition {
     pub to_k: Linear,
     /// W_v, inputs to heads.
     pub to_v: Linear,
-    /// What mixes the heads, where there are several.
+    /// Projection that mixes the heads, where there are several.
     pub combine: Option<Linear>,
     heads: usize,
     #[module(skip)]
@@ -122,7 +122,7 @@ impl Competition {
         Inputs::Plain { x, biased, to_query: to_query.unsqueeze_dim(0), to_value }
     }
 
-    /// What each slot takes home.
+    /// Mean that each slot wins.
     ///
     /// # Shapes
     /// - slots: `[B, N, slot width]`

@@ -74,7 +74,7 @@ impl BertConfig {
             .then(|| "`add_cross_attention` is true; a BERT of one text is read".to_owned())
     }
 
-    /// What makes the sizes impossible, if anything does.
+    /// Reason why the sizes are impossible, if they are.
     pub(crate) fn fault(&self) -> Option<String> {
         let sizes = [
             ("vocab_size", self.vocab_size),

@@ -1,4 +1,4 @@
-//! What a Llama is made of, from `config.json` or from GGUF metadata.
+//! Configuration of a Llama, from `config.json` or from GGUF metadata.
 
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};

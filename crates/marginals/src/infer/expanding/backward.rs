@@ -144,7 +144,7 @@ fn backward_exact<T: Real>(
     })
 }
 
-/// What E\[ρ\] = α/(α + β) of the queries without keys adds: their ρ is as it was.
+/// Slopes of E\[ρ\] = α/(α + β) of the queries without keys: their ρ is as it was.
 fn prior_mean_slopes<T: Real>(
     problem: &Problem<'_, T>,
     windows: &Windows,

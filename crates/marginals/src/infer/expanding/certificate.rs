@@ -23,7 +23,7 @@ use crate::special::ln_beta;
 use crate::tensor::Stored;
 use crate::{Error, Real, Shape, parallel};
 
-/// What is known of the lengths of keys, from which Cauchy-Schwarz bounds scores unseen.
+/// Bound on the norms of the keys, from which Cauchy-Schwarz bounds scores unseen.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum KeyNorms {
     /// They are computed, all of them, once: the largest before each place is what counts.

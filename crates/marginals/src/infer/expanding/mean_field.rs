@@ -125,7 +125,7 @@ impl<'p, 'a, T: Real> MeanField<'p, 'a, T> {
         (0..run.queries.len()).map(rate).collect()
     }
 
-    /// What one run finds under q(φ) at `z`, over the key ranges from number `from` on.
+    /// Finding of one run under q(φ) at `z`, over the key ranges from number `from` on.
     fn pass(
         &self,
         run: &AscentRun<'_, T>,
@@ -204,7 +204,7 @@ impl<'p, 'a, T: Real> MeanField<'p, 'a, T> {
             .collect()
     }
 
-    /// What is found under q(φ) at `z`, over [B, H, N].
+    /// Finding under q(φ) at `z`, over [B, H, N].
     pub(crate) fn finding(&self, z: &[f64], request: &Request<'_, T>) -> Finding<T> {
         let shape = &self.problem.shape;
         let passes =

@@ -1,4 +1,4 @@
-//! What queries gather, tile by tile.
+//! Sums that queries gather, tile by tile.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! What is made of the keys and values of one head before any tile.
+//! Heads: the keys and values of one head, made ready before any tile.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use crate::{Real, Shape, parallel, tensor};
 /// Up to this many query rows, packing the keys would cost more than it saves.
 const FEW_QUERIES: usize = 4;
 
-/// What values that are not finite are met with.
+/// Care with values that are not finite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Care {
     /// None: 0 times infinity is NaN. What a fast pass finds is right where it is finite.
@@ -37,7 +37,7 @@ pub(crate) struct HeadKeys<'a, T> {
     tables: Vec<Vec<Table<'a, T>>>,
 }
 
-/// What is averaged of one set of values.
+/// Table of one set of values that are averaged.
 pub(crate) struct Table<'a, T> {
     /// The values, where they are averaged as they are.
     pub plain: Option<Rows<'a, T>>,
@@ -55,7 +55,7 @@ pub(crate) struct Centred<'a, T> {
 }
 
 impl<'a, T> HeadKeys<'a, T> {
-    /// What query head `head` averages of a table.
+    /// Set of a table that query head `head` averages.
     pub fn table(&self, table: usize, head: usize) -> &Table<'a, T> {
         let sets = &self.tables[table];
         &sets[head % sets.len().max(1)]
@@ -154,7 +154,7 @@ pub(crate) struct Use {
     pub squares: bool,
 }
 
-/// What a request does with each of its tables.
+/// Uses that a request makes of each of its tables.
 pub(crate) fn uses<T: Real>(request: &Request<'_, T>) -> Vec<Use> {
     let mut uses = vec![Use::default(); request.values.len()];
     for statistic in &request.linear {

@@ -46,7 +46,7 @@ impl<T: Real> Rule<'_, T> {
     }
 }
 
-/// What a fold keeps of the factors beside their normalisers.
+/// Quantities of the factors that a fold keeps beside their normalisers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wants {
     /// E\[log p\].
@@ -105,11 +105,11 @@ pub trait RowFold<T: Real>: Send {
     /// an expectation is a covariance.
     fn log_tangents(&self, _scores: Tile<'_, T>, _tangents: TileMut<'_, T>, _none: &mut [T]) {}
 
-    /// What was found, normalised, and by what gathered sums are to be multiplied.
+    /// Result, normalised, and the factors that gathered sums are to be multiplied by.
     fn finish(self: Box<Self>) -> Folded<T>;
 }
 
-/// What a fold found of its rows.
+/// Result of a fold over its rows.
 #[derive(Debug, Default)]
 pub struct Folded<T> {
     /// log Z.
@@ -124,7 +124,7 @@ pub struct Folded<T> {
     pub log_none: Vec<T>,
     /// Σ p.
     pub mass: Vec<T>,
-    /// What gathered sums are multiplied by; empty where by 1.
+    /// Factors that gathered sums are multiplied by; empty where by 1.
     pub factor: Vec<T>,
     /// log of what was taken out of the weights; empty where nothing was.
     pub log_scale: Vec<T>,
@@ -139,7 +139,7 @@ pub struct BackwardTile<'a, T> {
     pub scores: TileMut<'a, T>,
     /// On entry the quantity averaged, f, less its terms in log p; on return p.
     pub quantity: TileMut<'a, T>,
-    /// What multiplies (1 − 2p) in f where edges vary one by one.
+    /// Coefficient of (1 − 2p) in f where edges vary one by one.
     pub quadratic: Option<Tile<'a, T>>,
     /// log w, where a KL reads it and it is not all 0.
     pub weights: Option<Tile<'a, T>>,
@@ -148,7 +148,7 @@ pub struct BackwardTile<'a, T> {
     pub direct: Option<TileMut<'a, T>>,
 }
 
-/// What the rows of a tile share on the way back, by query.
+/// Slopes that the rows of a tile share on the way back, by query.
 #[derive(Clone, Copy, Debug)]
 pub struct RowSlopes<'a, T> {
     /// log Z, or −∞ where a row takes no part.
@@ -165,7 +165,7 @@ pub struct RowSlopes<'a, T> {
     pub expected: &'a [T],
     /// That, less what multiplies p whatever the edge.
     pub centre: &'a [T],
-    /// What is gathered is weighted by p over e to this; empty where by p.
+    /// Log of the scale of what is gathered, which p is divided by; empty where it is 0.
     pub log_scale: &'a [T],
 }
 
@@ -266,12 +266,12 @@ pub trait RowRule<T: Real>: Debug + Send + Sync {
     }
 }
 
-/// What the gradient of a structure's own parameters is made of, by factor.
+/// Slopes that the gradient of a structure's own parameters is made of, by factor.
 #[derive(Debug)]
 pub struct FactorSlopes<'a, T> {
     /// The sizes.
     pub shape: &'a Shape,
-    /// What was found.
+    /// Finding of the forward pass.
     pub finding: &'a Finding<T>,
     /// Gradient in log p.
     pub log_p: &'a [T],
@@ -279,7 +279,7 @@ pub struct FactorSlopes<'a, T> {
     pub log_partition: &'a [T],
     /// Gradient in −log π: the KL's. Empty where there is none.
     pub log_ratio: &'a [T],
-    /// What multiplies the prior's own marginals. Empty likewise.
+    /// Coefficients of the prior's own marginals. Empty likewise.
     pub prior: &'a [T],
     /// Gradient in log P(no edge). Empty likewise.
     pub log_none: &'a [T],

@@ -47,7 +47,7 @@ impl<'a, T: Real> Run<'a, T> {
         before
     }
 
-    /// What is found over the ranges from number `from` on.
+    /// Finding over the ranges from number `from` on.
     pub fn find(
         &self,
         problem: &Problem<'_, T>,

@@ -1,4 +1,4 @@
-//! What edges can weigh at most, known without scoring them.
+//! Upper bounds on the weights of edges, known without scoring them.
 
 use std::ops::Range;
 

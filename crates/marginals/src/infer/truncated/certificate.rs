@@ -19,7 +19,7 @@ pub(super) struct Lost {
 }
 
 impl Lost {
-    /// What lies outside a given set.
+    /// Certificate of a given set: a bound on the mass outside it.
     pub fn outside<T: Real>(bounds: &Bounds<'_, '_, T>, kept: Kept) -> Result<Self, Error> {
         let shape = &bounds.problem.shape;
         kept.check(shape)?;

@@ -36,9 +36,9 @@ struct Plan<'b, 'p, 'a, T: Real> {
     queries: Range<usize>,
     /// Keys that are kept in any case.
     sure: Range<usize>,
-    /// What may be left out, as the log of a sum of e^θ.
+    /// Mass that may be left out, as the log of a sum of e^θ.
     room: f64,
-    /// What has been, at most.
+    /// Mass that has been left out, at most.
     lost: f64,
     kept: Vec<Range<usize>>,
 }

@@ -46,7 +46,7 @@ enum End {
 }
 
 impl Event {
-    /// What every walk does.
+    /// The sure event.
     pub fn any() -> Self {
         Self::default()
     }
@@ -103,7 +103,7 @@ impl Event {
     }
 }
 
-/// What the probabilities of a list of events are read from: (P^s)\[·, a\] for some nodes a, and P^s 1.
+/// Powers that probabilities of events are read from: (P^s)\[·, a\] for some nodes a, and P^s 1.
 struct Powers {
     /// The columns; `None` is the vector of ones.
     targets: Vec<Option<usize>>,
@@ -132,7 +132,7 @@ const HOP_BYTES: usize = 24;
 pub(crate) struct Walks<'f, T: Real> {
     pub(super) walking: Steps<'f, T>,
     pub(super) problem: &'f Problem<'f, T>,
-    /// What one step found.
+    /// Finding of one step.
     pub(super) step: &'f crate::infer::Finding<T>,
 }
 

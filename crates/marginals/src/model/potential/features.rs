@@ -62,7 +62,7 @@ impl<'a, T: Real> Features<'a, T> {
         self
     }
 
-    /// What [`packed_across`](Features::packed_across) made.
+    /// Panels that [`packed_across`](Features::packed_across) made.
     pub(crate) fn across(&self) -> Option<&Panels<T>> {
         self.across.as_ref()
     }

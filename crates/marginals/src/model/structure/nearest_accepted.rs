@@ -64,7 +64,7 @@ impl<T: Real> Structure<T> for NearestAccepted {
     }
 }
 
-/// What is known of the queries once some of their last keys have been offered.
+/// State of the queries once some of their last keys have been offered.
 struct Fold<T> {
     wants: Wants,
     /// log P(none accepted yet).

@@ -1,4 +1,4 @@
-//! What a state has settled on.
+//! Retrieval: the patterns that states have settled on.
 
 use ndarray::Array3;
 
@@ -11,7 +11,7 @@ use crate::{Element, Error, Real};
 /// Ramsauer et al. (arXiv 2008.02217) count the patterns that make up 90% of the softmax.
 pub const RETRIEVED: f64 = 0.9;
 
-/// What every state has settled on, [B, H, N]: read off the posterior over patterns there.
+/// Retrieval of every state, [B, H, N]: read off the posterior over patterns there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Retrieval<T> {
     /// The likeliest pattern, the first where several are; −1 where none is possible.
@@ -22,7 +22,7 @@ pub struct Retrieval<T> {
     pub entropy: Array3<T>,
 }
 
-/// What kind of state it is.
+/// Kind of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
     /// One pattern has at least [`RETRIEVED`] of the posterior.
@@ -40,7 +40,7 @@ impl<T: Real> Retrieval<T> {
         self.entropy.mapv(T::exp)
     }
 
-    /// What kind of state each is.
+    /// Kind of each state.
     pub fn settled(&self) -> Array3<Settled> {
         ndarray::Zip::from(&self.pattern).and(&self.probability).map_collect(|&pattern, &p| {
             match pattern {
@@ -53,7 +53,7 @@ impl<T: Real> Retrieval<T> {
 }
 
 impl<T: Real + Element<Real = T>, P: Prior<T>> Hopfield<'_, T, P> {
-    /// What the states at z have settled on. One pass.
+    /// Retrieval of the states at z. One pass.
     pub fn retrieval(&self, z: &[T]) -> Result<Retrieval<T>, Error> {
         let (pattern, probability, entropy) =
             self.relative(z)?.posterior()?.ask((Map, MaxProbability, Entropy))?;

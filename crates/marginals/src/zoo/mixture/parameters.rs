@@ -6,7 +6,7 @@ use super::Mixture;
 use crate::infer::collapsed::Latent;
 use crate::{Element, Error, Real, refuse_nan};
 
-/// What z holds, as tensors: for every (batch, head) K components.
+/// Parameters that z holds, as tensors: for every (batch, head) K components.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameters<T> {
     /// μ, [B, H, K, D].

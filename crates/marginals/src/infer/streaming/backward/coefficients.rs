@@ -14,7 +14,7 @@ use crate::infer::slopes::Slopes;
 use crate::infer::statistic::{EdgeFunction, Linear, Request};
 use crate::{Real, Shape, parallel};
 
-/// What multiplies the values of one table, by query and coordinate; lists are empty where nothing
+/// Coefficients of the values of one table, by query and coordinate; lists are empty where nothing
 /// does.
 pub(super) struct TableSlopes<'a, T: Clone> {
     /// Numbers per value.
@@ -62,7 +62,7 @@ impl<T: Real> TableSlopes<'_, T> {
     }
 }
 
-/// What tiles multiply by, flat; factor coefficients over [B, H, factors], query coefficients over
+/// Coefficients of f in tiles, flat; those of factors over [B, H, factors], those of queries over
 /// [B, H, N].
 pub(super) struct Coefficients<'a, T: Real> {
     /// On log p in f. By factor; empty when not asked.
@@ -73,7 +73,7 @@ pub(super) struct Coefficients<'a, T: Real> {
     pub ratio: Vec<T>,
     /// On log Z(log w) alone, by factor; empty when not asked.
     pub evidence: Cow<'a, [T]>,
-    /// What multiplies the prior's own marginals π. By factor; empty likewise.
+    /// Coefficients of the prior's own marginals π. By factor; empty likewise.
     pub prior: Vec<T>,
     /// On log P(no edge). By factor; empty when not asked.
     pub log_none: Vec<T>,
