@@ -201,7 +201,9 @@ fn masses_underflow_and_values_lie_far_out() {
         for scenario in draw(&pantry.scenarios(), 400) {
             let case = scenario.build();
             if scenario.has(Fault::CommonPart) {
-                let smallest = case.inputs.v.iter().fold(f64::INFINITY, |m, v| m.min(v.abs()));
+                // But for a padding of zeros.
+                let values = case.inputs.v.iter().filter(|v| **v != 0.0);
+                let smallest = values.fold(f64::INFINITY, |m, v| m.min(v.abs()));
                 assert!(smallest > 900.0, "{scenario:?}");
             }
             if scenario.has(Fault::UnderflowingMass) {

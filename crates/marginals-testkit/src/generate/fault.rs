@@ -39,7 +39,8 @@ pub enum Fault {
     /// which then add; some rows are masked as a whole. Twice the smallest number of f32 is no number
     /// of f32. A bias so large cannot be differentiated by moving it: see [`Case::with_probe`].
     HugeMasks,
-    /// Values around ±10³, ±10⁴ or ±10⁶.
+    /// Values around ±10³, ±10⁴ or ±10⁶; in half of the cases most keys are a padding of zeros that nobody
+    /// can pick.
     CommonPart,
     /// Log-weights of ln 10⁻³⁰ to ln 10⁻³⁰⁰ for all edges of some queries, whose values are averaged.
     UnderflowingMass,
@@ -112,6 +113,9 @@ impl Fault {
             Self::CommonPart => {
                 let common = *random.pick(&[1e3, 1e4, 1e6, -1e3, -1e4, -1e6]);
                 case.inputs.v.mapv_inplace(|v| v + common);
+                if random.chance(0.5) && recipe.keys > 1 {
+                    zero_padding(recipe, case, &mut random);
+                }
             }
             Self::UnderflowingMass => {
                 let spared = random.integer(0, recipe.queries.max(1) as i64 - 1) as usize;
@@ -148,6 +152,19 @@ fn huge_masks(recipe: &Recipe, case: &mut Case, random: &mut Random) {
             if (j as i64) < padding[b] { mask } else { 0.0 }
         })));
     }
+}
+
+/// Zeros that nobody can pick in the place of most values, on one side.
+fn zero_padding(recipe: &Recipe, case: &mut Case, random: &mut Random) {
+    let keys = recipe.keys;
+    let most = (keys - 1) as i64;
+    let padding = random.integer((keys as i64 * 2 / 3).min(most), most) as usize;
+    let first = if random.chance(0.5) { 0 } else { keys - padding };
+    let padded = first..first + padding;
+    case.inputs.v.slice_mut(ndarray::s![.., .., padded.clone(), ..]).fill(0.0);
+    case.model.priors.push(Prior::KeyBias(Array3::from_shape_fn((1, 1, keys), |(_, _, j)| {
+        if padded.contains(&j) { f64::NEG_INFINITY } else { 0.0 }
+    })));
 }
 
 /// For every node of an axis of the inputs (batch entry, head, node), the share of its pairs that no

@@ -15,6 +15,7 @@
 
 mod backward;
 mod blocks;
+mod centre;
 mod columns;
 mod forward;
 mod gather;
@@ -39,7 +40,7 @@ use super::{EdgeQuestions, Gradients, Inference, Problem, Values};
 use crate::{Error, Parameter, Real, Reference, Shape};
 use second_pass::Known;
 
-pub(crate) use heads::medians;
+pub(crate) use centre::centre;
 pub use logistic::Logistic;
 pub(crate) use noise::{NULL_KEY, draw};
 pub use rule::{

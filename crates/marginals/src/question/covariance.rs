@@ -6,7 +6,7 @@ use ndarray::{Array4, ArrayView4};
 use super::Question;
 use super::named::{AnyQuestion, Asking, NamedQuestion};
 use super::upstream::Vectors;
-use crate::infer::streaming::medians;
+use crate::infer::streaming::centre;
 use crate::infer::{EdgeFunction, Function, Handle, Linear, Request, Slopes};
 use crate::posterior::{Found, Posterior};
 use crate::potential::{FeatureGradient, Features};
@@ -127,7 +127,7 @@ impl<E: Element> NamedQuestion for Covariance<'_, E> {
     }
 }
 
-/// scale · r_i·k_j, as scale · r_i·(k_j − k̄) and what k̄, the medians of the keys of a head, adds to all
+/// scale · r_i·k_j, as scale · r_i·(k_j − k̄) and what k̄, the centre of the keys of a head, adds to all
 /// edges of a query.
 #[derive(Debug)]
 struct SecondScore<T: Real> {
@@ -172,7 +172,8 @@ impl<T: Real> SecondScore<T> {
         let (mut keys, mut centres) = (Vec::new(), Vec::new());
         for head in (0..shape.batch).flat_map(|b| (0..shape.key_heads).map(move |h| (b, h))) {
             let rows = k.rows(head, 0..shape.keys);
-            let centre = medians(&rows);
+            let own = (head.0, head.1 * shape.group());
+            let centre = centre(&posterior.problem, own, 0..shape.keys, &rows);
             let mut apart = rows.into_owned();
             for mut row in apart.outer_iter_mut() {
                 row.iter_mut().zip(&centre).for_each(|(x, &centre)| *x -= centre);

@@ -94,12 +94,7 @@ fn by_rows<T: Real>(
     let shape = task.shape;
     let Rule::Rows(row_rule) = rule else { unreachable!("called with a rule of rows") };
     let row_rule = &**row_rule;
-    let preparation = |care| Preparation {
-        shape,
-        potential: problem.potential,
-        care,
-        many_edges: row_rule.has_many_edges(),
-    };
+    let preparation = |care| Preparation { problem, care, many_edges: row_rule.has_many_edges() };
     let key_head = |(b, h): (usize, usize)| b * shape.key_heads + shape.key_head(h);
     let blocks: Vec<Range<usize>> = (0..shape.queries)
         .step_by(QUERY_BLOCK)
@@ -166,8 +161,7 @@ fn by_columns<T: Real>(
 ) -> Finding<T> {
     let shape = task.shape;
     let chunks = split(keys.clone(), TASKS.div_ceil(heads.len().max(1)));
-    let preparation =
-        |care| Preparation { shape, potential: problem.potential, care, many_edges: true };
+    let preparation = |care| Preparation { problem, care, many_edges: true };
     let prepared = preparation(Care::Fast).all(&problem.k, Some(task.request), keys.clone());
     let key_head = |(b, h): (usize, usize)| b * shape.key_heads + shape.key_head(h);
     let tasks: Vec<_> = heads

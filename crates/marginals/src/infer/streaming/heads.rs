@@ -1,17 +1,18 @@
 //! Heads: the keys and values of one head, made ready before any tile.
 
-use std::cmp::Ordering;
 use std::ops::Range;
 
 use marginals_kernels::{
     InstructionSet, Panels, Store, Strided, Tile, TileMut, accumulate_unpacked, gemm,
 };
-use ndarray::{Array2, ArrayView1, CowArray, Ix2};
+use ndarray::{Array2, CowArray, Ix2};
 
+use super::centre::centre;
+use crate::infer::problem::Problem;
 use crate::infer::statistic::{Linear, Request};
-use crate::potential::{Features, Place, Potential};
+use crate::potential::{Features, Place};
 use crate::tensor::Stored;
-use crate::{Real, Shape, parallel, tensor};
+use crate::{Real, parallel, tensor};
 
 /// Up to this many query rows, packing the keys would cost more than it saves.
 const FEW_QUERIES: usize = 4;
@@ -172,26 +173,10 @@ pub(crate) fn uses<T: Real>(request: &Request<'_, T>) -> Vec<Use> {
 /// How keys are prepared for a pass.
 #[derive(Clone, Copy)]
 pub(crate) struct Preparation<'r, T: Real> {
-    pub shape: &'r Shape,
-    pub potential: &'r dyn Potential<T>,
+    pub problem: &'r Problem<'r, T>,
     pub care: Care,
     /// Whether edges vary one by one: then variances take v² and not the spread about a mean.
     pub many_edges: bool,
-}
-
-/// Numbers near the values of a run of keys: their medians. Keys that nobody can pick may hold anything,
-/// also what is finite and huge, and a mean would be theirs.
-pub(crate) fn medians<T: Real>(rows: &CowArray<'_, T, Ix2>) -> Vec<T> {
-    let median = |column: ArrayView1<'_, T>| {
-        let mut finite: Vec<T> = column.iter().copied().filter(|x| x.is_finite()).collect();
-        let middle = finite.len() / 2;
-        let order = |a: &T, b: &T| a.partial_cmp(b).unwrap_or(Ordering::Equal);
-        match finite.is_empty() {
-            true => T::zero(),
-            false => *finite.select_nth_unstable_by(middle, order).1,
-        }
-    };
-    rows.columns().into_iter().map(median).collect()
 }
 
 impl<T: Real> Preparation<'_, T> {
@@ -202,8 +187,9 @@ impl<T: Real> Preparation<'_, T> {
         request: Option<&'a Request<'_, T>>,
         keys: Range<usize>,
     ) -> Vec<HeadKeys<'a, T>> {
-        let key_heads = self.shape.key_heads;
-        parallel::map(self.shape.batch * key_heads, &|index| {
+        let shape = &self.problem.shape;
+        let key_heads = shape.key_heads;
+        parallel::map(shape.batch * key_heads, &|index| {
             let head = (index / key_heads, index % key_heads);
             self.head(k, request, keys.clone(), head)
         })
@@ -217,18 +203,18 @@ impl<T: Real> Preparation<'_, T> {
         keys: Range<usize>,
         (batch, head): (usize, usize),
     ) -> HeadKeys<'a, T> {
-        let shape = self.shape;
+        let (shape, potential) = (&self.problem.shape, self.problem.potential);
         let packed = shape.queries * shape.group() > FEW_QUERIES;
         let place = Place { shape, batch, head, first: keys.start };
         let features = match k.borrowed_rows((batch, head), keys.clone()) {
-            Some(rows) => self.potential.key_features(place, rows),
+            Some(rows) => potential.key_features(place, rows),
             None => {
                 let rows = k.rows((batch, head), keys.clone());
-                self.potential.key_features(place, rows.view()).into_owned().into()
+                potential.key_features(place, rows.view()).into_owned().into()
             }
         };
         let mut features = Features::new(features, keys.start);
-        if self.potential.is_product() && packed {
+        if potential.is_product() && packed {
             features = features.packed_across().without_rows();
         }
         let tables = request.map_or_else(Vec::new, |request| {
@@ -239,7 +225,16 @@ impl<T: Real> Preparation<'_, T> {
                     let sets = values.tensor.dim().1 / shape.key_heads.max(1);
                     (head * sets..(head + 1) * sets)
                         .map(|set| {
-                            self.table(values.tensor.rows((batch, set), keys.clone()), used, packed)
+                            let rows = values.tensor.rows((batch, set), keys.clone());
+                            let centre = used.centred.then(|| match self.many_edges {
+                                true => vec![T::zero(); rows.ncols()],
+                                false => {
+                                    // A query head that averages this set.
+                                    let own = set * shape.heads / values.tensor.dim().1;
+                                    centre(self.problem, (batch, own), keys.clone(), &rows)
+                                }
+                            });
+                            self.table(rows, used, centre, packed)
                         })
                         .collect()
                 })
@@ -248,12 +243,14 @@ impl<T: Real> Preparation<'_, T> {
         HeadKeys { features, tables, keys }
     }
 
-    fn table<'a>(&self, rows: CowArray<'a, T, Ix2>, used: Use, packed: bool) -> Table<'a, T> {
-        let centred = used.centred.then(|| {
-            let reference = match self.many_edges {
-                true => vec![T::zero(); rows.ncols()],
-                false => medians(&rows),
-            };
+    fn table<'a>(
+        &self,
+        rows: CowArray<'a, T, Ix2>,
+        used: Use,
+        reference: Option<Vec<T>>,
+        packed: bool,
+    ) -> Table<'a, T> {
+        let centred = reference.map(|reference| {
             let mut apart: Array2<T> = rows.to_owned();
             for mut row in apart.outer_iter_mut() {
                 row.iter_mut().zip(&reference).for_each(|(x, &r)| *x -= r);

@@ -165,7 +165,7 @@ pub struct RowSlopes<'a, T> {
     pub expected: &'a [T],
     /// That, less what multiplies p whatever the edge.
     pub centre: &'a [T],
-    /// Log of the scale of what is gathered, which p is divided by; empty where it is 0.
+    /// Logs of scales: what is gathered is weighted by p over its scale; empty where all are 1.
     pub log_scale: &'a [T],
 }
 

@@ -40,8 +40,7 @@ impl<'a, T: Real> Run<'a, T> {
         let (shape, before) = (&problem.shape, self.prepared.len());
         let parts = self.parts.min(keys.len().div_ceil(FEWEST_KEYS)).max(1);
         let own = (self.head.0, shape.key_head(self.head.1));
-        let potential = problem.potential;
-        let preparation = Preparation { shape, potential, care: Care::Fast, many_edges: false };
+        let preparation = Preparation { problem, care: Care::Fast, many_edges: false };
         let prepare = |keys| preparation.head(&problem.k, request, keys, own);
         self.prepared.extend(parallel::map_each(split(keys, parts), &prepare));
         before

@@ -29,12 +29,7 @@ impl<T: Real> Known<'_, '_, T> {
     }
 
     fn preparation(&self) -> Preparation<'_, T> {
-        Preparation {
-            shape: &self.problem.shape,
-            potential: self.problem.potential,
-            care: Care::Fast,
-            many_edges: false,
-        }
+        Preparation { problem: self.problem, care: Care::Fast, many_edges: false }
     }
 
     /// Features of a run of queries of one head.

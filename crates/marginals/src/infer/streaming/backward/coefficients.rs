@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use marginals_kernels::{InstructionSet, Tile, dot_rows};
 use rayon::prelude::*;
 
-use super::super::heads::medians;
+use super::super::centre::centre;
 use super::super::rule::Rule;
 use super::super::second_pass::Known;
 use crate::infer::Problem;
@@ -120,11 +120,18 @@ fn times<T: Real>(gradient: T, x: T) -> T {
 }
 
 /// Numbers near the values of a table, of every batch entry and set.
-fn references<T: Real>(request: &Request<'_, T>, table: usize) -> Vec<Vec<T>> {
+fn references<T: Real>(
+    problem: &Problem<'_, T>,
+    request: &Request<'_, T>,
+    table: usize,
+) -> Vec<Vec<T>> {
     let tensor = &request.values[table].tensor;
     let (batch, sets, keys, _) = tensor.dim();
     parallel::map(batch * sets, &|index| {
-        medians(&tensor.rows((index / sets, index % sets), 0..keys))
+        let (batch, set) = (index / sets, index % sets);
+        // A query head that averages this set.
+        let head = (batch, set * problem.shape.heads / sets);
+        centre(problem, head, 0..keys, &tensor.rows((batch, set), 0..keys))
     })
 }
 
@@ -144,11 +151,17 @@ struct Terms<'t, T> {
 
 impl<T: Real> TableSlopes<'_, T> {
     /// Makes the values relative to references.
-    fn centre(&mut self, request: &Request<'_, T>, table: usize, finding: &Finding<T>) {
+    fn centre(
+        &mut self,
+        problem: &Problem<'_, T>,
+        request: &Request<'_, T>,
+        table: usize,
+        finding: &Finding<T>,
+    ) {
         if !self.references.is_empty() {
             return;
         }
-        self.references = references(request, table);
+        self.references = references(problem, request, table);
         if !finding.log_scale.is_empty() {
             // No edge has value 0, and nearly all the mass: about 0 it has no part.
             self.references.iter_mut().for_each(|r| r.fill(T::zero()));
@@ -305,7 +318,7 @@ impl<'a, T: Real> Coefficients<'a, T> {
                         constants: Vec::new(),
                     };
                     if choosing {
-                        tables[table].centre(request, table, finding);
+                        tables[table].centre(problem, request, table, finding);
                         let mut terms = Terms { expected: &mut expected, none: &mut none };
                         let references = &tables[table].references;
                         product.centre(problem, (finding, found), references, &mut terms);
@@ -319,7 +332,7 @@ impl<'a, T: Real> Coefficients<'a, T> {
                         continue;
                     }
                     // Var = E[(v − r)²] − (m − r)²: the second term is linear in p too.
-                    into.centre(request, table, finding);
+                    into.centre(problem, request, table, finding);
                     let width = request.width(table).max(1);
                     into.apart = vec![T::zero(); own.len()];
                     // No edge has value 0: (0 − r)² − 2 (m − r)(0 − r).
