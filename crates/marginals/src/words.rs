@@ -66,6 +66,12 @@ const WORDS: &[Word] = &[
         "What is wanted beside the mean is asked by name here; log Σ exp is the question `log-partition`",
     ),
     word(
+        &["torch.func.jvp", "forward-mode", "forward-ad", "directional-derivative"],
+        QUESTIONS,
+        "The derivative of the mean in a direction is the question `jvp` here, with the tensors `tangent.q`, \
+         `tangent.k`, `tangent.v` and `tangent.bias`",
+    ),
+    word(
         &["max-logits", "max-logit", "max-scores"],
         QUESTIONS,
         "It is the question `max-score` here, and `max-score.head` in its answer",
