@@ -3,12 +3,15 @@
 mod asked;
 pub mod gguf;
 pub(crate) mod loader;
+mod renamed;
 pub mod safetensors;
+pub mod sharded;
 pub mod weights;
 
 use std::path::Path;
 
 pub use self::asked::Asked;
+pub use self::renamed::Renamed;
 use crate::error::ModelError;
 
 /// Named tensors of a trained model.

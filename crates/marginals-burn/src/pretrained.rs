@@ -4,6 +4,7 @@
 //! A transformer of any family hands each layer's queries, keys and values to an [`Attend`], which asks
 //! the layer's posterior what it wants to know and returns its mean.
 
+pub mod activation;
 pub mod attend;
 pub mod bert;
 pub mod llama;
@@ -19,10 +20,12 @@ use serde::Deserialize;
 use self::attend::{Attend, Visible};
 use self::bert::{Bert, BertConfig};
 use self::llama::{Fault, Llama, LlamaConfig};
-use self::tokens::{TextTokenizer, Tokens, tokenizer_from_gguf};
+use self::tokens::{TextTokenizer, Tokens, tokenizer_from_gguf, word_pieces};
 use self::trained_byte_lm::{FAMILY as BYTE_LM, TrainedByteLm};
+use crate::checkpoint::Checkpoint;
 use crate::checkpoint::gguf::GgufFile;
 use crate::checkpoint::safetensors::SafetensorsFile;
+use crate::checkpoint::sharded::Sharded;
 use crate::error::ModelError;
 
 /// A transformer of one of the families that are read.
@@ -50,11 +53,22 @@ pub struct Pretrained {
 #[derive(Deserialize)]
 struct Family {
     model_type: Option<String>,
+    /// What BERT alone has; the oldest of its files do not say what they are.
+    type_vocab_size: Option<serde_json::Value>,
+}
+
+impl Family {
+    fn name(&self) -> Option<&str> {
+        match (self.model_type.as_deref(), &self.type_vocab_size) {
+            (None, Some(_)) => Some("bert"),
+            (name, _) => name,
+        }
+    }
 }
 
 impl Pretrained {
-    /// Opens a folder with `config.json`, `model.safetensors` and `tokenizer.json`, a GGUF file,
-    /// or a folder with exactly one GGUF file.
+    /// Opens a folder with `config.json`, `model.safetensors` (or several such files) and
+    /// `tokenizer.json` (or, of a BERT, `vocab.txt`), a GGUF file, or a folder with exactly one GGUF file.
     ///
     /// # Errors
     /// [`ModelError`], naming the file and what is wrong with it.
@@ -183,28 +197,8 @@ fn open_folder(path: &Path, device: &Device) -> Result<(Transformer, TextTokeniz
     let unsupported = |reason| ModelError::Unsupported { path: config_path.clone(), reason };
     let family: Family =
         serde_json::from_str(&config).map_err(|error| damaged(error.to_string()))?;
-    let in_bytes = family.model_type.as_deref() == Some(BYTE_LM);
-    let needed: &[&str] = match in_bytes {
-        true => &["model.safetensors"],
-        false => &["model.safetensors", "tokenizer.json"],
-    };
-    for file in needed {
-        if !path.join(file).exists() {
-            let hint = match path.join("model.safetensors.index.json").exists() {
-                true => "; its weights are in several files, which must be merged into one",
-                false => "",
-            };
-            return Err(ModelError::NotAModel {
-                path: path.to_path_buf(),
-                reason: format!(
-                    "it has a config.json but no `{file}`{hint}; a model folder holds config.json, \
-                     model.safetensors and tokenizer.json"
-                ),
-            });
-        }
-    }
-    let weights = || SafetensorsFile::open(&path.join("model.safetensors"));
-    let transformer = match family.model_type.as_deref() {
+    let weights = || open_weights(path);
+    let transformer = match family.name() {
         Some("bert") => {
             let config: BertConfig =
                 serde_json::from_str(&config).map_err(|error| damaged(error.to_string()))?;
@@ -214,17 +208,17 @@ fn open_folder(path: &Path, device: &Device) -> Result<(Transformer, TextTokeniz
             if let Some(reason) = config.unsupported() {
                 return Err(unsupported(reason));
             }
-            Transformer::Bert(Bert::load(config, &weights()?, device)?)
+            Transformer::Bert(Bert::load(config, &*weights()?, device)?)
         }
         Some("llama") => {
             let config = LlamaConfig::from_json(&config).map_err(|fault| match fault {
                 Fault::Damaged(reason) => damaged(reason),
                 Fault::Unsupported(reason) => unsupported(reason),
             })?;
-            Transformer::Llama(Llama::load(config, &weights()?, device)?)
+            Transformer::Llama(Llama::load(config, &*weights()?, device)?)
         }
         Some(BYTE_LM) => {
-            let lm = TrainedByteLm::load(&config_path, &config, &weights()?, device)?;
+            let lm = TrainedByteLm::load(&config_path, &config, &*weights()?, device)?;
             return Ok((Transformer::ByteLm(lm), TextTokenizer::bytes()));
         }
         other => {
@@ -234,9 +228,52 @@ fn open_folder(path: &Path, device: &Device) -> Result<(Transformer, TextTokeniz
             )));
         }
     };
-    let tokenizer = TextTokenizer::open(&path.join("tokenizer.json"))?;
-    Ok((transformer, tokenizer))
+    Ok((transformer, open_tokenizer(path)?))
 }
+
+/// The weights of a model folder: one safetensors file or several.
+fn open_weights(folder: &Path) -> Result<Box<dyn Checkpoint>, ModelError> {
+    let one = folder.join("model.safetensors");
+    if one.exists() {
+        return Ok(Box::new(SafetensorsFile::open(&one)?));
+    }
+    if let Some(several) = Sharded::open(folder)? {
+        return Ok(Box::new(several));
+    }
+    let reason = match folder.join("pytorch_model.bin").exists() {
+        true => "its weights are in `pytorch_model.bin`, a file that could run code when it is read; \
+                 in the folder, `python -c \"import torch; from safetensors.torch import save_file; \
+                 w = torch.load('pytorch_model.bin', map_location='cpu', weights_only=True); \
+                 save_file({n: x.clone() for n, x in w.items()}, 'model.safetensors')\"` converts it"
+            .to_owned(),
+        false => format!("it has a config.json but no `model.safetensors`; {FOLDER}"),
+    };
+    Err(ModelError::NotAModel { path: folder.to_path_buf(), reason })
+}
+
+/// The tokenizer of a model folder: `tokenizer.json`, or the vocabulary of a BERT alone.
+fn open_tokenizer(folder: &Path) -> Result<TextTokenizer, ModelError> {
+    let (json, vocabulary) = (folder.join("tokenizer.json"), folder.join("vocab.txt"));
+    if json.exists() {
+        return TextTokenizer::open(&json);
+    }
+    if vocabulary.exists() {
+        return word_pieces(&vocabulary);
+    }
+    let other = ["tokenizer.model", "vocab.json", "spiece.model", "sentencepiece.bpe.model"];
+    let reason = match other.into_iter().find(|name| folder.join(name).exists()) {
+        Some(name) => format!(
+            "its tokenizer is in `{name}`, and `tokenizer.json` is read; in the folder, `python -c \
+             \"import transformers; \
+             transformers.AutoTokenizer.from_pretrained('.').save_pretrained('.')\"` makes one"
+        ),
+        None => format!("it has a config.json but no `tokenizer.json`; {FOLDER}"),
+    };
+    Err(ModelError::NotAModel { path: folder.to_path_buf(), reason })
+}
+
+const FOLDER: &str = "a model folder holds config.json, model.safetensors (or several, with their index) \
+                      and tokenizer.json";
 
 fn only_gguf_in(folder: &Path) -> Result<PathBuf, ModelError> {
     let mut found = Vec::new();

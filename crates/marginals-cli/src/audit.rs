@@ -45,7 +45,8 @@ const DEFAULT_SOURCE: &str = "the opening of Macbeth";
 pub struct Arguments {
     /// A folder with config.json, model.safetensors and tokenizer.json (BERT or Llama), a folder that
     /// `marginals train` left, or a GGUF file (Llama); without it, the small model of Shakespeare's
-    /// plays that comes with this program
+    /// plays that comes with this program. The weights may be in several safetensors files, and a BERT's
+    /// vocab.txt does for its tokenizer.json
     model: Option<PathBuf>,
     /// A UTF-8 text, or - for standard input; without it, a page of Pride and Prejudice, or for the
     /// model that comes with this program a page of Macbeth

@@ -7,14 +7,14 @@ mod config;
 
 use burn::module::Module;
 use burn::nn::{Embedding, LayerNorm, LayerNormConfig, Linear};
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::{Device, Tensor};
 
 use marginals::spec::Tensors;
 
-pub use config::{BertActivation, BertConfig};
+pub use config::BertConfig;
 
 use crate::checkpoint::loader::Loader;
-use crate::checkpoint::{Asked, Checkpoint};
+use crate::checkpoint::{Asked, Checkpoint, Renamed};
 use crate::error::ModelError;
 use crate::pretrained::attend::{Attend, Layer};
 use crate::pretrained::tokens::Tokens;
@@ -50,6 +50,54 @@ const OWN: [&str; 2] = ["embeddings.", "encoder."];
 /// Tensors within the encoder that are no weights: indices as some versions save them.
 const HARMLESS: &[&str] = &["position_ids", "token_type_ids"];
 
+/// The tensor that every BERT has.
+const WORDS: &str = "embeddings.word_embeddings.weight";
+
+/// Names of the part of a larger model that is the encoder.
+const PARTS: [&str; 7] =
+    ["auto_model", "backbone", "base_model", "bert", "encoder", "model", "text_encoder"];
+
+/// The prefix under which a file keeps the encoder: files saved from a task model have one.
+fn prefix(checkpoint: &dyn Checkpoint) -> Result<String, ModelError> {
+    let refused = |reason| ModelError::Unsupported { path: checkpoint.path().to_owned(), reason };
+    let mut found: Vec<String> = (checkpoint.names().iter())
+        .filter_map(|name| name.strip_suffix(WORDS))
+        .filter(|prefix| prefix.is_empty() || prefix.ends_with('.'))
+        .map(str::to_owned)
+        .collect();
+    found.sort_unstable();
+    let Some(prefix) = found.pop() else {
+        return Err(refused(format!("it has no tensor `{WORDS}`, which every BERT has")));
+    };
+    if let Some(other) = found.first() {
+        return Err(refused(format!(
+            "it holds two encoders, `{other}{WORDS}` and `{prefix}{WORDS}`; one is read"
+        )));
+    }
+    let part = prefix.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    match part.is_empty() || PARTS.contains(&part) {
+        true => Ok(prefix),
+        false => Err(refused(format!(
+            "its words are `{prefix}{WORDS}`, and a BERT's have no prefix or one of {}; weights of \
+             another family are not a BERT's",
+            PARTS.join(", ")
+        ))),
+    }
+}
+
+/// A tensor's name without the prefix, its norm's parts called as they are today.
+fn canonical(name: &str, prefix: &str) -> String {
+    let name = name.strip_prefix(prefix).unwrap_or(name);
+    for (older, today) in
+        [("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")]
+    {
+        if let Some(norm) = name.strip_suffix(older) {
+            return format!("{norm}{today}");
+        }
+    }
+    name.to_owned()
+}
+
 impl Bert {
     /// Loads the weights of `config` from `checkpoint`.
     ///
@@ -61,32 +109,27 @@ impl Bert {
         checkpoint: &dyn Checkpoint,
         device: &Device,
     ) -> Result<Self, ModelError> {
-        let asked = Asked::new(checkpoint);
+        let checkpoint = Renamed::new(checkpoint, str::to_owned)?;
+        let prefix = prefix(&checkpoint)?;
+        let checkpoint = Renamed::new(&checkpoint, |name| canonical(name, &prefix))?;
+        let asked = Asked::new(&checkpoint);
         let loader = Loader { checkpoint: &asked, device };
-        // Files saved from a task model carry the encoder under a prefix.
-        let prefix = ["", "bert."]
-            .into_iter()
-            .find(|prefix| {
-                let name = format!("{prefix}embeddings.word_embeddings.weight");
-                checkpoint.shape(&name).is_some()
-            })
-            .unwrap_or("");
         let width = config.hidden_size;
         let embedding = |name: &str, rows| {
-            let name = format!("{prefix}embeddings.{name}_embeddings.weight");
+            let name = format!("embeddings.{name}_embeddings.weight");
             Ok::<_, ModelError>(Embedding { weight: loader.matrix(&name, [rows, width])? })
         };
         let normalise = |name: &str| {
             let mut norm =
                 LayerNormConfig::new(width).with_epsilon(config.layer_norm_eps).init(device);
-            norm.gamma = loader.vector(&format!("{prefix}{name}.LayerNorm.weight"), width)?;
-            norm.beta = Some(loader.vector(&format!("{prefix}{name}.LayerNorm.bias"), width)?);
+            norm.gamma = loader.vector(&format!("{name}.LayerNorm.weight"), width)?;
+            norm.beta = Some(loader.vector(&format!("{name}.LayerNorm.bias"), width)?);
             Ok::<_, ModelError>(norm)
         };
         let mut layers = Vec::new();
         for index in 0..config.num_hidden_layers {
             let linear = |name: &str, inputs, outputs| {
-                loader.linear(&format!("{prefix}encoder.layer.{index}.{name}"), inputs, outputs)
+                loader.linear(&format!("encoder.layer.{index}.{name}"), inputs, outputs)
             };
             let layer_norm = |name: &str| normalise(&format!("encoder.layer.{index}.{name}"));
             layers.push(BertLayer {
@@ -108,8 +151,7 @@ impl Bert {
             layers,
             config,
         };
-        let own = OWN.map(|part| format!("{prefix}{part}"));
-        asked.refuse_rest("a BERT", &own.each_ref().map(String::as_str), HARMLESS)?;
+        asked.refuse_rest("a BERT", &OWN, HARMLESS)?;
         Ok(bert)
     }
 
@@ -191,11 +233,7 @@ impl BertLayer {
         let attended = self.attended.forward(merge_heads(&context, &device));
         let hidden = self.attended_normalise.forward(hidden + attended);
         let wide = self.widen.forward(hidden.clone());
-        let wide = match config.hidden_act {
-            BertActivation::Gelu => activation::gelu(wide),
-            BertActivation::GeluTanh => activation::gelu_approximate(wide),
-            BertActivation::Relu => activation::relu(wide),
-        };
+        let wide = config.hidden_act.forward(wide);
         Ok(self.narrow_normalise.forward(hidden + self.narrow.forward(wide)))
     }
 }

@@ -19,7 +19,7 @@ pub use rotary::Pairing;
 use rotary::Rotary;
 
 use crate::checkpoint::loader::Loader;
-use crate::checkpoint::{Asked, Checkpoint};
+use crate::checkpoint::{Asked, Checkpoint, Renamed};
 use crate::error::ModelError;
 use crate::pretrained::attend::{Attend, Layer};
 use crate::pretrained::tokens::Tokens;
@@ -98,6 +98,14 @@ const GGUF: Names = Names {
 /// Tensors within the layers that are no weights: frequencies, as some versions save them.
 const HARMLESS: &[&str] = &["rotary_emb.inv_freq"];
 
+/// A tensor's name as a language model has it: the base class saves its tensors without `model.`.
+fn canonical(name: &str) -> String {
+    match ["embed_tokens.", "layers.", "norm."].iter().any(|own| name.starts_with(own)) {
+        true => format!("model.{name}"),
+        false => name.to_owned(),
+    }
+}
+
 impl Llama {
     /// Loads the weights of `config` from `checkpoint`.
     ///
@@ -109,6 +117,7 @@ impl Llama {
         checkpoint: &dyn Checkpoint,
         device: &Device,
     ) -> Result<Self, ModelError> {
+        let checkpoint = &Renamed::new(checkpoint, canonical)?;
         let asked = Asked::new(checkpoint);
         let loader = Loader { checkpoint: &asked, device };
         let names = match config.pairing {

@@ -1,6 +1,7 @@
 //! Text to tokens: ids for the model, and the place of each in the text for the reader.
 
 mod gguf;
+mod word_pieces;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use tokenizers::{
 };
 
 pub use self::gguf::tokenizer as tokenizer_from_gguf;
+pub use self::word_pieces::open as word_pieces;
 use crate::caught::caught;
 use crate::error::ModelError;
 

@@ -351,6 +351,35 @@ fn a_llama_that_is_not_causal_sees_what_comes_after() {
     }
 }
 
+/// The base class leaves out `model.`; compilers and parallel training put words before names or into them.
+#[test]
+fn weights_go_by_the_names_of_wrappers_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = |rename: &dyn Fn(&str) -> String| {
+        let all = weights().into_iter().map(|(name, values)| (rename(&name), values));
+        write_hugging_face_of(folder.path(), all.collect());
+        Pretrained::open(folder.path())
+    };
+    let hidden = |model: Pretrained| -> Vec<f32> {
+        let Transformer::Llama(llama) = &model.transformer else { panic!("a Llama") };
+        let tokens = model.tokenizer.encode("ab cab", None).unwrap();
+        let hidden = llama.forward(&tokens, &mut PosteriorMean).unwrap();
+        hidden.into_data().try_into_vec().unwrap()
+    };
+    let plain = hidden(opened(&|name| name.to_owned()).unwrap());
+    let others: [&dyn Fn(&str) -> String; 4] = [
+        &|name| name.trim_start_matches("model.").to_owned(),
+        &|name| format!("_orig_mod.{name}"),
+        &|name| format!("module.{name}"),
+        &|name| name.replace("self_attn.", "self_attn._fsdp_wrapped_module."),
+    ];
+    for other in others {
+        assert_eq!(hidden(opened(other).unwrap()), plain);
+    }
+    let told = opened(&|name| format!("other.{name}")).unwrap_err().to_string();
+    assert!(told.contains("`model.layers.0.input_layernorm.weight`"), "{told}");
+}
+
 #[test]
 fn tensors_of_another_attention_are_refused() {
     let folder = tempfile::tempdir().unwrap();

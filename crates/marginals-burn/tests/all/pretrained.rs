@@ -2,9 +2,13 @@
 //!
 //! The references are written by `tools/reference/minilm.py` and `tools/reference/smollm2.py`.
 
+use std::collections::BTreeMap;
+
 use crate::common::{Entropies, model, reference, workspace};
 use marginals_burn::{PosteriorMean, Pretrained, Tokens, Transformer};
+use safetensors::SafeTensors;
 use serde::Deserialize;
+use serde_json::json;
 
 #[derive(Deserialize)]
 struct MiniLm {
@@ -99,6 +103,59 @@ fn minilm_entropies_are_those_of_the_full_matrices() {
     let tokens = model.tokenizer.encode(&bundled_text(), None).unwrap();
     assert_eq!(tokens.ids, expected.bundled_ids);
     check_head_means(&model, &tokens, &expected.bundled_mean_entropy);
+}
+
+/// MiniLM as the first BERTs were published and as large models are: the names of their time, an encoder
+/// under a prefix, several files with an index, no tokenizer but the vocabulary, and a configuration that
+/// does not say what it is. The same numbers, so the same embeddings.
+#[test]
+fn minilm_reads_the_same_as_older_files_have_it() {
+    if model("minilm").is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let read = |name: &str| std::fs::read(workspace().join("models/minilm").join(name)).unwrap();
+    let weights = read("model.safetensors");
+    let weights = SafeTensors::deserialize(&weights).unwrap();
+    let older = |name: &str| {
+        let name = name.replace("LayerNorm.weight", "LayerNorm.gamma");
+        format!("module.bert.{}", name.replace("LayerNorm.bias", "LayerNorm.beta"))
+    };
+    let mut holders = BTreeMap::new();
+    for part in 0..3 {
+        let file = format!("model-{:05}-of-00003.safetensors", part + 1);
+        let own = weights.tensors().into_iter().enumerate().filter(|(at, _)| at % 3 == part);
+        let own: Vec<_> = own.map(|(_, (name, view))| (older(&name), view)).collect();
+        holders.extend(own.iter().map(|(name, _)| (name.clone(), file.clone())));
+        let bytes = safetensors::serialize(own, None).unwrap();
+        std::fs::write(folder.path().join(file), bytes).unwrap();
+    }
+    let write = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
+    write("model.safetensors.index.json", json!({ "weight_map": holders }).to_string());
+    let mut config: serde_json::Value = serde_json::from_slice(&read("config.json")).unwrap();
+    for key in ["model_type", "architectures", "position_embedding_type"] {
+        config.as_object_mut().unwrap().remove(key);
+    }
+    write("config.json", config.to_string());
+    let tokenizer: serde_json::Value = serde_json::from_slice(&read("tokenizer.json")).unwrap();
+    let vocabulary = tokenizer["model"]["vocab"].as_object().unwrap();
+    let mut pieces: Vec<(&String, u64)> =
+        vocabulary.iter().map(|(piece, id)| (piece, id.as_u64().unwrap())).collect();
+    pieces.sort_unstable_by_key(|(_, id)| *id);
+    write("vocab.txt", pieces.iter().map(|(piece, _)| format!("{piece}\n")).collect());
+
+    let model = Pretrained::open(folder.path()).unwrap();
+    let Transformer::Bert(bert) = &model.transformer else { panic!("MiniLM is a BERT") };
+    let expected: MiniLm = reference("minilm.json");
+    for sentence in &expected.sentences {
+        let tokens = model.tokenizer.encode(&sentence.text, None).unwrap();
+        assert_eq!(tokens.ids, sentence.ids, "{}", sentence.text);
+        let embedding = bert.embed(&tokens, &mut PosteriorMean).unwrap();
+        let embedding: Vec<f64> = embedding.into_iter().map(f64::from).collect();
+        assert!(largest_difference(&embedding, &sentence.embedding) < 1e-5, "{}", sentence.text);
+    }
+    let tokens = model.tokenizer.encode(&bundled_text(), None).unwrap();
+    assert_eq!(tokens.ids, expected.bundled_ids);
 }
 
 #[test]

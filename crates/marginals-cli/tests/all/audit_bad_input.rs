@@ -104,7 +104,7 @@ fn configurations_that_cannot_be() {
     says(&changed("hidden_size", json!(16)), &["has shape", "asks for"]);
     says(&changed("hidden_size", json!(1u64 << 62)), &["has shape"]);
     says(&changed("hidden_size", json!(-8)), &["config.json", "is damaged"]);
-    says(&changed("hidden_act", json!("swish")), &["swish", "gelu"]);
+    says(&changed("hidden_act", json!("prelu")), &["prelu", "gelu"]);
     says(&changed("model_type", json!("mamba")), &["mamba", "`bert`, `llama` and `byte-lm`"]);
     says(&scene.complaint_with("config.json", "{"), &["config.json", "is damaged"]);
 }

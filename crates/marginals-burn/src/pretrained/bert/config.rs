@@ -2,9 +2,12 @@
 
 use serde::Deserialize;
 
+use crate::pretrained::activation::Activation;
 use crate::pretrained::attend::Visible;
 
 /// The parts of a Hugging Face `config.json` that decide what a BERT computes.
+///
+/// Older files leave out what was the only choice then; the defaults are those of transformers.
 #[derive(Clone, Debug, Deserialize)]
 pub struct BertConfig {
     /// Rows of the word embedding.
@@ -18,12 +21,16 @@ pub struct BertConfig {
     /// Width between the two linear maps of the feed-forward part.
     pub intermediate_size: usize,
     /// Non-linearity of the feed-forward part.
-    pub hidden_act: BertActivation,
+    #[serde(default = "gelu")]
+    pub hidden_act: Activation,
     /// Positions with an embedding: the longest text.
+    #[serde(default = "positions")]
     pub max_position_embeddings: usize,
     /// Sentence types with an embedding.
+    #[serde(default = "types")]
     pub type_vocab_size: usize,
     /// Added to the variance in layer normalisation.
+    #[serde(default = "epsilon")]
     pub layer_norm_eps: f64,
     /// Whether a position sees only those before it, and itself.
     #[serde(default)]
@@ -36,20 +43,6 @@ pub struct BertConfig {
     pub position_embedding_type: PositionEmbedding,
 }
 
-/// The non-linearity of the feed-forward part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub enum BertActivation {
-    /// x Φ(x), exactly.
-    #[serde(rename = "gelu")]
-    Gelu,
-    /// Its approximation by a hyperbolic tangent.
-    #[serde(rename = "gelu_new", alias = "gelu_pytorch_tanh")]
-    GeluTanh,
-    /// max(0, x).
-    #[serde(rename = "relu")]
-    Relu,
-}
-
 /// How positions enter a BERT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum PositionEmbedding {
@@ -57,6 +50,22 @@ pub enum PositionEmbedding {
     #[default]
     #[serde(rename = "absolute")]
     Absolute,
+}
+
+fn gelu() -> Activation {
+    Activation::Gelu
+}
+
+fn positions() -> usize {
+    512
+}
+
+fn types() -> usize {
+    2
+}
+
+fn epsilon() -> f64 {
+    1e-12
 }
 
 impl BertConfig {
