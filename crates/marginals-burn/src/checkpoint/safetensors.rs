@@ -144,7 +144,7 @@ mod tests {
     /// Values of the tables in Micikevicius et al. (2022): smallest and largest of each kind.
     #[test]
     fn small_and_large_floats_are_read() {
-        let e4m3: &[(u8, f32)] = &[
+        let e4m3: &[(u8, f64)] = &[
             (0x00, 0.0),
             (0x01, 0.001953125),
             (0x07, 0.013671875),
@@ -152,16 +152,16 @@ mod tests {
             (0x38, 1.0),
             (0xB9, -1.125),
             (0x7E, 448.0),
-            (0x7F, f32::NAN),
+            (0x7F, f64::NAN),
         ];
-        let e5m2: &[(u8, f32)] = &[
+        let e5m2: &[(u8, f64)] = &[
             (0x01, 1.52587890625e-5),
             (0x04, 6.103515625e-5),
             (0x3C, 1.0),
             (0xBD, -1.25),
             (0x7B, 57344.0),
-            (0x7C, f32::INFINITY),
-            (0x7D, f32::NAN),
+            (0x7C, f64::INFINITY),
+            (0x7D, f64::NAN),
         ];
         let double = [0.1f64, -3.0].map(f64::to_le_bytes).concat();
         let read = |format, shape: usize, bytes: &[u8]| {
@@ -174,6 +174,7 @@ mod tests {
             for (found, (byte, expected)) in
                 read(format, bytes.len(), &bytes).unwrap().into_iter().zip(table)
             {
+                let found = f64::from(found);
                 let same = found == *expected || (found.is_nan() && expected.is_nan());
                 assert!(same, "{format:?} {byte:#x}: {found}, not {expected}");
             }
