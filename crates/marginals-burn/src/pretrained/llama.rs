@@ -6,6 +6,7 @@
 
 mod config;
 mod rotary;
+mod scaling;
 
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, Linear, RmsNorm};
@@ -17,6 +18,7 @@ pub(crate) use config::Fault;
 pub use config::LlamaConfig;
 pub use rotary::Pairing;
 use rotary::Rotary;
+pub use scaling::Scaling;
 
 use crate::checkpoint::loader::Loader;
 use crate::checkpoint::{Asked, Checkpoint, Renamed};
@@ -181,7 +183,9 @@ impl Llama {
         tokens.check(config.context, config.vocabulary)?;
         let device = self.words.weight.val().device();
         let nodes = tokens.len();
-        let rotary = Rotary::new(nodes, config.head_width, config.rotary_base, config.pairing);
+        let pairs = config.head_width / 2;
+        let frequencies = config.scaling.frequencies(config.rotary_base, pairs, nodes);
+        let rotary = Rotary::new(nodes, frequencies, config.pairing);
         let mut hidden: Tensor<2> =
             self.words.forward(indices(&tokens.ids, &device)).reshape([nodes, config.width]);
         for (index, layer) in self.layers.iter().enumerate() {

@@ -242,22 +242,56 @@ fn an_unknown_word_splitting_is_named() {
 }
 
 #[test]
-fn scaled_rotary_embeddings_are_refused() {
+fn rotary_embeddings_that_are_not_read_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    write_hugging_face(folder.path());
-    let path = folder.path().join("config.json");
-    let config: serde_json::Value =
-        serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-    for (key, value) in [
-        ("rope_scaling", json!({ "type": "linear", "factor": 2.0 })),
-        ("rope_parameters", json!({ "rope_type": "llama3", "rope_theta": 1e5 })),
+    for (key, value, named) in [
+        ("rope_scaling", json!({ "type": "axial", "factor": 2.0 }), "`axial`"),
+        ("rope_parameters", json!({ "rope_type": "llama3", "factor": 8.0 }), "`low_freq_factor`"),
+        ("rope_scaling", json!({ "type": "linear" }), "`factor`"),
     ] {
-        let mut changed = config.clone();
-        changed[key] = value;
-        fs::write(&path, changed.to_string()).unwrap();
-        let Err(error) = Pretrained::open(folder.path()) else { panic!("{key} was accepted") };
-        assert!(error.to_string().contains("rotary") || error.to_string().contains("rope"));
+        let told = with_setting(folder.path(), key, value).expect_err(key);
+        assert!(told.contains(named), "{told}");
     }
+}
+
+/// The last hidden state, of a text that every scaling changes.
+fn hidden_with(folder: &Path, key: &str, value: serde_json::Value) -> Vec<f32> {
+    let model = with_setting(folder, key, value).unwrap();
+    let Transformer::Llama(llama) = &model.transformer else { panic!("a Llama") };
+    let tokens = model.tokenizer.encode("ab cab ab cab", None).unwrap();
+    let hidden = llama.forward(&tokens, &mut PosteriorMean).unwrap();
+    hidden.into_data().try_into_vec().unwrap()
+}
+
+#[test]
+fn scalings_are_read_from_older_and_newer_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = hidden_with(folder.path(), "rope_scaling", json!(null));
+    for same in [json!({ "type": "default" }), json!({ "type": "linear", "factor": 1.0 })] {
+        assert_eq!(hidden_with(folder.path(), "rope_scaling", same), plain);
+    }
+    for (kind, more) in [
+        ("linear", json!({})),
+        ("yarn", json!({ "original_max_position_embeddings": 8 })),
+        (
+            "llama3",
+            json!({ "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8 }),
+        ),
+    ] {
+        let mut settings = more.clone();
+        settings["factor"] = json!(4.0);
+        settings["type"] = json!(kind);
+        let older = hidden_with(folder.path(), "rope_scaling", settings.clone());
+        assert_ne!(older, plain, "{kind}");
+        settings["rope_type"] = json!(kind);
+        settings["rope_theta"] = json!(500.0);
+        assert_eq!(hidden_with(folder.path(), "rope_parameters", settings), older, "{kind}");
+    }
+    let dynamic = json!({ "type": "dynamic", "factor": 2.0 });
+    assert_eq!(hidden_with(folder.path(), "rope_scaling", dynamic.clone()), plain);
+    let model = with_setting(folder.path(), "rope_scaling", dynamic).unwrap();
+    assert_eq!(model.transformer.context(), Some(2 * CONTEXT));
 }
 
 /// Opens the folder with one key of its configuration changed.

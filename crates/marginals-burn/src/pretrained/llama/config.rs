@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
 use super::rotary::Pairing;
+use super::scaling::Scaling;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::gguf::{GgufFile, Value};
 use crate::error::ModelError;
@@ -32,6 +33,8 @@ pub struct LlamaConfig {
     pub epsilon: f64,
     /// θ of the rotary embedding: pair i turns by position · θ^(−2i/width).
     pub rotary_base: f64,
+    /// How its frequencies are made from that.
+    pub scaling: Scaling,
     /// Which coordinates the rotary embedding pairs up.
     pub pairing: Pairing,
     /// Which keys a query may pick: those before it, unless the file says otherwise.
@@ -137,41 +140,44 @@ impl LlamaConfig {
                 "`hidden_act` is `{activation}`; `silu` is supported"
             )));
         }
-        if json.rope_scaling.is_some_and(|scaling| !scaling.is_null()) {
-            let reason = "`rope_scaling` is set; unscaled rotary embeddings are supported";
-            return Err(Fault::Unsupported(reason.into()));
-        }
         let settings: Map<String, Json> = serde_json::from_str(text).map_err(damaged)?;
         if let Some(reason) = other_attention(&settings, json.max_position_embeddings) {
             return Err(Fault::Unsupported(reason));
         }
-        // Newer files keep the base and the kind of scaling together.
-        let mut rotary_base = json.rope_theta;
-        if let Some(parameters) = json.rope_parameters {
-            let kind = parameters.get("rope_type").and_then(Json::as_str).unwrap_or("default");
-            if kind != "default" {
-                let reason = format!("`rope_type` is `{kind}`; `default` is supported");
-                return Err(Fault::Unsupported(reason));
-            }
-            if let Some(reason) = parameters.as_object().and_then(turned_in_part) {
-                return Err(Fault::Unsupported(reason));
-            }
-            rotary_base = parameters.get("rope_theta").and_then(Json::as_f64).or(rotary_base);
-        }
         let heads = json.num_attention_heads;
+        let head_width =
+            json.head_dim.unwrap_or_else(|| json.hidden_size.checked_div(heads).unwrap_or(0));
+        let context = json.max_position_embeddings;
+        // Newer files keep the base and the scaling together.
+        let mut rotary_base = json.rope_theta;
+        let older = json.rope_scaling.filter(|settings| !settings.is_null());
+        let scaling = match older.or(json.rope_parameters).filter(|settings| !settings.is_null()) {
+            None => Scaling::None,
+            Some(Json::Object(settings)) => {
+                if let Some(reason) = turned_in_part(&settings) {
+                    return Err(Fault::Unsupported(reason));
+                }
+                rotary_base = settings.get("rope_theta").and_then(Json::as_f64).or(rotary_base);
+                Scaling::read(&settings, context, head_width / 2)
+                    .map_err(Fault::Damaged)?
+                    .map_err(Fault::Unsupported)?
+            }
+            Some(other) => {
+                return Err(Fault::Damaged(format!("its rotary scaling is {other}")));
+            }
+        };
         LlamaConfig {
             vocabulary: json.vocab_size,
             width: json.hidden_size,
             layers: json.num_hidden_layers,
             heads,
             key_heads: json.num_key_value_heads.unwrap_or(heads),
-            head_width: json
-                .head_dim
-                .unwrap_or_else(|| json.hidden_size.checked_div(heads).unwrap_or(0)),
+            head_width,
             inner_width: json.intermediate_size,
-            context: json.max_position_embeddings,
+            context: scaling.context(context),
             epsilon: json.rms_norm_eps,
             rotary_base: rotary_base.unwrap_or(10_000.0),
+            scaling,
             pairing: Pairing::HalfSplit,
             visible: match settings.get("is_causal") {
                 Some(Json::Bool(false)) => Visible::All,
@@ -243,6 +249,7 @@ impl LlamaConfig {
                 .number("llama.attention.layer_norm_rms_epsilon")
                 .ok_or_else(|| file.damaged("the normalisation's epsilon is missing".into()))?,
             rotary_base: file.number("llama.rope.freq_base").unwrap_or(10_000.0),
+            scaling: Scaling::None,
             // The converter permutes the rows of the projections so that pairs lie side by side.
             pairing: Pairing::Interleaved,
             visible: match file.metadata("llama.attention.causal") {

@@ -19,20 +19,19 @@ pub(crate) struct Rotary {
 }
 
 impl Rotary {
-    /// Angles for positions 0..`nodes` of heads `head_width` wide.
+    /// Angles for positions 0..`nodes` of heads of as many pairs as there are frequencies; what is turned
+    /// is also multiplied by `magnitude`.
     ///
     /// Computed in `f64`: at position 8,000 a single-precision angle is already off by 2e-4.
-    pub fn new(nodes: usize, head_width: usize, base: f64, pairing: Pairing) -> Self {
-        let pairs = head_width / 2;
-        let frequencies: Vec<f64> =
-            (0..pairs).map(|pair| base.powf(-2.0 * pair as f64 / head_width as f64)).collect();
+    pub fn new(nodes: usize, (frequencies, magnitude): (Vec<f64>, f64), pairing: Pairing) -> Self {
+        let pairs = frequencies.len();
         let mut cosines = Vec::with_capacity(nodes * pairs);
         let mut sines = Vec::with_capacity(nodes * pairs);
         for position in 0..nodes {
             for frequency in &frequencies {
                 let (sine, cosine) = (position as f64 * frequency).sin_cos();
-                cosines.push(cosine as f32);
-                sines.push(sine as f32);
+                cosines.push((magnitude * cosine) as f32);
+                sines.push((magnitude * sine) as f32);
             }
         }
         Rotary { cosines, sines, pairs, pairing }
@@ -63,7 +62,7 @@ mod tests {
     use super::*;
 
     fn turned(pairing: Pairing, row: [f32; 4], position: usize) -> Vec<f32> {
-        let rotary = Rotary::new(position + 1, 4, 100.0, pairing);
+        let rotary = Rotary::new(position + 1, (vec![1.0, 0.1], 1.0), pairing);
         let mut rows = [[0.0; 4]].repeat(position).concat();
         rows.extend(row);
         rotary.turn(&mut rows, position + 1);
