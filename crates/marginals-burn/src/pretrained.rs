@@ -53,7 +53,7 @@ pub struct Pretrained {
 #[derive(Deserialize)]
 struct Family {
     model_type: Option<String>,
-    /// What BERT alone has; the oldest of its files do not say what they are.
+    /// Setting that BERT alone has; the oldest of its files do not say what they are.
     type_vocab_size: Option<serde_json::Value>,
 }
 

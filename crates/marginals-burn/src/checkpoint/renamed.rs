@@ -6,13 +6,13 @@ use std::path::Path;
 use super::Checkpoint;
 use crate::error::ModelError;
 
-/// What training wraps a model in, which ends up before the names of its tensors: PyTorch's compiler and
+/// Wrappers of a model in training, which end up in the names of its tensors: PyTorch's compiler and
 /// its two ways to train on several devices.
 const WRAPPERS: [&str; 3] = ["_orig_mod.", "module.", "_fsdp_wrapped_module."];
 
 /// A checkpoint whose tensors go by the names that a loader has for them.
 ///
-/// The same weights are published under several: with the prefix of a task model, or of a wrapper; with
+/// Weights are published under several names: with the prefix of a task model, or of a wrapper; with
 /// `gamma` and `beta` for `weight` and `bias`.
 pub struct Renamed<'file> {
     checkpoint: &'file dyn Checkpoint,

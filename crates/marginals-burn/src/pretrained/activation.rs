@@ -11,7 +11,7 @@ pub enum Activation {
     /// x Φ(x), exactly.
     #[serde(alias = "gelu_python")]
     Gelu,
-    /// The same, cut off at ±10.
+    /// x Φ(x), cut off at ±10.
     #[serde(rename = "gelu_10")]
     GeluTen,
     /// x Φ(x) by a hyperbolic tangent.

@@ -33,7 +33,7 @@ pub struct LlamaConfig {
     pub epsilon: f64,
     /// θ of the rotary embedding: pair i turns by position · θ^(−2i/width).
     pub rotary_base: f64,
-    /// How its frequencies are made from that.
+    /// Scaling of its frequencies.
     pub scaling: Scaling,
     /// Which coordinates the rotary embedding pairs up.
     pub pairing: Pairing,

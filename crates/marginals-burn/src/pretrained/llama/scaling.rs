@@ -248,7 +248,7 @@ mod tests {
 
     use super::*;
 
-    /// What transformers makes of some settings; see `tools/reference/rope_scaling.py`.
+    /// Frequencies that transformers makes of some settings; see `tools/reference/rope_scaling.py`.
     #[derive(Deserialize)]
     struct Recorded {
         settings: Map<String, Json>,

@@ -12,6 +12,7 @@
 //! and KL also depend on the log-weights directly, through the prior's own marginals π_ij.
 
 mod coefficients;
+mod columns;
 mod in_order;
 mod regions;
 mod scatter;

@@ -2,15 +2,13 @@
 
 use std::ops::Range;
 
-use marginals_kernels::{
-    Aligned, InstructionSet, Panels, Store, Strided, Tile, TileMut, dot_columns, exp_columns, gemm,
-};
+use marginals_kernels::{Aligned, InstructionSet, Panels, Store, Strided, Tile, TileMut, gemm};
 use ndarray::{ArrayView2, ArrayViewMut2, ArrayViewMut4};
 
 use super::super::blocks::{blocks, narrowed};
 use super::super::heads::Care;
 use super::super::logistic::absences;
-use super::super::rule::{BackwardTile, RowSlopes, Rule};
+use super::super::rule::{BackwardTile, RowRule, RowSlopes, Rule};
 use super::coefficients::TableSlopes;
 use super::tables::{Along, Centred, Table, along, set_of, without_garbage};
 use super::task::Task;
@@ -62,19 +60,6 @@ pub(super) struct OfNodes<T> {
     pub(super) q: Vec<T>,
     /// Of the keys, row after row.
     pub(super) k: Vec<T>,
-}
-
-/// Σ_i p_ij f_ij of the keys of one block, where keys choose: of the one query that has more than half of
-/// a key's probability, if there is one, and of the rest.
-#[derive(Default)]
-pub(super) struct ColumnCentres<T> {
-    pub(super) likely: Vec<T>,
-    pub(super) rest: Vec<T>,
-}
-
-/// Whether an edge has more than half of the probability, from log p, p and p in another scale.
-fn is_likely<T: Real>([_, p, _]: [T; 3]) -> bool {
-    p > T::of(0.5)
 }
 
 /// Upstream rows of one head's queries.
@@ -226,7 +211,12 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
                     }
                 }
                 let own = if last_first { block.queries.clone() } else { 0..block.queries.len() };
-                self.differentiate(&block, &upstream, &centre, &mut carry[own]);
+                match task.rule {
+                    Rule::Rows(rule) => {
+                        self.differentiate(&block, &upstream, &**rule, &mut carry[own]);
+                    }
+                    Rule::Columns(_) => self.differentiate_by_column(&block, &centre),
+                }
                 let q = clean.as_ref().unwrap_or(&q);
                 self.scatter(&block, q, &upstream, learned, potential)?;
             }
@@ -243,7 +233,7 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
     }
 
     /// Makes θ (in `scores`) and f less its terms in log p (in `quantity`) over one block.
-    fn fill(
+    pub(super) fn fill(
         &mut self,
         block: &Block,
         coverage: Coverage,
@@ -413,191 +403,51 @@ impl<'a, 't, 'p, T: Real> HeadBackward<'a, 't, 'p, T> {
         }
     }
 
-    /// log p, p, and p as what is gathered is weighted by, of one edge where keys choose.
-    fn log_p(&self, block: &Block, i: usize, c: usize, score: T) -> [T; 3] {
-        let factor = self.task.factor(block, i, c);
-        let idle = self.task.coefficients.normalisers.max[factor] == T::neg_infinity();
-        if idle || score == T::neg_infinity() {
-            return [T::zero(); 3];
-        }
-        // A score that overflows counts as the largest number, as it does forwards. NaN stays.
-        let score = if score == T::infinity() { T::max_value() } else { score };
-        let normalisers = &self.task.coefficients.normalisers;
-        let mut log_p = normalisers.log_p(factor, score);
-        if is_likely([log_p, log_p.exp(), T::zero()]) {
-            // Then it has the largest score of the column, whatever rounding made of it here.
-            log_p = -normalisers.log_sum[factor];
-        }
-        let shape = &self.task.problem.shape;
-        let query = shape.head_number((block.batch, block.head)) * shape.queries + i;
-        let scale = at(&self.task.finding.log_scale, query);
-        [log_p, log_p.exp(), (log_p - scale).exp()]
-    }
-
-    /// p f with every term, of one edge where keys choose; what is gathered may be in another scale.
-    fn weighted_f(&self, block: &Block, (r, i): (usize, usize), c: usize, p: [T; 3]) -> T {
-        let coefficients = &self.task.coefficients;
-        let [log_p, p, scaled] = p;
-        let index = r * STRIDE + c;
-        let mut f = self.quantity[index];
-        if !self.quadratic.is_empty() {
-            f += (T::one() - p - p) * self.quadratic[index];
-        }
-        let mut sum = if scaled == T::zero() { scaled } else { scaled * f };
-        if !coefficients.log_p.is_empty() && p != T::zero() {
-            sum += p * (coefficients.log_p[self.task.factor(block, i, c)] * log_p);
-        }
-        sum
-    }
-
-    /// Σ_i p_ij f_ij of the keys of one block, where keys choose; needs every query first.
-    fn column_centres(
-        &mut self,
-        live: &[(Block, Coverage)],
-        q: &Features<'_, T>,
-        upstream: &Rows<'_, T>,
-        keys: &Range<usize>,
-    ) -> ColumnCentres<T> {
-        if !self.task.is_by_column() {
-            return ColumnCentres::default();
-        }
-        let zeros = || vec![T::zero(); keys.len()];
-        let mut centre = ColumnCentres { likely: zeros(), rest: zeros() };
-        let set = InstructionSet::detect();
-        for (block, coverage) in live {
-            self.fill(block, *coverage, q, upstream);
-            if self.task.is_linear_by_column() {
-                self.normalise_columns(block);
-                let (n, m) = (block.queries.len(), block.keys.len());
-                let p = TileMut::new(&mut self.scores, n, m, STRIDE);
-                let f = TileMut::new(&mut self.quantity, n, m, STRIDE);
-                dot_columns(set, p.as_tile(), f.as_tile(), &mut centre.rest);
-                continue;
-            }
-            for (r, i) in block.queries.clone().enumerate() {
-                for c in 0..keys.len() {
-                    let p = self.log_p(block, i, c, self.scores[r * STRIDE + c]);
-                    let into = if is_likely(p) { &mut centre.likely } else { &mut centre.rest };
-                    into[c] += self.weighted_f(block, (r, i), c, p);
-                }
-            }
-        }
-        centre
-    }
-
-    /// Turns `scores` from θ into p, where keys choose.
-    fn normalise_columns(&mut self, block: &Block) {
-        let (n, m) = (block.queries.len(), block.keys.len());
-        let factor = self.task.factor(block, block.queries.start, 0);
-        let normalisers = self.task.coefficients.normalisers.run(factor..factor + m);
-        let mut scores = TileMut::new(&mut self.scores, n, m, STRIDE);
-        exp_columns(InstructionSet::detect(), scores.reborrow(), normalisers);
-        // What takes no part may hold anything.
-        for (c, _) in normalisers.max.iter().enumerate().filter(|(_, x)| **x == T::neg_infinity()) {
-            (0..n).for_each(|r| scores.row_mut(r)[c] = T::zero());
-        }
-    }
-
-    /// [`differentiate`](Self::differentiate) where `scores` holds p already.
-    fn differentiate_columns(&mut self, block: &Block, centre: &[T]) {
-        let (n, m) = (block.queries.len(), block.keys.len());
-        let factor = self.task.factor(block, block.queries.start, 0);
-        let partition = &self.task.coefficients.partition[factor..factor + m];
-        let (scores, quantity) = (&mut self.scores, &mut self.quantity);
-        InstructionSet::detect().run(
-            #[inline(always)]
-            || {
-                for start in (0..n).map(|r| r * STRIDE) {
-                    let scores = &mut scores[start..start + m];
-                    let quantity = &mut quantity[start..start + m];
-                    let columns = centre.iter().zip(partition);
-                    for ((score, f), (&centre, &partition)) in
-                        scores.iter_mut().zip(quantity).zip(columns)
-                    {
-                        let p = *score;
-                        let gradient = p * (*f - centre + partition);
-                        // f of an impossible edge may be anything.
-                        *score = if p == T::zero() { p } else { gradient };
-                        *f = p;
-                    }
-                }
-            },
-        );
-    }
-
-    /// Turns `scores` into ∂L/∂θ and `quantity` into p.
+    /// Turns `scores` into ∂L/∂θ and `quantity` into p, where queries choose or edges vary one by one.
     fn differentiate(
         &mut self,
         block: &Block,
         upstream: &Rows<'_, T>,
-        centre: &ColumnCentres<T>,
+        rule: &dyn RowRule<T>,
         carry: &mut [[T; 3]],
     ) {
         let (n, m) = (block.queries.len(), block.keys.len());
         let coefficients = &self.task.coefficients;
-        if let Rule::Rows(rule) = self.task.rule {
-            let rows = upstream.first + block.queries.start..upstream.first + block.queries.end;
-            fn own<'l, T>(list: &'l [T], rows: &Range<usize>) -> &'l [T] {
-                list.get(rows.clone()).unwrap_or(&[])
-            }
-            let finding = self.task.finding;
-            let slopes = RowSlopes {
-                normalisers: coefficients.normalisers.run(rows.clone()),
-                log_p: own(&coefficients.log_p, &rows),
-                log_ratio: own(&coefficients.ratio, &rows),
-                log_partition: own(&coefficients.partition, &rows),
-                log_none: own(&coefficients.log_none, &rows),
-                centre: own(&coefficients.centre, &rows),
-                expected: own(&coefficients.expected, &rows),
-                log_scale: own(&finding.log_scale, &rows),
-            };
-            if !self.absent.is_empty() {
-                let mut absent = TileMut::new(&mut self.absent, n, m, STRIDE);
-                for r in 0..n {
-                    absent.row_mut(r).copy_from_slice(&self.scores[r * STRIDE..][..m]);
-                }
-                absences(absent);
-            }
-            let quadratic =
-                (!self.quadratic.is_empty()).then(|| Tile::new(&self.quadratic, n, m, STRIDE));
-            let tile = BackwardTile {
-                block,
-                scores: TileMut::new(&mut self.scores, n, m, STRIDE),
-                quantity: TileMut::new(&mut self.quantity, n, m, STRIDE),
-                quadratic,
-                weights: (!self.weights.is_empty()).then(|| Tile::new(&self.weights, n, m, STRIDE)),
-                direct: self
-                    .task
-                    .learns_in_order()
-                    .then(|| TileMut::new(&mut self.other, n, m, STRIDE)),
-            };
-            rule.differentiate(tile, slopes, carry);
-            return;
+        let rows = upstream.first + block.queries.start..upstream.first + block.queries.end;
+        fn own<'l, T>(list: &'l [T], rows: &Range<usize>) -> &'l [T] {
+            list.get(rows.clone()).unwrap_or(&[])
         }
-        if self.task.is_linear_by_column() {
-            return self.differentiate_columns(block, &centre.rest);
-        }
-        for (r, i) in block.queries.clone().enumerate() {
-            for (c, (&likely, &rest)) in centre.likely.iter().zip(&centre.rest).enumerate() {
-                let at = r * STRIDE + c;
-                let p = self.log_p(block, i, c, self.scores[at]);
-                let factor = self.task.factor(block, i, c);
-                let mut gradient = self.weighted_f(block, (r, i), c, p);
-                let mut slope = coefficients.partition[factor] - rest;
-                match is_likely(p) {
-                    // f − E[f] of a likely edge: (1 − p) f less the others', or f would swallow them.
-                    true => gradient *= -p[0].exp_m1(),
-                    false => slope -= likely,
-                }
-                if p[1] != T::zero() {
-                    gradient += p[1] * slope;
-                }
-                self.scores[at] = gradient;
-                self.quantity[at] = p[2];
-                if let Some(absent) = self.absent.get_mut(at) {
-                    *absent = -p[0].exp_m1();
-                }
+        let finding = self.task.finding;
+        let slopes = RowSlopes {
+            normalisers: coefficients.normalisers.run(rows.clone()),
+            log_p: own(&coefficients.log_p, &rows),
+            log_ratio: own(&coefficients.ratio, &rows),
+            log_partition: own(&coefficients.partition, &rows),
+            log_none: own(&coefficients.log_none, &rows),
+            centre: own(&coefficients.centre, &rows),
+            expected: own(&coefficients.expected, &rows),
+            log_scale: own(&finding.log_scale, &rows),
+        };
+        if !self.absent.is_empty() {
+            let mut absent = TileMut::new(&mut self.absent, n, m, STRIDE);
+            for r in 0..n {
+                absent.row_mut(r).copy_from_slice(&self.scores[r * STRIDE..][..m]);
             }
+            absences(absent);
         }
+        let quadratic =
+            (!self.quadratic.is_empty()).then(|| Tile::new(&self.quadratic, n, m, STRIDE));
+        let tile = BackwardTile {
+            block,
+            scores: TileMut::new(&mut self.scores, n, m, STRIDE),
+            quantity: TileMut::new(&mut self.quantity, n, m, STRIDE),
+            quadratic,
+            weights: (!self.weights.is_empty()).then(|| Tile::new(&self.weights, n, m, STRIDE)),
+            direct: self
+                .task
+                .learns_in_order()
+                .then(|| TileMut::new(&mut self.other, n, m, STRIDE)),
+        };
+        rule.differentiate(tile, slopes, carry);
     }
 }
