@@ -1,6 +1,7 @@
 //! Text to tokens: ids for the model, and the place of each in the text for the reader.
 
 mod gguf;
+mod places;
 mod word_pieces;
 
 use std::ops::Range;
@@ -12,6 +13,7 @@ use tokenizers::{
 };
 
 pub use self::gguf::tokenizer as tokenizer_from_gguf;
+use self::places::Places;
 pub use self::word_pieces::open as word_pieces;
 use crate::caught::caught;
 use crate::error::ModelError;
@@ -23,7 +25,8 @@ pub struct Tokens {
     pub ids: Vec<u32>,
     /// Which sentence of a pair each token belongs to (BERT); all 0 for one text.
     pub type_ids: Vec<u32>,
-    /// The bytes of the text each token covers; empty for tokens that were added.
+    /// The bytes of the text each token covers; empty for tokens that cover none of it, those that were
+    /// added.
     pub spans: Vec<Range<usize>>,
     /// Each token as the vocabulary writes it.
     pub pieces: Vec<String>,
@@ -102,6 +105,8 @@ enum Inner {
 struct Library {
     /// From a text to tokens.
     split: Tokenizer,
+    /// Puts them where they are in the text.
+    places: Places,
     /// Adds the special tokens.
     finish: Option<PostProcessorWrapper>,
 }
@@ -140,9 +145,10 @@ impl TextTokenizer {
             pairs.dropout = None;
             inner.with_model(pairs);
         }
-        let finish = inner.get_post_processor().cloned();
+        let mut finish = inner.get_post_processor().cloned();
         inner.with_post_processor(None::<PostProcessorWrapper>);
-        let inner = Inner::Library(Box::new(Library { split: inner, finish }));
+        let places = Places::new(&inner, finish.as_mut());
+        let inner = Inner::Library(Box::new(Library { split: inner, places, finish }));
         Ok(TextTokenizer { inner, path: path.to_path_buf() })
     }
 
@@ -190,7 +196,7 @@ impl TextTokenizer {
 impl Library {
     /// The tokens of a text, at most `limit` of them, and how many the whole text has.
     fn encode(&self, text: &str, limit: Option<usize>) -> tokenizers::Result<(Encoding, usize)> {
-        let mut encoding = self.split.encode(text, false)?;
+        let mut encoding = self.places.correct(&self.split.encode(text, false)?, text);
         let added = self.finish.as_ref().map_or(0, |finish| finish.added_tokens(false));
         let of = encoding.len() + added;
         if let Some(limit) = limit {

@@ -14,3 +14,4 @@ mod perceiver;
 mod posterior;
 mod pretrained;
 mod slots;
+mod token_places;
