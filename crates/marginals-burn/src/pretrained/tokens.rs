@@ -1,7 +1,10 @@
 //! Text to tokens: ids for the model, and the place of each in the text for the reader.
 
+mod ends;
 mod gguf;
 mod places;
+mod sentence_model;
+mod sentence_pieces;
 mod word_pieces;
 
 use std::ops::Range;
@@ -14,6 +17,7 @@ use tokenizers::{
 
 pub use self::gguf::tokenizer as tokenizer_from_gguf;
 use self::places::Places;
+pub use self::sentence_model::open as sentence_model;
 pub use self::word_pieces::open as word_pieces;
 use crate::caught::caught;
 use crate::error::ModelError;

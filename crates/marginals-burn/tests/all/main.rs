@@ -6,6 +6,7 @@ mod dense;
 mod empty_axes;
 mod families;
 mod gguf;
+mod gguf_tokenizers;
 mod graph_attention;
 mod llama_files;
 mod modules;
