@@ -334,8 +334,8 @@ fn settings_that_change_the_attention_are_refused() {
         ("llama.attention.scale", float(0.05), float(0.0)),
         ("llama.attention.sliding_window", whole(4), whole(CONTEXT as u32)),
         ("llama.attention.max_alibi_bias", float(8.0), float(0.0)),
-        ("llama.rope.scaling.factor", float(8.0), float(1.0)),
-        ("llama.rope.scale_linear", float(8.0), float(1.0)),
+        ("llama.rope.scaling.yarn_ext_factor", float(1.0), float(0.0)),
+        ("llama.rope.scaling.attn_factor", float(1.5), float(1.0)),
     ] {
         write_gguf_saying(&path, "gpt-2", Some((key, code, other)));
         match Pretrained::open(&path) {
