@@ -86,14 +86,18 @@ fn byte_level(file: &GgufFile) -> Result<Tokenizer, ModelError> {
         if rule.composes {
             tokenizer.with_normalizer(Some(NFC))?;
         }
+        // All at once: what looks for them in a text is made anew each time.
+        let (mut special, mut found) = (Vec::new(), Vec::new());
         for (piece, kind) in pieces.iter().zip(kinds.into_iter().flatten()) {
             let token = |special| AddedToken::from(piece.clone(), special).normalized(false);
             match kind {
-                Kind::Control => tokenizer.add_special_tokens([token(true)])?,
-                Kind::UserDefined => tokenizer.add_tokens([token(false)])?,
-                _ => 0,
-            };
+                Kind::Control => special.push(token(true)),
+                Kind::UserDefined => found.push(token(false)),
+                _ => {}
+            }
         }
+        tokenizer.add_special_tokens(special)?;
+        tokenizer.add_tokens(found)?;
         Ok(tokenizer)
     };
     let mut tokenizer = built().map_err(unfit(file))?;

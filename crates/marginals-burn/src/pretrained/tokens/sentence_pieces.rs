@@ -72,18 +72,21 @@ pub(super) fn tokenizer(pieces: &[Piece], space_first: bool) -> tokenizers::Resu
     let spaces = NormalizerWrapper::from(Replace::new(" ", SPACE)?);
     let first = space_first.then(|| NormalizerWrapper::from(Prepend::new(SPACE.to_owned())));
     tokenizer.with_normalizer(Some(Sequence::new(first.into_iter().chain([spaces]).collect())))?;
+    // All at once: what looks for them in a text is made anew each time.
+    let (mut special, mut found) = (Vec::new(), Vec::new());
     for piece in pieces {
         let token = |special| AddedToken::from(piece.text.clone(), special);
         match piece.kind {
-            Kind::Control | Kind::Unknown => drop(tokenizer.add_special_tokens([token(true)])?),
+            Kind::Control | Kind::Unknown => special.push(token(true)),
             Kind::UserDefined if !merged(piece, space_first) => {
                 // Its spaces are those of the text, or written as the vocabulary writes them.
-                let token = token(false).normalized(piece.text.contains(SPACE));
-                tokenizer.add_tokens([token])?;
+                found.push(token(false).normalized(piece.text.contains(SPACE)));
             }
             _ => {}
         }
     }
+    tokenizer.add_special_tokens(special)?;
+    tokenizer.add_tokens(found)?;
     Ok(tokenizer)
 }
 
