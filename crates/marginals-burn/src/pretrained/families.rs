@@ -55,6 +55,13 @@ pub(super) fn read(
     settings: &Settings,
     model_type: &str,
 ) -> Result<Option<Description>, ModelError> {
+    if model_type == "gemma3" {
+        return Err(settings.unsupported(
+            "its `model_type` is `gemma3`, a model of texts and images; `gemma3_text`, which its \
+             part for texts is alone, is read"
+                .to_owned(),
+        ));
+    }
     let Some((name, read)) = FAMILIES.iter().find(|(name, _)| *name == model_type) else {
         return Ok(None);
     };

@@ -14,15 +14,16 @@ use safetensors::SafeTensors;
 /// Largest error of a number x relative to 1 + |x|.
 const TOLERANCE: f64 = 1e-5;
 
-fn folder() -> PathBuf {
+/// Folder of the recorded models.
+pub fn folder() -> PathBuf {
     workspace().join("crates/marginals-burn/tests/data/families")
 }
 
 /// Numbers that the reference recorded.
-struct Expected(Vec<u8>);
+pub struct Expected(Vec<u8>);
 
 impl Expected {
-    fn read(folder: &Path) -> Self {
+    pub fn read(folder: &Path) -> Self {
         Self(fs::read(folder.join("expected.safetensors")).unwrap())
     }
 
@@ -38,7 +39,8 @@ impl Expected {
         eights.iter().map(|eight| i64::from_le_bytes(*eight) as u32).collect()
     }
 
-    fn tokens(&self) -> Tokens {
+    /// The recorded text.
+    pub fn tokens(&self) -> Tokens {
         let ids = self.indices("ids");
         let (spans, pieces, of) =
             (vec![0..0; ids.len()], vec![String::new(); ids.len()], ids.len());

@@ -5,6 +5,7 @@ mod common;
 mod dense;
 mod empty_axes;
 mod families;
+mod families_files;
 mod gguf;
 mod gguf_tokenizers;
 mod graph_attention;
