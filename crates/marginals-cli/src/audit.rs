@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use marginals_burn::{ModelError, Pretrained, Tokens, Visible};
+use marginals_burn::{ModelError, Pretrained, Tokens};
 
 use self::document::{Document, ModelSection, TextSection, TokenSection};
 use self::measure::Collector;
@@ -43,10 +43,11 @@ const DEFAULT_SOURCE: &str = "the opening of Macbeth";
 /// audit.json and a self-contained report.html next to a table on the terminal.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// A folder with config.json, model.safetensors and tokenizer.json (BERT or Llama), a folder that
-    /// `marginals train` left, or a GGUF file (Llama); without it, the small model of Shakespeare's
-    /// plays that comes with this program. The weights may be in several safetensors files, and a BERT's
-    /// vocab.txt does for its tokenizer.json
+    /// A folder with config.json, model.safetensors and tokenizer.json (BERT, RoBERTa, XLM-RoBERTa,
+    /// CamemBERT, DistilBERT, ModernBERT, GPT-2, Llama, Mistral, Qwen 2 and 3, Phi-3, Gemma 2 and 3), a
+    /// folder that `marginals train` left, or a GGUF file (Llama); without it, the small model of
+    /// Shakespeare's plays that comes with this program. The weights may be in several safetensors files,
+    /// and a BERT's vocab.txt does for its tokenizer.json
     model: Option<PathBuf>,
     /// A UTF-8 text, or - for standard input; without it, a page of Pride and Prejudice, or for the
     /// model that comes with this program a page of Macbeth
@@ -210,9 +211,11 @@ fn model_section(model: &Pretrained) -> ModelSection {
         heads: transformer.heads(),
         key_heads: transformer.key_heads(),
         context: transformer.context(),
-        visible: match transformer.visible() {
-            Visible::All => "all",
-            Visible::Before => "before",
+        visible: match (0..transformer.layers())
+            .any(|layer| transformer.visible(layer).sees_ahead())
+        {
+            true => "all",
+            false => "before",
         },
     }
 }

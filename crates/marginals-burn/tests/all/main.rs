@@ -4,6 +4,7 @@ mod block_slots;
 mod common;
 mod dense;
 mod empty_axes;
+mod families;
 mod gguf;
 mod graph_attention;
 mod llama_files;

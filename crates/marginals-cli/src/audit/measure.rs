@@ -9,7 +9,7 @@ use marginals::question::{
     TopK, ValueVariance,
 };
 use marginals::{Block, TileMut};
-use marginals_burn::{Attend, Layer, Visible};
+use marginals_burn::{Attend, Layer};
 use ndarray::{Array3, Array4, ArrayView1};
 use rayon::prelude::*;
 
@@ -196,10 +196,7 @@ fn columns_of(mass: ArrayView1<'_, f32>) -> (usize, f64, f64) {
 }
 
 fn visible_keys(layer: &Layer<'_>, query: usize) -> Range<usize> {
-    match layer.visible() {
-        Visible::All => 0..layer.keys.dim().2,
-        Visible::Before => 0..query + 1,
-    }
+    layer.visible().keys(query, layer.keys.dim().2)
 }
 
 fn key_head(layer: &Layer<'_>, head: usize) -> usize {

@@ -128,10 +128,28 @@ impl Scaling {
             Some(Json::String(kind)) => kind,
             Some(other) => return Err(format!("the kind of its rotary scaling is {other}")),
         };
+        let kind = match kind {
+            // Older names, of the first files of Phi-3.
+            "su" => "longrope",
+            "yarn" if settings.contains_key("short_factor") => "longrope",
+            kind => kind,
+        };
         Ok(Ok(match kind {
             "default" => Self::None,
             "linear" => Self::Linear { factor: get.factor()? },
             "dynamic" => Self::Dynamic { factor: get.factor()?, original: context },
+            "longrope" => {
+                let original = get.original()?;
+                let factor = get.optional("factor")?;
+                let factor = factor.unwrap_or(context as f64 / original as f64);
+                let magnitude = match get.optional("attention_factor")? {
+                    Some(magnitude) => magnitude,
+                    None if factor <= 1.0 => 1.0,
+                    None => (1.0 + factor.ln() / (original as f64).ln()).sqrt(),
+                };
+                let short = get.list("short_factor", pairs)?;
+                Self::LongRope { original, short, long: get.list("long_factor", pairs)?, magnitude }
+            }
             "yarn" => {
                 let (factor, original) = (get.factor()?, get.original()?);
                 let grown = |share: f64| 0.1 * share * factor.ln() + 1.0;
@@ -156,18 +174,6 @@ impl Scaling {
                         .to_owned());
                 }
                 Self::Llama3 { factor: get.factor()?, original: get.original()?, waves }
-            }
-            "longrope" => {
-                let original = get.original()?;
-                let factor = get.optional("factor")?;
-                let factor = factor.unwrap_or(context as f64 / original as f64);
-                let magnitude = match get.optional("attention_factor")? {
-                    Some(magnitude) => magnitude,
-                    None if factor <= 1.0 => 1.0,
-                    None => (1.0 + factor.ln() / (original as f64).ln()).sqrt(),
-                };
-                let short = get.list("short_factor", pairs)?;
-                Self::LongRope { original, short, long: get.list("long_factor", pairs)?, magnitude }
             }
             other => {
                 return Ok(Err(format!(
