@@ -14,7 +14,7 @@ use safetensors::SafeTensors;
 /// Largest error of a number x relative to 1 + |x|.
 const TOLERANCE: f64 = 1e-5;
 
-fn folder() -> PathBuf {
+pub fn folder() -> PathBuf {
     workspace().join("crates/marginals-burn/tests/data/families")
 }
 
@@ -44,6 +44,11 @@ impl Expected {
             (vec![0..0; ids.len()], vec![String::new(); ids.len()], ids.len());
         Tokens { type_ids: self.indices("type_ids"), ids, spans, pieces, of }
     }
+}
+
+/// The text that a model's record is of.
+pub fn tokens(name: &str) -> Tokens {
+    Expected::read(&folder().join(name)).tokens()
 }
 
 /// Entropies and largest probabilities of every row, and which keys each layer lets a query pick.

@@ -3,6 +3,7 @@
 mod block_slots;
 mod common;
 mod dense;
+mod effects;
 mod empty_axes;
 mod families;
 mod gguf;
