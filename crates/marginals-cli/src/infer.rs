@@ -222,7 +222,7 @@ pub fn answer<T: Real>(
     settings: Settings,
 ) -> Result<Answers<T>, AnswerError> {
     if let ModelFile::Mechanism { mechanism } = model
-        && let Some(answers) = modules::answer(mechanism, questions, source)
+        && let Some(answers) = modules::answer(mechanism, questions, source, settings)
     {
         return answers;
     }

@@ -6,6 +6,7 @@ mod dense;
 mod empty_axes;
 mod gguf;
 mod graph_attention;
+mod last_posterior;
 mod llama_files;
 mod modules;
 mod operations;
