@@ -36,7 +36,7 @@ pub struct Arguments {
     #[arg(value_enum, default_value_t = Which::All)]
     which: Which,
     /// A small run that shows that everything works: few steps, few settings, and 2 seeds unless said
-    /// otherwise
+    /// otherwise. It is too short to judge any claim by
     #[arg(long)]
     quick: bool,
     /// Seeds, from 0 on, each with its own task, sequences and weights [default: 10]

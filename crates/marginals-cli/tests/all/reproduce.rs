@@ -36,6 +36,17 @@ fn the_quick_run_works_from_end_to_end() {
     }
     let data: Value = serde_json::from_str(&read(&folder.path().join("reproduce.json"))).unwrap();
     assert_eq!(data["seeds"], 2);
+    // No verdicts: neither in the data nor in the table nor on the page.
+    let claims = data["claims"].as_array().unwrap();
+    assert!(claims.len() > 10);
+    for claim in claims {
+        assert_eq!(
+            (&claim["outcome"], &claim["found"]),
+            (&"untested".into(), &Value::Null),
+            "{claim}"
+        );
+    }
+    assert!(table.contains("No verdict") && !table.contains("agree"), "{table}");
     assert_eq!(data["multihop_runs"].as_array().unwrap().len(), 7 * 2);
     assert_eq!(data["expanding_runs"].as_array().unwrap().len(), 2 * 5 * 2);
     for run in data["multihop_runs"].as_array().unwrap() {
@@ -57,6 +68,8 @@ fn the_quick_run_works_from_end_to_end() {
     }
     let page = read(&folder.path().join("report.html"));
     assert_eq!(page.matches("<svg").count(), 5);
+    assert!(!page.contains(">agrees<") && !page.contains(">does not agree<"));
+    assert_eq!(page.matches(">not tested<").count(), claims.len());
     for outside in ["http://", "https://", "src=", "<script"] {
         // The namespace of SVG is a name, not an address to open.
         let page = page.replace("http://www.w3.org/2000/svg", "");
