@@ -131,11 +131,11 @@ fn what_makes_no_experiment_is_refused() {
 #[test]
 fn an_interrupted_run_leaves_nothing_half_written() {
     let folder = tempfile::tempdir().unwrap();
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_marginals"))
+    let child = std::process::Command::new(env!("CARGO_BIN_EXE_marginals"))
         .args(["reproduce", "--threads", "1", "--out"])
         .arg(folder.path())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("it starts");
     std::thread::sleep(Duration::from_millis(500));
@@ -145,6 +145,12 @@ fn an_interrupted_run_leaves_nothing_half_written() {
         .status()
         .expect("kill is a command of every Unix");
     assert!(interrupt.success());
-    assert!(!child.wait().expect("it ends").success());
+    let start = Instant::now();
+    let output = child.wait_with_output().expect("it ends");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(130), "{told}");
+    assert!(told.starts_with("stopped after "), "{told}");
+    assert!(told.ends_with(" of 510 runs; nothing was written\n"), "{told}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
