@@ -6,9 +6,11 @@
 
 mod audit;
 mod explain;
+mod foreign;
 mod infer;
 mod interruption;
 mod message;
+mod named_model;
 mod output;
 mod progress;
 mod quantile;
