@@ -15,24 +15,20 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 use marginals_burn::{ModelError, Pretrained, Tokens};
 
 use self::document::{Document, ModelSection, TextSection, TokenSection};
 use self::measure::Collector;
 use self::terminal::Style;
-use crate::message;
-use crate::output::{self, PrintError, WriteError};
+use crate::named_model::{NamedModel, NoModel};
+use crate::output::{self, Input, PrintError, WriteError};
+use crate::{interruption, message, progress};
 
 /// Read when no text is given: the opening of Jane Austen's novel of 1813.
 const BUNDLED_TEXT: &str = include_str!("../data/pride-and-prejudice.txt");
 const BUNDLED_SOURCE: &str = "the opening of Pride and Prejudice";
 
-/// Audited when no model is given: trained by `experiments/default-model`.
-const DEFAULT_CONFIG: &str = include_str!("../data/default-model/config.json");
-const DEFAULT_WEIGHTS: &[u8] = include_bytes!("../data/default-model/model.safetensors");
-const DEFAULT_NAME: &str = "shakespeare";
-/// Text it then reads: the beginning of a play it was not trained on.
+/// Text that the model which comes with the program reads: the beginning of a play it was not trained on.
 const DEFAULT_TEXT: &str = include_str!("../data/default-model/macbeth.txt");
 const DEFAULT_SOURCE: &str = "the opening of Macbeth";
 
@@ -44,10 +40,11 @@ const DEFAULT_SOURCE: &str = "the opening of Macbeth";
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// A folder with config.json, model.safetensors and tokenizer.json (BERT, RoBERTa, XLM-RoBERTa,
-    /// CamemBERT, DistilBERT, ModernBERT, GPT-2, Llama, Mistral, Qwen 2 and 3, Phi-3, Gemma 2 and 3), a
-    /// folder that `marginals train` left, or a GGUF file (Llama); without it, the small model of
-    /// Shakespeare's plays that comes with this program. The weights may be in several safetensors files,
-    /// and a BERT's vocab.txt does for its tokenizer.json
+    /// CamemBERT, DistilBERT, ModernBERT, GPT-2, Llama, Mistral, Qwen 2 and 3, Phi-3, Gemma 2 and 3), the DIR
+    /// of a run of `marginals train`, finished or stopped, or a GGUF file (Llama); or `shakespeare`, the
+    /// small model of Shakespeare's plays that comes with this program, which is read without it too (a
+    /// folder of that name goes before it). The weights may be in several safetensors files, and a BERT's
+    /// vocab.txt does for its tokenizer.json
     model: Option<PathBuf>,
     /// A UTF-8 text, or - for standard input; without it, a page of Pride and Prejudice, or for the
     /// model that comes with this program a page of Macbeth
@@ -82,12 +79,8 @@ enum Format {
 pub enum AuditError {
     #[error(transparent)]
     Model(#[from] ModelError),
-    #[error(
-        "there is nothing at `{}`; name a model folder or a GGUF file, or bring one with \
-         `cargo xtask fetch minilm`",
-        path.display()
-    )]
-    NoModel { path: PathBuf },
+    #[error(transparent)]
+    NoModel(#[from] NoModel),
     #[error(transparent)]
     Write(#[from] WriteError),
     #[error(transparent)]
@@ -96,6 +89,8 @@ pub enum AuditError {
     Text { path: PathBuf, source: io::Error },
     #[error("cannot read the text `{}`: it is not UTF-8. Save it in that encoding", path.display())]
     Encoding { path: PathBuf },
+    #[error("there is nothing to audit: {text} is empty. Give a text with something in it")]
+    EmptyText { text: String },
     #[error("`--query {query}` names no token: the text has {tokens} tokens, counted from 0")]
     Query { query: usize, tokens: usize },
     #[error("cannot start {threads} threads: {reason}; ask for fewer with `--threads`")]
@@ -108,6 +103,7 @@ pub enum AuditError {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<(), AuditError> {
+    interruption::ends_the_command();
     let threads = arguments.threads.map_or(0, usize::from);
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
@@ -117,20 +113,28 @@ pub fn run(arguments: &Arguments) -> Result<(), AuditError> {
 }
 
 fn audit(arguments: &Arguments) -> Result<(), AuditError> {
-    if let Some(path) = arguments.model.as_ref().filter(|path| !path.exists()) {
-        return Err(AuditError::NoModel { path: path.clone() });
-    }
+    let texts: Vec<&Path> = arguments.text.iter().map(PathBuf::as_path).collect();
+    let named = NamedModel::of(arguments.model.as_deref(), &texts)?;
+    let outputs = ["audit.json", "report.html"].map(|name| arguments.out.join(name));
+    let read = texts.iter().map(|text| Input::new("the text", *text));
+    output::refuse_inputs(&outputs, &read.chain(named.inputs(&outputs)).collect::<Vec<_>>())?;
     let (source, text) = match &arguments.text {
         Some(path) => read_text(path)?,
-        None if arguments.model.is_none() => (DEFAULT_SOURCE.to_owned(), DEFAULT_TEXT.to_owned()),
+        None if named == NamedModel::Bundled => {
+            (DEFAULT_SOURCE.to_owned(), DEFAULT_TEXT.to_owned())
+        }
         None => (BUNDLED_SOURCE.to_owned(), BUNDLED_TEXT.to_owned()),
     };
+    if text.is_empty() {
+        return Err(AuditError::EmptyText { text: source });
+    }
     output::prepare_folder(&arguments.out)?;
-    let model = match &arguments.model {
-        Some(path) => Pretrained::open(path)?,
-        None => Pretrained::byte_lm(DEFAULT_NAME, DEFAULT_CONFIG, DEFAULT_WEIGHTS.to_vec())?,
-    };
+    let model = named.open()?;
     let tokens = model.tokenizer.encode(&text, arguments.tokens.map(NonZeroUsize::get))?;
+    // Those that the tokenizer adds are there without a text too.
+    if tokens.spans.iter().all(|span| span.is_empty()) {
+        return Err(AuditError::EmptyText { text: source });
+    }
     if let Some(query) = arguments.query.filter(|query| *query >= tokens.len()) {
         return Err(AuditError::Query { query, tokens: tokens.len() });
     }
@@ -138,7 +142,7 @@ fn audit(arguments: &Arguments) -> Result<(), AuditError> {
     let transformer = &model.transformer;
     let heads = transformer.layers() * transformer.heads();
     let chosen = choice::queries(&tokens, arguments.query, choice::affordable(heads));
-    let bar = progress_bar(transformer.layers());
+    let bar = progress::start(transformer.layers(), "layer");
     let mut collector =
         Collector::new(&chosen, choice::TOP_KEYS, |done| bar.set_position(done as u64));
     model.run(&tokens, &mut collector)?;
@@ -154,8 +158,7 @@ fn audit(arguments: &Arguments) -> Result<(), AuditError> {
     let json = serde_json::to_vec(&document)?;
     let showcase = choice::showcase(&tokens, &layers, &queries, arguments.query);
     let report = report::render(&document, &layers, showcase)?;
-    let (json_path, report_path) =
-        (arguments.out.join("audit.json"), arguments.out.join("report.html"));
+    let [json_path, report_path] = outputs;
     output::write_whole(&json_path, &json)?;
     output::write_whole(&report_path, report.as_bytes())?;
 
@@ -190,16 +193,6 @@ fn read_text(path: &Path) -> Result<(String, String), AuditError> {
     let text = fs::read_to_string(path).map_err(failed)?;
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     Ok((name, text))
-}
-
-/// Draws to standard error, and only where that is a terminal.
-fn progress_bar(layers: usize) -> ProgressBar {
-    let bar = ProgressBar::new(layers as u64);
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} layer {pos}/{len}  {elapsed}") {
-        bar.set_style(style);
-    }
-    bar.tick();
-    bar
 }
 
 fn model_section(model: &Pretrained) -> ModelSection {
@@ -246,8 +239,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str, tokens: usize) -> TextSection {
-        let model = Pretrained::byte_lm(DEFAULT_NAME, DEFAULT_CONFIG, DEFAULT_WEIGHTS.to_vec());
-        let tokenizer = model.expect("it comes with the program").tokenizer;
+        let tokenizer = NamedModel::Bundled.open().expect("it comes with the program").tokenizer;
         let tokens = tokenizer.encode(text, Some(tokens)).expect("bytes are tokens");
         text_section("text".to_owned(), text, &tokens)
     }
@@ -268,7 +260,7 @@ mod tests {
     /// A model of the three bytes before needs 2.48 bits for each byte of the plays it has not seen.
     #[test]
     fn the_default_model_knows_what_comes_next() {
-        let model = Pretrained::byte_lm(DEFAULT_NAME, DEFAULT_CONFIG, DEFAULT_WEIGHTS.to_vec());
+        let model = NamedModel::Bundled.open();
         let Transformer::ByteLm(lm) = model.expect("it comes with the program").transformer else {
             panic!("a language model over bytes");
         };

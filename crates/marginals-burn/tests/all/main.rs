@@ -8,6 +8,7 @@ mod empty_axes;
 mod families;
 mod gguf;
 mod graph_attention;
+mod last_posterior;
 mod llama_files;
 mod modules;
 mod operations;
