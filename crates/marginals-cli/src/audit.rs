@@ -5,7 +5,10 @@ mod choice;
 mod document;
 mod label;
 mod measure;
+mod packed;
+mod page_data;
 mod report;
+mod sparse;
 mod svg;
 mod terminal;
 
@@ -18,8 +21,11 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use marginals_burn::{ModelError, Pretrained, Tokens, Visible};
 
+use self::choice::Showcase;
 use self::document::{Document, ModelSection, TextSection, TokenSection};
-use self::measure::Collector;
+use self::measure::{Collector, HeadMeasures};
+use self::report::Subject;
+use self::sparse::SparsePosteriors;
 use self::terminal::Style;
 use crate::message;
 use crate::output::{self, PrintError, WriteError};
@@ -66,6 +72,10 @@ pub struct Arguments {
     /// The token, counted from 0, whose posterior the report shows first
     #[arg(long, value_name = "TOKEN_INDEX")]
     query: Option<usize>,
+    /// Another model that reads the same text: the report shows both side by side, and compared.json
+    /// holds the second
+    #[arg(long, value_name = "MODEL")]
+    compare: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -99,6 +109,8 @@ pub enum AuditError {
     Query { query: usize, tokens: usize },
     #[error("cannot start {threads} threads: {reason}; ask for fewer with `--threads`")]
     Threads { threads: usize, reason: String },
+    #[error("the posteriors could not be packed: {0}")]
+    Packing(io::Error),
     #[error("the report could not be put together: {0}")]
     Report(#[from] minijinja::Error),
     #[error("the audit could not be written as JSON: {0}")]
@@ -116,8 +128,10 @@ pub fn run(arguments: &Arguments) -> Result<(), AuditError> {
 }
 
 fn audit(arguments: &Arguments) -> Result<(), AuditError> {
-    if let Some(path) = arguments.model.as_ref().filter(|path| !path.exists()) {
-        return Err(AuditError::NoModel { path: path.clone() });
+    for path in arguments.model.iter().chain(&arguments.compare) {
+        if !path.exists() {
+            return Err(AuditError::NoModel { path: path.clone() });
+        }
     }
     let (source, text) = match &arguments.text {
         Some(path) => read_text(path)?,
@@ -129,7 +143,30 @@ fn audit(arguments: &Arguments) -> Result<(), AuditError> {
         Some(path) => Pretrained::open(path)?,
         None => Pretrained::byte_lm(DEFAULT_NAME, DEFAULT_CONFIG, DEFAULT_WEIGHTS.to_vec())?,
     };
-    let tokens = model.tokenizer.encode(&text, arguments.tokens.map(NonZeroUsize::get))?;
+    let mut audits = vec![audit_of(&model, &source, &text, arguments)?];
+    if let Some(path) = &arguments.compare {
+        let second = Pretrained::open(path)?;
+        audits.push(audit_of(&second, &source, &text, arguments)?);
+    }
+    write(&audits, arguments)
+}
+
+/// A model's audit, in every form that is written.
+#[derive(Debug)]
+struct Audit {
+    document: Document,
+    layers: Vec<Vec<HeadMeasures>>,
+    posteriors: SparsePosteriors,
+    showcase: Showcase,
+}
+
+fn audit_of(
+    model: &Pretrained,
+    source: &str,
+    text: &str,
+    arguments: &Arguments,
+) -> Result<Audit, AuditError> {
+    let tokens = model.tokenizer.encode(text, arguments.tokens.map(NonZeroUsize::get))?;
     if let Some(query) = arguments.query.filter(|query| *query >= tokens.len()) {
         return Err(AuditError::Query { query, tokens: tokens.len() });
     }
@@ -137,40 +174,70 @@ fn audit(arguments: &Arguments) -> Result<(), AuditError> {
     let transformer = &model.transformer;
     let heads = transformer.layers() * transformer.heads();
     let chosen = choice::queries(&tokens, arguments.query, choice::affordable(heads));
+    let sparse = SparsePosteriors::new(heads, tokens.len(), choice::TOP_KEYS);
     let bar = progress_bar(transformer.layers());
     let mut collector =
-        Collector::new(&chosen, choice::TOP_KEYS, |done| bar.set_position(done as u64));
+        Collector::new(&chosen, choice::TOP_KEYS, sparse, |done| bar.set_position(done as u64));
     model.run(&tokens, &mut collector)?;
     bar.finish_and_clear();
 
-    let Collector { layers, queries, .. } = collector;
-    let document = Document::new(
-        model_section(&model),
-        text_section(source, &text, &tokens),
-        &layers,
-        &queries,
-    );
-    let json = serde_json::to_vec(&document)?;
-    let showcase = choice::showcase(&tokens, &layers, &queries, arguments.query);
-    let report = report::render(&document, &layers, showcase)?;
-    let (json_path, report_path) =
-        (arguments.out.join("audit.json"), arguments.out.join("report.html"));
-    output::write_whole(&json_path, &json)?;
+    let Collector { layers, queries, sparse, .. } = collector;
+    let text = text_section(source.to_owned(), text, &tokens);
+    let document = Document::new(model_section(model), text, &layers, &queries);
+    let showcase = choice::showcase(&tokens, &layers, &sparse, arguments.query);
+    Ok(Audit { document, layers, posteriors: sparse, showcase })
+}
+
+/// Names of the documents of a first model, and of one that it is compared with.
+const DOCUMENTS: [&str; 2] = ["audit.json", "compared.json"];
+
+fn write(audits: &[Audit], arguments: &Arguments) -> Result<(), AuditError> {
+    let documents: Vec<Vec<u8>> =
+        audits.iter().map(|audit| serde_json::to_vec(&audit.document)).collect::<Result<_, _>>()?;
+    let subjects: Vec<Subject<'_>> = audits
+        .iter()
+        .map(|audit| Subject {
+            document: &audit.document,
+            layers: &audit.layers,
+            posteriors: &audit.posteriors,
+            first: audit.showcase,
+        })
+        .collect();
+    let report = report::render(&subjects)?;
+    let paths = DOCUMENTS.map(|name| arguments.out.join(name));
+    for (path, json) in paths.iter().zip(&documents) {
+        output::write_whole(path, json)?;
+    }
+    let report_path = arguments.out.join("report.html");
     output::write_whole(&report_path, report.as_bytes())?;
 
     match arguments.format {
         Format::Json => {
-            output::print(&format!("{}\n", message::json(&String::from_utf8_lossy(&json))))
+            // One line each.
+            let lines = documents
+                .iter()
+                .map(|json| format!("{}\n", message::json(&String::from_utf8_lossy(json))));
+            output::print(&lines.collect::<String>())
         }
         Format::Text => {
             let style = match io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
                 true => Style::Coloured,
                 false => Style::Plain,
             };
-            let table = terminal::table(&document, &layers, style);
-            let [report, json] = [&report_path, &json_path].map(|path| path.display().to_string());
-            let [report, json] = [&report, &json].map(|path| message::on_one_line(path));
-            output::print(&format!("{table}\nReport: {report}\nData:   {json}\n"))
+            let tables: Vec<String> = audits
+                .iter()
+                .map(|audit| terminal::table(&audit.document, &audit.layers, style))
+                .collect();
+            let shown =
+                |path: &Path| message::on_one_line(&path.display().to_string()).into_owned();
+            let data: Vec<String> =
+                paths[..documents.len()].iter().map(|path| shown(path)).collect();
+            output::print(&format!(
+                "{}\nReport: {}\nData:   {}\n",
+                tables.join("\n"),
+                shown(&report_path),
+                data.join(", ")
+            ))
         }
     }?;
     Ok(())

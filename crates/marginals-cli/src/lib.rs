@@ -4,6 +4,7 @@
 //! Exit codes: 0 done, 2 anything that went wrong, with one paragraph on standard error.
 
 mod audit;
+mod chart;
 mod explain;
 mod infer;
 mod message;

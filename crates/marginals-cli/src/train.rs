@@ -18,6 +18,7 @@ use marginals_burn::train::{Corpus, TrainConfig, TrainError, Training};
 
 use self::document::{Document, TextSection};
 pub use self::error::Error;
+use crate::chart;
 use crate::message;
 use crate::output;
 
@@ -175,7 +176,8 @@ fn train(arguments: &Arguments, signals: &Signals) -> Result<(), Error> {
 fn write(out: &Path, training: &Training, document: &Document) -> Result<(), Error> {
     let unwritten = |error: &dyn ToString| Error::Report(error.to_string());
     let json = serde_json::to_vec_pretty(document).map_err(|e| unwritten(&e))?;
-    let picture = curves::svg(document).map_err(|e| unwritten(&e))?;
+    let picture = curves::svg(document);
+    let curves = chart::alone(&picture);
     let report = document.report(&picture).map_err(|e| unwritten(&e))?;
     let model = TrainedByteLm::new(training.config().lm(), training.model());
     let (config, weights) = model.save(Storage::F16).map_err(|e| unwritten(&e))?;
@@ -185,7 +187,7 @@ fn write(out: &Path, training: &Training, document: &Document) -> Result<(), Err
         (folder.join("config.json"), config.as_slice()),
         (folder.join("model.safetensors"), &weights),
         (out.join("run.json"), &json),
-        (out.join("curves.svg"), picture.as_bytes()),
+        (out.join("curves.svg"), curves.as_bytes()),
         (out.join("sample.txt"), document.sample_text().as_bytes()),
         (out.join("report.html"), report.as_bytes()),
     ] {

@@ -194,6 +194,6 @@ fn query_section(posterior: &QueryPosterior) -> QuerySection {
 }
 
 /// Seven significant digits: all an `f32` holds, and files half the size.
-fn tidy(number: f64) -> f64 {
+pub fn tidy(number: f64) -> f64 {
     format!("{number:.6e}").parse().unwrap_or(number)
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use marginals::infer::EdgeFunction;
 use marginals::question::{
     ColumnMass, Entropy, ExpectedDistance, ExpectedOf, Kl, LogEvidence, Map, MaxProbability, Mean,
-    TopK, ValueVariance,
+    ValueVariance,
 };
 use marginals::{Block, TileMut};
 use marginals_burn::{Attend, Layer, Visible};
@@ -14,6 +14,7 @@ use ndarray::{Array3, Array4, ArrayView1};
 use rayon::prelude::*;
 
 use super::label::Label;
+use super::sparse::{SparsePosteriors, likeliest};
 use crate::quantile::quantile;
 
 /// Share of the output's size that `samples_for_one_percent` allows as error.
@@ -84,41 +85,46 @@ pub struct Collector<'progress> {
     pub layers: Vec<Vec<HeadMeasures>>,
     /// One entry per chosen query.
     pub queries: Vec<QueryPosterior>,
+    /// Of every query, the keys that hold most of its mass.
+    pub sparse: SparsePosteriors,
     top_keys: usize,
     progress: Box<dyn FnMut(usize) + 'progress>,
 }
 
 impl<'progress> Collector<'progress> {
-    /// Keeps the `top_keys` likeliest keys of each of the chosen `queries`; `progress` is told how
-    /// many layers are done.
+    /// Keeps the `top_keys` likeliest keys of each of the chosen `queries`, and in `sparse`, which asks
+    /// for as many at least, those of all; `progress` is told how many layers are done.
     pub fn new(
         queries: &[usize],
         top_keys: usize,
+        sparse: SparsePosteriors,
         progress: impl FnMut(usize) + 'progress,
     ) -> Self {
         let queries =
             queries.iter().map(|&query| QueryPosterior { query, heads: Vec::new() }).collect();
-        Collector { layers: Vec::new(), queries, top_keys, progress: Box::new(progress) }
+        Collector { layers: Vec::new(), queries, sparse, top_keys, progress: Box::new(progress) }
     }
 }
 
 impl Attend for Collector<'_> {
     fn attend(&mut self, layer: &Layer<'_>) -> Result<Array4<f32>, String> {
         let told = |error: marginals::Error| error.to_string();
-        let (mean, variance, entropy, kl, log_evidence, near, max, map, columns, distance) = layer
-            .ask((
-                Mean(layer.values),
-                ValueVariance(layer.values),
-                Entropy,
-                Kl,
-                LogEvidence,
-                ExpectedOf(NEAR),
-                MaxProbability,
-                Map,
-                ColumnMass,
-                ExpectedDistance,
-            ))
-            .map_err(told)?;
+        let (mean, variance, entropy, kl, log_evidence, near, max, map, columns, distance, top) =
+            layer
+                .ask((
+                    Mean(layer.values),
+                    ValueVariance(layer.values),
+                    Entropy,
+                    Kl,
+                    LogEvidence,
+                    ExpectedOf(NEAR),
+                    MaxProbability,
+                    Map,
+                    ColumnMass,
+                    ExpectedDistance,
+                    self.sparse.question(),
+                ))
+                .map_err(told)?;
         let heads = layer.queries.dim().1;
         let measures = (0..heads)
             .into_par_iter()
@@ -163,17 +169,11 @@ impl Attend for Collector<'_> {
         self.layers.push(measures);
 
         for chosen in &mut self.queries {
-            let top = layer.ask_one(chosen.query, TopK(self.top_keys)).map_err(told)?;
-            let heads = (0..heads).map(|head| {
-                (0..self.top_keys)
-                    .filter_map(|place| {
-                        let key = usize::try_from(top.index[[0, head, 0, place]]).ok()?;
-                        Some((key, f64::from(top.probability[[0, head, 0, place]])))
-                    })
-                    .collect()
-            });
+            let heads = (0..heads)
+                .map(|head| likeliest(&top, head, chosen.query).take(self.top_keys).collect());
             chosen.heads.push(heads.collect());
         }
+        self.sparse.add(&top);
         (self.progress)(self.layers.len());
         Ok(mean)
     }

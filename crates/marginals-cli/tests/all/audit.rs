@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::common::{audit, workspace, write_model};
+use crate::common::{audit, complaint, workspace, write_model};
 use serde_json::Value;
 
 const TEXT: &str = "a single man in want of a wife <b> &";
@@ -162,7 +162,7 @@ fn only_the_first_tokens_are_read() {
     assert_eq!(document["text"]["token_count"], 3);
     assert_eq!(document["text"]["token_count_of_whole_text"], 12);
     assert_eq!(document["text"]["text"], "a single man");
-    assert!(report.contains(r#""first_query":1"#));
+    assert!(report.contains(r#""token":1}"#));
     assert!(report.contains("the first 3 of 12 tokens"));
 }
 
@@ -177,13 +177,43 @@ fn the_report_needs_nothing_but_itself() {
     let data = report.split(r#"<script type="application/json" id="data">"#).nth(1).unwrap();
     let data = data.split("</script>").next().unwrap();
     let data: Value = serde_json::from_str(data).unwrap();
-    let text: String = data["tokens"]
+    let text: String = data["subjects"][0]["tokens"]
         .as_array()
         .unwrap()
         .iter()
         .flat_map(|token| [token["before"].as_str().unwrap(), token["text"].as_str().unwrap()])
         .collect();
     assert_eq!(text, TEXT);
+}
+
+#[test]
+fn two_models_read_one_text() {
+    let folder = tempfile::tempdir().unwrap();
+    write_model(&folder.path().join("tiny"));
+    fs::write(folder.path().join("text.txt"), TEXT).unwrap();
+    let out = folder.path().join("out");
+    let mut command = audit();
+    command.arg(folder.path().join("tiny")).arg(folder.path().join("text.txt"));
+    let other = folder.path().join("other");
+    command.args(["--format", "json", "--out"]).arg(&out).arg("--compare").arg(&other);
+    assert!(complaint(&mut command).contains("there is nothing at"));
+    assert!(!out.exists());
+    write_model(&other);
+
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let documents: Vec<Value> =
+        printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let names: Vec<&str> =
+        documents.iter().map(|one| one["model"]["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["tiny", "other"]);
+    for (name, document) in ["audit.json", "compared.json"].iter().zip(&documents) {
+        let written = fs::read_to_string(out.join(name)).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), *document);
+    }
+    let report = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(report.contains("tiny, text.txt") && report.contains("other, text.txt"));
 }
 
 #[test]
