@@ -2,25 +2,31 @@
 
 mod catalogue;
 mod choice;
+mod distance_prior;
 mod document;
+mod head;
 mod label;
 mod measure;
+mod relations;
 mod report;
+mod rule;
 mod svg;
 mod terminal;
+mod texts;
 
-use std::fs;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use marginals_burn::{ModelError, Pretrained, Tokens, Visible};
 
-use self::document::{Document, ModelSection, TextSection, TokenSection};
+use self::document::{Document, ModelSection, Reading, TextSection, TokenSection};
 use self::measure::Collector;
+use self::relations::Relations;
 use self::terminal::Style;
+use self::texts::{NamedText, TextsError};
 use crate::message;
 use crate::output::{self, PrintError, WriteError};
 
@@ -48,10 +54,12 @@ pub struct Arguments {
     /// plays that comes with this program. The weights may be in several safetensors files, and a BERT's
     /// vocab.txt does for its tokenizer.json
     model: Option<PathBuf>,
-    /// A UTF-8 text, or - for standard input; without it, a page of Pride and Prejudice, or for the
-    /// model that comes with this program a page of Macbeth
-    text: Option<PathBuf>,
-    /// Read only the first N tokens
+    /// UTF-8 texts, folders of them, or - for standard input; without any, a page of Pride and Prejudice,
+    /// or for the model that comes with this program a page of Macbeth. Of several, heads are described
+    /// by the means over the texts, with how far the texts agree
+    #[arg(value_name = "TEXT")]
+    texts: Vec<PathBuf>,
+    /// Read only the first N tokens of each text
     #[arg(long, value_name = "N")]
     tokens: Option<NonZeroUsize>,
     /// Where audit.json and report.html go
@@ -63,14 +71,17 @@ pub struct Arguments {
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// The token, counted from 0, whose posterior the report shows first
+    /// Print every measure of every head
+    #[arg(long, conflicts_with = "format")]
+    table: bool,
+    /// The token of the first text, counted from 0, whose posterior the report shows first
     #[arg(long, value_name = "TOKEN_INDEX")]
     query: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
-    /// A table
+    /// The kinds of heads, and the clearest of each
     Text,
     /// The content of audit.json
     Json,
@@ -91,10 +102,10 @@ pub enum AuditError {
     Write(#[from] WriteError),
     #[error(transparent)]
     Print(#[from] PrintError),
-    #[error("cannot read the text `{}`: {source}", path.display())]
-    Text { path: PathBuf, source: io::Error },
-    #[error("cannot read the text `{}`: it is not UTF-8. Save it in that encoding", path.display())]
-    Encoding { path: PathBuf },
+    #[error(transparent)]
+    Texts(#[from] TextsError),
+    #[error("{source} (the text is `{text}`, one of several)")]
+    OfText { text: String, source: ModelError },
     #[error("`--query {query}` names no token: the text has {tokens} tokens, counted from 0")]
     Query { query: usize, tokens: usize },
     #[error("cannot start {threads} threads: {reason}; ask for fewer with `--threads`")]
@@ -119,39 +130,62 @@ fn audit(arguments: &Arguments) -> Result<(), AuditError> {
     if let Some(path) = arguments.model.as_ref().filter(|path| !path.exists()) {
         return Err(AuditError::NoModel { path: path.clone() });
     }
-    let (source, text) = match &arguments.text {
-        Some(path) => read_text(path)?,
-        None if arguments.model.is_none() => (DEFAULT_SOURCE.to_owned(), DEFAULT_TEXT.to_owned()),
-        None => (BUNDLED_SOURCE.to_owned(), BUNDLED_TEXT.to_owned()),
+    let bundled = match arguments.model {
+        None => (DEFAULT_SOURCE, DEFAULT_TEXT),
+        Some(_) => (BUNDLED_SOURCE, BUNDLED_TEXT),
+    };
+    let texts = match &arguments.texts[..] {
+        [] => vec![NamedText { source: bundled.0.to_owned(), text: bundled.1.to_owned() }],
+        paths => texts::read(paths)?,
     };
     output::prepare_folder(&arguments.out)?;
     let model = match &arguments.model {
         Some(path) => Pretrained::open(path)?,
         None => Pretrained::byte_lm(DEFAULT_NAME, DEFAULT_CONFIG, DEFAULT_WEIGHTS.to_vec())?,
     };
-    let tokens = model.tokenizer.encode(&text, arguments.tokens.map(NonZeroUsize::get))?;
-    if let Some(query) = arguments.query.filter(|query| *query >= tokens.len()) {
-        return Err(AuditError::Query { query, tokens: tokens.len() });
+    let several = texts.len() > 1;
+    let of_text = |text: &NamedText, source| match several {
+        true => AuditError::OfText { text: text.source.clone(), source },
+        false => AuditError::Model(source),
+    };
+    let limit = arguments.tokens.map(NonZeroUsize::get);
+    let encoded = texts.iter().map(|text| {
+        model.tokenizer.encode(&text.text, limit).map_err(|error| of_text(text, error))
+    });
+    let tokens: Vec<Tokens> = encoded.collect::<Result<_, _>>()?;
+    if let Some(query) = arguments.query.filter(|query| *query >= tokens[0].len()) {
+        return Err(AuditError::Query { query, tokens: tokens[0].len() });
     }
 
     let transformer = &model.transformer;
     let heads = transformer.layers() * transformer.heads();
-    let chosen = choice::queries(&tokens, arguments.query, choice::affordable(heads));
-    let bar = progress_bar(transformer.layers());
-    let mut collector =
-        Collector::new(&chosen, choice::TOP_KEYS, |done| bar.set_position(done as u64));
-    model.run(&tokens, &mut collector)?;
+    // The report shows posteriors of the first text.
+    let chosen = choice::queries(&tokens[0], arguments.query, choice::affordable(heads));
+    let bar = progress_bar(transformer.layers() * texts.len());
+    let (mut readings, mut queries) = (Vec::new(), Vec::new());
+    for (index, (text, tokens)) in texts.iter().zip(&tokens).enumerate() {
+        let relations = Relations::new(&text.text, tokens, transformer.visible());
+        let before = index * transformer.layers();
+        let chosen = if index == 0 { &chosen[..] } else { &[] };
+        let mut collector = Collector::new(&relations, chosen, choice::TOP_KEYS, |done| {
+            bar.set_position((before + done) as u64);
+        });
+        model.run(tokens, &mut collector).map_err(|error| of_text(text, error))?;
+        let Collector { layers, queries: of_chosen, .. } = collector;
+        queries.extend(of_chosen);
+        let text = text_section(text.source.clone(), &text.text, tokens);
+        readings.push(Reading { text, layers });
+    }
     bar.finish_and_clear();
 
-    let Collector { layers, queries, .. } = collector;
-    let document = Document::new(
-        model_section(&model),
-        text_section(source, &text, &tokens),
-        &layers,
-        &queries,
-    );
+    let layers = document::means(&readings);
+    let text = readings[0].text.clone();
+    let mut document = Document::new(model_section(&model), text, &layers, &queries);
+    if several {
+        document.add_texts(&readings);
+    }
     let json = serde_json::to_vec(&document)?;
-    let showcase = choice::showcase(&tokens, &layers, &queries, arguments.query);
+    let showcase = choice::showcase(&tokens[0], &layers, &queries, arguments.query);
     let report = report::render(&document, &layers, showcase)?;
     let (json_path, report_path) =
         (arguments.out.join("audit.json"), arguments.out.join("report.html"));
@@ -167,28 +201,16 @@ fn audit(arguments: &Arguments) -> Result<(), AuditError> {
                 true => Style::Coloured,
                 false => Style::Plain,
             };
-            let table = terminal::table(&document, &layers, style);
+            let shown = match arguments.table {
+                true => terminal::table(&document, &layers, style),
+                false => terminal::summary(&document, &layers, style),
+            };
             let [report, json] = [&report_path, &json_path].map(|path| path.display().to_string());
             let [report, json] = [&report, &json].map(|path| message::on_one_line(path));
-            output::print(&format!("{table}\nReport: {report}\nData:   {json}\n"))
+            output::print(&format!("{shown}\nReport: {report}\nData:   {json}\n"))
         }
     }?;
     Ok(())
-}
-
-fn read_text(path: &Path) -> Result<(String, String), AuditError> {
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::InvalidData => AuditError::Encoding { path: path.to_path_buf() },
-        _ => AuditError::Text { path: path.to_path_buf(), source },
-    };
-    if path == Path::new("-") {
-        let mut text = String::new();
-        io::stdin().lock().read_to_string(&mut text).map_err(failed)?;
-        return Ok(("standard input".to_owned(), text));
-    }
-    let text = fs::read_to_string(path).map_err(failed)?;
-    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    Ok((name, text))
 }
 
 /// Draws to standard error, and only where that is a terminal.
