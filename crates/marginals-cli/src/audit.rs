@@ -2,18 +2,22 @@
 
 mod catalogue;
 mod choice;
+mod distance_prior;
 mod document;
+mod head;
 mod label;
 mod measure;
 mod packed;
 mod page_data;
+mod relations;
 mod report;
+mod rule;
 mod sparse;
 mod svg;
 mod terminal;
+mod texts;
 
-use std::fs;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -22,11 +26,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use marginals_burn::{ModelError, Pretrained, Tokens, Visible};
 
 use self::choice::Showcase;
-use self::document::{Document, ModelSection, TextSection, TokenSection};
+use self::document::{Document, ModelSection, Reading, TextSection, TokenSection};
 use self::measure::{Collector, HeadMeasures};
-use self::report::Subject;
+use self::relations::Relations;
+use self::report::{Described, Subject};
 use self::sparse::SparsePosteriors;
 use self::terminal::Style;
+use self::texts::{NamedText, TextsError};
 use crate::message;
 use crate::output::{self, PrintError, WriteError};
 
@@ -54,10 +60,12 @@ pub struct Arguments {
     /// plays that comes with this program. The weights may be in several safetensors files, and a BERT's
     /// vocab.txt does for its tokenizer.json
     model: Option<PathBuf>,
-    /// A UTF-8 text, or - for standard input; without it, a page of Pride and Prejudice, or for the
-    /// model that comes with this program a page of Macbeth
-    text: Option<PathBuf>,
-    /// Read only the first N tokens
+    /// UTF-8 texts, folders of them, or - for standard input; without any, a page of Pride and Prejudice,
+    /// or for the model that comes with this program a page of Macbeth. Of several, heads are described
+    /// by the means over the texts, with how far the texts agree
+    #[arg(value_name = "TEXT")]
+    texts: Vec<PathBuf>,
+    /// Read only the first N tokens of each text
     #[arg(long, value_name = "N")]
     tokens: Option<NonZeroUsize>,
     /// Where audit.json and report.html go
@@ -69,7 +77,10 @@ pub struct Arguments {
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// The token, counted from 0, whose posterior the report shows first
+    /// Print every measure of every head
+    #[arg(long, conflicts_with = "format")]
+    table: bool,
+    /// The token of the first text, counted from 0, whose posterior the report shows first
     #[arg(long, value_name = "TOKEN_INDEX")]
     query: Option<usize>,
     /// Another model that reads the same text: the report shows both side by side, and compared.json
@@ -80,7 +91,7 @@ pub struct Arguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
-    /// A table
+    /// The kinds of heads, and the clearest of each
     Text,
     /// The content of audit.json
     Json,
@@ -101,10 +112,10 @@ pub enum AuditError {
     Write(#[from] WriteError),
     #[error(transparent)]
     Print(#[from] PrintError),
-    #[error("cannot read the text `{}`: {source}", path.display())]
-    Text { path: PathBuf, source: io::Error },
-    #[error("cannot read the text `{}`: it is not UTF-8. Save it in that encoding", path.display())]
-    Encoding { path: PathBuf },
+    #[error(transparent)]
+    Texts(#[from] TextsError),
+    #[error("{source} (the text is `{text}`, one of several)")]
+    OfText { text: String, source: ModelError },
     #[error("`--query {query}` names no token: the text has {tokens} tokens, counted from 0")]
     Query { query: usize, tokens: usize },
     #[error("cannot start {threads} threads: {reason}; ask for fewer with `--threads`")]
@@ -133,59 +144,105 @@ fn audit(arguments: &Arguments) -> Result<(), AuditError> {
             return Err(AuditError::NoModel { path: path.clone() });
         }
     }
-    let (source, text) = match &arguments.text {
-        Some(path) => read_text(path)?,
-        None if arguments.model.is_none() => (DEFAULT_SOURCE.to_owned(), DEFAULT_TEXT.to_owned()),
-        None => (BUNDLED_SOURCE.to_owned(), BUNDLED_TEXT.to_owned()),
+    let bundled = match arguments.model {
+        None => (DEFAULT_SOURCE, DEFAULT_TEXT),
+        Some(_) => (BUNDLED_SOURCE, BUNDLED_TEXT),
+    };
+    let texts = match &arguments.texts[..] {
+        [] => vec![NamedText { source: bundled.0.to_owned(), text: bundled.1.to_owned() }],
+        paths => texts::read(paths)?,
     };
     output::prepare_folder(&arguments.out)?;
     let model = match &arguments.model {
         Some(path) => Pretrained::open(path)?,
         None => Pretrained::byte_lm(DEFAULT_NAME, DEFAULT_CONFIG, DEFAULT_WEIGHTS.to_vec())?,
     };
-    let mut audits = vec![audit_of(&model, &source, &text, arguments)?];
+    let mut audits = vec![Audit::of(&model, &texts, arguments)?];
     if let Some(path) = &arguments.compare {
-        let second = Pretrained::open(path)?;
-        audits.push(audit_of(&second, &source, &text, arguments)?);
+        // The first model goes before the second comes: memory holds one.
+        drop(model);
+        audits.push(Audit::of(&Pretrained::open(path)?, &texts, arguments)?);
     }
     write(&audits, arguments)
 }
 
-/// A model's audit, in every form that is written.
+/// Audit of one model.
 #[derive(Debug)]
 struct Audit {
     document: Document,
+    /// Means over the texts, by layer and head.
     layers: Vec<Vec<HeadMeasures>>,
-    posteriors: SparsePosteriors,
-    showcase: Showcase,
+    readings: Vec<Reading>,
+    /// Keys of every query, and what is shown of them first, of each text.
+    posteriors: Vec<(SparsePosteriors, Showcase)>,
 }
 
-fn audit_of(
-    model: &Pretrained,
-    source: &str,
-    text: &str,
-    arguments: &Arguments,
-) -> Result<Audit, AuditError> {
-    let tokens = model.tokenizer.encode(text, arguments.tokens.map(NonZeroUsize::get))?;
-    if let Some(query) = arguments.query.filter(|query| *query >= tokens.len()) {
-        return Err(AuditError::Query { query, tokens: tokens.len() });
+impl Audit {
+    fn of(
+        model: &Pretrained,
+        texts: &[NamedText],
+        arguments: &Arguments,
+    ) -> Result<Self, AuditError> {
+        let several = texts.len() > 1;
+        let of_text = |text: &NamedText, source| match several {
+            true => AuditError::OfText { text: text.source.clone(), source },
+            false => AuditError::Model(source),
+        };
+        let limit = arguments.tokens.map(NonZeroUsize::get);
+        let encoded = texts.iter().map(|text| {
+            model.tokenizer.encode(&text.text, limit).map_err(|error| of_text(text, error))
+        });
+        let tokens: Vec<Tokens> = encoded.collect::<Result<_, _>>()?;
+        if let Some(query) = arguments.query.filter(|query| *query >= tokens[0].len()) {
+            return Err(AuditError::Query { query, tokens: tokens[0].len() });
+        }
+
+        let transformer = &model.transformer;
+        let heads = transformer.layers() * transformer.heads();
+        // The document holds posteriors of the first text.
+        let chosen = choice::queries(&tokens[0], arguments.query, choice::affordable(heads));
+        let bar = progress_bar(transformer.layers() * texts.len());
+        let (mut readings, mut queries) = (Vec::new(), Vec::new());
+        let mut posteriors = Vec::new();
+        for (index, (text, tokens)) in texts.iter().zip(&tokens).enumerate() {
+            let relations = Relations::new(&text.text, tokens, transformer.visible());
+            let before = index * transformer.layers();
+            let (chosen, asked) = match index {
+                0 => (&chosen[..], arguments.query),
+                _ => (&[][..], None),
+            };
+            let sparse = SparsePosteriors::new(heads, tokens.len(), choice::TOP_KEYS);
+            let progress = |done| bar.set_position((before + done) as u64);
+            let mut collector =
+                Collector::new(&relations, chosen, choice::TOP_KEYS, sparse, progress);
+            model.run(tokens, &mut collector).map_err(|error| of_text(text, error))?;
+            let Collector { layers, queries: of_chosen, sparse, .. } = collector;
+            queries.extend(of_chosen);
+            let showcase = choice::showcase(tokens, &layers, &sparse, asked);
+            posteriors.push((sparse, showcase));
+            let text = text_section(text.source.clone(), &text.text, tokens);
+            readings.push(Reading { text, layers });
+        }
+        bar.finish_and_clear();
+
+        let layers = document::means(&readings);
+        let text = readings[0].text.clone();
+        let mut document = Document::new(model_section(model), text, &layers, &queries);
+        if several {
+            document.add_texts(&readings);
+        }
+        Ok(Self { document, layers, readings, posteriors })
     }
 
-    let transformer = &model.transformer;
-    let heads = transformer.layers() * transformer.heads();
-    let chosen = choice::queries(&tokens, arguments.query, choice::affordable(heads));
-    let sparse = SparsePosteriors::new(heads, tokens.len(), choice::TOP_KEYS);
-    let bar = progress_bar(transformer.layers());
-    let mut collector =
-        Collector::new(&chosen, choice::TOP_KEYS, sparse, |done| bar.set_position(done as u64));
-    model.run(&tokens, &mut collector)?;
-    bar.finish_and_clear();
-
-    let Collector { layers, queries, sparse, .. } = collector;
-    let text = text_section(source.to_owned(), text, &tokens);
-    let document = Document::new(model_section(model), text, &layers, &queries);
-    let showcase = choice::showcase(&tokens, &layers, &sparse, arguments.query);
-    Ok(Audit { document, layers, posteriors: sparse, showcase })
+    /// Each text as the report shows it.
+    fn subjects(&self) -> impl Iterator<Item = Subject<'_>> {
+        self.readings.iter().zip(&self.posteriors).map(|(reading, (posteriors, first))| Subject {
+            model: &self.document.model,
+            reading,
+            posteriors,
+            first: *first,
+        })
+    }
 }
 
 /// Names of the documents of a first model, and of one that it is compared with.
@@ -194,16 +251,15 @@ const DOCUMENTS: [&str; 2] = ["audit.json", "compared.json"];
 fn write(audits: &[Audit], arguments: &Arguments) -> Result<(), AuditError> {
     let documents: Vec<Vec<u8>> =
         audits.iter().map(|audit| serde_json::to_vec(&audit.document)).collect::<Result<_, _>>()?;
-    let subjects: Vec<Subject<'_>> = audits
+    let described: Vec<Described<'_>> = audits
         .iter()
-        .map(|audit| Subject {
+        .map(|audit| Described {
             document: &audit.document,
             layers: &audit.layers,
-            posteriors: &audit.posteriors,
-            first: audit.showcase,
+            subjects: audit.subjects().collect(),
         })
         .collect();
-    let report = report::render(&subjects)?;
+    let report = report::render(&described)?;
     let paths = DOCUMENTS.map(|name| arguments.out.join(name));
     for (path, json) in paths.iter().zip(&documents) {
         output::write_whole(path, json)?;
@@ -214,48 +270,28 @@ fn write(audits: &[Audit], arguments: &Arguments) -> Result<(), AuditError> {
     match arguments.format {
         Format::Json => {
             // One line each.
-            let lines = documents
-                .iter()
-                .map(|json| format!("{}\n", message::json(&String::from_utf8_lossy(json))));
-            output::print(&lines.collect::<String>())
+            let line = |json| format!("{}\n", message::json(&String::from_utf8_lossy(json)));
+            output::print(&documents.iter().map(|json| line(json)).collect::<String>())
         }
         Format::Text => {
             let style = match io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
                 true => Style::Coloured,
                 false => Style::Plain,
             };
-            let tables: Vec<String> = audits
-                .iter()
-                .map(|audit| terminal::table(&audit.document, &audit.layers, style))
-                .collect();
+            let tables =
+                audits.iter().map(|Audit { document, layers, .. }| match arguments.table {
+                    true => terminal::table(document, layers, style),
+                    false => terminal::summary(document, layers, style),
+                });
+            let tables = tables.collect::<Vec<_>>().join("\n");
             let shown =
                 |path: &Path| message::on_one_line(&path.display().to_string()).into_owned();
-            let data: Vec<String> =
-                paths[..documents.len()].iter().map(|path| shown(path)).collect();
-            output::print(&format!(
-                "{}\nReport: {}\nData:   {}\n",
-                tables.join("\n"),
-                shown(&report_path),
-                data.join(", ")
-            ))
+            let data = paths.iter().take(documents.len()).map(|path| shown(path));
+            let data = data.collect::<Vec<_>>().join(", ");
+            output::print(&format!("{tables}\nReport: {}\nData:   {data}\n", shown(&report_path)))
         }
     }?;
     Ok(())
-}
-
-fn read_text(path: &Path) -> Result<(String, String), AuditError> {
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::InvalidData => AuditError::Encoding { path: path.to_path_buf() },
-        _ => AuditError::Text { path: path.to_path_buf(), source },
-    };
-    if path == Path::new("-") {
-        let mut text = String::new();
-        io::stdin().lock().read_to_string(&mut text).map_err(failed)?;
-        return Ok(("standard input".to_owned(), text));
-    }
-    let text = fs::read_to_string(path).map_err(failed)?;
-    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    Ok((name, text))
 }
 
 /// Draws to standard error, and only where that is a terminal.

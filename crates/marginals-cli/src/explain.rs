@@ -1,7 +1,7 @@
 //! `marginals explain`: what a mechanism is made of, and what the engine can answer.
 
 mod capabilities;
-mod page;
+pub(crate) mod page;
 
 use std::collections::HashSet;
 

@@ -9,7 +9,7 @@ use minijinja::{AutoEscape, Environment, context};
 use super::AuditError;
 use super::catalogue::{MEASURES, Measure, Scale};
 use super::choice::Showcase;
-use super::document::Document;
+use super::document::{Document, ModelSection, Reading};
 use super::measure::{HeadMeasures, label_counts};
 use super::packed::{self, Packed, pack};
 use super::page_data::page_data;
@@ -35,41 +35,68 @@ const SCRIPT: &str = concat!(
     "})();\n"
 );
 
-/// A model with a text that it read.
+/// A text as a model read it.
 #[derive(Debug)]
 pub struct Subject<'audit> {
-    /// The audit as data.
-    pub document: &'audit Document,
-    /// Measures of every head, by layer.
-    pub layers: &'audit [Vec<HeadMeasures>],
+    pub model: &'audit ModelSection,
+    /// The text, and measures of every head on it.
+    pub reading: &'audit Reading,
     /// Keys of every query.
     pub posteriors: &'audit SparsePosteriors,
-    /// Head and token that the page opens on.
+    /// Head and token that are shown first.
     pub first: Showcase,
 }
 
-/// Renders the page of one audit, or of several to be compared.
-pub fn render(subjects: &[Subject<'_>]) -> Result<String, AuditError> {
+/// A model with what its charts show.
+#[derive(Debug)]
+pub struct Described<'audit> {
+    /// The audit as data.
+    pub document: &'audit Document,
+    /// Measures of every head, means over the texts, by layer.
+    pub layers: &'audit [Vec<HeadMeasures>],
+    /// The texts.
+    pub subjects: Vec<Subject<'audit>>,
+}
+
+/// Renders the page of the audit of one model, or of several to be compared.
+pub fn render(models: &[Described<'_>]) -> Result<String, AuditError> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     environment.add_template("report", TEMPLATE)?;
+    let subjects: Vec<&Subject<'_>> = models.iter().flat_map(|model| &model.subjects).collect();
     let packed: Vec<Packed> = subjects
         .iter()
         .map(|subject| {
-            let heads = subject.layers.iter().flatten();
+            let heads = subject.reading.layers.iter().flatten();
             let columns = heads.map(|head| head.heaviest_key).collect();
             pack(subject.posteriors, columns, packed::ROOM / subjects.len())
         })
         .collect::<Result<_, _>>()
         .map_err(AuditError::Packing)?;
-    let data = page_data(subjects, &packed)?;
-    let sections: Vec<Value> =
-        subjects.iter().zip(&packed).map(|(subject, packed)| section(subject, packed)).collect();
+    let data = page_data(models, &subjects, &packed)?;
+    let mut first = 0;
+    let sections = models.iter().map(|model| {
+        first += model.subjects.len();
+        section(model, first - model.subjects.len())
+    });
+    let sections: Vec<Value> = sections.collect();
+    let texts = subjects.iter().zip(&packed).map(|(subject, packed)| {
+        let (keys, tokens) = (subject.posteriors.question().0, subject.reading.text.token_count);
+        context! {
+            title => title(subject),
+            shown => readable(100.0 * packed.share),
+            least => readable(100.0 * packed.least),
+            most => (keys < tokens).then_some(keys),
+            // Base 64 needs no escapes.
+            stream => safe(packed.stream.clone()),
+        }
+    });
     Ok(environment.get_template("report")?.render(context! {
         style => safe(STYLE.to_owned()),
         script => safe(SCRIPT.to_owned()),
         data => safe(data),
-        subjects => sections,
+        models => sections,
+        texts => texts.collect::<Vec<_>>(),
         version => env!("CARGO_PKG_VERSION"),
     })?)
 }
@@ -79,9 +106,9 @@ fn safe(markup: String) -> Value {
     Value::from_safe_string(markup)
 }
 
-/// Everything the template says of one subject.
-fn section(subject: &Subject<'_>, packed: &Packed) -> Value {
-    let Subject { document, layers, .. } = subject;
+/// Everything the template says of one model, whose texts begin with the subject `first`.
+fn section(described: &Described<'_>, first: usize) -> Value {
+    let Described { document, layers, subjects } = described;
     let (model, text) = (&document.model, &document.text);
     let all: Vec<&HeadMeasures> = layers.iter().flatten().collect();
     let labels: Vec<Value> = label_counts(layers)
@@ -90,11 +117,13 @@ fn section(subject: &Subject<'_>, packed: &Packed) -> Value {
             context! { name => label.name(), rule => label.rule(), count => count }
         })
         .collect();
+    let absent = label_counts(layers).into_iter().filter(|(_, count)| *count == 0);
+    let absent: Vec<&str> = absent.map(|(label, _)| label.name()).collect();
     let median = |name: &str| readable(median(all.iter().map(|head| (measure(name).of)(head))));
     let scatter = |across, up| safe(svg::scatter(layers, measure(across), measure(up)));
-    let keys = subject.posteriors.question().0;
     context! {
-        title => title(document),
+        first => first,
+        texts => subjects.len(),
         name => model.name.as_str(),
         family => model.family,
         layers => model.layers,
@@ -105,6 +134,7 @@ fn section(subject: &Subject<'_>, packed: &Packed) -> Value {
         token_count => text.token_count,
         token_count_of_whole_text => text.token_count_of_whole_text,
         labels => labels,
+        absent => absent.join(", "),
         label_map => safe(svg::label_map(layers)),
         maps => maps(layers),
         violins => safe(svg::violins(layers)),
@@ -113,17 +143,12 @@ fn section(subject: &Subject<'_>, packed: &Packed) -> Value {
         median_keys => median("effective_keys"),
         median_gap => readable(100.0 * self::median(all.iter().map(|head| head.map_gap))),
         median_samples => median("samples_for_one_percent"),
-        shown => readable(100.0 * packed.share),
-        least => readable(100.0 * packed.least),
-        most => (keys < text.token_count).then_some(keys),
-        // Base 64 needs no escapes.
-        stream => safe(packed.stream.clone()),
     }
 }
 
 /// The name of a subject among others: model and text.
-pub fn title(document: &Document) -> String {
-    format!("{}, {}", document.model.name, document.text.source)
+pub fn title(subject: &Subject<'_>) -> String {
+    format!("{}, {}", subject.model.name, subject.reading.text.source)
 }
 
 fn maps(layers: &[Vec<HeadMeasures>]) -> Vec<Value> {

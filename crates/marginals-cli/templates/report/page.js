@@ -1,7 +1,7 @@
 // The page: what is shown, and every way to choose.
 
 const at = (id) => document.getElementById(id);
-const { subjects } = JSON.parse(at("data").textContent);
+const { models, subjects, names, measures } = JSON.parse(at("data").textContent);
 
 for (const subject of subjects) {
   let place = 0;
@@ -60,44 +60,49 @@ function light(token, from) {
 }
 
 const marks = new Map();
-document.querySelectorAll("[data-subject]").forEach((part) => {
-  const of = Number(part.dataset.subject);
+document.querySelectorAll("[data-model]").forEach((part) => {
+  const model = models[part.dataset.model];
   part.querySelectorAll("[data-head]").forEach((mark) => {
-    const name = `${of}:${mark.dataset.head}`;
-    marks.set(name, [...(marks.get(name) ?? []), mark]);
+    for (let of = model.subjects[0]; of <= model.subjects[1]; of++) {
+      const name = `${of}:${mark.dataset.head}`;
+      marks.set(name, [...(marks.get(name) ?? []), mark]);
+    }
   });
   part.addEventListener("click", (event) => {
     const mark = event.target.closest("[data-head]");
-    if (mark) pick(of, ...mark.dataset.head.split(".").map(Number), event.shiftKey);
+    if (mark) pick(model, ...mark.dataset.head.split(".").map(Number), event.shiftKey);
   });
-  part.querySelectorAll("figure[data-csv]").forEach((figure) => saveButtons(figure, subjects[of]));
+  part.querySelectorAll("figure[data-csv]").forEach((figure) => saveButtons(figure, model));
   part.querySelectorAll("svg[tabindex]").forEach((map) => {
-    map.addEventListener("keydown", (event) => walk(of, event));
+    map.addEventListener("keydown", (event) => walk(model, event));
   });
 });
+const reads = (model, pane) => model.subjects[0] <= pane.of && pane.of <= model.subjects[1];
 
 // Shows a head that was pointed at: in the pane that was used last, or beside the first.
-function pick(of, layer, head, beside) {
-  if (beside || (state.panes.length > 1 && active === 1)) {
-    const first = state.panes[0];
-    const second = state.panes[1] ?? first;
-    const token = sharesText(subjects[second.of], subjects[of]) ? sameToken(subjects[second.of], second.token, subjects[of]) : subjects[of].first.token;
-    active = 1;
-    go({ panes: [first, { of, layer, head, token }] });
-  } else {
-    goPane(0, { of, layer, head });
+function pick(model, layer, head, beside) {
+  const [first, second] = state.panes;
+  if (!beside && (!second || active === 0)) {
+    return goPane(0, { of: reads(model, first) ? first.of : model.subjects[0], layer, head });
   }
+  const last = second ?? first;
+  const of = reads(model, last) ? last.of : model.subjects[0];
+  const same = sharesText(subjects[last.of], subjects[of]);
+  const token = same ? sameToken(subjects[last.of], last.token, subjects[of]) : subjects[of].first.token;
+  active = 1;
+  go({ panes: [first, { of, layer, head, token }] });
 }
 
 // Arrows on a map: layers lie from left to right, heads from top to bottom.
-function walk(of, event) {
+function walk(model, event) {
   const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   const step = steps[event.key];
   if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
-  const index = Math.max(0, state.panes.findIndex((pane) => pane.of === of));
-  const { layers, heads, first } = subjects[of];
+  const index = Math.max(0, state.panes.findIndex((pane) => reads(model, pane)));
   const pane = state.panes[index];
+  const of = reads(model, pane) ? pane.of : model.subjects[0];
+  const { layers, heads, first } = subjects[of];
   const known = pane.of === of && pane.layer !== "all" && pane.head !== "mean" ? pane : first;
   const within = (value, count) => Math.max(0, Math.min(count - 1, value));
   const to = { layer: within(known.layer + step[0], layers), head: within(known.head + step[1], heads) };

@@ -134,7 +134,7 @@ class Pane {
     part.about.hidden = !single;
     if (!single) return;
     part.numbers.replaceChildren(
-      ...subject.measures.map((title, measure) => {
+      ...measures.map((title, measure) => {
         const row = make("tr");
         row.append(make("td", "", title), make("td", "", subject.head_measures[index][measure]));
         return row;
@@ -146,7 +146,7 @@ class Pane {
     const { subject, part, shown } = this;
     for (const element of this.marked) {
       element.style.removeProperty("--p");
-      element.classList.remove("query", "sink");
+      element.classList.remove("query", "left-out");
       element.removeAttribute("title");
       element.removeAttribute("aria-selected");
     }
@@ -164,7 +164,7 @@ class Pane {
       this.marked.push(element);
     }
     if (sink >= 0) {
-      this.tokens[sink].classList.add("sink");
+      this.tokens[sink].classList.add("left-out");
       this.marked.push(this.tokens[sink]);
     }
 

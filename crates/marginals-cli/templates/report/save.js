@@ -42,37 +42,35 @@ function standalone(svg) {
   return `${new XMLSerializer().serializeToString(copy)}\n`;
 }
 
-// The numbers behind a chart, with a first row of names. `what` is as the chart's `data-csv` says.
-function table(subject, what) {
-  const [kind, ...names] = what.split(" ");
+// The numbers behind a chart of a model, with a first row of names. `what` is as the chart's `data-csv` says.
+function table(model, what) {
+  const [kind, ...chosen] = what.split(" ");
+  const placeOf = (index) => [Math.floor(index / model.heads), index % model.heads];
   if (kind === "shares") {
     const rows = [["layer", "head", "share_from", "share_to", "queries"]];
-    subject.head_histograms.forEach((counts, index) => {
+    model.histograms.forEach((counts, index) => {
       counts.forEach((count, bin) => {
-        rows.push([...placeOf(subject, index), bin / counts.length, (bin + 1) / counts.length, count]);
+        rows.push([...placeOf(index), bin / counts.length, (bin + 1) / counts.length, count]);
       });
     });
     return rows;
   }
-  const columns = names.map((name) => subject.names.indexOf(name));
-  const rows = [["layer", "head", "label", ...names]];
-  subject.head_labels.forEach((label, index) => {
-    const values = columns.map((column) => subject.head_values[index][column]);
-    rows.push([...placeOf(subject, index), label, ...values]);
+  const columns = chosen.map((name) => names.indexOf(name));
+  const rows = [["layer", "head", "label", ...chosen]];
+  model.labels.forEach((label, index) => {
+    rows.push([...placeOf(index), label, ...columns.map((column) => model.values[index][column])]);
   });
   return rows;
 }
 
-const placeOf = (subject, index) => [Math.floor(index / subject.heads), index % subject.heads];
-
 // Buttons that save a figure's chart and numbers.
-function saveButtons(figure, subject) {
+function saveButtons(figure, model) {
   const what = figure.dataset.csv;
-  const name = `${subject.name}-${what}`;
+  const name = `${model.name}-${what}`;
   const svg = figure.querySelector("svg");
   figure.append(buttons(
     ["SVG", () => save(`${name}.svg`, "image/svg+xml", standalone(svg))],
-    ["CSV", () => save(`${name}.csv`, "text/csv", csv(table(subject, what)))],
+    ["CSV", () => save(`${name}.csv`, "text/csv", csv(table(model, what)))],
   ));
 }
 
