@@ -2,7 +2,7 @@
 
 mod aliases;
 mod capabilities;
-mod page;
+pub(crate) mod page;
 
 use std::collections::HashSet;
 

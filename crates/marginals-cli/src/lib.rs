@@ -5,6 +5,7 @@
 //! Ctrl-C or a request to end, with one line there.
 
 mod audit;
+mod chart;
 mod explain;
 mod foreign;
 mod infer;

@@ -122,7 +122,7 @@ pub fn run(arguments: &Arguments) -> Result<(), ReproduceError> {
     let json = serde_json::to_vec_pretty(&document)?;
     for figure in &figures {
         let path = arguments.out.join(format!("{}.svg", figure.name));
-        output::write_whole(&path, chart::alone(&figure.svg).as_bytes())?;
+        output::write_whole(&path, crate::chart::alone(&figure.svg).as_bytes())?;
     }
     let (data, report) = (arguments.out.join("reproduce.json"), arguments.out.join("report.html"));
     output::write_whole(&data, &json)?;

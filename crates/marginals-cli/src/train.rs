@@ -16,7 +16,7 @@ use self::document::{Document, TextSection};
 pub use self::error::Error;
 use self::shared::{Locked, Run, STATE};
 use crate::output::Input;
-use crate::{interruption, message, output, progress};
+use crate::{chart, interruption, message, output, progress};
 
 /// Train a language model over bytes whose attention is any model.
 ///
@@ -179,10 +179,11 @@ fn make_steps(run: &Run) -> Result<(), Error> {
 fn write_results(out: &Path, document: &Document) -> Result<(), Error> {
     let unwritten = |error: &dyn ToString| Error::Report(error.to_string());
     let json = serde_json::to_vec_pretty(document).map_err(|e| unwritten(&e))?;
-    let picture = curves::svg(document).map_err(|e| unwritten(&e))?;
+    let picture = curves::svg(document);
+    let curves = chart::alone(&picture);
     let report = document.report(&picture).map_err(|e| unwritten(&e))?;
     let contents =
-        [json, picture.into_bytes(), document.sample_text().into_bytes(), report.into_bytes()];
+        [json, curves.into_bytes(), document.sample_text().into_bytes(), report.into_bytes()];
     for (name, bytes) in RESULTS.iter().zip(contents) {
         output::write_whole(&out.join(name), &bytes)?;
     }

@@ -157,6 +157,7 @@ impl Document {
                 context! { layer => learned.layer, name => learned.name.as_str(), values => values.join(" ") }
             }).collect::<Vec<_>>(),
             picture => picture,
+            style => crate::chart::STYLE,
             config => config,
         })
     }

@@ -2,6 +2,9 @@
 
 mod audit;
 mod audit_bad_input;
+mod audit_heads;
+mod audit_reference;
+mod audit_texts;
 mod common;
 mod destinations;
 mod explain;
