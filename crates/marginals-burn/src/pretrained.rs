@@ -7,6 +7,7 @@
 pub mod activation;
 pub mod attend;
 pub mod config;
+pub mod effects;
 pub mod families;
 mod gguf;
 mod names;

@@ -105,7 +105,7 @@ impl Visible {
     }
 }
 
-impl<'pass> Layer<'pass> {
+impl Layer<'_> {
     /// Which keys each query may pick.
     pub fn visible(&self) -> Visible {
         Visible::of(self.model)
@@ -115,7 +115,7 @@ impl<'pass> Layer<'pass> {
     ///
     /// # Errors
     /// [`Error`], when a question cannot be answered of this model.
-    pub fn ask<Q: Question<'pass, f32>>(&self, questions: Q) -> Result<Q::Answer, Error> {
+    pub fn ask<'v, Q: Question<'v, f32>>(&self, questions: Q) -> Result<Q::Answer, Error> {
         self.ask_of(self.model, self.queries, questions)
     }
 
@@ -126,7 +126,7 @@ impl<'pass> Layer<'pass> {
     ///
     /// # Panics
     /// If `position` is not one of the queries.
-    pub fn ask_one<Q: Question<'pass, f32>>(
+    pub fn ask_one<'v, Q: Question<'v, f32>>(
         &self,
         position: usize,
         questions: Q,
@@ -137,7 +137,7 @@ impl<'pass> Layer<'pass> {
         self.ask_of(&ModelSpec { query_offset, ..self.model.clone() }, query, questions)
     }
 
-    fn ask_of<Q: Question<'pass, f32>>(
+    fn ask_of<'v, Q: Question<'v, f32>>(
         &self,
         model: &ModelSpec,
         queries: ArrayView4<'_, f32>,

@@ -48,6 +48,11 @@ impl Expected {
     }
 }
 
+/// The text that a model's record is of.
+pub fn tokens(name: &str) -> Tokens {
+    Expected::read(&folder().join(name)).tokens()
+}
+
 /// Entropies and largest probabilities of every row, and which keys each layer lets a query pick.
 #[derive(Default)]
 struct Rows {

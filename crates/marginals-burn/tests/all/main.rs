@@ -3,12 +3,14 @@
 mod block_slots;
 mod common;
 mod dense;
+mod effects;
 mod empty_axes;
 mod families;
 mod families_files;
 mod gguf;
 mod gguf_tokenizers;
 mod graph_attention;
+mod last_posterior;
 mod llama_files;
 mod modules;
 mod operations;
