@@ -153,6 +153,14 @@ impl Transformer {
         }
     }
 
+    /// Whether it predicts the next token: its [`logits`](Self::logits) are there.
+    pub fn is_language_model(&self) -> bool {
+        match self {
+            Self::Published(published) => published.has_head(),
+            Self::ByteLm(_) => true,
+        }
+    }
+
     /// Number of layers.
     pub fn layers(&self) -> usize {
         match self {

@@ -161,6 +161,14 @@ impl TextTokenizer {
         TextTokenizer { inner: Inner::Bytes, path: PathBuf::new() }
     }
 
+    /// A token as the vocabulary writes it.
+    pub fn piece(&self, id: u32) -> Option<String> {
+        match &self.inner {
+            Inner::Library(library) => library.split.id_to_token(id),
+            Inner::Bytes => u8::try_from(id).ok().map(written),
+        }
+    }
+
     /// Tokenises `text` with the model's special tokens, keeping at most `limit` tokens.
     ///
     /// A cut keeps the special tokens at the end (BERT's `[SEP]`), as the model was trained with.
@@ -214,23 +222,27 @@ impl Library {
     }
 }
 
-/// A token for every byte, written as what it is, or as its number where that is no character.
+/// A byte as what it is, or as its number where that is no character.
+fn written(byte: u8) -> String {
+    match byte {
+        b'\n' => "\\n".to_owned(),
+        b' '..=b'~' => char::from(byte).to_string(),
+        other => format!("\\x{other:02X}"),
+    }
+}
+
+/// A token for every byte.
 fn in_bytes(text: &str, limit: Option<usize>) -> Result<Tokens, ModelError> {
     let of = text.len();
     let bytes = &text.as_bytes()[..of.min(limit.unwrap_or(of))];
     if bytes.is_empty() {
         return Err(ModelError::TextEmpty);
     }
-    let piece = |&byte: &u8| match byte {
-        b'\n' => "\\n".to_owned(),
-        b' '..=b'~' => char::from(byte).to_string(),
-        other => format!("\\x{other:02X}"),
-    };
     Ok(Tokens {
         ids: bytes.iter().copied().map(u32::from).collect(),
         type_ids: vec![0; bytes.len()],
         spans: (0..bytes.len()).map(|at| at..at + 1).collect(),
-        pieces: bytes.iter().map(piece).collect(),
+        pieces: bytes.iter().copied().map(written).collect(),
         of,
     })
 }
