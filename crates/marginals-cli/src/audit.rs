@@ -306,11 +306,16 @@ impl Audit {
 
     /// Each text as the report shows it.
     fn subjects(&self) -> impl Iterator<Item = Subject<'_>> {
-        self.readings.iter().zip(&self.posteriors).map(|(reading, (posteriors, first))| Subject {
+        let texts = self.readings.iter().zip(&self.posteriors).enumerate();
+        texts.map(|(index, (reading, (posteriors, first)))| Subject {
             model: &self.document.model,
             reading,
             posteriors,
             first: *first,
+            predictions: match &self.document.effects {
+                Some(effects) if index == 0 => &effects.predictions,
+                _ => &[],
+            },
         })
     }
 }
@@ -352,14 +357,13 @@ fn print(audits: &[Audit], arguments: &Arguments) -> Result<(), AuditError> {
                 true => Style::Coloured,
                 false => Style::Plain,
             };
-            let columns = arguments.changes().named().map(|change| change.column);
             let tables = audits.iter().map(|Audit { document, layers, .. }| {
                 let all = arguments.table;
                 let heads = match all {
                     true => terminal::table(document, layers, style),
                     false => terminal::summary(document, layers, style),
                 };
-                heads + &terminal::effects(document, layers, &columns, (style, all))
+                heads + &terminal::effects(document, layers, (style, all))
             });
             let tables = tables.collect::<Vec<_>>().join("\n");
             let [first, second, report] = OUTPUTS.map(|name| arguments.out.join(name));

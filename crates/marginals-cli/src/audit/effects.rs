@@ -4,12 +4,14 @@ use marginals_burn::pretrained::effects::{Change, Effects, Predictions};
 use marginals_burn::{ModelError, Pretrained, Tokens};
 use serde::Serialize;
 
-use super::document::{Document, Numbers, tidy};
+use super::document::{Document, HeadSection, Numbers, tidy};
 use super::measure::HeadMeasures;
 use crate::progress;
 
 /// Next tokens that are told of each token.
 const LIKELIEST: usize = 3;
+/// The change by which heads are ordered.
+const ORDER: &str = "mean_output";
 /// Seed of the draws.
 const SEED: u64 = 0;
 
@@ -22,24 +24,19 @@ pub struct Changes {
     pub window: usize,
 }
 
-/// A change by its name in every output.
-pub struct NamedChange {
-    pub name: &'static str,
-    /// Its column in a table.
-    pub column: String,
-    pub definition: String,
+/// A change, and how every output calls it.
+struct NamedChange {
+    section: ChangeSection,
     change: Change,
 }
 
 impl Changes {
     /// All of them, in the order in which they are shown.
-    pub fn named(self) -> [NamedChange; 6] {
+    fn named(self) -> [NamedChange; 6] {
         let Self { draws, window } = self;
-        let named = |name, column: &str, definition: &str, change| NamedChange {
-            name,
-            column: column.to_owned(),
-            definition: definition.to_owned(),
-            change,
+        let named = |name, column: &str, definition: &str, change| {
+            let (column, definition) = (column.to_owned(), definition.to_owned());
+            NamedChange { section: ChangeSection { name, column, definition }, change }
         };
         [
             named(
@@ -100,6 +97,9 @@ pub struct EffectsSection {
 #[derive(Clone, Debug, Serialize)]
 pub struct ChangeSection {
     pub name: &'static str,
+    /// Its title in a table.
+    #[serde(skip)]
+    pub column: String,
     pub definition: String,
 }
 
@@ -196,13 +196,11 @@ impl Document {
         for (head, sums) in self.heads.iter_mut().zip(&measured.sums) {
             let effects = named.iter().zip(sums);
             let effects: Numbers = effects
-                .map(|(change, sum)| (change.name.to_owned(), tidy(sum / tokens).into()))
+                .map(|(change, sum)| (change.section.name.to_owned(), tidy(sum / tokens).into()))
                 .collect();
             head.effects = Some(effects);
         }
-        let changes = named
-            .into_iter()
-            .map(|change| ChangeSection { name: change.name, definition: change.definition });
+        let changes = named.into_iter().map(|change| change.section);
         self.effects = Some(EffectsSection {
             loss: tidy(measured.loss / tokens),
             predicted_tokens: measured.tokens,
@@ -211,6 +209,23 @@ impl Document {
             gap_rank_correlation: rank_correlation(&gaps, &hard).map(tidy),
             predictions: measured.predictions,
         });
+    }
+}
+
+impl Document {
+    /// The heads and their effects in the order of the changes, those first whose mean ablation costs most;
+    /// empty where effects were not measured.
+    pub fn most_worth(&self) -> Vec<(&HeadSection, Vec<f64>)> {
+        let Some(section) = &self.effects else { return Vec::new() };
+        let number = |head: &HeadSection, change: &str| {
+            let number = head.effects.as_ref().and_then(|effects| effects.get(change)?.as_f64());
+            number.unwrap_or(f64::NAN)
+        };
+        let effects = |head| section.changes.iter().map(|c| number(head, c.name)).collect();
+        let mut heads: Vec<(&HeadSection, Vec<f64>)> =
+            self.heads.iter().map(|head| (head, effects(head))).collect();
+        heads.sort_by(|(a, _), (b, _)| number(b, ORDER).total_cmp(&number(a, ORDER)));
+        heads
     }
 }
 

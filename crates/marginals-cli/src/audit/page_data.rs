@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::catalogue::MEASURES;
 use super::choice::Showcase;
 use super::document::{TextSection, tidy};
+use super::effects::PredictionSection;
 use super::measure::{HISTOGRAM_BINS, HeadMeasures};
 use super::packed::Packed;
 use super::report::{Described, Subject, title};
@@ -44,6 +45,9 @@ struct PageSubject<'audit> {
     /// Numbers of each head as they are read.
     head_measures: Vec<Vec<String>>,
     posteriors: &'audit Packed,
+    /// Predictions after each token, where they were made.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    predictions: &'audit [PredictionSection],
 }
 
 #[derive(Serialize)]
@@ -118,6 +122,7 @@ fn of<'audit>(subject: &Subject<'audit>, packed: &'audit Packed) -> PageSubject<
         head_labels: heads().map(|head| head.label.name()).collect(),
         head_measures: heads().map(|head| numbers(head).map(readable).collect()).collect(),
         posteriors: packed,
+        predictions: subject.predictions,
     }
 }
 

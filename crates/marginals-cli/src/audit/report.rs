@@ -10,6 +10,7 @@ use super::AuditError;
 use super::catalogue::{MEASURES, Measure, Scale};
 use super::choice::Showcase;
 use super::document::{Document, ModelSection, Reading};
+use super::effects::PredictionSection;
 use super::measure::{HeadMeasures, label_counts};
 use super::packed::{self, Packed, pack};
 use super::page_data::page_data;
@@ -45,6 +46,8 @@ pub struct Subject<'audit> {
     pub posteriors: &'audit SparsePosteriors,
     /// Head and token that are shown first.
     pub first: Showcase,
+    /// Predictions after each token; none where none were made.
+    pub predictions: &'audit [PredictionSection],
 }
 
 /// A model with what its charts show.
@@ -137,6 +140,7 @@ fn section(described: &Described<'_>, first: usize) -> Value {
         absent => absent.join(", "),
         label_map => safe(svg::label_map(layers)),
         maps => maps(layers),
+        effects => effects(document),
         violins => safe(svg::violins(layers)),
         gap_scatter => scatter("effective_keys", "map_gap"),
         sample_scatter => scatter("expected_distance", "samples_for_one_percent"),
@@ -149,6 +153,28 @@ fn section(described: &Described<'_>, first: usize) -> Value {
 /// The name of a subject among others: model and text.
 pub fn title(subject: &Subject<'_>) -> String {
     format!("{}, {}", subject.model.name, subject.reading.text.source)
+}
+
+/// The heads that are worth most, and by how much the loss rises with each changed.
+fn effects(document: &Document) -> Option<Value> {
+    /// Heads that are shown.
+    const SHOWN: usize = 15;
+    let section = document.effects.as_ref()?;
+    let rows = document.most_worth().into_iter().take(SHOWN).map(|(head, effects)| {
+        context! {
+            head => format!("{}.{}", head.layer, head.head),
+            label => head.label,
+            effects => effects.iter().map(|effect| format!("{effect:.3}")).collect::<Vec<_>>(),
+        }
+    });
+    Some(context! {
+        loss => format!("{:.3}", section.loss),
+        tokens => section.predicted_tokens,
+        changes => section.changes.iter().map(|c| c.definition.clone()).collect::<Vec<_>>(),
+        columns => section.changes.iter().map(|c| c.column.clone()).collect::<Vec<_>>(),
+        rows => rows.collect::<Vec<_>>(),
+        correlation => section.gap_rank_correlation.map(|r| format!("{r:.2}")),
+    })
 }
 
 fn maps(layers: &[Vec<HeadMeasures>]) -> Vec<Value> {

@@ -172,6 +172,7 @@ class Pane {
     const title = way === "out" ? `Where ${name} looks` : `Who looks at ${name}`;
     part.asked.textContent = title;
     part.note.textContent = this.note(way, found, sink, rest);
+    part.next.textContent = this.next();
     const shows = this.all ? found.length : BARS;
     const rows = found.map(([token, mass]) => ({ token, name: visible(subject.tokens[token].text), place: token, share: mass }));
     const beyond = rows.slice(shows).reduce((sum, row) => sum + row.share, way === "out" ? missing : 0);
@@ -196,6 +197,15 @@ class Pane {
       ]))],
     ));
     this.said = `${title}: ${rows.slice(0, 3).map((row) => `${row.name} ${percent(row.share)}`).join(", ") || "nothing"}`;
+  }
+
+  // What the model predicts after the chosen token, and what the token that comes there costs it.
+  next() {
+    const found = this.subject.predictions?.[this.shown.token];
+    if (!found) return "";
+    const likeliest = found.likeliest.map(([piece, p]) => `“${visible(piece)}” ${percent(p)}`).join(", ");
+    const cost = found.loss === null ? "" : `; what comes costs ${found.loss.toFixed(2)} nats`;
+    return `Predicted next: ${likeliest}${cost}`;
   }
 
   note(way, found, sink, rest) {

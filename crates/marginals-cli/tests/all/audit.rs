@@ -310,3 +310,60 @@ fn entropies_of_real_models_are_those_of_the_full_matrices() {
         assert!(worst.0 < 1e-4, "{model}: {worst:?}");
     }
 }
+
+/// What is printed, written and shown of the heads' worth is one thing, and an encoder has none of it.
+#[test]
+fn effects_are_told_head_by_head() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let run = |out: &std::path::Path, more: &[&str]| {
+        let arguments = ["shakespeare", "--tokens", "40", "--effects"];
+        let output = audit().args(arguments).arg("--out").arg(out).args(more).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let document = fs::read_to_string(out.join("audit.json")).unwrap();
+        (
+            String::from_utf8(output.stdout).unwrap(),
+            serde_json::from_str::<Value>(&document).unwrap(),
+        )
+    };
+    let (printed, document) = run(&out, &["--draws", "3", "--window", "40"]);
+    let effects = &document["effects"];
+    assert_eq!(effects["predicted_tokens"], 39);
+    assert_eq!(effects["predictions"].as_array().unwrap().len(), 40);
+    let losses: Vec<f64> = (effects["predictions"].as_array().unwrap().iter())
+        .filter_map(|prediction| prediction["loss"].as_f64())
+        .collect();
+    let loss = effects["loss"].as_f64().unwrap();
+    assert!((losses.iter().sum::<f64>() / 39.0 - loss).abs() < 1e-6);
+    let names: Vec<&str> = (effects["changes"].as_array().unwrap().iter())
+        .map(|change| change["name"].as_str().unwrap())
+        .collect();
+    let mut best = (f64::MIN, String::new());
+    for head in document["heads"].as_array().unwrap() {
+        let own = head["effects"].as_object().unwrap();
+        assert!(names.iter().all(|name| own[*name].is_f64()), "{own:?}");
+        // A window of the whole text changes nothing.
+        assert!(own["window"].as_f64().unwrap().abs() < 1e-5, "{own:?}");
+        let worth = own["mean_output"].as_f64().unwrap();
+        if worth > best.0 {
+            best = (worth, format!("{}.{}", head["layer"], head["head"]));
+        }
+    }
+    assert!(best.0 > 0.01, "{best:?}");
+    let table = printed.split("effects on the loss").nth(1).unwrap();
+    let row = table.lines().find(|line| line.starts_with(&best.1)).unwrap();
+    assert!(row.contains(&format!("{:.4}", best.0)), "{row}");
+    assert!(printed.lines().all(|line| line.chars().count() <= 80), "{printed}");
+    let report = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(report.contains("What each head is worth") && report.contains("mean of 3 keys drawn"));
+    let (_, again) = run(&folder.path().join("again"), &["--draws", "3", "--window", "40"]);
+    assert_eq!(document["heads"], again["heads"], "a seed gives the same draws");
+
+    let folder = tempfile::tempdir().unwrap();
+    write_model(&folder.path().join("tiny"));
+    let complaint = complaint(audit().arg(folder.path().join("tiny")).arg("--effects"));
+    assert!(
+        complaint.contains("`--effects`") && complaint.contains("`tiny` (bert)"),
+        "{complaint}"
+    );
+}
