@@ -29,8 +29,8 @@ pub use error::ModelError;
 pub use modules::{
     Attention, AttentionConfig, BlockSlotAttention, BlockSlotAttentionConfig, ByteLm, ByteLmConfig,
     Combine, Expanding, ExpandingConfig, Graph, GraphAttention, GraphAttentionConfig,
-    GraphAttentionKind, Multihop, MultihopConfig, Perceiver, PerceiverConfig, Positions,
-    Projections, SlotAttention, SlotAttentionConfig, SlotUpdate, TransformerBlock,
+    GraphAttentionKind, LastPosterior, Multihop, MultihopConfig, Perceiver, PerceiverConfig,
+    Positions, Projections, SlotAttention, SlotAttentionConfig, SlotUpdate, TransformerBlock,
     TransformerBlockConfig,
 };
 pub use pretrained::attend::{Attend, Layer, PosteriorMean, Visible};

@@ -2,37 +2,47 @@
 
 mod catalogue;
 mod choice;
+mod distance_prior;
 mod document;
+mod effects;
+mod head;
 mod label;
 mod measure;
+mod packed;
+mod page_data;
+mod relations;
 mod report;
+mod rule;
+mod sparse;
 mod svg;
 mod terminal;
+mod texts;
 
-use std::fs;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
-use marginals_burn::{ModelError, Pretrained, Tokens};
+use marginals_burn::{ModelError, Pretrained, Tokens, Transformer, Visible};
 
-use self::document::{Document, ModelSection, TextSection, TokenSection};
-use self::measure::Collector;
+use self::choice::Showcase;
+use self::document::{Document, ModelSection, Reading, TextSection, TokenSection};
+use self::effects::Changes;
+use self::measure::{Collector, HeadMeasures};
+use self::relations::Relations;
+use self::report::{Described, Subject};
+use self::sparse::SparsePosteriors;
 use self::terminal::Style;
-use crate::message;
-use crate::output::{self, PrintError, WriteError};
+use self::texts::{NamedText, TextsError};
+use crate::named_model::{NamedModel, NoModel};
+use crate::output::{self, Input, PrintError, WriteError};
+use crate::{interruption, message, progress};
 
 /// Read when no text is given: the opening of Jane Austen's novel of 1813.
 const BUNDLED_TEXT: &str = include_str!("../data/pride-and-prejudice.txt");
 const BUNDLED_SOURCE: &str = "the opening of Pride and Prejudice";
 
-/// Audited when no model is given: trained by `experiments/default-model`.
-const DEFAULT_CONFIG: &str = include_str!("../data/default-model/config.json");
-const DEFAULT_WEIGHTS: &[u8] = include_bytes!("../data/default-model/model.safetensors");
-const DEFAULT_NAME: &str = "shakespeare";
-/// Text it then reads: the beginning of a play it was not trained on.
+/// Text that the model which comes with the program reads: the beginning of a play it was not trained on.
 const DEFAULT_TEXT: &str = include_str!("../data/default-model/macbeth.txt");
 const DEFAULT_SOURCE: &str = "the opening of Macbeth";
 
@@ -44,15 +54,18 @@ const DEFAULT_SOURCE: &str = "the opening of Macbeth";
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// A folder with config.json, model.safetensors and tokenizer.json (BERT, RoBERTa, XLM-RoBERTa,
-    /// CamemBERT, DistilBERT, ModernBERT, GPT-2, Llama, Mistral, Qwen 2 and 3, Phi-3, Gemma 2 and 3), a
-    /// folder that `marginals train` left, or a GGUF file (Llama); without it, the small model of
-    /// Shakespeare's plays that comes with this program. The weights may be in several safetensors files,
-    /// and a BERT's vocab.txt does for its tokenizer.json
+    /// CamemBERT, DistilBERT, ModernBERT, GPT-2, Llama, Mistral, Qwen 2 and 3, Phi-3, Gemma 2 and 3), the DIR
+    /// of a run of `marginals train`, finished or stopped, or a GGUF file (Llama); or `shakespeare`, the
+    /// small model of Shakespeare's plays that comes with this program, which is read without it too (a
+    /// folder of that name goes before it). The weights may be in several safetensors files, and a BERT's
+    /// vocab.txt does for its tokenizer.json
     model: Option<PathBuf>,
-    /// A UTF-8 text, or - for standard input; without it, a page of Pride and Prejudice, or for the
-    /// model that comes with this program a page of Macbeth
-    text: Option<PathBuf>,
-    /// Read only the first N tokens
+    /// UTF-8 texts, folders of them, or - for standard input; without any, a page of Pride and Prejudice,
+    /// or for the model that comes with this program a page of Macbeth. Of several, heads are described
+    /// by the means over the texts, with how far the texts agree
+    #[arg(value_name = "TEXT")]
+    texts: Vec<PathBuf>,
+    /// Read only the first N tokens of each text
     #[arg(long, value_name = "N")]
     tokens: Option<NonZeroUsize>,
     /// Where audit.json and report.html go
@@ -64,14 +77,32 @@ pub struct Arguments {
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// The token, counted from 0, whose posterior the report shows first
+    /// Print every measure of every head
+    #[arg(long, conflicts_with = "format")]
+    table: bool,
+    /// The token of the first text, counted from 0, whose posterior the report shows first
     #[arg(long, value_name = "TOKEN_INDEX")]
     query: Option<usize>,
+    /// Another model that reads the same text: the report shows both side by side, and compared.json
+    /// holds the second
+    #[arg(long, value_name = "MODEL")]
+    compare: Option<PathBuf>,
+    /// Find what each head is worth too: how much the loss of a language model rises, in nats per token, with
+    /// the head made hard, sampled, silenced, without its sink, or within a window. Takes a forward pass for
+    /// each; the rest of the audit is written before
+    #[arg(long)]
+    effects: bool,
+    /// Keys that each query draws where a head is sampled
+    #[arg(long, value_name = "S", default_value = "8", requires = "effects")]
+    draws: NonZeroUsize,
+    /// Positions that a head is left with in a window, the query's own included
+    #[arg(long, value_name = "W", default_value = "32", requires = "effects")]
+    window: NonZeroUsize,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
-    /// A table
+    /// The kinds of heads, and the clearest of each
     Text,
     /// The content of audit.json
     Json,
@@ -82,24 +113,31 @@ enum Format {
 pub enum AuditError {
     #[error(transparent)]
     Model(#[from] ModelError),
-    #[error(
-        "there is nothing at `{}`; name a model folder or a GGUF file, or bring one with \
-         `cargo xtask fetch minilm`",
-        path.display()
-    )]
-    NoModel { path: PathBuf },
+    #[error(transparent)]
+    NoModel(#[from] NoModel),
     #[error(transparent)]
     Write(#[from] WriteError),
     #[error(transparent)]
     Print(#[from] PrintError),
-    #[error("cannot read the text `{}`: {source}", path.display())]
-    Text { path: PathBuf, source: io::Error },
-    #[error("cannot read the text `{}`: it is not UTF-8. Save it in that encoding", path.display())]
-    Encoding { path: PathBuf },
+    #[error(transparent)]
+    Texts(#[from] TextsError),
+    #[error("there is nothing to audit: {text} is empty. Give a text with something in it")]
+    EmptyText { text: String },
+    #[error("{source} (the text is `{text}`, one of several)")]
+    OfText { text: String, source: ModelError },
     #[error("`--query {query}` names no token: the text has {tokens} tokens, counted from 0")]
     Query { query: usize, tokens: usize },
+    #[error(
+        "`--effects` asks for the loss of a language model, and `{model}` ({family}) is none, or was saved \
+         without its head; leave it out"
+    )]
+    NoLoss { model: String, family: &'static str },
+    #[error("`--effects` asks for texts of two tokens at least, and each has one; leave it out")]
+    NothingPredicted,
     #[error("cannot start {threads} threads: {reason}; ask for fewer with `--threads`")]
     Threads { threads: usize, reason: String },
+    #[error("the posteriors could not be packed: {0}")]
+    Packing(io::Error),
     #[error("the report could not be put together: {0}")]
     Report(#[from] minijinja::Error),
     #[error("the audit could not be written as JSON: {0}")]
@@ -108,6 +146,7 @@ pub enum AuditError {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<(), AuditError> {
+    interruption::ends_the_command();
     let threads = arguments.threads.map_or(0, usize::from);
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
@@ -117,89 +156,233 @@ pub fn run(arguments: &Arguments) -> Result<(), AuditError> {
 }
 
 fn audit(arguments: &Arguments) -> Result<(), AuditError> {
-    if let Some(path) = arguments.model.as_ref().filter(|path| !path.exists()) {
-        return Err(AuditError::NoModel { path: path.clone() });
-    }
-    let (source, text) = match &arguments.text {
-        Some(path) => read_text(path)?,
-        None if arguments.model.is_none() => (DEFAULT_SOURCE.to_owned(), DEFAULT_TEXT.to_owned()),
-        None => (BUNDLED_SOURCE.to_owned(), BUNDLED_TEXT.to_owned()),
+    let paths: Vec<&Path> = arguments.texts.iter().map(PathBuf::as_path).collect();
+    let named = NamedModel::of(arguments.model.as_deref(), &paths)?;
+    let compared = match &arguments.compare {
+        Some(path) => Some(NamedModel::of(Some(path), &[])?),
+        None => None,
     };
+    refuse_inputs(arguments, [Some(&named), compared.as_ref()].into_iter().flatten())?;
+    let bundled = match named {
+        NamedModel::Bundled => (DEFAULT_SOURCE, DEFAULT_TEXT),
+        NamedModel::At { .. } => (BUNDLED_SOURCE, BUNDLED_TEXT),
+    };
+    let texts = match &arguments.texts[..] {
+        [] => vec![NamedText { source: bundled.0.to_owned(), text: bundled.1.to_owned() }],
+        paths => texts::read(paths)?,
+    };
+    if let Some(text) = texts.iter().find(|text| text.text.is_empty()) {
+        return Err(AuditError::EmptyText { text: text.source.clone() });
+    }
     output::prepare_folder(&arguments.out)?;
-    let model = match &arguments.model {
-        Some(path) => Pretrained::open(path)?,
-        None => Pretrained::byte_lm(DEFAULT_NAME, DEFAULT_CONFIG, DEFAULT_WEIGHTS.to_vec())?,
-    };
-    let tokens = model.tokenizer.encode(&text, arguments.tokens.map(NonZeroUsize::get))?;
-    if let Some(query) = arguments.query.filter(|query| *query >= tokens.len()) {
-        return Err(AuditError::Query { query, tokens: tokens.len() });
+    let mut audits = Vec::new();
+    // One model goes before the next comes: memory holds one.
+    for named in [Some(named), compared].into_iter().flatten() {
+        let model = named.open()?;
+        if arguments.effects && !model.transformer.is_language_model() {
+            let (model, family) = (model.name.clone(), model.transformer.family());
+            return Err(AuditError::NoLoss { model, family });
+        }
+        audits.push(Audit::of(&model, &texts, arguments)?);
+        if arguments.effects {
+            // That takes long: what is there already stays if it is stopped.
+            write(&audits, arguments)?;
+            let audit = audits.last_mut().expect("one was just added");
+            audit.add_effects(&model, arguments.changes())?;
+        }
+    }
+    write(&audits, arguments)?;
+    print(&audits, arguments)
+}
+
+impl Arguments {
+    fn changes(&self) -> Changes {
+        Changes { draws: self.draws.get(), window: self.window.get() }
+    }
+}
+
+/// Files that an audit leaves behind: the documents of a first model and of one that it is compared with,
+/// and the report.
+const OUTPUTS: [&str; 3] = ["audit.json", "compared.json", "report.html"];
+
+/// Refuses to write over what is read.
+fn refuse_inputs<'a>(
+    arguments: &Arguments,
+    models: impl Iterator<Item = &'a NamedModel>,
+) -> Result<(), AuditError> {
+    const KIND: &str = "the text";
+    let outputs = OUTPUTS.map(|name| arguments.out.join(name));
+    let mut inputs: Vec<Input> = models.flat_map(|model| model.inputs(&outputs)).collect();
+    for path in &arguments.texts {
+        match path.is_dir() {
+            true => inputs.extend(Input::all_in(KIND, path, &[])),
+            false => inputs.push(Input::new(KIND, path)),
+        }
+    }
+    Ok(output::refuse_inputs(&outputs, &inputs)?)
+}
+
+/// Audit of one model.
+#[derive(Debug)]
+struct Audit {
+    document: Document,
+    /// Means over the texts, by layer and head.
+    layers: Vec<Vec<HeadMeasures>>,
+    readings: Vec<Reading>,
+    /// Keys of every query, and what is shown of them first, of each text.
+    posteriors: Vec<(SparsePosteriors, Showcase)>,
+    /// Tokens of each text.
+    tokens: Vec<Tokens>,
+}
+
+impl Audit {
+    fn of(
+        model: &Pretrained,
+        texts: &[NamedText],
+        arguments: &Arguments,
+    ) -> Result<Self, AuditError> {
+        let several = texts.len() > 1;
+        let of_text = |text: &NamedText, source| match several {
+            true => AuditError::OfText { text: text.source.clone(), source },
+            false => AuditError::Model(source),
+        };
+        let limit = arguments.tokens.map(NonZeroUsize::get);
+        let encoded = texts.iter().map(|text| {
+            model.tokenizer.encode(&text.text, limit).map_err(|error| of_text(text, error))
+        });
+        let tokens: Vec<Tokens> = encoded.collect::<Result<_, _>>()?;
+        // Those that the tokenizer adds are there without a text too.
+        let is_empty = |tokens: &Tokens| tokens.spans.iter().all(|span| span.is_empty());
+        if let Some(empty) = tokens.iter().position(is_empty) {
+            return Err(AuditError::EmptyText { text: texts[empty].source.clone() });
+        }
+        if let Some(query) = arguments.query.filter(|query| *query >= tokens[0].len()) {
+            return Err(AuditError::Query { query, tokens: tokens[0].len() });
+        }
+
+        let transformer = &model.transformer;
+        let heads = transformer.layers() * transformer.heads();
+        // The document holds posteriors of the first text.
+        let chosen = choice::queries(&tokens[0], arguments.query, choice::affordable(heads));
+        let bar = progress::start(transformer.layers() * texts.len(), "layer");
+        let (mut readings, mut queries) = (Vec::new(), Vec::new());
+        let mut posteriors = Vec::new();
+        for (index, (text, tokens)) in texts.iter().zip(&tokens).enumerate() {
+            let relations = relations_of(transformer, &text.text, tokens);
+            let before = index * transformer.layers();
+            let (chosen, asked) = match index {
+                0 => (&chosen[..], arguments.query),
+                _ => (&[][..], None),
+            };
+            let sparse = SparsePosteriors::new(heads, tokens.len(), choice::TOP_KEYS);
+            let progress = |done| bar.set_position((before + done) as u64);
+            let mut collector =
+                Collector::new(&relations, chosen, choice::TOP_KEYS, sparse, progress);
+            model.run(tokens, &mut collector).map_err(|error| of_text(text, error))?;
+            let Collector { layers, queries: of_chosen, sparse, .. } = collector;
+            queries.extend(of_chosen);
+            let showcase = choice::showcase(tokens, &layers, &sparse, asked);
+            posteriors.push((sparse, showcase));
+            let text = text_section(text.source.clone(), &text.text, tokens);
+            readings.push(Reading { text, layers });
+        }
+        bar.finish_and_clear();
+
+        let layers = document::means(&readings);
+        let text = readings[0].text.clone();
+        let mut document = Document::new(model_section(model), text, &layers, &queries);
+        if several {
+            document.add_texts(&readings);
+        }
+        Ok(Self { document, layers, readings, posteriors, tokens })
     }
 
-    let transformer = &model.transformer;
-    let heads = transformer.layers() * transformer.heads();
-    let chosen = choice::queries(&tokens, arguments.query, choice::affordable(heads));
-    let bar = progress_bar(transformer.layers());
-    let mut collector =
-        Collector::new(&chosen, choice::TOP_KEYS, |done| bar.set_position(done as u64));
-    model.run(&tokens, &mut collector)?;
-    bar.finish_and_clear();
+    fn add_effects(&mut self, model: &Pretrained, changes: Changes) -> Result<(), AuditError> {
+        let measured = effects::measure(model, &self.tokens, changes)?;
+        let measured = measured.ok_or(AuditError::NothingPredicted)?;
+        self.document.add_effects(changes, measured, &self.layers);
+        Ok(())
+    }
 
-    let Collector { layers, queries, .. } = collector;
-    let document = Document::new(
-        model_section(&model),
-        text_section(source, &text, &tokens),
-        &layers,
-        &queries,
-    );
-    let json = serde_json::to_vec(&document)?;
-    let showcase = choice::showcase(&tokens, &layers, &queries, arguments.query);
-    let report = report::render(&document, &layers, showcase)?;
-    let (json_path, report_path) =
-        (arguments.out.join("audit.json"), arguments.out.join("report.html"));
-    output::write_whole(&json_path, &json)?;
+    /// Each text as the report shows it.
+    fn subjects(&self) -> impl Iterator<Item = Subject<'_>> {
+        self.readings.iter().zip(&self.posteriors).map(|(reading, (posteriors, first))| Subject {
+            model: &self.document.model,
+            reading,
+            posteriors,
+            first: *first,
+        })
+    }
+}
+
+fn write(audits: &[Audit], arguments: &Arguments) -> Result<(), AuditError> {
+    let documents: Vec<Vec<u8>> =
+        audits.iter().map(|audit| serde_json::to_vec(&audit.document)).collect::<Result<_, _>>()?;
+    let described: Vec<Described<'_>> = audits
+        .iter()
+        .map(|audit| Described {
+            document: &audit.document,
+            layers: &audit.layers,
+            subjects: audit.subjects().collect(),
+        })
+        .collect();
+    let report = report::render(&described)?;
+    let [first, second, report_path] = OUTPUTS.map(|name| arguments.out.join(name));
+    let paths = [first, second];
+    for (path, json) in paths.iter().zip(&documents) {
+        output::write_whole(path, json)?;
+    }
     output::write_whole(&report_path, report.as_bytes())?;
+    Ok(())
+}
 
+fn print(audits: &[Audit], arguments: &Arguments) -> Result<(), AuditError> {
     match arguments.format {
         Format::Json => {
-            output::print(&format!("{}\n", message::json(&String::from_utf8_lossy(&json))))
+            // One line each.
+            let line = |audit: &Audit| {
+                let json = serde_json::to_string(&audit.document)?;
+                Ok(format!("{}\n", message::json(&json)))
+            };
+            let lines = audits.iter().map(line).collect::<Result<String, serde_json::Error>>()?;
+            output::print(&lines)
         }
         Format::Text => {
             let style = match io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
                 true => Style::Coloured,
                 false => Style::Plain,
             };
-            let table = terminal::table(&document, &layers, style);
-            let [report, json] = [&report_path, &json_path].map(|path| path.display().to_string());
-            let [report, json] = [&report, &json].map(|path| message::on_one_line(path));
-            output::print(&format!("{table}\nReport: {report}\nData:   {json}\n"))
+            let columns = arguments.changes().named().map(|change| change.column);
+            let tables = audits.iter().map(|Audit { document, layers, .. }| {
+                let all = arguments.table;
+                let heads = match all {
+                    true => terminal::table(document, layers, style),
+                    false => terminal::summary(document, layers, style),
+                };
+                heads + &terminal::effects(document, layers, &columns, (style, all))
+            });
+            let tables = tables.collect::<Vec<_>>().join("\n");
+            let [first, second, report] = OUTPUTS.map(|name| arguments.out.join(name));
+            let shown =
+                |path: &Path| message::on_one_line(&path.display().to_string()).into_owned();
+            let data = [first, second];
+            let data = data.iter().take(audits.len()).map(|path| shown(path));
+            let data = data.collect::<Vec<_>>().join(", ");
+            output::print(&format!("{tables}\nReport: {}\nData:   {data}\n", shown(&report)))
         }
     }?;
     Ok(())
 }
 
-fn read_text(path: &Path) -> Result<(String, String), AuditError> {
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::InvalidData => AuditError::Encoding { path: path.to_path_buf() },
-        _ => AuditError::Text { path: path.to_path_buf(), source },
-    };
-    if path == Path::new("-") {
-        let mut text = String::new();
-        io::stdin().lock().read_to_string(&mut text).map_err(failed)?;
-        return Ok(("standard input".to_owned(), text));
+/// Relations of the tokens of one text, one for each kind of layer.
+fn relations_of(transformer: &Transformer, text: &str, tokens: &Tokens) -> Vec<Relations> {
+    let mut kinds: Vec<Visible> = Vec::new();
+    for visible in (0..transformer.layers()).map(|layer| transformer.visible(layer)) {
+        if !kinds.contains(&visible) {
+            kinds.push(visible);
+        }
     }
-    let text = fs::read_to_string(path).map_err(failed)?;
-    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    Ok((name, text))
-}
-
-/// Draws to standard error, and only where that is a terminal.
-fn progress_bar(layers: usize) -> ProgressBar {
-    let bar = ProgressBar::new(layers as u64);
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} layer {pos}/{len}  {elapsed}") {
-        bar.set_style(style);
-    }
-    bar.tick();
-    bar
+    kinds.into_iter().map(|visible| Relations::new(text, tokens, visible)).collect()
 }
 
 fn model_section(model: &Pretrained) -> ModelSection {
@@ -240,14 +423,12 @@ fn text_section(source: String, text: &str, tokens: &Tokens) -> TextSection {
 
 #[cfg(test)]
 mod tests {
-    use marginals_burn::Transformer;
     use marginals_burn::train::bits_per_byte;
 
     use super::*;
 
     fn read(text: &str, tokens: usize) -> TextSection {
-        let model = Pretrained::byte_lm(DEFAULT_NAME, DEFAULT_CONFIG, DEFAULT_WEIGHTS.to_vec());
-        let tokenizer = model.expect("it comes with the program").tokenizer;
+        let tokenizer = NamedModel::Bundled.open().expect("it comes with the program").tokenizer;
         let tokens = tokenizer.encode(text, Some(tokens)).expect("bytes are tokens");
         text_section("text".to_owned(), text, &tokens)
     }
@@ -268,7 +449,7 @@ mod tests {
     /// A model of the three bytes before needs 2.48 bits for each byte of the plays it has not seen.
     #[test]
     fn the_default_model_knows_what_comes_next() {
-        let model = Pretrained::byte_lm(DEFAULT_NAME, DEFAULT_CONFIG, DEFAULT_WEIGHTS.to_vec());
+        let model = NamedModel::Bundled.open();
         let Transformer::ByteLm(lm) = model.expect("it comes with the program").transformer else {
             panic!("a language model over bytes");
         };

@@ -15,7 +15,7 @@ use marginals::question::{Mean, Question};
 use marginals::spec::{AnyPrior, ModelSpec, Tensors};
 use marginals::structure::EachQueryPicksOne;
 use marginals::{Error, Value};
-use ndarray::{Array4, ArrayView4, Axis, CowArray, IxDyn, s};
+use ndarray::{Array4, ArrayView4, Axis, s};
 
 /// Which keys a query may pick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ impl Visible {
     }
 }
 
-impl<'pass> Layer<'pass> {
+impl Layer<'_> {
     /// Which keys each query may pick.
     pub fn visible(&self) -> Visible {
         Visible::of(self.model)
@@ -116,7 +116,7 @@ impl<'pass> Layer<'pass> {
     ///
     /// # Errors
     /// [`Error`], when a question cannot be answered of this model.
-    pub fn ask<Q: Question<'pass, f32>>(&self, questions: Q) -> Result<Q::Answer, Error> {
+    pub fn ask<'v, Q: Question<'v, f32>>(&self, questions: Q) -> Result<Q::Answer, Error> {
         self.ask_of(self.model, self.tensors, self.queries, questions)
     }
 
@@ -127,7 +127,7 @@ impl<'pass> Layer<'pass> {
     ///
     /// # Panics
     /// If `position` is not one of the queries.
-    pub fn ask_one<Q: Question<'pass, f32>>(
+    pub fn ask_one<'v, Q: Question<'v, f32>>(
         &self,
         position: usize,
         questions: Q,
@@ -142,12 +142,9 @@ impl<'pass> Layer<'pass> {
     /// The tensors that the model names, of a dense prior the row of one query alone.
     fn tensors_of(&self, position: usize) -> Tensors<'_, f32> {
         let nodes = self.queries.dim().2;
-        let own = |name: &str, array: &CowArray<'pass, f32, IxDyn>| {
-            name == Bias::NAME && array.ndim() == 4 && array.shape()[2] == nodes
-        };
         let real = self.tensors.real.iter().map(|(name, array)| {
             let mut view = array.view();
-            if own(name, array) {
+            if name == Bias::NAME && view.ndim() == 4 && view.shape()[2] == nodes {
                 view.slice_axis_inplace(Axis(2), (position..position + 1).into());
             }
             (name.clone(), view.into())
@@ -155,7 +152,7 @@ impl<'pass> Layer<'pass> {
         Tensors { real: real.collect(), integer: self.tensors.integer.clone() }
     }
 
-    fn ask_of<Q: Question<'pass, f32>>(
+    fn ask_of<'v, Q: Question<'v, f32>>(
         &self,
         model: &ModelSpec,
         tensors: &Tensors<'_, f32>,

@@ -5,7 +5,6 @@ mod bert;
 mod decoder;
 mod distilbert;
 mod gemma;
-mod gguf;
 mod gpt2;
 mod llama;
 mod mistral;
@@ -14,7 +13,6 @@ mod phi3;
 mod qwen;
 mod roberta;
 
-pub(super) use self::gguf::read as read_gguf;
 use super::config::TransformerConfig;
 use super::names::Names;
 use super::settings::Settings;

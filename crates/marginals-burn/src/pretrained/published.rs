@@ -137,6 +137,11 @@ impl Published {
         &self.config
     }
 
+    /// Whether there is a head, from the last hidden state to scores of the next token.
+    pub fn has_head(&self) -> bool {
+        !matches!(self.head, Head::None)
+    }
+
     /// The hidden state before the first layer, `[N, width]`.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! The measures by name: what the table, the JSON and the report all show.
 
-use super::measure::HeadMeasures;
+use super::head::HeadMeasures;
 
 /// A measure of a head, as every output names it.
 pub struct Measure {
@@ -14,6 +14,8 @@ pub struct Measure {
     pub definition: &'static str,
     /// How it is laid on a scale.
     pub scale: Scale,
+    /// What it is about.
+    pub group: Group,
     /// Reads it off a head.
     pub of: fn(&HeadMeasures) -> f64,
 }
@@ -29,14 +31,43 @@ pub enum Scale {
     Logarithmic,
 }
 
+/// What a measure is about: tables show one group at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// How sure the head is.
+    Certainty,
+    /// On which tokens its mass lies.
+    Place,
+    /// How far it looks, and what that explains.
+    Distance,
+    /// What its values make of it.
+    Value,
+}
+
+impl Group {
+    /// All of them, in the order they are shown.
+    pub const ALL: [Group; 4] = [Group::Certainty, Group::Place, Group::Distance, Group::Value];
+
+    /// Heading of its table.
+    pub fn title(self) -> &'static str {
+        match self {
+            Group::Certainty => "How sure it is",
+            Group::Place => "Where its mass lies",
+            Group::Distance => "How far it looks, and what that explains",
+            Group::Value => "What a hard choice or samples would change",
+        }
+    }
+}
+
 /// Every measure that is one number per head, in the order they are shown.
-pub const MEASURES: [Measure; 13] = [
+pub const MEASURES: [Measure; 23] = [
     Measure {
         name: "effective_keys",
         title: "Effective number of keys",
         column: ("keys", 6, 1),
         definition: "exp of the mean entropy: over how many keys a typical query spreads",
         scale: Scale::Logarithmic,
+        group: Group::Certainty,
         of: |head| head.effective_keys,
     },
     Measure {
@@ -45,6 +76,7 @@ pub const MEASURES: [Measure; 13] = [
         column: ("H", 5, 2),
         definition: "mean entropy of the posterior over keys, in nats",
         scale: Scale::FromZero,
+        group: Group::Certainty,
         of: |head| head.entropy,
     },
     Measure {
@@ -54,6 +86,7 @@ pub const MEASURES: [Measure; 13] = [
         definition: "mean KL of the posterior from the prior over possible keys, in nats: \
                      how much the content decides",
         scale: Scale::FromZero,
+        group: Group::Certainty,
         of: |head| head.kl,
     },
     Measure {
@@ -62,6 +95,7 @@ pub const MEASURES: [Measure; 13] = [
         column: ("log ev", 7, 2),
         definition: "mean of log Σ_j π_j ψ(q_i, k_j), in nats: how well the keys fit on average",
         scale: Scale::Range,
+        group: Group::Certainty,
         of: |head| head.log_evidence,
     },
     Measure {
@@ -70,6 +104,7 @@ pub const MEASURES: [Measure; 13] = [
         column: ("max p", 5, 2),
         definition: "mean probability of the likeliest key",
         scale: Scale::FromZero,
+        group: Group::Certainty,
         of: |head| head.max_probability,
     },
     Measure {
@@ -78,6 +113,7 @@ pub const MEASURES: [Measure; 13] = [
         column: ("first", 5, 2),
         definition: "share of all queries' mass on the first token",
         scale: Scale::FromZero,
+        group: Group::Place,
         of: |head| head.first_token_mass,
     },
     Measure {
@@ -86,6 +122,7 @@ pub const MEASURES: [Measure; 13] = [
         column: ("heavy", 5, 2),
         definition: "share of all queries' mass on the key that gets the most",
         scale: Scale::FromZero,
+        group: Group::Place,
         of: |head| head.heaviest_key_mass,
     },
     Measure {
@@ -94,6 +131,7 @@ pub const MEASURES: [Measure; 13] = [
         column: ("prev", 5, 2),
         definition: "mean probability of the token just before the query",
         scale: Scale::FromZero,
+        group: Group::Place,
         of: |head| head.previous_token_mass,
     },
     Measure {
@@ -102,7 +140,73 @@ pub const MEASURES: [Measure; 13] = [
         column: ("near", 5, 2),
         definition: "mean mass within 4 tokens of the query, its own position included",
         scale: Scale::FromZero,
+        group: Group::Place,
         of: |head| head.neighbour_mass,
+    },
+    Measure {
+        name: "next_token_mass",
+        title: "Mass on the token after",
+        column: ("next", 5, 2),
+        definition: "mean probability of the token just after the query, where queries see it",
+        scale: Scale::FromZero,
+        group: Group::Place,
+        of: |head| head.next_token_mass,
+    },
+    Measure {
+        name: "same_token_mass",
+        title: "Mass on the same token",
+        column: ("same", 5, 2),
+        definition: "mean probability of the query's own position",
+        scale: Scale::FromZero,
+        group: Group::Place,
+        of: |head| head.same_token_mass,
+    },
+    Measure {
+        name: "induction_mass",
+        title: "Induction mass",
+        column: ("ind", 5, 2),
+        definition: "mean mass on the tokens that follow other occurrences of the query's token, over \
+                     the queries that see one (at least 8)",
+        scale: Scale::FromZero,
+        group: Group::Place,
+        of: |head| head.induction_mass,
+    },
+    Measure {
+        name: "duplicate_token_mass",
+        title: "Duplicate-token mass",
+        column: ("dup", 5, 2),
+        definition: "mean mass on other occurrences of the query's token, over the queries that see one \
+                     (at least 8)",
+        scale: Scale::FromZero,
+        group: Group::Place,
+        of: |head| head.duplicate_token_mass,
+    },
+    Measure {
+        name: "separator_mass",
+        title: "Mass on separators",
+        column: ("sep", 5, 2),
+        definition: "share of all queries' mass on the tokens that the tokenizer added after the first",
+        scale: Scale::FromZero,
+        group: Group::Place,
+        of: |head| head.separator_mass,
+    },
+    Measure {
+        name: "punctuation_mass",
+        title: "Mass on punctuation",
+        column: ("punct", 5, 2),
+        definition: "share of all queries' mass on punctuation",
+        scale: Scale::FromZero,
+        group: Group::Place,
+        of: |head| head.punctuation_mass,
+    },
+    Measure {
+        name: "last_token_mass",
+        title: "Mass on the last token",
+        column: ("last", 5, 2),
+        definition: "share of all queries' mass on the last token",
+        scale: Scale::FromZero,
+        group: Group::Place,
+        of: |head| head.last_token_mass,
     },
     Measure {
         name: "expected_distance",
@@ -110,7 +214,37 @@ pub const MEASURES: [Measure; 13] = [
         column: ("dist", 6, 1),
         definition: "mean of E|i − j|, in tokens: how far the head looks",
         scale: Scale::Logarithmic,
+        group: Group::Distance,
         of: |head| head.expected_distance,
+    },
+    Measure {
+        name: "distance_kl",
+        title: "KL from the best prior of distance",
+        column: ("KL d", 6, 2),
+        definition: "mean KL of the posterior from the prior of distance (geometric, power law or window) \
+                     that fits best, in nats",
+        scale: Scale::FromZero,
+        group: Group::Distance,
+        of: |head| head.distance_kl,
+    },
+    Measure {
+        name: "distance_share",
+        title: "Share that distance explains",
+        column: ("share", 6, 2),
+        definition: "share of the KL from a flat prior that the best prior of distance explains",
+        scale: Scale::FromZero,
+        group: Group::Distance,
+        of: |head| head.distance_share,
+    },
+    Measure {
+        name: "content_kl",
+        title: "KL beyond distance and a sink",
+        column: ("KL c", 6, 2),
+        definition: "mean KL from the best prior of distance with a weight of its own for the heaviest \
+                     key, in nats: what neither explains",
+        scale: Scale::FromZero,
+        group: Group::Distance,
+        of: |head| head.content_kl,
     },
     Measure {
         name: "map_gap",
@@ -119,6 +253,7 @@ pub const MEASURES: [Measure; 13] = [
         definition: "mean of ‖E v − v_MAP‖ / ‖E v‖: the relative change if each query took only its \
                      likeliest key",
         scale: Scale::FromZero,
+        group: Group::Value,
         of: |head| head.map_gap,
     },
     Measure {
@@ -127,6 +262,7 @@ pub const MEASURES: [Measure; 13] = [
         column: ("var v", 7, 3),
         definition: "mean of E‖v − E v‖², the scatter of a single draw around the mean",
         scale: Scale::Logarithmic,
+        group: Group::Value,
         of: |head| head.value_variance,
     },
     Measure {
@@ -136,6 +272,7 @@ pub const MEASURES: [Measure; 13] = [
         definition: "mean E‖v − E v‖² / (0.01² · mean ‖E v‖²): draws per query after which the \
                      root-mean-square error is 1% of the output",
         scale: Scale::Logarithmic,
+        group: Group::Value,
         of: |head| head.samples_for_one_percent,
     },
 ];

@@ -1,16 +1,15 @@
-//! Which tokens' posteriors are kept for the report.
+//! Which tokens' posteriors `audit.json` holds, and which one the report opens on.
 //!
-//! All of them would be the N × N matrix. A reader wants words, spread over the text, and as many
-//! as a page can carry.
+//! All of them would be the N × N matrix. A reader wants words, spread over the text.
 
 use marginals_burn::Tokens;
 
-use super::label::Label;
-use super::measure::{HeadMeasures, QueryPosterior};
+use super::measure::HeadMeasures;
+use super::sparse::{Entry, SparsePosteriors, probability_of};
 
-/// Keys kept per query and head.
+/// Keys per query and head in `audit.json`.
 pub const TOP_KEYS: usize = 12;
-/// Pairs of key and probability a report may hold: about a megabyte.
+/// Pairs of key and probability that it may hold: about two megabytes.
 const PAIRS: usize = 110_000;
 const MOST_QUERIES: usize = 96;
 const FEWEST_QUERIES: usize = 8;
@@ -70,34 +69,58 @@ pub struct Showcase {
     pub head: usize,
 }
 
-/// The query and head where the content speaks most clearly: the largest mass on three words that
-/// are not near, none of which has it all. Only among the queries that were kept, or for the one
-/// that was asked for.
+/// The query and head where the content speaks most clearly: the largest mass on three words that are not
+/// near and not looked at by everybody, none of which has it all. Words are sought farther off first; only
+/// the token that was asked for is a query, where one was.
 pub fn showcase(
     tokens: &Tokens,
     layers: &[Vec<HeadMeasures>],
-    posteriors: &[QueryPosterior],
+    posteriors: &SparsePosteriors,
     asked: Option<usize>,
 ) -> Showcase {
-    const FAR: usize = 8;
-    const ALL: f64 = 0.6;
     let word = Word::of(tokens);
-    let mut best = Showcase { query: asked.unwrap_or(posteriors[0].query), ..Showcase::default() };
+    let words: Vec<bool> = (0..tokens.len()).map(|index| word.is(index)).collect();
+    let found =
+        [8, 3, 1].into_iter().find_map(|far| clearest(&words, far, layers, posteriors, asked));
+    let middle = || (tokens.len() / 2..tokens.len()).find(|&index| words[index]);
+    found.unwrap_or_else(|| Showcase {
+        query: asked.or_else(middle).unwrap_or(tokens.len().saturating_sub(1)),
+        ..Showcase::default()
+    })
+}
+
+fn clearest(
+    words: &[bool],
+    far: usize,
+    layers: &[Vec<HeadMeasures>],
+    posteriors: &SparsePosteriors,
+    asked: Option<usize>,
+) -> Option<Showcase> {
+    const ALL: f64 = 0.6;
+    let mut best = None;
     let mut most = 0.0;
-    for posterior in posteriors.iter().filter(|p| asked.is_none_or(|query| query == p.query)) {
-        for (layer, heads) in posterior.heads.iter().enumerate() {
-            for (head, keys) in heads.iter().enumerate() {
-                let dull = layers[layer][head].label != Label::Content
-                    || keys.first().is_none_or(|(_, probability)| *probability > ALL);
-                let mass: f64 = keys
-                    .iter()
-                    .take(3)
-                    .filter(|(key, _)| key.abs_diff(posterior.query) >= FAR && word.is(*key))
-                    .map(|(_, probability)| probability)
-                    .sum();
-                if !dull && mass > most {
+    for (layer, heads) in posteriors.layers.iter().enumerate() {
+        for (head, lists) in heads.iter().enumerate() {
+            let measures = &layers[layer][head];
+            if measures.heaviest_key_mass >= 0.5 {
+                continue;
+            }
+            for (query, list) in lists.lists().enumerate() {
+                if asked.map_or(!words[query], |asked| asked != query) {
+                    continue;
+                }
+                let telling = |key: usize| {
+                    words[key] && key.abs_diff(query) >= far && key != measures.heaviest_key
+                };
+                let probable = |entry: &Entry| probability_of(entry.1);
+                if list.first().is_none_or(|first| probable(first) > ALL) {
+                    continue;
+                }
+                let three = list.iter().take(3).filter(|entry| telling(entry.0 as usize));
+                let mass: f64 = three.map(probable).sum();
+                if mass > most {
                     most = mass;
-                    best = Showcase { query: posterior.query, layer, head };
+                    best = Some(Showcase { query, layer, head });
                 }
             }
         }

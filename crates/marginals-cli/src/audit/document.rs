@@ -3,8 +3,13 @@
 use serde::Serialize;
 
 use super::catalogue::MEASURES;
-use super::label::Label;
-use super::measure::{HeadMeasures, NEIGHBOURHOOD, QUANTILES, QueryPosterior};
+use super::distance_prior::DistancePrior;
+use super::effects::EffectsSection;
+use super::head::{HeadMeasures, NEIGHBOURHOOD, QUANTILES, mean_and_deviation};
+use super::label::{Comparison, Label};
+use super::measure::QueryPosterior;
+use super::relations::FEWEST_QUERIES;
+use super::rule::{label_of, margin_of, signed_distances};
 use crate::message;
 
 /// Raised when a name disappears or changes its meaning; new names do not raise it.
@@ -22,6 +27,12 @@ pub struct Document {
     pub labels: Vec<LabelSection>,
     pub heads: Vec<HeadSection>,
     pub queries: Vec<QuerySection>,
+    /// What the heads are worth, where that was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effects: Option<EffectsSection>,
+    /// Where several texts were read, all of them; `text` is the first, and `queries` are its.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub texts: Vec<TextSummary>,
 }
 
 /// The model that was audited.
@@ -61,6 +72,21 @@ impl TextSection {
     }
 }
 
+/// One of several texts.
+#[derive(Clone, Debug, Serialize)]
+pub struct TextSummary {
+    pub source: String,
+    pub token_count: usize,
+    pub token_count_of_whole_text: usize,
+}
+
+/// A text, and what each head did on it, `[layer][head]`.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    pub text: TextSection,
+    pub layers: Vec<Vec<HeadMeasures>>,
+}
+
 /// One token.
 #[derive(Clone, Debug, Serialize)]
 pub struct TokenSection {
@@ -77,6 +103,8 @@ pub struct Conventions {
     pub information_unit: &'static str,
     pub entropy_quantiles_at: [f64; 5],
     pub neighbourhood: usize,
+    /// Queries that must take part in a measure of some queries for it to be known.
+    pub fewest_queries: usize,
 }
 
 /// A measure and what it means.
@@ -93,6 +121,16 @@ pub struct LabelSection {
     pub name: &'static str,
     pub rule: &'static str,
     pub heads: usize,
+    /// The measure that the rule reads; null where it reads none.
+    pub measure: Option<&'static str>,
+    /// `at least` or `at most`.
+    pub comparison: Option<&'static str>,
+    pub threshold: Option<f64>,
+    /// Where such heads were described.
+    pub source: Option<&'static str>,
+    /// Of several texts, how many of these heads every text gives this label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stable_heads: Option<usize>,
 }
 
 /// One head.
@@ -102,11 +140,79 @@ pub struct HeadSection {
     pub head: usize,
     pub label: &'static str,
     #[serde(flatten)]
-    pub measures: serde_json::Map<String, serde_json::Value>,
+    pub measures: Numbers,
     pub heaviest_key: usize,
     pub entropy_quantiles: Vec<f64>,
     pub entropy_share_histogram: Vec<usize>,
+    /// Smallest change of one measure that would give another label; null where none would.
+    pub margin: Option<f64>,
+    /// That measure.
+    pub margin_measure: Option<&'static str>,
+    /// The label it would give.
+    pub margin_label: Option<&'static str>,
+    /// By how much each label's rule holds (below 0, by how much it fails), in the order of `labels`.
+    pub label_distances: Vec<f64>,
+    /// Prior of distance that fits best; null where none was fitted.
+    pub distance_prior: Option<PriorSection>,
+    /// By how much the loss rises with this head changed, in nats per token, by change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effects: Option<Numbers>,
+    /// Of several texts, what each says.
+    #[serde(flatten)]
+    pub over_texts: Option<OverTexts>,
 }
+
+/// A prior of distance and its numbers.
+#[derive(Clone, Debug, Serialize)]
+pub struct PriorSection {
+    pub name: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rho: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exponent: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reach: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outside: Option<f64>,
+}
+
+impl PriorSection {
+    fn new(prior: DistancePrior) -> Self {
+        let name = prior.name();
+        let flat = Self { name, rho: None, exponent: None, reach: None, outside: None };
+        match prior {
+            DistancePrior::Flat => flat,
+            DistancePrior::Geometric { rho } => Self { rho: Some(tidy(rho)), ..flat },
+            DistancePrior::PowerLaw { exponent } => Self { exponent: Some(tidy(exponent)), ..flat },
+            DistancePrior::Window { reach, outside } => {
+                Self { reach: Some(reach), outside: Some(tidy(outside)), ..flat }
+            }
+        }
+    }
+}
+
+/// One head over several texts.
+#[derive(Clone, Debug, Serialize)]
+pub struct OverTexts {
+    /// How many texts alone give the head the label that the means give it.
+    pub agreeing_texts: usize,
+    /// Standard deviation of every measure over the texts.
+    pub deviations: Numbers,
+    /// What each text says, in the order of the document's `texts`.
+    pub by_text: Vec<TextHead>,
+}
+
+/// One head on one of several texts.
+#[derive(Clone, Debug, Serialize)]
+pub struct TextHead {
+    pub label: &'static str,
+    pub margin: Option<f64>,
+    #[serde(flatten)]
+    pub measures: Numbers,
+}
+
+/// Measures by name; one that is not finite has no JSON form and becomes null.
+pub type Numbers = serde_json::Map<String, serde_json::Value>;
 
 /// The likeliest keys of one query.
 #[derive(Clone, Debug, Serialize)]
@@ -135,6 +241,7 @@ impl Document {
                 information_unit: "nat",
                 entropy_quantiles_at: QUANTILES,
                 neighbourhood: NEIGHBOURHOOD,
+                fewest_queries: FEWEST_QUERIES,
             },
             measures: MEASURES
                 .iter()
@@ -144,14 +251,7 @@ impl Document {
                     definition: measure.definition,
                 })
                 .collect(),
-            labels: Label::ALL
-                .iter()
-                .map(|&label| LabelSection {
-                    name: label.name(),
-                    rule: label.rule(),
-                    heads: count(label),
-                })
-                .collect(),
+            labels: Label::ALL.iter().map(|&label| label_section(label, count(label))).collect(),
             heads: layers
                 .iter()
                 .enumerate()
@@ -160,23 +260,108 @@ impl Document {
                 })
                 .collect(),
             queries: queries.iter().map(query_section).collect(),
+            effects: None,
+            texts: Vec::new(),
+        }
+    }
+
+    /// Adds what each of several texts says; the document is of their means.
+    pub fn add_texts(&mut self, readings: &[Reading]) {
+        let summary = |reading: &Reading| TextSummary {
+            source: reading.text.source.clone(),
+            token_count: reading.text.token_count,
+            token_count_of_whole_text: reading.text.token_count_of_whole_text,
+        };
+        self.texts = readings.iter().map(summary).collect();
+        for label in &mut self.labels {
+            label.stable_heads = Some(0);
+        }
+        for section in &mut self.heads {
+            let of_head = || readings.iter().map(|own| &own.layers[section.layer][section.head]);
+            let over = over_texts(of_head, section.label);
+            if over.agreeing_texts == readings.len()
+                && let Some(label) = self.labels.iter_mut().find(|own| own.name == section.label)
+            {
+                *label.stable_heads.get_or_insert(0) += 1;
+            }
+            section.over_texts = Some(over);
         }
     }
 }
 
+/// Means of every head's measures over the texts, and the labels that these give.
+pub fn means(readings: &[Reading]) -> Vec<Vec<HeadMeasures>> {
+    let mean = |layer: usize, head: usize| {
+        let texts: Vec<&HeadMeasures> =
+            readings.iter().map(|reading| &reading.layers[layer][head]).collect();
+        let mut mean = HeadMeasures::mean(&texts);
+        mean.label = label_of(&mean);
+        mean
+    };
+    let first = readings.first().map_or(&[][..], |reading| &reading.layers);
+    first
+        .iter()
+        .enumerate()
+        .map(|(layer, heads)| (0..heads.len()).map(|head| mean(layer, head)).collect())
+        .collect()
+}
+
+fn over_texts<'a, I: Iterator<Item = &'a HeadMeasures>>(
+    of_head: impl Fn() -> I,
+    label: &str,
+) -> OverTexts {
+    let by_text = of_head().map(|head| TextHead {
+        label: head.label.name(),
+        margin: margin_of(head).map(|margin| tidy(margin.distance)),
+        measures: numbers(|of| of(head)),
+    });
+    OverTexts {
+        agreeing_texts: of_head().filter(|head| head.label.name() == label).count(),
+        deviations: numbers(|of| mean_and_deviation(of_head().map(of)).1),
+        by_text: by_text.collect(),
+    }
+}
+
+/// A number for every measure.
+fn numbers(number: impl Fn(fn(&HeadMeasures) -> f64) -> f64) -> Numbers {
+    let named = MEASURES.iter().map(|measure| (measure.name, tidy(number(measure.of))));
+    named.map(|(name, number)| (name.to_owned(), number.into())).collect()
+}
+
+fn label_section(label: Label, heads: usize) -> LabelSection {
+    let rule = label.definition();
+    LabelSection {
+        name: rule.name,
+        rule: rule.words,
+        heads,
+        measure: rule.condition.map(|condition| condition.measure),
+        comparison: rule.condition.map(|condition| match condition.comparison {
+            Comparison::AtLeast => "at least",
+            Comparison::AtMost => "at most",
+        }),
+        threshold: rule.condition.map(|condition| condition.threshold),
+        source: Some(rule.source).filter(|source| !source.is_empty()),
+        stable_heads: None,
+    }
+}
+
 fn head_section(layer: usize, head: usize, measures: &HeadMeasures) -> HeadSection {
+    let margin = margin_of(measures);
     HeadSection {
         layer,
         head,
         label: measures.label.name(),
-        // A number that is not finite has no JSON form and becomes null.
-        measures: MEASURES
-            .iter()
-            .map(|measure| (measure.name.to_owned(), tidy((measure.of)(measures)).into()))
-            .collect(),
+        measures: numbers(|of| of(measures)),
         heaviest_key: measures.heaviest_key,
         entropy_quantiles: measures.entropy_quantiles.map(tidy).to_vec(),
         entropy_share_histogram: measures.entropy_share_histogram.to_vec(),
+        margin: margin.map(|margin| tidy(margin.distance)),
+        margin_measure: margin.map(|margin| margin.measure),
+        margin_label: margin.map(|margin| margin.label.name()),
+        label_distances: signed_distances(measures).map(tidy).to_vec(),
+        distance_prior: measures.distance_prior.map(PriorSection::new),
+        effects: None,
+        over_texts: None,
     }
 }
 
@@ -194,6 +379,6 @@ fn query_section(posterior: &QueryPosterior) -> QuerySection {
 }
 
 /// Seven significant digits: all an `f32` holds, and files half the size.
-fn tidy(number: f64) -> f64 {
+pub fn tidy(number: f64) -> f64 {
     format!("{number:.6e}").parse().unwrap_or(number)
 }

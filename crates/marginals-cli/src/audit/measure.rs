@@ -1,73 +1,27 @@
 //! Measures of each head: answers of its posterior, averaged over the queries.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
-use marginals::infer::EdgeFunction;
 use marginals::question::{
-    ColumnMass, Entropy, ExpectedDistance, ExpectedOf, Kl, LogEvidence, Map, MaxProbability, Mean,
-    TopK, ValueVariance,
+    ColumnMass, Entropy, ExpectedOf, Kl, LogEvidence, Map, MaxProbability, Mean, QueryMass,
+    ValueVariance,
 };
-use marginals::{Block, TileMut};
+use marginals::structure::AnyStructure;
 use marginals_burn::{Attend, Layer};
-use ndarray::{Array3, Array4, ArrayView1};
+use ndarray::{Array3, Array4, Axis};
 use rayon::prelude::*;
 
+use super::distance_prior::{Evidence, Fit};
+use super::head::QUANTILES;
+pub use super::head::{HISTOGRAM_BINS, HeadMeasures};
 use super::label::Label;
+use super::relations::{Relations, Sums};
+use super::rule::label_of;
+use super::sparse::{SparsePosteriors, likeliest};
 use crate::quantile::quantile;
 
 /// Share of the output's size that `samples_for_one_percent` allows as error.
 const SAMPLING_ERROR: f64 = 0.01;
-/// A key within this many positions of the query is its neighbour.
-pub const NEIGHBOURHOOD: usize = 4;
-/// Bins of the histogram of H / log n over [0, 1].
-pub const HISTOGRAM_BINS: usize = 20;
-/// Which quantiles of the entropy over queries are kept.
-pub const QUANTILES: [f64; 5] = [0.05, 0.25, 0.5, 0.75, 0.95];
-
-/// The measures of one head, over N queries; information in nats.
-///
-/// "Mean" is over all queries unless it says otherwise. n_i is the number of keys query i may pick:
-/// N for an encoder, i + 1 for a decoder.
-#[derive(Clone, Debug)]
-pub struct HeadMeasures {
-    /// Mean entropy H of the posterior over keys.
-    pub entropy: f64,
-    /// exp of the mean entropy: the effective number of keys of a typical query.
-    pub effective_keys: f64,
-    /// Mean KL(posterior ‖ prior), what the content adds. Where the prior is uniform over n_i keys it
-    /// is log n_i − H_i.
-    pub kl: f64,
-    /// Mean log-evidence, log Σ_j π_j ψ(q_i, k_j).
-    pub log_evidence: f64,
-    /// Mean of the largest probability of a row.
-    pub max_probability: f64,
-    /// Share of all mass that lies on the first token.
-    pub first_token_mass: f64,
-    /// Key with the most mass.
-    pub heaviest_key: usize,
-    /// Share of all mass that lies on it.
-    pub heaviest_key_mass: f64,
-    /// Mean of E|i − j|, in tokens.
-    pub expected_distance: f64,
-    /// Mean of p(i, i − 1) over the queries that have a token before them.
-    pub previous_token_mass: f64,
-    /// Mean mass within [`NEIGHBOURHOOD`] positions, the query's own included.
-    pub neighbour_mass: f64,
-    /// Mean of ‖E v − v_MAP‖ / ‖E v‖: what picking only the likeliest key would change.
-    pub map_gap: f64,
-    /// Mean of E‖v − E v‖², summed over coordinates.
-    pub value_variance: f64,
-    /// S = mean E‖v − E v‖² / (0.01² · mean ‖E v‖²): with S independent draws per query in place of
-    /// the mean, the root-mean-square error of the head's output is 1% of its size.
-    pub samples_for_one_percent: f64,
-    /// Quantiles of the entropy over queries, at [`QUANTILES`].
-    pub entropy_quantiles: [f64; 5],
-    /// How many queries have H_i / log n_i in each bin; queries with one possible key are left out.
-    pub entropy_share_histogram: [usize; HISTOGRAM_BINS],
-    /// Kind of head.
-    pub label: Label,
-}
 
 /// The likeliest keys of one query in every layer and head, best first.
 #[derive(Clone, Debug)]
@@ -84,58 +38,82 @@ pub struct Collector<'progress> {
     pub layers: Vec<Vec<HeadMeasures>>,
     /// One entry per chosen query.
     pub queries: Vec<QueryPosterior>,
+    /// Of every query, the keys that hold most of its mass.
+    pub sparse: SparsePosteriors,
+    relations: &'progress [Relations],
     top_keys: usize,
     progress: Box<dyn FnMut(usize) + 'progress>,
 }
 
 impl<'progress> Collector<'progress> {
-    /// Keeps the `top_keys` likeliest keys of each of the chosen `queries`; `progress` is told how
+    /// Reads a text of these relations, one for each kind of layer. Keeps the `top_keys` likeliest keys of each of the chosen
+    /// `queries`, and in `sparse`, which asks for as many at least, those of all; `progress` is told how
     /// many layers are done.
     pub fn new(
+        relations: &'progress [Relations],
         queries: &[usize],
         top_keys: usize,
+        sparse: SparsePosteriors,
         progress: impl FnMut(usize) + 'progress,
     ) -> Self {
         let queries =
             queries.iter().map(|&query| QueryPosterior { query, heads: Vec::new() }).collect();
-        Collector { layers: Vec::new(), queries, top_keys, progress: Box::new(progress) }
+        let progress = Box::new(progress);
+        Collector { layers: Vec::new(), queries, sparse, relations, top_keys, progress }
     }
 }
 
 impl Attend for Collector<'_> {
     fn attend(&mut self, layer: &Layer<'_>) -> Result<Array4<f32>, String> {
         let told = |error: marginals::Error| error.to_string();
-        let (mean, variance, entropy, kl, log_evidence, near, max, map, columns, distance) = layer
-            .ask((
-                Mean(layer.values),
-                ValueVariance(layer.values),
-                Entropy,
-                Kl,
-                LogEvidence,
-                ExpectedOf(NEAR),
-                MaxProbability,
-                Map,
-                ColumnMass,
-                ExpectedDistance,
-            ))
-            .map_err(told)?;
+        let of_layer = |relations: &&Relations| relations.visible() == layer.visible();
+        let relations = (self.relations.iter().find(of_layer))
+            .ok_or("its queries see other keys than the transformer says of this layer")?;
+        let functions = relations.functions();
+        let (mean, variance, entropy, kl, log_evidence, edges, max, map, columns, mass, top) =
+            layer
+                .ask((
+                    Mean(layer.values),
+                    ValueVariance(layer.values),
+                    Entropy,
+                    Kl,
+                    LogEvidence,
+                    ExpectedOf(&functions),
+                    MaxProbability,
+                    Map,
+                    ColumnMass,
+                    QueryMass,
+                    self.sparse.question(),
+                ))
+                .map_err(told)?;
         let heads = layer.queries.dim().1;
+        let picks = picks_keys(&layer.model.structure);
         let measures = (0..heads)
             .into_par_iter()
             .map(|head| {
-                let row = |answer: &Array3<f32>| mean_of(answer.slice(ndarray::s![0, head, ..]));
-                let near = |index: usize| {
-                    near.slice(ndarray::s![0, head, .., index])
-                        .iter()
-                        .copied()
-                        .map(f64::from)
-                        .sum::<f64>()
+                let of = |answer: &Array3<f32>| -> Vec<f64> {
+                    let row = answer.slice(ndarray::s![0, head, ..]);
+                    row.iter().copied().map(f64::from).collect()
                 };
-                let nodes = layer.queries.dim().2;
+                let row = |answer: &Array3<f32>| mean_of(&of(answer));
+                let sums: Vec<f64> = edges
+                    .slice(ndarray::s![0, head, .., ..])
+                    .axis_iter(Axis(1))
+                    .map(|function| function.iter().copied().map(f64::from).sum())
+                    .collect();
+                let sums = relations.sums(&sums);
                 let hard = Hardness::of(layer, head, &mean, &variance, &map);
-                let spread = Spread::of(layer, head, &entropy);
-                let (heaviest_key, heaviest_key_mass, first_token_mass) =
-                    columns_of(columns.slice(ndarray::s![0, head, ..]));
+                let spread = Spread::of(relations, head, &entropy);
+                let columns = of(&columns);
+                let fit = picks
+                    .then(|| fit(relations, &of(&entropy), of(&mass), &sums, &columns))
+                    .flatten();
+                let nodes = relations.nodes() as f64;
+                let on = |keys: &[usize]| match keys.is_empty() {
+                    true => f64::NAN,
+                    false => keys.iter().map(|&key| columns[key]).sum::<f64>() / nodes,
+                };
+                let heaviest_key = heaviest(&columns);
                 let entropy = row(&entropy);
                 let mut measures = HeadMeasures {
                     entropy,
@@ -143,89 +121,108 @@ impl Attend for Collector<'_> {
                     kl: row(&kl),
                     log_evidence: row(&log_evidence),
                     max_probability: row(&max),
-                    first_token_mass,
+                    first_token_mass: on(&[0]),
                     heaviest_key,
-                    heaviest_key_mass,
-                    expected_distance: row(&distance),
-                    previous_token_mass: near(0) / (nodes.max(2) - 1) as f64,
-                    neighbour_mass: near(1) / nodes as f64,
+                    heaviest_key_mass: on(&[heaviest_key]),
+                    expected_distance: sums.distance / nodes,
+                    previous_token_mass: sums.previous_token / (nodes - 1.0).max(1.0),
+                    neighbour_mass: sums.neighbours / nodes,
                     map_gap: hard.map_gap,
                     value_variance: hard.value_variance,
                     samples_for_one_percent: hard.samples,
                     entropy_quantiles: spread.quantiles,
                     entropy_share_histogram: spread.histogram,
-                    label: Label::Content,
+                    label: Label::Mixed,
+                    next_token_mass: match relations.next_token_queries {
+                        0 => f64::NAN,
+                        queries => sums.next_token / queries as f64,
+                    },
+                    same_token_mass: sums.within[0] / nodes,
+                    induction_mass: per(sums.induction, relations.induction_queries),
+                    duplicate_token_mass: per(sums.duplicates, relations.duplicate_queries),
+                    separator_mass: on(&relations.separators),
+                    punctuation_mass: on(&relations.punctuation),
+                    last_token_mass: on(&[relations.nodes() - 1]),
+                    distance_kl: fit.map_or(f64::NAN, |fit| fit.distance_kl),
+                    distance_share: fit.map_or(f64::NAN, |fit| match fit.flat_kl > 0.0 {
+                        true => 1.0 - fit.distance_kl / fit.flat_kl,
+                        false => 0.0,
+                    }),
+                    content_kl: fit.map_or(f64::NAN, |fit| fit.sink_kl),
+                    distance_prior: fit.map(|fit| fit.prior),
                 };
-                measures.label = Label::of(&measures);
+                measures.label = label_of(&measures);
                 measures
             })
             .collect();
         self.layers.push(measures);
 
         for chosen in &mut self.queries {
-            let top = layer.ask_one(chosen.query, TopK(self.top_keys)).map_err(told)?;
-            let heads = (0..heads).map(|head| {
-                (0..self.top_keys)
-                    .filter_map(|place| {
-                        let key = usize::try_from(top.index[[0, head, 0, place]]).ok()?;
-                        Some((key, f64::from(top.probability[[0, head, 0, place]])))
-                    })
-                    .collect()
-            });
+            let heads = (0..heads)
+                .map(|head| likeliest(&top, head, chosen.query).take(self.top_keys).collect());
             chosen.heads.push(heads.collect());
         }
+        self.sparse.add(&top);
         (self.progress)(self.layers.len());
         Ok(mean)
     }
 }
 
-fn mean_of(row: ArrayView1<'_, f32>) -> f64 {
-    row.iter().copied().map(f64::from).sum::<f64>() / row.len() as f64
+fn mean_of(row: &[f64]) -> f64 {
+    row.iter().sum::<f64>() / row.len() as f64
 }
 
-/// The heaviest key, its share of the mass, and the first key's share.
-fn columns_of(mass: ArrayView1<'_, f32>) -> (usize, f64, f64) {
-    let queries = mass.len() as f64;
+/// Mean over the queries that take part; NaN where they are too few.
+fn per(sum: f64, queries: Option<usize>) -> f64 {
+    queries.map_or(f64::NAN, |queries| sum / queries as f64)
+}
+
+/// The key with the most mass, of several the first.
+fn heaviest(columns: &[f64]) -> usize {
     let mut heaviest = 0;
-    for (key, column) in mass.iter().enumerate() {
-        if *column > mass[heaviest] {
+    for (key, column) in columns.iter().enumerate() {
+        if *column > columns[heaviest] {
             heaviest = key;
         }
     }
-    (heaviest, f64::from(mass[heaviest]) / queries, f64::from(mass[0]) / queries)
+    heaviest
 }
 
-fn visible_keys(layer: &Layer<'_>, query: usize) -> Range<usize> {
-    layer.visible().keys(query, layer.keys.dim().2)
+/// Whether each query picks one key, or none: whether its row is a distribution over keys.
+fn picks_keys(structure: &AnyStructure) -> bool {
+    matches!(
+        structure,
+        AnyStructure::EachQueryPicksOne(_)
+            | AnyStructure::EachQueryPicksAtMostOne(_)
+            | AnyStructure::NearestAccepted(_)
+    )
+}
+
+/// Best priors of distance of one head.
+fn fit(
+    relations: &Relations,
+    entropy: &[f64],
+    mass: Vec<f64>,
+    sums: &Sums,
+    columns: &[f64],
+) -> Option<Fit> {
+    // H of all outcomes is that of whether there is a key, and of which where there is one.
+    let part = |p: f64| if p > 0.0 { p * p.ln() } else { 0.0 };
+    let of_key = |(entropy, mass): (&f64, &f64)| entropy + part(*mass) + part(1.0 - mass);
+    let sink = heaviest(columns);
+    relations.distances.fit(&Evidence {
+        entropy: entropy.iter().zip(&mass).map(of_key).sum(),
+        mass,
+        distance: sums.distance,
+        logarithm: sums.logarithm,
+        within: sums.within.clone(),
+        sink,
+        sink_mass: columns[sink],
+    })
 }
 
 fn key_head(layer: &Layer<'_>, head: usize) -> usize {
     head / (layer.queries.dim().1 / layer.keys.dim().1)
-}
-
-/// The edges near the diagonal: to the key just before, and within [`NEIGHBOURHOOD`].
-const NEAR: &[&dyn EdgeFunction<f32>] = &[
-    &Near { behind: 1, ahead: -1 },
-    &Near { behind: NEIGHBOURHOOD, ahead: NEIGHBOURHOOD as isize },
-];
-
-/// Whether a key lies at most so far behind its query, and at most so far ahead of it.
-#[derive(Debug)]
-struct Near {
-    behind: usize,
-    ahead: isize,
-}
-
-impl EdgeFunction<f32> for Near {
-    fn fill(&self, block: &Block, mut values: TileMut<'_, f32>) {
-        for (row, query) in block.queries.clone().enumerate() {
-            let last = query.checked_add_signed(self.ahead);
-            let near = |key| key >= query.saturating_sub(self.behind) && Some(key) <= last;
-            for (value, key) in values.row_mut(row).iter_mut().zip(block.keys.clone()) {
-                *value = f32::from(u8::from(near(key)));
-            }
-        }
-    }
 }
 
 /// Loss by a hard choice, or by sampling.
@@ -281,11 +278,11 @@ struct Spread {
 }
 
 impl Spread {
-    fn of(layer: &Layer<'_>, head: usize, entropy: &Array3<f32>) -> Self {
+    fn of(relations: &Relations, head: usize, entropy: &Array3<f32>) -> Self {
         let row = entropy.slice(ndarray::s![0, head, ..]);
         let mut histogram = [0; HISTOGRAM_BINS];
         for (query, entropy) in row.iter().enumerate() {
-            let possible = visible_keys(layer, query).len();
+            let possible = relations.distances.visible(query).len();
             if possible > 1 && entropy.is_finite() {
                 let share = f64::from(*entropy) / (possible as f64).ln();
                 let bin = (share * HISTOGRAM_BINS as f64) as usize;
@@ -295,23 +292,6 @@ impl Spread {
         let mut sorted: Vec<f64> = row.iter().copied().map(f64::from).collect();
         sorted.sort_unstable_by(f64::total_cmp);
         Spread { quantiles: QUANTILES.map(|share| quantile(&sorted, share)), histogram }
-    }
-}
-
-impl Label {
-    /// The label of a head with these measures. Measures that are NaN satisfy no rule.
-    pub fn of(measures: &HeadMeasures) -> Label {
-        if measures.heaviest_key_mass >= 0.5 {
-            Label::Sink
-        } else if measures.previous_token_mass >= 0.5 {
-            Label::PreviousToken
-        } else if measures.neighbour_mass >= 0.5 {
-            Label::Local
-        } else if measures.kl <= std::f64::consts::LN_2 {
-            Label::Diffuse
-        } else {
-            Label::Content
-        }
     }
 }
 

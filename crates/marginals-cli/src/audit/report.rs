@@ -5,125 +5,173 @@
 
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, context};
-use serde::Serialize;
 
 use super::AuditError;
 use super::catalogue::{MEASURES, Measure, Scale};
 use super::choice::Showcase;
-use super::document::Document;
+use super::document::{Document, ModelSection, Reading};
 use super::measure::{HeadMeasures, label_counts};
+use super::packed::{self, Packed, pack};
+use super::page_data::page_data;
+use super::sparse::SparsePosteriors;
 use super::svg;
+use crate::chart::readable;
 
-const TEMPLATE: &str = include_str!("../../templates/report.html");
-const STYLE: &str = include_str!("../../templates/report.css");
-const SCRIPT: &str = include_str!("../../templates/report.js");
+const TEMPLATE: &str = include_str!("../../templates/report/page.html");
+const STYLE: &str = concat!(
+    include_str!("../../templates/page.css"),
+    include_str!("../../templates/chart.css"),
+    include_str!("../../templates/report/report.css")
+);
+/// The page's script; the parts share one scope, and the last runs them.
+const SCRIPT: &str = concat!(
+    "\"use strict\";\n(() => {\n",
+    include_str!("../../templates/report/unpack.js"),
+    include_str!("../../templates/report/look.js"),
+    include_str!("../../templates/report/address.js"),
+    include_str!("../../templates/report/save.js"),
+    include_str!("../../templates/report/pane.js"),
+    include_str!("../../templates/report/page.js"),
+    "})();\n"
+);
 
-/// Data that the page's script reads. Probabilities are in hundredths of a percent, and a head's keys
-/// are one flat list key, probability, key, probability …: half the size of nested pairs.
-#[derive(Serialize)]
-struct PageData<'document> {
-    tokens: Vec<PageToken<'document>>,
-    first_query: usize,
-    first_head: usize,
-    layers: usize,
-    heads: usize,
-    measures: Vec<&'static str>,
-    head_labels: Vec<&'static str>,
-    head_measures: Vec<Vec<String>>,
-    queries: Vec<PageQuery>,
+/// A text as a model read it.
+#[derive(Debug)]
+pub struct Subject<'audit> {
+    pub model: &'audit ModelSection,
+    /// The text, and measures of every head on it.
+    pub reading: &'audit Reading,
+    /// Keys of every query.
+    pub posteriors: &'audit SparsePosteriors,
+    /// Head and token that are shown first.
+    pub first: Showcase,
 }
 
-#[derive(Serialize)]
-struct PageToken<'document> {
-    text: &'document str,
-    /// Text between this token and the one before, which no token covers.
-    before: &'document str,
-    /// Added by the tokenizer, not written by the author.
-    added: bool,
+/// A model with what its charts show.
+#[derive(Debug)]
+pub struct Described<'audit> {
+    /// The audit as data.
+    pub document: &'audit Document,
+    /// Measures of every head, means over the texts, by layer.
+    pub layers: &'audit [Vec<HeadMeasures>],
+    /// The texts.
+    pub subjects: Vec<Subject<'audit>>,
 }
 
-#[derive(Serialize)]
-struct PageQuery {
-    query: usize,
-    keys: Vec<Vec<usize>>,
-}
-
-/// Renders the page, which shows the posterior of `first` at the start.
-pub fn render(
-    document: &Document,
-    layers: &[Vec<HeadMeasures>],
-    first: Showcase,
-) -> Result<String, AuditError> {
+/// Renders the page of the audit of one model, or of several to be compared.
+pub fn render(models: &[Described<'_>]) -> Result<String, AuditError> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     environment.add_template("report", TEMPLATE)?;
-    let all: Vec<&HeadMeasures> = layers.iter().flatten().collect();
-    let maps: Vec<Value> = MEASURES
+    let subjects: Vec<&Subject<'_>> = models.iter().flat_map(|model| &model.subjects).collect();
+    let packed: Vec<Packed> = subjects
         .iter()
-        // On its logarithmic scale the effective number of keys has the same map as the entropy.
-        .filter(|measure| measure.name != "entropy")
-        .map(|measure| {
-            let (picture, [low, high]) = svg::map(layers, measure);
-            let clipped = measure.scale != Scale::FromZero;
-            let end = |sign: &str, value| match clipped {
-                true => format!("{sign} {}", svg::readable(value)),
-                false => svg::readable(value),
-            };
-            context! {
-                title => measure.title,
-                definition => measure.definition,
-                picture => Value::from_safe_string(picture),
-                low => end("≤", low),
-                high => end("≥", high),
-            }
+        .map(|subject| {
+            let heads = subject.reading.layers.iter().flatten();
+            let columns = heads.map(|head| head.heaviest_key).collect();
+            pack(subject.posteriors, columns, packed::ROOM / subjects.len())
         })
-        .collect();
+        .collect::<Result<_, _>>()
+        .map_err(AuditError::Packing)?;
+    let data = page_data(models, &subjects, &packed)?;
+    let mut first = 0;
+    let sections = models.iter().map(|model| {
+        first += model.subjects.len();
+        section(model, first - model.subjects.len())
+    });
+    let sections: Vec<Value> = sections.collect();
+    let texts = subjects.iter().zip(&packed).map(|(subject, packed)| {
+        let (keys, tokens) = (subject.posteriors.question().0, subject.reading.text.token_count);
+        context! {
+            title => title(subject),
+            shown => readable(100.0 * packed.share),
+            least => readable(100.0 * packed.least),
+            most => (keys < tokens).then_some(keys),
+            // Base 64 needs no escapes.
+            stream => safe(packed.stream.clone()),
+        }
+    });
+    Ok(environment.get_template("report")?.render(context! {
+        style => safe(STYLE.to_owned()),
+        script => safe(SCRIPT.to_owned()),
+        data => safe(data),
+        models => sections,
+        texts => texts.collect::<Vec<_>>(),
+        version => env!("CARGO_PKG_VERSION"),
+    })?)
+}
+
+/// Text that is markup already.
+fn safe(markup: String) -> Value {
+    Value::from_safe_string(markup)
+}
+
+/// Everything the template says of one model, whose texts begin with the subject `first`.
+fn section(described: &Described<'_>, first: usize) -> Value {
+    let Described { document, layers, subjects } = described;
+    let (model, text) = (&document.model, &document.text);
+    let all: Vec<&HeadMeasures> = layers.iter().flatten().collect();
     let labels: Vec<Value> = label_counts(layers)
         .into_iter()
         .map(|(label, count)| {
             context! { name => label.name(), rule => label.rule(), count => count }
         })
         .collect();
-    let median =
-        |name: &str| svg::readable(median(all.iter().map(|head| (measure(name).of)(head))));
-    let picture = |svg: String| Value::from_safe_string(svg);
-    let page = environment.get_template("report")?.render(context! {
-        style => Value::from_safe_string(STYLE.to_owned()),
-        script => Value::from_safe_string(SCRIPT.to_owned()),
-        data => Value::from_safe_string(page_data(document, layers, first)?),
-        model => context! {
-            name => document.model.name.as_str(),
-            family => document.model.family,
-            layers => document.model.layers,
-            heads => document.model.heads,
-            key_heads => document.model.key_heads,
-            visible => document.model.visible,
-        },
-        source => document.text.source.as_str(),
-        token_count => document.text.token_count,
-        token_count_of_whole_text => document.text.token_count_of_whole_text,
-        head_count => all.len(),
+    let absent = label_counts(layers).into_iter().filter(|(_, count)| *count == 0);
+    let absent: Vec<&str> = absent.map(|(label, _)| label.name()).collect();
+    let median = |name: &str| readable(median(all.iter().map(|head| (measure(name).of)(head))));
+    let scatter = |across, up| safe(svg::scatter(layers, measure(across), measure(up)));
+    context! {
+        first => first,
+        texts => subjects.len(),
+        name => model.name.as_str(),
+        family => model.family,
+        layers => model.layers,
+        heads => model.heads,
+        key_heads => model.key_heads,
+        visible => model.visible,
+        source => text.source.as_str(),
+        token_count => text.token_count,
+        token_count_of_whole_text => text.token_count_of_whole_text,
         labels => labels,
-        label_map => picture(svg::label_map(layers)),
-        maps => maps,
-        violins => picture(svg::violins(layers)),
-        gap_scatter =>
-            picture(svg::scatter(layers, measure("effective_keys"), measure("map_gap"))),
-        sample_scatter => picture(svg::scatter(
-            layers,
-            measure("expected_distance"),
-            measure("samples_for_one_percent"),
-        )),
+        absent => absent.join(", "),
+        label_map => safe(svg::label_map(layers)),
+        maps => maps(layers),
+        violins => safe(svg::violins(layers)),
+        gap_scatter => scatter("effective_keys", "map_gap"),
+        sample_scatter => scatter("expected_distance", "samples_for_one_percent"),
         median_keys => median("effective_keys"),
-        median_gap => svg::readable(
-            100.0 * self::median(all.iter().map(|head| head.map_gap))
-        ),
+        median_gap => readable(100.0 * self::median(all.iter().map(|head| head.map_gap))),
         median_samples => median("samples_for_one_percent"),
-        query_count => document.queries.len(),
-        top_keys => super::choice::TOP_KEYS,
-        version => env!("CARGO_PKG_VERSION"),
-    })?;
-    Ok(page)
+    }
+}
+
+/// The name of a subject among others: model and text.
+pub fn title(subject: &Subject<'_>) -> String {
+    format!("{}, {}", subject.model.name, subject.reading.text.source)
+}
+
+fn maps(layers: &[Vec<HeadMeasures>]) -> Vec<Value> {
+    // On its logarithmic scale the effective number of keys has the same map as the entropy.
+    let measures = MEASURES.iter().filter(|measure| measure.name != "entropy");
+    measures
+        .map(|measure| {
+            let (picture, [low, high]) = svg::map(layers, measure);
+            let clipped = measure.scale != Scale::FromZero;
+            let end = |sign: &str, value| match clipped {
+                true => format!("{sign} {}", readable(value)),
+                false => readable(value),
+            };
+            context! {
+                name => measure.name,
+                title => measure.title,
+                definition => measure.definition,
+                picture => safe(picture),
+                low => end("≤", low),
+                high => end("≥", high),
+            }
+        })
+        .collect()
 }
 
 fn measure(name: &str) -> &'static Measure {
@@ -137,61 +185,4 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
         0 => f64::NAN,
         count => f64::midpoint(values[(count - 1) / 2], values[count / 2]),
     }
-}
-
-fn page_data(
-    document: &Document,
-    layers: &[Vec<HeadMeasures>],
-    first: Showcase,
-) -> Result<String, AuditError> {
-    let heads = || layers.iter().flatten();
-    let head_count = layers.first().map_or(0, Vec::len);
-    let data = PageData {
-        tokens: page_tokens(document),
-        first_query: first.query,
-        first_head: first.layer * head_count + first.head,
-        layers: layers.len(),
-        heads: head_count,
-        measures: MEASURES.iter().map(|measure| measure.title).collect(),
-        head_labels: heads().map(|head| head.label.name()).collect(),
-        head_measures: heads()
-            .map(|head| MEASURES.iter().map(|m| svg::readable((m.of)(head))).collect())
-            .collect(),
-        queries: document
-            .queries
-            .iter()
-            .map(|query| PageQuery {
-                query: query.query,
-                keys: query.likeliest_keys.iter().flatten().map(|keys| flat(keys)).collect(),
-            })
-            .collect(),
-    };
-    // Inside a script element only `</` and `<!--` could end it; JSON lets `<` be written so.
-    Ok(serde_json::to_string(&data)?.replace('<', "\\u003c"))
-}
-
-fn flat(keys: &[(usize, f64)]) -> Vec<usize> {
-    keys.iter()
-        .flat_map(|&(key, probability)| [key, (probability * 10_000.0).round() as usize])
-        .collect()
-}
-
-fn page_tokens(document: &Document) -> Vec<PageToken<'_>> {
-    let text = document.text.text.as_str();
-    let mut reached = 0;
-    let mut tokens = Vec::with_capacity(document.text.tokens.len());
-    for token in &document.text.tokens {
-        // Tokens that are parts of one character share its bytes; only the first shows it.
-        let covered = text.get(token.start.max(reached)..token.end).unwrap_or("");
-        // The space before a word belongs to its token, but not under its highlight.
-        let word = if covered.trim().is_empty() { covered } else { covered.trim_start() };
-        let start = token.end.max(reached) - word.len();
-        let before = text.get(reached..start).unwrap_or("");
-        tokens.push(match word {
-            "" => PageToken { text: &token.piece, before, added: true },
-            word => PageToken { text: word, before, added: false },
-        });
-        reached = reached.max(token.end);
-    }
-    tokens
 }

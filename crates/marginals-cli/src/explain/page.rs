@@ -25,7 +25,8 @@ impl Page {
         Self::new(width, terminal && std::env::var_os("NO_COLOR").is_none())
     }
 
-    fn new(width: usize, coloured: bool) -> Self {
+    /// A page of this width.
+    pub fn new(width: usize, coloured: bool) -> Self {
         Self { text: String::new(), width: width.min(WIDEST), coloured }
     }
 
@@ -34,7 +35,8 @@ impl Page {
         self.text
     }
 
-    fn paint(&self, code: &str, text: &str) -> String {
+    /// Text in a colour, where there are colours.
+    pub fn paint(&self, code: &str, text: &str) -> String {
         match self.coloured {
             true => format!("\x1b[{code}m{text}\x1b[0m"),
             false => text.to_owned(),
@@ -44,6 +46,12 @@ impl Page {
     /// A name and what it stands for.
     pub fn title(&mut self, name: &str, meaning: &str) {
         self.text += &format!("{}  {meaning}\n", self.paint("1", name));
+    }
+
+    /// A line between two pages.
+    pub fn rule(&mut self) {
+        let line = "─".repeat(self.width.min(40));
+        self.text += &format!("\n{}\n\n", self.paint("2", &line));
     }
 
     /// Heading: what follows belongs together.
@@ -56,6 +64,12 @@ impl Page {
         let padding = " ".repeat(width.saturating_sub(label.chars().count()));
         let label = format!("  {}{padding}  ", self.paint("2", label));
         self.hang(&label, width + 4, text);
+    }
+
+    /// A line that stays as it is.
+    pub fn line(&mut self, text: &str) {
+        self.text += text;
+        self.text.push('\n');
     }
 
     /// A paragraph of a list.

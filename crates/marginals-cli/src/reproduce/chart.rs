@@ -1,82 +1,28 @@
 //! The report's figures as SVG, which are also files of their own.
-//!
-//! Colours are class names (`c0` … `c4`), so that one figure serves light and dark themes.
 
 use std::fmt::Write;
 
 use super::spread::Spread;
-
-/// Style of a figure where no page gives it one.
-pub const STYLE: &str = include_str!("../../templates/chart.css");
-
-/// A scale of numbers above 0, in powers, from one end of a stretch to the other.
-#[derive(Clone, Copy, Debug)]
-struct Axis {
-    low: f64,
-    high: f64,
-    from: f64,
-    to: f64,
-}
+use crate::chart::{Axis, Frame, Scale, open};
 
 /// How far apart the ends of a scale may be: one run that is as good as exact would leave no room for the
 /// others.
 const REACH: f64 = 1e4;
 
-impl Axis {
-    /// The scale that holds `values` with a little room, drawn between `from` and `to`. What is less than
-    /// a [`REACH`]th of the largest lies at its end.
-    fn of(values: impl Iterator<Item = f64> + Clone, [from, to]: [f64; 2]) -> Self {
-        let values = values.filter(|x| x.is_finite() && *x > 0.0);
-        let high = values.clone().fold(0.0, f64::max);
-        let low = values.fold(f64::INFINITY, f64::min).max(high / REACH);
-        let (low, high) = if low < high { (low, high) } else { (0.1, 1.0) };
-        let room = (high / low).powf(0.06);
-        Self { low: low / room, high: high * room, from, to }
-    }
-
-    fn at(&self, value: f64) -> f64 {
-        let share = (value.max(self.low) / self.low).ln() / (self.high / self.low).ln();
-        self.from + share.min(1.0) * (self.to - self.from)
-    }
-
-    /// Round numbers on it: 1, 2, 5 and their tenfolds, or powers of ten where there are many.
-    fn ticks(&self) -> Vec<f64> {
-        let steps: &[f64] = match (self.high / self.low).log10() {
-            decades if decades > 4.5 => &[1.0],
-            decades if decades > 2.0 => &[1.0, 3.0],
-            _ => &[1.0, 2.0, 5.0],
-        };
-        let decades = self.low.log10().floor() as i32..=self.high.log10().ceil() as i32;
-        let all = decades.flat_map(|decade| steps.iter().map(move |s| s * 10f64.powi(decade)));
-        all.filter(|tick| (self.low..=self.high).contains(tick)).collect()
-    }
+/// The scale of powers that holds `values` with a little room. What is less than a [`REACH`]th of the
+/// largest lies at its end.
+fn powers(values: impl Iterator<Item = f64> + Clone, stretch: [f64; 2]) -> Axis {
+    let values = values.filter(|x| x.is_finite() && *x > 0.0);
+    let high = values.clone().fold(0.0, f64::max);
+    let low = values.fold(f64::INFINITY, f64::min).max(high / REACH);
+    let (low, high) = if low < high { (low, high) } else { (0.1, 1.0) };
+    let room = (high / low).powf(0.06);
+    Axis::new(Scale::Logarithmic, [low / room, high * room], stretch)
 }
 
-/// A tick's number: no more digits than it takes.
-fn label(tick: f64) -> String {
-    match tick {
-        t if t >= 1.0 => format!("{t:.0}"),
-        t if t >= 1e-3 => format!("{}", (t * 1e6).round() / 1e6),
-        t => format!("{t:.0e}"),
-    }
-}
-
-fn open(width: f64, height: f64, name: &str) -> String {
-    format!(
-        r#"<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{name}">"#
-    )
-}
-
-/// A figure as a file: with its own style and ground.
-pub fn alone(svg: &str) -> String {
-    match svg.split_once('>') {
-        Some((tag, rest)) => {
-            format!(
-                "{tag}><style>{STYLE}</style><rect class=\"ground\" width=\"100%\" height=\"100%\"/>{rest}\n"
-            )
-        }
-        None => svg.to_owned(),
-    }
+/// Where a value lies on a scale of powers; 0 and what is below at its lower end.
+fn at(axis: &Axis, value: f64) -> f64 {
+    axis.at(value.max(axis.ends()[0])).unwrap_or(f64::NAN)
 }
 
 /// One row of a [`strips`] figure.
@@ -99,17 +45,10 @@ pub fn strips(name: &str, axis_title: &str, rows: &[Strip]) -> String {
     const ROW: f64 = 34.0;
     let bottom = 8.0 + ROW * rows.len() as f64;
     let values = rows.iter().flat_map(|row| row.values.iter().chain(&row.others).copied());
-    let axis = Axis::of(values, [LEFT + 8.0, WIDTH - 14.0]);
-    let mut svg = open(WIDTH, bottom + 42.0, name);
-    for tick in axis.ticks() {
-        let x = axis.at(tick);
-        let _ = write!(
-            svg,
-            r#"<path class="grid" d="M{x:.1} 4V{bottom:.1}"/><text class="middle" x="{x:.1}" y="{:.1}">{}</text>"#,
-            bottom + 15.0,
-            label(tick)
-        );
-    }
+    let axis = powers(values, [LEFT + 8.0, WIDTH - 14.0]);
+    let frame = Frame { left: LEFT, right: WIDTH, top: 4.0, bottom };
+    let mut svg = open("chart", [WIDTH, bottom + 42.0], name, "");
+    frame.grid_across(&mut svg, &axis, &axis.ticks());
     for (index, row) in rows.iter().enumerate() {
         let y = 8.0 + ROW * (index as f64 + 0.5);
         let _ = write!(
@@ -122,7 +61,7 @@ pub fn strips(name: &str, axis_title: &str, rows: &[Strip]) -> String {
         for (values, class, y) in [(&row.others, "hollow", y + 7.0), (&row.values, "mark", y - 3.0)]
         {
             for &value in values.iter().filter(|value| value.is_finite()) {
-                let x = axis.at(value);
+                let x = at(&axis, value);
                 let _ = write!(
                     svg,
                     r#"<circle class="{class} c{}" cx="{x:.1}" cy="{y:.1}" r="3.4"><title>{value:.3e}</title></circle>"#,
@@ -131,7 +70,7 @@ pub fn strips(name: &str, axis_title: &str, rows: &[Strip]) -> String {
             }
         }
         if let Some(Spread { lower, median, upper }) = Spread::of(row.values.iter().copied()) {
-            let (from, to, middle) = (axis.at(lower), axis.at(upper), axis.at(median));
+            let [from, to, middle] = [lower, upper, median].map(|value| at(&axis, value));
             let _ = write!(
                 svg,
                 r#"<path class="range" d="M{from:.1} {0:.1}H{to:.1}"/><path class="median" d="M{middle:.1} {1:.1}v14"/>"#,
@@ -140,12 +79,8 @@ pub fn strips(name: &str, axis_title: &str, rows: &[Strip]) -> String {
             );
         }
     }
-    let _ = write!(
-        svg,
-        r#"<text class="axis middle" x="{:.1}" y="{:.1}">{axis_title}</text></svg>"#,
-        f64::midpoint(LEFT, WIDTH),
-        bottom + 34.0
-    );
+    frame.title_across(&mut svg, axis_title);
+    svg.push_str("</svg>");
     svg
 }
 
@@ -154,7 +89,7 @@ pub fn shares(name: &str, rows: &[(String, Vec<f64>)], parts: &[&str]) -> String
     const WIDTH: f64 = 760.0;
     const LEFT: f64 = 150.0;
     const ROW: f64 = 26.0;
-    let mut svg = open(WIDTH, 34.0 + ROW * rows.len() as f64, name);
+    let mut svg = open("chart", [WIDTH, 34.0 + ROW * rows.len() as f64], name, "");
     let mut x = LEFT;
     for (colour, part) in parts.iter().enumerate() {
         let _ = write!(
@@ -218,7 +153,7 @@ pub fn lines(name: &str, axes: [&str; 2], panels: &[(String, Vec<Line>)]) -> Str
     let all = || panels.iter().flat_map(|(_, lines)| lines).flat_map(|line| &line.points);
     let places = || all().map(|(x, _)| *x);
     let values = || all().flat_map(|(_, spread)| [spread.lower, spread.median, spread.upper]);
-    let mut svg = open(PANEL * panels.len() as f64, HEIGHT, name);
+    let mut svg = open("chart", [PANEL * panels.len() as f64, HEIGHT], name, "");
     let mut x = LEFT;
     for line in panels.first().map_or(&[][..], |(_, lines)| lines) {
         let dashed = if line.dashed { " dashed" } else { "" };
@@ -234,37 +169,21 @@ pub fn lines(name: &str, axes: [&str; 2], panels: &[(String, Vec<Line>)]) -> Str
     for (index, (title, lines)) in panels.iter().enumerate() {
         let left = PANEL * index as f64 + LEFT;
         let right = PANEL * (index + 1) as f64 - 12.0;
-        let across = Axis::of(places(), [left, right]);
-        let up = Axis::of(values(), [HEIGHT - BOTTOM, TOP]);
+        let frame = Frame { left, right, top: TOP, bottom: HEIGHT - BOTTOM };
+        let across = powers(places(), [left, right]);
+        let up = powers(values(), [frame.bottom, frame.top]);
         let _ =
             write!(svg, r#"<text class="title" x="{left:.1}" y="{:.1}">{title}</text>"#, TOP - 8.0);
-        for tick in up.ticks() {
-            let y = up.at(tick);
-            let _ = write!(
-                svg,
-                r#"<path class="grid" d="M{left:.1} {y:.1}H{right:.1}"/><text class="end" x="{:.1}" y="{:.1}">{}</text>"#,
-                left - 5.0,
-                y + 4.0,
-                label(tick)
-            );
-        }
+        frame.grid_up(&mut svg, &up, &up.ticks());
         let mut ticks: Vec<f64> = places().collect();
         ticks.sort_unstable_by(f64::total_cmp);
         ticks.dedup();
-        for tick in ticks {
-            let x = across.at(tick);
-            let _ = write!(
-                svg,
-                r#"<path class="grid" d="M{x:.1} {TOP}V{0:.1}"/><text class="middle" x="{x:.1}" y="{1:.1}">{2}</text>"#,
-                HEIGHT - BOTTOM,
-                HEIGHT - BOTTOM + 15.0,
-                label(tick)
-            );
-        }
+        frame.grid_across(&mut svg, &across, &ticks);
         for (order, line) in lines.iter().enumerate() {
             // Bars of different lines would hide each other.
             let aside = 3.0 * (order as f64 - 0.5 * (lines.len() as f64 - 1.0));
-            let place = |(x, spread): &(f64, Spread)| (across.at(*x) + aside, up.at(spread.median));
+            let place =
+                |(x, spread): &(f64, Spread)| (at(&across, *x) + aside, at(&up, spread.median));
             let path: Vec<String> = line
                 .points
                 .iter()
@@ -287,27 +206,19 @@ pub fn lines(name: &str, axes: [&str; 2], panels: &[(String, Vec<Line>)]) -> Str
                 let _ = write!(
                     svg,
                     r#"<path class="whisker c{colour}" d="M{x:.1} {:.1}V{:.1}"/><circle class="mark c{colour}" cx="{x:.1}" cy="{y:.1}" r="3"><title>{}: {:.3}</title></circle>"#,
-                    up.at(spread.lower),
-                    up.at(spread.upper),
+                    at(&up, spread.lower),
+                    at(&up, spread.upper),
                     line.title,
                     spread.median
                 );
             }
         }
-        let _ = write!(
-            svg,
-            r#"<text class="axis middle" x="{:.1}" y="{:.1}">{}</text>"#,
-            f64::midpoint(left, right),
-            HEIGHT - 9.0,
-            axes[0]
-        );
+        frame.title_across(&mut svg, axes[0]);
+        if index == 0 {
+            frame.title_up(&mut svg, 12.0, axes[1]);
+        }
     }
-    let _ = write!(
-        svg,
-        r#"<text class="axis middle" transform="translate(12 {:.1}) rotate(-90)">{}</text></svg>"#,
-        (TOP + HEIGHT - BOTTOM) / 2.0,
-        axes[1]
-    );
+    svg.push_str("</svg>");
     svg
 }
 
@@ -317,22 +228,21 @@ mod tests {
 
     #[test]
     fn marks_lie_between_the_ends_whatever_the_numbers() {
-        let axis = Axis::of([1e-9, 3.0, f64::NAN, 0.0].into_iter(), [10.0, 50.0]);
+        let axis = powers([1e-9, 3.0, f64::NAN, 0.0].into_iter(), [10.0, 50.0]);
+        let at = |value| super::at(&axis, value);
         for value in [0.0, 1e-30, 1e-9, 0.1, 3.0, 1e9] {
-            assert!((10.0..=50.0).contains(&axis.at(value)), "{value}");
+            assert!((10.0..=50.0).contains(&at(value)), "{value}");
         }
-        assert!(axis.at(0.1) > axis.at(0.01) && axis.at(1e-9) == axis.at(1e-30));
+        assert!(at(0.1) > at(0.01) && at(1e-9) == at(1e-30));
         assert!(axis.ticks().contains(&1.0));
-        assert!(Axis::of([].into_iter(), [0.0, 1.0]).at(0.3).is_finite());
+        assert!(super::at(&powers([].into_iter(), [0.0, 1.0]), 0.3).is_finite());
     }
 
     #[test]
-    fn a_figure_stands_alone() {
-        let row = Strip { title: "one".into(), colour: 0, values: vec![0.1, 0.2], others: vec![] };
-        let svg = alone(&strips("errors", "error", &[row]));
-        assert!(
-            svg.starts_with("<svg xmlns") && svg.contains("<style>") && svg.ends_with("</svg>\n")
-        );
+    fn figures_hold_numbers_only() {
+        let values = vec![0.1, 0.2, f64::NAN, f64::INFINITY];
+        let row = Strip { title: "one".into(), colour: 0, values, others: vec![] };
+        let svg = strips("errors", "error", &[row]);
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
     }
 }

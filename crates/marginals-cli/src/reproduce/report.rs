@@ -6,16 +6,17 @@ use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, context};
 
 use super::ReproduceError;
-use super::chart::{self, Line, Strip, lines, shares, strips};
+use super::chart::{Line, Strip, lines, shares, strips};
 use super::claims::{Claim, Source};
 use super::document::{Document, ExpandingRow};
 use super::expanding::{LENGTH, Mechanism, TOLERANCE};
 use super::spread::Spread;
 use super::terminal::{fraction, number, spread};
 use super::training::Schedule;
+use crate::chart;
 
 const TEMPLATE: &str = include_str!("../../templates/reproduce.html");
-const STYLE: &str = include_str!("../../templates/report.css");
+const STYLE: &str = include_str!("../../templates/page.css");
 
 /// A figure of the page.
 #[derive(Debug)]

@@ -1,106 +1,83 @@
 //! Curves of bits per byte, on a page and on a terminal.
 
+use std::fmt::Write;
+
 use marginals_burn::train::Training;
-use plotters::prelude::*;
 
 use super::document::Document;
 use super::sparkline::{smoothed, sparkline};
-
-/// Colours that stand for the names a theme gives them.
-const INK: (RGBColor, &str) = (RGBColor(1, 2, 3), "ink");
-const GRID: (RGBColor, &str) = (RGBColor(1, 2, 4), "grid");
-const TRAIN: (RGBColor, &str) = (RGBColor(1, 2, 5), "train");
-const HELD_OUT: (RGBColor, &str) = (RGBColor(1, 2, 6), "held");
-const REFERENCE: (RGBColor, &str) = (RGBColor(1, 2, 7), "reference");
-
-const STYLE: &str = "<style>
-svg.curves { --ink: #222; --grid: #ddd; --train: #9bb8d8; --held: #1f5fa8; --reference: #b3541e; }
-@media (prefers-color-scheme: dark) {
-  svg.curves { --ink: #ddd; --grid: #3a3a3a; --train: #4c6a8c; --held: #8ec0ff; --reference: #f0a06a; }
-}
-svg.curves text { font-family: system-ui, sans-serif; }
-</style>";
+use crate::chart::{self, Axis, Frame, Scale};
 
 /// Points a curve is drawn with.
 const POINTS: usize = 300;
+const WIDTH: f64 = 520.0;
+const HEIGHT: f64 = 320.0;
 
 /// Bits per byte over steps: each batch, smoothed, the held-out text, and what older means need.
-pub fn svg(document: &Document) -> Result<String, Box<dyn std::error::Error>> {
-    let steps = document.train.len().max(1);
+pub fn svg(document: &Document) -> String {
     let train = smoothed(&document.train, POINTS);
     let held_out: Vec<(f64, f64)> =
         document.held_out.iter().map(|point| (point.step as f64, point.bits)).collect();
     let references =
         [("gzip", document.reference.gzip), ("three bytes before", document.reference.order_3)];
+    picture(document.train.len(), &train, &held_out, &references)
+}
+
+fn picture(
+    steps: usize,
+    train: &[(f64, f64)],
+    held_out: &[(f64, f64)],
+    references: &[(&str, f64)],
+) -> String {
     let all = || {
-        let points = train.iter().chain(&held_out).map(|point| point.1);
-        points.chain(references.iter().map(|reference| reference.1))
+        let points = train.iter().chain(held_out).map(|point| point.1);
+        points.chain(references.iter().map(|reference| reference.1)).filter(|bits| bits.is_finite())
     };
-    let lowest = all().fold(f64::INFINITY, f64::min);
     let highest = all().fold(0.0, f64::max);
-    let mut svg = String::new();
+    let lowest = all().fold(highest, f64::min);
+    let span = (highest - lowest).max(0.1);
+    let ends = [(lowest - 0.06 * span).max(0.0), highest + 0.06 * span];
+    let frame = Frame { left: 52.0, right: WIDTH - 12.0, top: 34.0, bottom: HEIGHT - 42.0 };
+    let across = Axis::new(Scale::Linear, [0.0, steps.max(1) as f64], [frame.left, frame.right]);
+    let up = Axis::new(Scale::Linear, ends, [frame.bottom, frame.top]);
+
+    let mut svg = chart::open("chart", [WIDTH, HEIGHT], "Bits per byte over steps", "");
+    frame.grid_across(&mut svg, &across, &across.ticks());
+    frame.grid_up(&mut svg, &up, &up.ticks());
+    let mut lowest_free = frame.bottom;
+    // From the lowest up, so that names of lines that are close do not lie on each other.
+    let mut references: Vec<&(&str, f64)> = references.iter().collect();
+    references.sort_unstable_by(|a, b| a.1.total_cmp(&b.1));
+    for (name, bits) in references {
+        let Some(y) = up.at(*bits) else { continue };
+        let written = (y - 4.0).min(lowest_free);
+        lowest_free = written - 13.0;
+        let _ = write!(
+            svg,
+            r#"<path class="line thin c1 dashed" d="M{:.1} {y:.1}H{:.1}"/><text class="end" x="{:.1}" y="{written:.1}">{name} {bits:.2}</text>"#,
+            frame.left, frame.right, frame.right
+        );
+    }
+    let mut legend = frame.left;
+    for (name, class, points) in
+        [("trained on", "line faint c0", train), ("held out", "line c0", held_out)]
     {
-        let area = SVGBackend::with_string(&mut svg, (760, 420)).into_drawing_area();
-        let span = (highest - lowest).max(0.1);
-        let mut chart = ChartBuilder::on(&area)
-            .margin(14)
-            .x_label_area_size(40)
-            .y_label_area_size(52)
-            .build_cartesian_2d(
-                0.0..steps as f64,
-                (lowest - 0.06 * span).max(0.0)..highest + 0.04 * span,
-            )?;
-        let text = |size: i32| ("sans-serif", size).into_font().color(&INK.0);
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(GRID.0)
-            .axis_style(INK.0)
-            .label_style(text(13))
-            .axis_desc_style(text(14))
-            .x_desc("step")
-            .y_desc("bits per byte")
-            .x_label_formatter(&|x| format!("{x:.0}"))
-            .y_label_formatter(&|y| format!("{y:.1}"))
-            .draw()?;
-        for (name, bits) in references {
-            let ends = [(0.0, bits), (steps as f64, bits)];
-            chart.draw_series(DashedLineSeries::new(ends, 6, 4, REFERENCE.0.stroke_width(1)))?;
-            let place = (steps as f64 * 0.99, bits + 0.03 * span);
-            let right = plotters::style::text_anchor::Pos::new(
-                plotters::style::text_anchor::HPos::Right,
-                plotters::style::text_anchor::VPos::Bottom,
-            );
-            let style = ("sans-serif", 13).into_font().color(&REFERENCE.0).pos(right);
-            chart.draw_series([Text::new(format!("{name} {bits:.2}"), place, style)])?;
+        let places = points.iter().filter_map(|&(step, bits)| across.at(step).zip(up.at(bits)));
+        let path: Vec<String> = places.map(|(x, y)| format!("{x:.1} {y:.1}")).collect();
+        if !path.is_empty() {
+            let _ = write!(svg, r#"<path class="{class}" d="M{}"/>"#, path.join("L"));
         }
-        chart
-            .draw_series(LineSeries::new(train, TRAIN.0.stroke_width(2)))?
-            .label("trained on")
-            .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], TRAIN.0.stroke_width(2)));
-        chart
-            .draw_series(LineSeries::new(held_out, HELD_OUT.0.stroke_width(2)))?
-            .label("held out")
-            .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], HELD_OUT.0.stroke_width(2)));
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
-            .border_style(TRANSPARENT)
-            .label_font(text(13))
-            .draw()?;
-        area.present()?;
+        let _ = write!(
+            svg,
+            r#"<path class="{class}" d="M{legend:.1} 15h20"/><text x="{:.1}" y="19">{name}</text>"#,
+            legend + 26.0
+        );
+        legend += 110.0;
     }
-    for (RGBColor(r, g, b), name) in [INK, GRID, TRAIN, HELD_OUT, REFERENCE] {
-        svg = svg.replace(&format!("#{r:02X}{g:02X}{b:02X}"), &format!("var(--{name})"));
-    }
-    let body = svg.find('>').map_or(0, |end| end + 1);
-    svg.insert_str(body, STYLE);
-    Ok(svg.replacen(
-        "<svg ",
-        "<svg class=\"curves\" role=\"img\" aria-label=\"Bits per byte over steps\" ",
-        1,
-    ))
+    frame.title_across(&mut svg, "step");
+    frame.title_up(&mut svg, 12.0, "bits per byte");
+    svg.push_str("</svg>");
+    svg
 }
 
 /// Where a run is, for the progress bar.
@@ -112,7 +89,8 @@ pub fn progress(training: &Training) -> String {
         Some(point) => format!(", held out {:.3}", point.bits),
         None => String::new(),
     };
-    format!("{} {mean:.3} bits per byte{held_out}", sparkline(losses, 20))
+    // What is cut first on a narrow terminal comes last.
+    format!("{mean:.3} bits/byte{held_out} {}", sparkline(losses, 20))
 }
 
 #[cfg(test)]
@@ -126,5 +104,16 @@ mod tests {
         assert_eq!(sparkline(&[8.0, 4.0, 1.0], 10), "█▄▁");
         assert_eq!(sparkline(&[2.0, 2.0], 10), "▁▁");
         assert_eq!(sparkline(&[], 10), "");
+    }
+
+    #[test]
+    fn what_is_drawn_is_numbers() {
+        let point = |bits| vec![(1.0, bits)];
+        for bits in [2.0, 0.0, f64::NAN, f64::INFINITY] {
+            let svg = picture(2, &point(bits), &point(3.0), &[("gzip", 4.0), ("older", 4.0)]);
+            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+            assert!(svg.contains("gzip 4.00"));
+        }
+        assert!(!picture(0, &[], &[], &[]).contains("NaN"));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::common::{audit, workspace, write_model};
+use crate::common::{audit, complaint, workspace, write_model};
 use serde_json::Value;
 
 const TEXT: &str = "a single man in want of a wife <b> &";
@@ -36,28 +36,58 @@ fn small(more: &[&str]) -> (String, Value, String) {
 
 #[test]
 fn the_table_has_a_row_per_head_under_its_columns() {
-    let (printed, _, _) = small(&["--threads", "1"]);
-    assert!(printed.starts_with("tiny (bert): 2 layers of 2 heads · text.txt: 12 tokens\n"));
-    let header = printed.lines().find(|line| line.starts_with("head ")).unwrap();
-    let end = header.find("heaviest key").unwrap();
-    let rows: Vec<&str> =
-        printed.lines().filter(|line| line.starts_with("0.") || line.starts_with("1.")).collect();
-    assert_eq!(rows.len(), 4);
-    for row in rows {
-        // Every number ends in the column where its title does.
-        let edges = |line: &str| {
-            let text = &line[..end];
-            let ends = text.char_indices().filter(|&(at, letter)| {
-                at > 20 && letter != ' ' && text[at + letter.len_utf8()..].starts_with("  ")
-            });
-            ends.map(|(at, _)| at).collect::<Vec<_>>()
-        };
+    let (printed, _, _) = small(&["--threads", "1", "--table"]);
+    assert!(printed.starts_with("tiny (bert): 2 layers of 2 heads\n  text.txt: 12 tokens\n"));
+    let tables: Vec<&str> = printed.split("\nhead ").skip(1).collect();
+    assert_eq!(tables.len(), 4);
+    for table in &tables {
+        let rows = table.lines().filter(|line| line.starts_with("0.") || line.starts_with("1."));
+        assert_eq!(rows.count(), 4, "{table}");
+    }
+    let table = tables.iter().find(|table| table.contains("first")).unwrap();
+    let table = format!("head {table}");
+    let mut lines = table.lines();
+    let header = lines.next().unwrap();
+    // Every number ends in the column where its title does.
+    let edges = |line: &str| -> Vec<usize> {
+        let ends = |at: &usize| !line[*at..].starts_with(' ') && line[at + 1..].starts_with(' ');
+        (4..line.len() - 1).filter(ends).collect()
+    };
+    for row in lines.filter(|line| line.starts_with("0.") || line.starts_with("1.")) {
         assert_eq!(edges(row), edges(header), "{header}\n{row}");
+        assert_eq!(row.len(), header.len(), "{header}\n{row}");
     }
     assert!(
         printed
             .ends_with("Report: FOLDER/deep/out/report.html\nData:   FOLDER/deep/out/audit.json\n")
     );
+}
+
+#[test]
+fn the_kinds_of_heads_come_first_with_the_clearest_of_each() {
+    let (printed, document, _) = small(&[]);
+    assert!(printed.starts_with("tiny (bert): 2 layers of 2 heads\n  text.txt: 12 tokens\n"));
+    let counts = printed.split("\nlabel ").nth(1).unwrap().lines().skip(1);
+    let mut counted = 0;
+    for line in counts.take_while(|line| !line.is_empty()) {
+        let parts: Vec<&str> = line.split_whitespace().collect();
+        let count: usize = parts[1].parse().unwrap();
+        counted += count;
+        let of_label: Vec<(f64, String)> = document["heads"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|head| head["label"] == parts[0])
+            .map(|head| {
+                let margin = head["margin"].as_f64().unwrap();
+                (margin, format!("{}.{} {margin:.2}", head["layer"], head["head"]))
+            })
+            .collect();
+        assert_eq!(of_label.len(), count);
+        let (_, clearest) = of_label.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
+        assert_eq!(format!("{} {}", parts[2], parts[3]), clearest);
+    }
+    assert_eq!(counted, 4);
 }
 
 #[test]
@@ -80,11 +110,24 @@ fn without_arguments_the_model_that_comes_with_the_program_reads_macbeth() {
 
 #[test]
 fn the_document_has_its_documented_names() {
-    let (_, document, _) = small(&[]);
+    let (_, mut document, _) = small(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    write_model(&folder.path().join("tiny"));
+    fs::write(folder.path().join("text.txt"), TEXT).unwrap();
+    let [model, text] = ["tiny", "text.txt"].map(|name| folder.path().join(name));
+    let output = audit()
+        .arg(model)
+        .args([&text, &text])
+        .args(["--format", "json", "--out"])
+        .arg(folder.path().join("out"))
+        .output()
+        .unwrap();
+    let of_texts: Value = serde_json::from_slice(&output.stdout).unwrap();
+    document["of_several"] = of_texts;
     let schema = fs::read_to_string(workspace().join("docs/audit-schema.md")).unwrap();
     let mut missing = Vec::new();
     names(&document, &mut |name| {
-        if !schema.contains(&format!("`{name}`")) {
+        if name != "of_several" && !schema.contains(&format!("`{name}`")) {
             missing.push(name.to_owned());
         }
     });
@@ -117,6 +160,21 @@ fn measures_of_one_head_agree_with_each_other() {
         assert!((measure("effective_keys") - measure("entropy").exp()).abs() < 1e-4);
         // The prior of an encoder is uniform over all keys.
         assert!((measure("kl") - (tokens.ln() - measure("entropy"))).abs() < 1e-5);
+        assert!(measure("distance_kl") <= measure("kl") + 1e-5);
+        assert!(measure("content_kl") <= measure("distance_kl") + 1e-5);
+        // The margin is the smallest distance of the rules up to the label's own.
+        let labels = document["labels"].as_array().unwrap();
+        let own = labels.iter().position(|label| label["name"] == head["label"]).unwrap();
+        let distances: Vec<f64> = head["label_distances"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|distance| distance.as_f64().unwrap_or(f64::NAN))
+            .collect();
+        assert!(!distances[..own].iter().any(|distance| *distance >= 0.0), "{head}");
+        assert!(own + 1 == labels.len() || distances[own] >= 0.0, "{head}");
+        let smallest = distances[..=own].iter().map(|x| x.abs()).fold(f64::NAN, f64::min);
+        assert!((measure("margin") - smallest).abs() < 1e-6, "{head}");
         assert!(measure("heaviest_key_mass") >= measure("first_token_mass") - 1e-6);
         assert!(
             measure("neighbour_mass") >= measure("previous_token_mass") * (tokens - 1.0) / tokens
@@ -162,7 +220,7 @@ fn only_the_first_tokens_are_read() {
     assert_eq!(document["text"]["token_count"], 3);
     assert_eq!(document["text"]["token_count_of_whole_text"], 12);
     assert_eq!(document["text"]["text"], "a single man");
-    assert!(report.contains(r#""first_query":1"#));
+    assert!(report.contains(r#""token":1}"#));
     assert!(report.contains("the first 3 of 12 tokens"));
 }
 
@@ -177,13 +235,43 @@ fn the_report_needs_nothing_but_itself() {
     let data = report.split(r#"<script type="application/json" id="data">"#).nth(1).unwrap();
     let data = data.split("</script>").next().unwrap();
     let data: Value = serde_json::from_str(data).unwrap();
-    let text: String = data["tokens"]
+    let text: String = data["subjects"][0]["tokens"]
         .as_array()
         .unwrap()
         .iter()
         .flat_map(|token| [token["before"].as_str().unwrap(), token["text"].as_str().unwrap()])
         .collect();
     assert_eq!(text, TEXT);
+}
+
+#[test]
+fn two_models_read_one_text() {
+    let folder = tempfile::tempdir().unwrap();
+    write_model(&folder.path().join("tiny"));
+    fs::write(folder.path().join("text.txt"), TEXT).unwrap();
+    let out = folder.path().join("out");
+    let mut command = audit();
+    command.arg(folder.path().join("tiny")).arg(folder.path().join("text.txt"));
+    let other = folder.path().join("other");
+    command.args(["--format", "json", "--out"]).arg(&out).arg("--compare").arg(&other);
+    assert!(complaint(&mut command).contains("there is nothing at"));
+    assert!(!out.exists());
+    write_model(&other);
+
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let documents: Vec<Value> =
+        printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let names: Vec<&str> =
+        documents.iter().map(|one| one["model"]["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["tiny", "other"]);
+    for (name, document) in ["audit.json", "compared.json"].iter().zip(&documents) {
+        let written = fs::read_to_string(out.join(name)).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), *document);
+    }
+    let report = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(report.contains("tiny, text.txt") && report.contains("other, text.txt"));
 }
 
 #[test]

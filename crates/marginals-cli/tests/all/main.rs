@@ -2,6 +2,9 @@
 
 mod audit;
 mod audit_bad_input;
+mod audit_heads;
+mod audit_reference;
+mod audit_texts;
 mod common;
 mod destinations;
 mod explain;
@@ -9,8 +12,11 @@ mod hostile;
 mod infer;
 mod inputs;
 mod mechanisms;
+mod model_names;
 mod modules;
+mod overlap;
 mod reproduce;
+mod sessions;
 mod terminal;
 mod train;
 mod weights;

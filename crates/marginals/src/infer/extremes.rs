@@ -38,11 +38,13 @@ impl<T: Real> Candidate<T> {
 
 /// Puts a candidate in its place in a list kept best first, dropping the worst.
 pub(crate) fn insert<T: Real>(list: &mut [Candidate<T>], candidate: Candidate<T>) {
-    let place = list.partition_point(|kept| !candidate.beats(kept));
-    if place < list.len() {
-        list[place..].rotate_right(1);
-        list[place] = candidate;
+    // Nearly all candidates of a long list of keys fail here.
+    if !list.last().is_some_and(|worst| candidate.beats(worst)) {
+        return;
     }
+    let place = list.partition_point(|kept| !candidate.beats(kept));
+    list[place..].rotate_right(1);
+    list[place] = candidate;
 }
 
 /// Best edges, the same number for every factor (or query).

@@ -1,0 +1,142 @@
+//! Data that the report's script reads: tokens, numbers of every head, and how the posteriors are packed.
+
+use serde::Serialize;
+
+use super::catalogue::MEASURES;
+use super::choice::Showcase;
+use super::document::{TextSection, tidy};
+use super::measure::{HISTOGRAM_BINS, HeadMeasures};
+use super::packed::Packed;
+use super::report::{Described, Subject, title};
+use crate::chart::readable;
+
+#[derive(Serialize)]
+struct PageData<'audit> {
+    models: Vec<PageModel<'audit>>,
+    subjects: Vec<PageSubject<'audit>>,
+    /// Names and titles of the measures, in the order of the numbers of heads.
+    names: Vec<&'static str>,
+    measures: Vec<&'static str>,
+}
+
+/// Numbers behind the charts.
+#[derive(Serialize)]
+struct PageModel<'audit> {
+    name: &'audit str,
+    /// Its subjects, first and last.
+    subjects: [usize; 2],
+    heads: usize,
+    labels: Vec<&'static str>,
+    values: Vec<Vec<f64>>,
+    histograms: Vec<[usize; HISTOGRAM_BINS]>,
+}
+
+/// A text as a model read it.
+#[derive(Serialize)]
+struct PageSubject<'audit> {
+    title: String,
+    name: &'audit str,
+    tokens: Vec<PageToken<'audit>>,
+    first: First,
+    layers: usize,
+    heads: usize,
+    head_labels: Vec<&'static str>,
+    /// Numbers of each head as they are read.
+    head_measures: Vec<Vec<String>>,
+    posteriors: &'audit Packed,
+}
+
+#[derive(Serialize)]
+struct PageToken<'audit> {
+    text: &'audit str,
+    /// Text between this token and the one before, which no token covers.
+    before: &'audit str,
+    /// Added by the tokenizer, not written by the author.
+    added: bool,
+}
+
+/// Head and token that the page opens on.
+#[derive(Serialize)]
+struct First {
+    layer: usize,
+    head: usize,
+    token: usize,
+}
+
+/// The data as JSON that may stand in a script element.
+pub fn page_data(
+    models: &[Described<'_>],
+    subjects: &[&Subject<'_>],
+    packed: &[Packed],
+) -> Result<String, serde_json::Error> {
+    let mut before = 0;
+    let models = models.iter().map(|model| {
+        let first = before;
+        before += model.subjects.len();
+        page_model(model, [first, before - 1])
+    });
+    let data = PageData {
+        models: models.collect(),
+        subjects: subjects
+            .iter()
+            .zip(packed)
+            .map(|(subject, packed)| of(subject, packed))
+            .collect(),
+        names: MEASURES.iter().map(|measure| measure.name).collect(),
+        measures: MEASURES.iter().map(|measure| measure.title).collect(),
+    };
+    // Inside a script element only `</` and `<!--` could end it; JSON lets `<` be written so.
+    Ok(serde_json::to_string(&data)?.replace('<', "\\u003c"))
+}
+
+fn numbers(head: &HeadMeasures) -> impl Iterator<Item = f64> {
+    MEASURES.iter().map(|measure| (measure.of)(head))
+}
+
+fn page_model<'audit>(model: &Described<'audit>, subjects: [usize; 2]) -> PageModel<'audit> {
+    let heads = || model.layers.iter().flatten();
+    PageModel {
+        name: &model.document.model.name,
+        subjects,
+        heads: model.document.model.heads,
+        labels: heads().map(|head| head.label.name()).collect(),
+        values: heads().map(|head| numbers(head).map(tidy).collect()).collect(),
+        histograms: heads().map(|head| head.entropy_share_histogram).collect(),
+    }
+}
+
+fn of<'audit>(subject: &Subject<'audit>, packed: &'audit Packed) -> PageSubject<'audit> {
+    let Showcase { query, layer, head } = subject.first;
+    let heads = || subject.reading.layers.iter().flatten();
+    PageSubject {
+        title: title(subject),
+        name: &subject.model.name,
+        tokens: page_tokens(&subject.reading.text),
+        first: First { layer, head, token: query },
+        layers: subject.model.layers,
+        heads: subject.model.heads,
+        head_labels: heads().map(|head| head.label.name()).collect(),
+        head_measures: heads().map(|head| numbers(head).map(readable).collect()).collect(),
+        posteriors: packed,
+    }
+}
+
+fn page_tokens(section: &TextSection) -> Vec<PageToken<'_>> {
+    let text = section.text.as_str();
+    let mut reached = 0;
+    let mut tokens = Vec::with_capacity(section.tokens.len());
+    for token in &section.tokens {
+        // Tokens that are parts of one character share its bytes; only the first shows it.
+        let covered = text.get(token.start.max(reached)..token.end).unwrap_or("");
+        // The space before a word belongs to its token, but not under its highlight.
+        let word = if covered.trim().is_empty() { covered } else { covered.trim_start() };
+        let start = token.end.max(reached) - word.len();
+        let before = text.get(reached..start).unwrap_or("");
+        tokens.push(match word {
+            "" => PageToken { text: &token.piece, before, added: true },
+            word => PageToken { text: word, before, added: false },
+        });
+        reached = reached.max(token.end);
+    }
+    tokens
+}

@@ -1,0 +1,474 @@
+"""The report of `marginals audit` in a browser: clicks and keys, and what the page then shows.
+
+    python3 report.py MARGINALS [PICTURES]
+
+MARGINALS is the program; pictures of the pages go to the folder PICTURES, if it is named. The numbers
+that the page shows are compared with `audit.json`, which does not go through the page's packing.
+"""
+
+import csv
+import glob
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree
+
+from devtools import Browser
+
+# Tokens that would do something if they were markup, and characters that tables and addresses mind.
+HOSTILE = 'A "word", <b>bold</b> </script><script>document.title = "taken"</script> <!-- & 1;2\tß é 漢\u202e\n'
+HOSTILE += "She said so, and he said so, and they all said so in the end. " * 3
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), *[".."] * 4)
+DEFAULT_MODEL = os.path.join(ROOT, "crates", "marginals-cli", "data", "default-model")
+
+THEMES = ("light", "dark")
+WIDTHS = (1200, 400)
+# Smallest letters that can be read, in pixels.
+LEGIBLE = 8.5
+
+
+def audit(program, folder, *arguments):
+    """Runs an audit; returns where the report lies, and the documents beside it."""
+    subprocess.run([program, "audit", *arguments, "--out", folder], check=True, stdout=subprocess.DEVNULL)
+    documents = []
+    for name in ("audit.json", "compared.json"):
+        if os.path.exists(os.path.join(folder, name)):
+            with open(os.path.join(folder, name), encoding="utf-8") as file:
+                documents.append(json.load(file))
+    return os.path.join(folder, "report.html"), documents
+
+
+def expect(holds, *what):
+    if not holds:
+        raise AssertionError(" ".join(map(str, what)))
+
+
+def letters(document):
+    """Tokens that have a place to be clicked at; a line break has none."""
+    tokens = document["text"]["tokens"]
+    return [index for index, token in enumerate(tokens) if token["piece"].isalpha()]
+
+
+class Page:
+    """What a reader of the page sees."""
+
+    def __init__(self, browser):
+        self.browser = browser
+
+    def bars(self, pane=0):
+        """Tokens among the bars with their shares in percent; −1 is all other keys."""
+        return [
+            (int(token), float(share.rstrip("%")))
+            for token, share in self.browser.run(
+                f"""[...document.querySelectorAll("#pane-{pane} .key")].map((row) =>
+                    [row.dataset.token ?? "-1", row.querySelector("span").textContent])"""
+            )
+        ]
+
+    def show_all(self):
+        if self.browser.run('document.querySelector("#pane-0 .more")?.textContent.startsWith("all")'):
+            self.browser.click("#pane-0 .more")
+
+    def shown(self):
+        """The head, the token and the first bars."""
+        return self.head(), self.token(), self.bars()[:3]
+
+    def hash(self):
+        return self.browser.run("location.hash")
+
+    def title(self, pane=0):
+        return self.browser.run(f"""document.querySelector('#pane-{pane} [data-part=asked]').textContent""")
+
+    def note(self, pane=0):
+        return self.browser.run(f"""document.querySelector('#pane-{pane} [data-part=note]').textContent""")
+
+    def token(self, pane=0):
+        return int(re.search(r"\(token (\d+)\)", self.title(pane)).group(1))
+
+    def head(self, pane=0):
+        return tuple(
+            self.browser.run(f"""document.querySelector("#pane-{pane} [data-part={part}]").value""")
+            for part in ("layer", "head")
+        )
+
+    def select(self, part, value, pane=0):
+        self.browser.run(
+            f"""(() => {{
+                const select = document.querySelector("#pane-{pane} [data-part={part}]");
+                select.value = {json.dumps(str(value))};
+                select.dispatchEvent(new Event("change", {{ bubbles: true }}));
+            }})()"""
+        )
+
+    def choose(self, token, pane=0):
+        self.browser.click(f"#pane-{pane}-{token}")
+        expect(self.token(pane) == token, "clicked", token, "shown", self.title(pane))
+
+
+def close(shown, probability):
+    """Whether a share in percent is a probability, to the rounding of the page."""
+    return abs(shown / 100 - probability) <= probability**0.5 / 1000 + 0.0006
+
+
+def every_chosen_query_is_that_of_the_document(page, document):
+    for entry in document["queries"][:: max(1, len(document["queries"]) // 4)]:
+        page.choose(entry["query"])
+        for layer, head in ((0, 0), (document["model"]["layers"] - 1, document["model"]["heads"] - 1)):
+            page.select("layer", layer)
+            page.select("head", head)
+            page.show_all()
+            bars = dict(page.bars())
+            keys = [pair for pair in entry["likeliest_keys"][layer][head] if pair[1] >= 0.001]
+            expect(keys, "a posterior without keys")
+            for key, probability in keys:
+                expect(close(bars[key], probability), entry["query"], layer, head, key, bars[key], probability)
+            expect(all(share >= 0.05 for token, share in bars.items() if token >= 0), bars)
+            expect(abs(sum(bars.values()) - 100) < 1.0, bars)
+
+
+def mean_over_heads(page, document):
+    entry = document["queries"][-1]
+    page.choose(entry["query"])
+    page.select("layer", 1)
+    page.select("head", "mean")
+    page.show_all()
+    heads = entry["likeliest_keys"][1]
+    bars = dict(page.bars())
+    sums = {}
+    for keys in heads:
+        for key, probability in keys:
+            sums[key] = sums.get(key, 0) + probability / len(heads)
+    # The document has a part of each head's keys.
+    for key, probability in sums.items():
+        expect(probability < 0.005 or bars.get(key, 0) / 100 > probability - 0.003, key, bars, probability)
+    kind = page.browser.run("document.querySelector('#pane-0 .kind').textContent")
+    expect(kind == f"mean of {len(heads)} heads", kind)
+    page.select("layer", "all")
+    expect(page.hash().startswith("#head=mean&"), page.hash())
+    expect(abs(sum(share for _, share in page.bars()) - 100) < 1.0, page.bars())
+
+
+def without_the_sink(page, document):
+    """A head's posterior without the key that gets the most: the others', divided by what is left."""
+    entry = document["queries"][-1]
+    page.choose(entry["query"])
+
+    def divisible(place):
+        sink = document["heads"][place[0] * document["model"]["heads"] + place[1]]["heaviest_key"]
+        return 0.2 < dict(entry["likeliest_keys"][place[0]][place[1]]).get(sink, 0) < 0.9
+
+    places = [(layer, head) for layer, heads in enumerate(entry["likeliest_keys"]) for head in range(len(heads))]
+    layer, head = next(filter(divisible, places), places[0])
+    page.select("layer", layer)
+    page.select("head", head)
+    sink = document["heads"][layer * document["model"]["heads"] + head]["heaviest_key"]
+    page.browser.click("#without-sink")
+    page.show_all()
+    expect("sink=without" in page.hash(), page.hash())
+    bars = dict(page.bars())
+    expect(sink not in bars, "the sink is shown", bars)
+    keys = dict(entry["likeliest_keys"][layer][head])
+    rest = 1 - keys.get(sink, 0)
+    expect("renormalised" in page.note() and f"token {sink})" in page.note(), page.note())
+    for key, probability in keys.items():
+        if key != sink and probability / rest > 0.01:
+            expect(abs(bars[key] / 100 - probability / rest) < 0.005 / rest, key, bars[key], probability / rest)
+    page.browser.click("#without-sink")
+    expect("sink" not in page.hash(), page.hash())
+
+
+def both_ways_agree(page, document):
+    """Who looks at a token is read off where the others look."""
+    token = document["queries"][len(document["queries"]) // 2]["query"]
+    page.select("layer", 0)
+    page.select("head", 1)
+    page.choose(token)
+    page.browser.click('input[name="way"][value="in"]')
+    expect(page.title().startswith("Who looks at"), page.title())
+    expect("way=in" in page.hash(), page.hash())
+    page.show_all()
+    lookers = dict(page.bars())
+    expect(lookers, "nobody looks at token", token)
+    page.browser.click('input[name="way"][value="out"]')
+    for query, share in list(lookers.items())[:3]:
+        page.choose(query)
+        page.show_all()
+        expect(dict(page.bars())[token] == share, query, share, page.bars())
+
+
+def keys_move_over_tokens_and_heads(page, document):
+    heads = document["model"]["heads"]
+    page.select("layer", 0)
+    page.select("head", 0)
+    browser = page.browser
+    page.choose(letters(document)[0])
+    browser.run('location.hash = location.hash.replace(/token=\\d+/, "token=3")')
+    browser.wait("document.querySelector('#pane-0 [aria-selected=true]').id === 'pane-0-3'")
+    browser.run('document.querySelector("#pane-0 .text").focus()')
+    browser.press("ArrowRight")
+    expect(page.token() == 4, page.title())
+    browser.press("ArrowLeft")
+    browser.press("ArrowLeft")
+    expect(page.token() == 2, page.title())
+    browser.press("ArrowDown")
+    expect(page.head() == ("0", "1"), page.head())
+    browser.press("ArrowUp")
+    browser.press("ArrowUp")
+    last = document["model"]["layers"] - 1
+    expect(page.head() == (str(last), str(heads - 1)), page.head())
+    style = "getComputedStyle(document.activeElement).outlineStyle"
+    expect(browser.run(style) == "solid", "the focus is not seen")
+    active = browser.run("document.activeElement.getAttribute('aria-activedescendant')")
+    expect(active == "pane-0-2", active)
+    selected = browser.run("document.querySelector('#pane-0 [aria-selected=true]').id")
+    expect(selected == "pane-0-2", selected)
+    said = browser.run("document.getElementById('said').textContent")
+    expect("(token 2)" in said, said)
+    # On the map: layers lie from left to right.
+    browser.run("document.querySelector('svg[tabindex]').focus()")
+    browser.press("ArrowLeft")
+    expect(page.head() == (str(last - 1), str(heads - 1)), page.head())
+    browser.press("ArrowUp")
+    expect(page.head() == (str(last - 1), str(heads - 2)), page.head())
+    browser.press("Escape")
+    expect(page.shown() == page.beginning, page.shown())
+
+
+def addresses_lead_back(page, document, path):
+    browser = page.browser
+    first, second = letters(document)[5:7]
+    page.select("layer", 1)
+    page.select("head", 1)
+    page.choose(first)
+    address = page.hash()
+    page.choose(second)
+    browser.run("history.back()")
+    browser.wait(f"location.hash === {json.dumps(address)}")
+    browser.wait(f"document.querySelector('#pane-0 [aria-selected=true]').id === 'pane-0-{first}'")
+    shown = page.shown()
+    browser.open(path, address)
+    expect(page.shown() == shown, shown, page.shown())
+    # Nonsense is passed over.
+    browser.open(path, "#head=99.x&token=-1&way=up&beside-head=%00")
+    expect(page.bars(), "nothing is shown")
+    browser.open(path)
+
+
+def hovering_lights(page, document):
+    browser = page.browser
+    page.show_all()
+    token = next(token for token, _ in page.bars() if token in letters(document))
+    browser.hover(f'#pane-0 .key[data-token="{token}"]')
+    lit = "[...document.querySelectorAll('#pane-0 .lit')].map((element) => element.dataset.token)"
+    expect(browser.run(lit) == [str(token)] * 2, browser.run(lit))
+    browser.hover("h1")
+    expect(browser.run(lit) == [], browser.run(lit))
+    browser.hover(f"#pane-0-{token}")
+    expect(browser.run(lit) == [str(token)] * 2, browser.run(lit))
+    expect(re.match(rf"token {token}: [\d.]+%", browser.run(f"document.getElementById('pane-0-{token}').title")), token)
+
+
+def two_heads_side_by_side(page, document):
+    browser = page.browser
+    first, second = letters(document)[8:10]
+    page.select("layer", 0)
+    page.select("head", 0)
+    page.choose(first)
+    browser.click("#beside")
+    expect(page.head(0) == ("0", "0") and page.head(1) == ("0", "1"), page.head(0), page.head(1))
+    expect(page.token(1) == first, page.title(1))
+    page.choose(second, pane=1)
+    expect(page.token(0) == second, "the other text does not follow")
+    # A head of a chart goes beside the first with the Shift key.
+    browser.click('[data-csv="measure map_gap"] [data-head="1.0"]', shift=True)
+    expect(page.head(0) == ("0", "0") and page.head(1) == ("1", "0"), page.head(0), page.head(1))
+    expect("beside-head=1.0" in page.hash(), page.hash())
+    browser.press("Escape")
+    expect(browser.run("document.querySelectorAll('#panes > *').length") == 1, "the second stays")
+    browser.click('[data-csv="measure map_gap"] [data-head="1.1"]')
+    expect(page.head(0) == ("1", "1"), page.head(0))
+
+
+def charts_are_saved(page, document, folder):
+    """Every button makes a file: the first two through the browser, the others, of which it would drop
+    some for coming too fast, as they are handed to it."""
+    browser = page.browser
+    browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=folder)
+    count = browser.run("document.querySelectorAll('.save button').length")
+    for index in range(2):
+        browser.run(f"document.querySelectorAll('.save button')[{index}].click()", gesture=True)
+    until = time.monotonic() + 10
+    finished = lambda: glob.glob(os.path.join(folder, "*.svg")) + glob.glob(os.path.join(folder, "*.csv"))
+    while len(finished()) < 2 and time.monotonic() < until:
+        time.sleep(0.02)
+    files = {}
+    for path in finished():
+        with open(path, encoding="utf-8", newline="") as file:
+            files[os.path.basename(path)] = file.read()
+    expect(len(files) == 2, "saved", files.keys())
+    handed = browser.run(
+        """(async () => {
+            const handed = [];
+            const click = HTMLAnchorElement.prototype.click;
+            HTMLAnchorElement.prototype.click = function () {
+                handed.push(fetch(this.href).then((answer) => answer.text()).then((text) => [this.download, text]));
+            };
+            document.querySelectorAll(".save button").forEach((button) => button.click());
+            HTMLAnchorElement.prototype.click = click;
+            return Promise.all(handed);
+        })()"""
+    )
+    expect(dict(handed[:2]) == files, "the browser saves something else", files.keys())
+    files = dict(handed)
+    expect(len(files) == count, count, "files were to be saved, not", len(files))
+    for name, text in files.items():
+        if name.endswith(".svg"):
+            svg = xml.etree.ElementTree.fromstring(text)
+            expect(svg.get("width") and len(svg), name)
+            expect("var(" not in text and "class=" not in text, name, "needs a style sheet")
+        else:
+            rows = list(csv.reader(io.StringIO(text)))
+            expect(len(rows) > 1 and len({len(row) for row in rows}) == 1, name)
+    for name, text in files.items():
+        measure = re.search(r"measure-(\w+)\.csv$", name)
+        if measure:
+            for row, head in zip(csv.DictReader(io.StringIO(text)), document["heads"], strict=True):
+                expect((int(row["layer"]), int(row["head"])) == (head["layer"], head["head"]), name, row)
+                expect(float(row[measure.group(1)]) == head[measure.group(1)], name, row, head)
+                expect(row["label"] == head["label"], name, row)
+    keys = next(text for name, text in files.items() if name.endswith("-keys.csv"))
+    shares = {int(row["token"]): float(row["probability"]) for row in csv.DictReader(io.StringIO(keys))}
+    bars = [(token, share) for token, share in page.bars() if token >= 0]
+    expect(all(abs(100 * shares[token] - share) < 0.06 for token, share in bars), bars, shares)
+
+
+def every_theme_and_width(page, path, name, pictures):
+    browser = page.browser
+    for theme in THEMES:
+        for width in WIDTHS:
+            browser.look(width, 800, theme)
+            browser.open(path)
+            wide = browser.run("[document.documentElement.scrollWidth, innerWidth]")
+            expect(wide[0] <= width and wide[1] == width, name, theme, width, "scrolls sideways:", wide)
+            small = browser.run(
+                f"""[...document.querySelectorAll("main svg text")].filter((text) => {{
+                    const drawn = text.getScreenCTM().a * parseFloat(getComputedStyle(text).fontSize);
+                    return drawn < {LEGIBLE};
+                }}).map((text) => text.textContent)"""
+            )
+            expect(not small, name, width, "too small to read:", small)
+            stretched = browser.run(
+                """[...document.querySelectorAll("main svg")].filter((svg) => {
+                    const [drawn, box] = [svg.getBoundingClientRect(), svg.viewBox.baseVal];
+                    return Math.abs(drawn.width / drawn.height / (box.width / box.height) - 1) > 0.01;
+                }).length"""
+            )
+            expect(stretched == 0, name, width, "charts are stretched")
+            background, ink = browser.run(
+                """["backgroundColor", "color"].map((name) => getComputedStyle(document.body)[name])"""
+            )
+            light = [sum(map(int, re.findall(r"\d+", colour)[:3])) / 3 for colour in (background, ink)]
+            expect((light[0] > light[1]) == (theme == "light") and abs(light[0] - light[1]) > 120, light)
+            if pictures:
+                browser.picture(os.path.join(pictures, f"{name}-{theme}-{width}.png"))
+    browser.look(1200, 800, "light")
+
+
+def hostile_text_is_text(page, program, folder):
+    text = os.path.join(folder, "hostile.txt")
+    with open(text, "w", encoding="utf-8", newline="") as file:
+        file.write(HOSTILE)
+    path, [document] = audit(program, os.path.join(folder, "hostile"), DEFAULT_MODEL, text)
+    page.browser.open(path)
+    shown = page.browser.run("document.querySelector('#pane-0 .text').textContent")
+    expect(shown.startswith(HOSTILE[:60]), repr(shown))
+    expect(page.browser.run("document.title") != "taken", "the text runs as a script")
+    page.choose(document["text"]["token_count"] - 2)
+
+
+def two_models_side_by_side(page, program, folder, second):
+    """Both read one text, and a token chosen in one is chosen in the other."""
+    text = os.path.join(folder, "compared.txt")
+    with open(text, "w", encoding="utf-8", newline="") as file:
+        file.write("She said so, and he said so, and they all said so in the end.\n" * 3)
+    path, documents = audit(program, os.path.join(folder, "two"), DEFAULT_MODEL, text, "--compare", second)
+    page.browser.open(path)
+    expect(page.browser.run("document.querySelectorAll('#panes > *').length") == 2, "one pane")
+    place = 100
+    for chosen, other in ((0, 1), (1, 0)):
+        tokens = [document["text"]["tokens"] for document in documents]
+        covers = lambda token: token["start"] <= place < token["end"]
+        here, there = (next(i for i, token in enumerate(tokens[pane]) if covers(token)) for pane in (chosen, other))
+        page.choose(here, pane=chosen)
+        at_start = tokens[chosen][here]["start"]
+        found = tokens[other][page.token(other)]
+        expect(found["start"] <= at_start + 1 and at_start < found["end"], chosen, here, there, found)
+        place += 20
+    for pane, document in enumerate(documents):
+        entry = document["queries"][-1]
+        page.select("layer", 0, pane)
+        page.select("head", 0, pane)
+        page.choose(entry["query"], pane)
+        key, probability = entry["likeliest_keys"][0][0][0]
+        expect(close(dict(page.bars(pane))[key], probability), pane, key, page.bars(pane))
+    every_theme_and_width(page, path, "two", None)
+
+
+def no_errors(browser):
+    told = [
+        event["params"]
+        for event in browser.events
+        if event["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")
+    ]
+    expect(not told, "the page has errors:", told)
+    requested = {
+        event["params"]["request"]["url"].split(":")[0]
+        for event in browser.events
+        if event["method"] == "Network.requestWillBeSent"
+    }
+    expect(requested <= {"file", "about", "blob", "data"}, "the page asks for", requested)
+
+
+def main(program, pictures=None):
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder, Browser() as browser:
+        page = Page(browser)
+
+        def check(name, run, *arguments):
+            run(*arguments)
+            print(f"{time.monotonic() - start:6.1f} s  {name}", flush=True)
+
+        browser.look(1200, 800, "light")
+        path, [document] = audit(program, os.path.join(folder, "one"))
+        browser.open(path)
+        page.beginning = page.shown()
+        check("shares are those of audit.json", every_chosen_query_is_that_of_the_document, page, document)
+        check("mean over heads", mean_over_heads, page, document)
+        check("without the sink", without_the_sink, page, document)
+        check("both ways agree", both_ways_agree, page, document)
+        check("keys", keys_move_over_tokens_and_heads, page, document)
+        check("addresses", addresses_lead_back, page, document, path)
+        check("hovering", hovering_lights, page, document)
+        check("two heads side by side", two_heads_side_by_side, page, document)
+        downloads = os.path.join(folder, "downloads")
+        os.mkdir(downloads)
+        check("charts are saved", charts_are_saved, page, document, downloads)
+        check("themes and widths", every_theme_and_width, page, path, "default", pictures)
+        check("hostile text", hostile_text_is_text, page, program, folder)
+        check("two models", two_models_side_by_side, page, program, folder, DEFAULT_MODEL)
+        minilm = os.path.join(ROOT, "models", "minilm")
+        if os.path.exists(minilm):
+            check("models of other tokens", two_models_side_by_side, page, program, folder, minilm)
+        else:
+            print("SKIPPED: models of other tokens: models/minilm is missing; run `cargo xtask fetch minilm`")
+        no_errors(browser)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
