@@ -8,13 +8,14 @@
 
 use std::ops::Range;
 
+use marginals::part::Part;
 use marginals::potential::Dot;
-use marginals::prior::{Causal, PriorPart, Window};
+use marginals::prior::{Bias, Causal, PriorPart, Window};
 use marginals::question::{Mean, Question};
 use marginals::spec::{AnyPrior, ModelSpec, Tensors};
 use marginals::structure::EachQueryPicksOne;
 use marginals::{Error, Value};
-use ndarray::{Array4, ArrayView4, s};
+use ndarray::{Array4, ArrayView4, Axis, s};
 
 /// Which keys a query may pick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +117,7 @@ impl Layer<'_> {
     /// # Errors
     /// [`Error`], when a question cannot be answered of this model.
     pub fn ask<'v, Q: Question<'v, f32>>(&self, questions: Q) -> Result<Q::Answer, Error> {
-        self.ask_of(self.model, self.queries, questions)
+        self.ask_of(self.model, self.tensors, self.queries, questions)
     }
 
     /// The same questions about the query at `position` alone.
@@ -134,17 +135,32 @@ impl Layer<'_> {
         let query = self.queries.slice(s![.., .., position..position + 1, ..]);
         let offset = i64::try_from(position).expect("positions fit i64");
         let query_offset = self.model.query_offset + offset;
-        self.ask_of(&ModelSpec { query_offset, ..self.model.clone() }, query, questions)
+        let model = ModelSpec { query_offset, ..self.model.clone() };
+        self.ask_of(&model, &self.tensors_of(position), query, questions)
+    }
+
+    /// The tensors that the model names, of a dense prior the row of one query alone.
+    fn tensors_of(&self, position: usize) -> Tensors<'_, f32> {
+        let nodes = self.queries.dim().2;
+        let real = self.tensors.real.iter().map(|(name, array)| {
+            let mut view = array.view();
+            if name == Bias::NAME && view.ndim() == 4 && view.shape()[2] == nodes {
+                view.slice_axis_inplace(Axis(2), (position..position + 1).into());
+            }
+            (name.clone(), view.into())
+        });
+        Tensors { real: real.collect(), integer: self.tensors.integer.clone() }
     }
 
     fn ask_of<'v, Q: Question<'v, f32>>(
         &self,
         model: &ModelSpec,
+        tensors: &Tensors<'_, f32>,
         queries: ArrayView4<'_, f32>,
         questions: Q,
     ) -> Result<Q::Answer, Error> {
         let (_, heads, _, width) = queries.dim();
-        let model = model.build::<f32>(heads, width, self.tensors)?;
+        let model = model.build::<f32>(heads, width, tensors)?;
         model.posterior(queries, self.keys)?.ask(questions)
     }
 }

@@ -5,6 +5,7 @@
 
 use burn::nn::{Embedding, Linear};
 use burn::tensor::{Device, Tensor};
+use marginals::part::Part;
 use marginals::potential::{AnyPotential, Dot};
 use marginals::prior::{AnyPrior, Bias};
 use marginals::spec::{ModelSpec, Tensors};
@@ -342,7 +343,7 @@ impl PublishedLayer {
         if let (Some(relative), Some(vectors)) = (config.relative, &self.relative) {
             let scores = relative.scores(vectors.view(), queries, keys, own.scale);
             model.prior.push(AnyPrior::Bias(Bias::default()));
-            tensors.real.insert("bias".to_owned(), scores.into_dyn().into());
+            tensors.real.insert(Bias::NAME.to_owned(), scores.into_dyn().into());
         }
         let context = attend
             .attend(&Layer {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::common::workspace;
 use marginals::question::{Entropy, MaxProbability, Mean};
 use marginals_burn::{Attend, Layer, Tokens, Transformer, Visible};
-use ndarray::Array4;
+use ndarray::{Array4, s};
 use safetensors::SafeTensors;
 
 /// Largest error of a number x relative to 1 + |x|.
@@ -66,6 +66,12 @@ impl Attend for Rows {
         let (mean, entropy, largest) = layer
             .ask((Mean(layer.values), Entropy, MaxProbability))
             .map_err(|error| error.to_string())?;
+        for position in [0, 7, largest.dim().2 - 1] {
+            let alone =
+                layer.ask_one(position, MaxProbability).map_err(|error| error.to_string())?;
+            let difference = &alone.slice(s![.., .., 0]) - &largest.slice(s![.., .., position]);
+            assert!(difference.iter().all(|x| x.abs() < 1e-6), "layer {}", layer.index);
+        }
         self.entropy.extend(entropy.iter().copied().map(f64::from));
         self.largest.extend(largest.iter().copied().map(f64::from));
         self.visible.push(layer.visible());

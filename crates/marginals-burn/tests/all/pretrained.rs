@@ -5,7 +5,12 @@
 use std::collections::BTreeMap;
 
 use crate::common::{Entropies, model, next_token, reference, workspace};
-use marginals_burn::{PosteriorMean, Pretrained, Tokens, Transformer};
+use burn::tensor::{Device, Int, Tensor};
+use marginals::spec::ModelSpec;
+use marginals_burn::{
+    AttentionConfig, ByteLmConfig, PosteriorMean, Pretrained, TextTokenizer, Tokens, TrainedByteLm,
+    Transformer, TransformerBlockConfig, Visible,
+};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use serde_json::json;
@@ -154,6 +159,33 @@ fn minilm_reads_the_same_as_older_files_have_it() {
     check_embeddings(&model, &expected);
     let tokens = model.tokenizer.encode(&bundled_text(), None).unwrap();
     assert_eq!(tokens.ids, expected.bundled_ids);
+}
+
+/// The steps of the forward pass are those of the module that was trained.
+#[test]
+fn a_model_of_bytes_is_the_same_in_steps() {
+    let device = Device::flex();
+    let model = ModelSpec::from_toml(
+        "structure = \"each-query-picks-one\"\n\
+         prior = [\"causal\", \"alibi\"]\n\
+         potential = \"dot\"",
+    )
+    .unwrap();
+    let attention = AttentionConfig::new(12, 3, model);
+    let config = ByteLmConfig::new(2, TransformerBlockConfig::new(attention), 32);
+    let lm = config.init(&device).unwrap();
+    let bytes: Tensor<2, Int> = Tensor::from_ints([[72, 101, 108, 108, 111]], &device);
+    let expected: Vec<f32> = lm.forward(bytes).unwrap().into_data().try_into_vec().unwrap();
+    let model = Transformer::ByteLm(TrainedByteLm::new(config, lm));
+    let tokens = TextTokenizer::bytes().encode("Hello", None).unwrap();
+    let hidden = model.run(&tokens, &mut PosteriorMean).unwrap();
+    assert_eq!(hidden.dims(), [5, 12]);
+    let logits = model.logits(hidden).unwrap().unwrap();
+    assert_eq!(logits.dims(), [5, 256]);
+    let found: Vec<f32> = logits.into_data().try_into_vec().unwrap();
+    let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst < 1e-6 && expected.iter().any(|x| x.abs() > 1e-3), "{worst:e}");
+    assert_eq!(model.visible(1), Visible::Before);
 }
 
 #[test]
