@@ -55,7 +55,7 @@ const DEFAULT_SOURCE: &str = "the opening of Macbeth";
 pub struct Arguments {
     /// A folder with config.json, model.safetensors and tokenizer.json (BERT, RoBERTa, XLM-RoBERTa,
     /// CamemBERT, DistilBERT, ModernBERT, GPT-2, Llama, Mistral, Qwen 2 and 3, Phi-3, Gemma 2 and 3), the DIR
-    /// of a run of `marginals train`, finished or stopped, or a GGUF file (Llama); or `shakespeare`, the
+    /// of a run of `marginals train`, finished or stopped, or a GGUF file; or `shakespeare`, the
     /// small model of Shakespeare's plays that comes with this program, which is read without it too (a
     /// folder of that name goes before it). The weights may be in several safetensors files, and a BERT's
     /// vocab.txt does for its tokenizer.json

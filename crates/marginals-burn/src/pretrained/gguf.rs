@@ -256,6 +256,10 @@ impl Architecture {
         match alike(file.metadata(&key)) {
             Some(Value::Unsigned(size)) => usize::try_from(*size).ok(),
             Some(Value::Signed(size)) => usize::try_from(*size).ok(),
+            // One for each layer.
+            Some(Value::Integers(sizes)) => {
+                sizes.first().and_then(|size| usize::try_from(*size).ok())
+            }
             _ => None,
         }
         .filter(|size| *size > 0)
