@@ -9,6 +9,7 @@ pub mod attend;
 pub mod config;
 pub mod effects;
 pub mod families;
+mod gguf;
 mod names;
 pub mod norm;
 pub mod published;
@@ -24,9 +25,10 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor};
 
 use self::attend::{Attend, Visible};
+use self::gguf::Architecture;
 use self::published::Published;
 use self::settings::Settings;
-use self::tokens::{TextTokenizer, Tokens, tokenizer_from_gguf, word_pieces};
+use self::tokens::{TextTokenizer, Tokens, sentence_model, tokenizer_from_gguf, word_pieces};
 use self::trained_byte_lm::{FAMILY as BYTE_LM, TrainedByteLm};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::gguf::GgufFile;
@@ -59,7 +61,7 @@ pub struct Pretrained {
 
 impl Pretrained {
     /// Opens a folder with `config.json`, `model.safetensors` (or several such files) and
-    /// `tokenizer.json` (or, of a BERT, `vocab.txt`), a GGUF file, or a folder with exactly one GGUF file.
+    /// `tokenizer.json` (or `tokenizer.model` or, of a BERT, `vocab.txt`), a GGUF file, or a folder with exactly one GGUF file.
     ///
     /// # Errors
     /// [`ModelError`], naming the file and what is wrong with it.
@@ -107,11 +109,15 @@ impl Pretrained {
 }
 
 impl Transformer {
-    /// Opens the `config.json` and the weights of a folder; it needs no tokenizer.
+    /// Opens the `config.json` and the weights of a folder, or a GGUF file; it needs no tokenizer.
     ///
     /// # Errors
     /// [`ModelError`], naming the file and what is wrong with it.
     pub fn open(folder: &Path) -> Result<Self, ModelError> {
+        if folder.is_file() {
+            let file = GgufFile::open(folder)?;
+            return gguf_transformer(&file, Architecture::of(&file)?);
+        }
         let path = folder.join("config.json");
         let config = fs::read_to_string(&path).map_err(ModelError::read(&path))?;
         let settings = Settings::new(&path, &config)?;
@@ -144,6 +150,14 @@ impl Transformer {
         match self {
             Self::Published(published) => published.config().family,
             Self::ByteLm(_) => BYTE_LM,
+        }
+    }
+
+    /// Whether it predicts the next token: its [`logits`](Self::logits) are there.
+    pub fn is_language_model(&self) -> bool {
+        match self {
+            Self::Published(published) => published.has_head(),
+            Self::ByteLm(_) => true,
         }
     }
 
@@ -250,18 +264,23 @@ impl Transformer {
 
 fn open_gguf(path: &Path) -> Result<(Transformer, TextTokenizer), ModelError> {
     let file = GgufFile::open(path)?;
-    match file.text("general.architecture") {
-        Some("llama") => {}
-        other => {
-            return Err(file.unsupported(format!(
-                "its architecture is `{}`; `llama` is read",
-                other.unwrap_or("(not given)")
-            )));
-        }
-    }
+    // What the file is is said before what its tokenizer is.
+    let architecture = Architecture::of(&file)?;
     let tokenizer = tokenizer_from_gguf(&file)?;
-    let published = Published::load(families::read_gguf(&file)?, &file, &Device::flex())?;
-    Ok((Transformer::Published(published), tokenizer))
+    Ok((gguf_transformer(&file, architecture)?, tokenizer))
+}
+
+fn gguf_transformer(
+    file: &GgufFile,
+    architecture: &Architecture,
+) -> Result<Transformer, ModelError> {
+    let settings = Settings::of(file.path(), architecture.config(file)?);
+    let tensors = gguf::Tensors::new(file, architecture)?;
+    let description = families::read(&settings, architecture.family)?.ok_or_else(|| {
+        settings.unsupported(format!("there is no family `{}`", architecture.family))
+    })?;
+    let published = Published::load(description, &tensors, &Device::flex())?;
+    Ok(Transformer::Published(published))
 }
 
 /// The weights of a model folder: one safetensors file or several.
@@ -284,16 +303,21 @@ fn open_weights(folder: &Path) -> Result<Box<dyn Checkpoint>, ModelError> {
     Err(ModelError::NotAModel { path: folder.to_path_buf(), reason })
 }
 
-/// The tokenizer of a model folder: `tokenizer.json`, or the vocabulary of a BERT alone.
+/// The tokenizer of a model folder: `tokenizer.json`, SentencePiece's `tokenizer.model`, or the vocabulary of
+/// a BERT alone.
 fn open_tokenizer(folder: &Path) -> Result<TextTokenizer, ModelError> {
     let (json, vocabulary) = (folder.join("tokenizer.json"), folder.join("vocab.txt"));
     if json.exists() {
         return TextTokenizer::open(&json);
     }
+    let pieces = folder.join("tokenizer.model");
+    if pieces.exists() {
+        return sentence_model(&pieces);
+    }
     if vocabulary.exists() {
         return word_pieces(&vocabulary);
     }
-    let other = ["tokenizer.model", "vocab.json", "spiece.model", "sentencepiece.bpe.model"];
+    let other = ["vocab.json", "spiece.model", "sentencepiece.bpe.model"];
     let reason = match other.into_iter().find(|name| folder.join(name).exists()) {
         Some(name) => format!(
             "its tokenizer is in `{name}`, and `tokenizer.json` is read; in the folder, `python -c \

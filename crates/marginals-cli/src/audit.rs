@@ -4,6 +4,7 @@ mod catalogue;
 mod choice;
 mod distance_prior;
 mod document;
+mod effects;
 mod head;
 mod label;
 mod measure;
@@ -26,6 +27,7 @@ use marginals_burn::{ModelError, Pretrained, Tokens, Transformer, Visible};
 
 use self::choice::Showcase;
 use self::document::{Document, ModelSection, Reading, TextSection, TokenSection};
+use self::effects::Changes;
 use self::measure::{Collector, HeadMeasures};
 use self::relations::Relations;
 use self::report::{Described, Subject};
@@ -85,6 +87,17 @@ pub struct Arguments {
     /// holds the second
     #[arg(long, value_name = "MODEL")]
     compare: Option<PathBuf>,
+    /// Find what each head is worth too: how much the loss of a language model rises, in nats per token, with
+    /// the head made hard, sampled, silenced, without its sink, or within a window. Takes a forward pass for
+    /// each; the rest of the audit is written before
+    #[arg(long)]
+    effects: bool,
+    /// Keys that each query draws where a head is sampled
+    #[arg(long, value_name = "S", default_value = "8", requires = "effects")]
+    draws: NonZeroUsize,
+    /// Positions that a head is left with in a window, the query's own included
+    #[arg(long, value_name = "W", default_value = "32", requires = "effects")]
+    window: NonZeroUsize,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -114,6 +127,13 @@ pub enum AuditError {
     OfText { text: String, source: ModelError },
     #[error("`--query {query}` names no token: the text has {tokens} tokens, counted from 0")]
     Query { query: usize, tokens: usize },
+    #[error(
+        "`--effects` asks for the loss of a language model, and `{model}` ({family}) is none, or was saved \
+         without its head; leave it out"
+    )]
+    NoLoss { model: String, family: &'static str },
+    #[error("`--effects` asks for texts of two tokens at least, and each has one; leave it out")]
+    NothingPredicted,
     #[error("cannot start {threads} threads: {reason}; ask for fewer with `--threads`")]
     Threads { threads: usize, reason: String },
     #[error("the posteriors could not be packed: {0}")]
@@ -155,14 +175,30 @@ fn audit(arguments: &Arguments) -> Result<(), AuditError> {
         return Err(AuditError::EmptyText { text: text.source.clone() });
     }
     output::prepare_folder(&arguments.out)?;
-    let model = named.open()?;
-    let mut audits = vec![Audit::of(&model, &texts, arguments)?];
-    if let Some(compared) = compared {
-        // The first model goes before the second comes: memory holds one.
-        drop(model);
-        audits.push(Audit::of(&compared.open()?, &texts, arguments)?);
+    let mut audits = Vec::new();
+    // One model goes before the next comes: memory holds one.
+    for named in [Some(named), compared].into_iter().flatten() {
+        let model = named.open()?;
+        if arguments.effects && !model.transformer.is_language_model() {
+            let (model, family) = (model.name.clone(), model.transformer.family());
+            return Err(AuditError::NoLoss { model, family });
+        }
+        audits.push(Audit::of(&model, &texts, arguments)?);
+        if arguments.effects {
+            // That takes long: what is there already stays if it is stopped.
+            write(&audits, arguments)?;
+            let audit = audits.last_mut().expect("one was just added");
+            audit.add_effects(&model, arguments.changes())?;
+        }
     }
-    write(&audits, arguments)
+    write(&audits, arguments)?;
+    print(&audits, arguments)
+}
+
+impl Arguments {
+    fn changes(&self) -> Changes {
+        Changes { draws: self.draws.get(), window: self.window.get() }
+    }
 }
 
 /// Files that an audit leaves behind: the documents of a first model and of one that it is compared with,
@@ -195,6 +231,8 @@ struct Audit {
     readings: Vec<Reading>,
     /// Keys of every query, and what is shown of them first, of each text.
     posteriors: Vec<(SparsePosteriors, Showcase)>,
+    /// Tokens of each text.
+    tokens: Vec<Tokens>,
 }
 
 impl Audit {
@@ -256,7 +294,14 @@ impl Audit {
         if several {
             document.add_texts(&readings);
         }
-        Ok(Self { document, layers, readings, posteriors })
+        Ok(Self { document, layers, readings, posteriors, tokens })
+    }
+
+    fn add_effects(&mut self, model: &Pretrained, changes: Changes) -> Result<(), AuditError> {
+        let measured = effects::measure(model, &self.tokens, changes)?;
+        let measured = measured.ok_or(AuditError::NothingPredicted)?;
+        self.document.add_effects(changes, measured, &self.layers);
+        Ok(())
     }
 
     /// Each text as the report shows it.
@@ -288,29 +333,42 @@ fn write(audits: &[Audit], arguments: &Arguments) -> Result<(), AuditError> {
         output::write_whole(path, json)?;
     }
     output::write_whole(&report_path, report.as_bytes())?;
+    Ok(())
+}
 
+fn print(audits: &[Audit], arguments: &Arguments) -> Result<(), AuditError> {
     match arguments.format {
         Format::Json => {
             // One line each.
-            let line = |json| format!("{}\n", message::json(&String::from_utf8_lossy(json)));
-            output::print(&documents.iter().map(|json| line(json)).collect::<String>())
+            let line = |audit: &Audit| {
+                let json = serde_json::to_string(&audit.document)?;
+                Ok(format!("{}\n", message::json(&json)))
+            };
+            let lines = audits.iter().map(line).collect::<Result<String, serde_json::Error>>()?;
+            output::print(&lines)
         }
         Format::Text => {
             let style = match io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
                 true => Style::Coloured,
                 false => Style::Plain,
             };
-            let tables =
-                audits.iter().map(|Audit { document, layers, .. }| match arguments.table {
+            let columns = arguments.changes().named().map(|change| change.column);
+            let tables = audits.iter().map(|Audit { document, layers, .. }| {
+                let all = arguments.table;
+                let heads = match all {
                     true => terminal::table(document, layers, style),
                     false => terminal::summary(document, layers, style),
-                });
+                };
+                heads + &terminal::effects(document, layers, &columns, (style, all))
+            });
             let tables = tables.collect::<Vec<_>>().join("\n");
+            let [first, second, report] = OUTPUTS.map(|name| arguments.out.join(name));
             let shown =
                 |path: &Path| message::on_one_line(&path.display().to_string()).into_owned();
-            let data = paths.iter().take(documents.len()).map(|path| shown(path));
+            let data = [first, second];
+            let data = data.iter().take(audits.len()).map(|path| shown(path));
             let data = data.collect::<Vec<_>>().join(", ");
-            output::print(&format!("{tables}\nReport: {}\nData:   {data}\n", shown(&report_path)))
+            output::print(&format!("{tables}\nReport: {}\nData:   {data}\n", shown(&report)))
         }
     }?;
     Ok(())

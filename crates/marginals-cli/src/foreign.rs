@@ -62,15 +62,23 @@ pub fn advice(path: &Path, beginning: &[u8], to: &str) -> Option<String> {
     })
 }
 
+/// The same, the safetensors file being called as this one is.
+pub fn advice_beside(path: &Path, beginning: &[u8]) -> Option<String> {
+    let to = path.with_extension("safetensors");
+    // Not in place of itself, whatever it is called.
+    let to = if to == path { path.with_extension("converted.safetensors") } else { to };
+    advice(path, beginning, &to.file_name()?.to_string_lossy())
+}
+
 /// The same of the file at `path`; `None` where it cannot be read.
-pub fn advice_of_file(path: &Path, to: &str) -> Option<String> {
+pub fn advice_of_file(path: &Path) -> Option<String> {
     // Reading a pipe would take away what is to come.
     if !path.is_file() {
         return None;
     }
     let mut beginning = Vec::new();
     File::open(path).ok()?.take(TELLING as u64).read_to_end(&mut beginning).ok()?;
-    advice(path, &beginning, to)
+    advice_beside(path, &beginning)
 }
 
 fn kind(beginning: &[u8]) -> Option<Kind> {

@@ -144,7 +144,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     {
         // A path in the model file starts where the model file is.
         *weights = folder.join(&*weights);
-        if let Some(message) = foreign::advice_of_file(weights, "weights.safetensors") {
+        if let Some(message) = foreign::advice_of_file(weights) {
             return Err(Error::Tensors { path: weights.clone(), message });
         }
         inputs.push(Input::new("the weights", &*weights));
@@ -163,7 +163,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let bytes = read(&arguments.input)?;
     let unusable = |message| Error::Tensors { path: arguments.input.clone(), message };
     let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| {
-        let advice = foreign::advice(&arguments.input, &bytes, "in.safetensors");
+        let advice = foreign::advice_beside(&arguments.input, &bytes);
         unusable(advice.unwrap_or_else(|| {
             format!("{e}. It may be truncated, or another kind of file; write it again")
         }))

@@ -158,8 +158,9 @@ fn of_file(path: &Path, texts: &[&Path]) -> Result<NamedModel, NoModel> {
     let owned = path.to_owned();
     let mut beginning = Vec::new();
     let read = File::open(path).and_then(|file| file.take(4096).read_to_end(&mut beginning));
+    let is_so_called = path.extension().is_some_and(|extension| extension == "gguf");
     // Whoever opens it says why it cannot be read.
-    if read.is_err() || beginning.starts_with(b"GGUF") {
+    if read.is_err() || beginning.is_empty() || beginning.starts_with(b"GGUF") || is_so_called {
         return Ok(NamedModel::At { path: owned, name: None });
     }
     if is_of_safetensors(&beginning) {

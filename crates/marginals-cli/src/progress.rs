@@ -38,6 +38,8 @@ pub fn start(of: usize, unit: &'static str) -> ProgressBar {
 /// of what has been counted since.
 pub fn resume(done: usize, of: usize, unit: &'static str, spent: Duration) -> ProgressBar {
     let bar = line(done, of, unit, spent, terminal());
+    // A step may take long, and the clock goes on.
+    bar.enable_steady_tick(Duration::from_secs(1));
     show(&bar, Some(unit));
     bar
 }

@@ -115,9 +115,9 @@ fn train(arguments: &Arguments, begun: &OnceLock<Run>) -> Result<(), Error> {
         training.raised().last().filter(|raised| raised.at == training.losses().len())
     {
         message::note(&format!(
-            "the run was to make {} steps and now makes {}. From step {} on the rate follows the curve of {}, \
-             so that it comes to other numbers than a run that was to make so many from the beginning",
-            raised.from, raised.to, raised.at, raised.to
+            "{} steps instead of {}: from step {} on the rate follows the curve of {}, and the numbers are not \
+             those of a run of so many steps from the beginning",
+            raised.to, raised.from, raised.at, raised.to
         ));
     }
     let run = begun.get_or_init(|| Run::new(&arguments.out, arguments.fresh, training));

@@ -76,6 +76,16 @@ impl GgufFile {
         self.metadata.get(key)
     }
 
+    /// The metadata whose keys begin with `owner` and a dot, in the order of their keys.
+    pub fn own_metadata(&self, owner: &str) -> Vec<(&str, &Value)> {
+        let own = |key: &str| key.strip_prefix(owner).is_some_and(|rest| rest.starts_with('.'));
+        let mut found: Vec<(&str, &Value)> =
+            self.metadata.iter().map(|(key, value)| (&**key, value)).collect();
+        found.retain(|(key, _)| own(key));
+        found.sort_unstable_by_key(|(key, _)| *key);
+        found
+    }
+
     /// The metadata text of `key`, if it is there and is text.
     pub fn text(&self, key: &str) -> Option<&str> {
         match self.metadata(key) {

@@ -23,6 +23,14 @@ pub(crate) struct Loader<'file> {
 }
 
 impl Loader<'_> {
+    /// That a tensor is missing.
+    pub fn missing(&self, name: &str) -> ModelError {
+        ModelError::Damaged {
+            path: self.checkpoint.path().to_path_buf(),
+            reason: format!("the tensor `{name}` is missing"),
+        }
+    }
+
     pub fn vector(&self, name: &str, length: usize) -> Result<Param<Tensor<1>>, ModelError> {
         let values = self.checkpoint.tensor(name, &[length])?;
         Ok(Param::from_tensor(Tensor::from_data(TensorData::new(values, [length]), self.device)))

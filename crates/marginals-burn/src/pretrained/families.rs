@@ -5,7 +5,6 @@ mod bert;
 mod decoder;
 mod distilbert;
 mod gemma;
-mod gguf;
 mod gpt2;
 mod llama;
 mod mistral;
@@ -14,7 +13,6 @@ mod phi3;
 mod qwen;
 mod roberta;
 
-pub(super) use self::gguf::read as read_gguf;
 use super::config::TransformerConfig;
 use super::names::Names;
 use super::settings::Settings;
@@ -57,6 +55,13 @@ pub(super) fn read(
     settings: &Settings,
     model_type: &str,
 ) -> Result<Option<Description>, ModelError> {
+    if model_type == "gemma3" {
+        return Err(settings.unsupported(
+            "its `model_type` is `gemma3`, a model of texts and images; `gemma3_text`, which its \
+             part for texts is alone, is read"
+                .to_owned(),
+        ));
+    }
     let Some((name, read)) = FAMILIES.iter().find(|(name, _)| *name == model_type) else {
         return Ok(None);
     };

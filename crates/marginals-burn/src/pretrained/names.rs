@@ -33,6 +33,8 @@ pub(crate) struct Names {
     pub head: Option<&'static str>,
     /// How linear maps are stored.
     pub layout: Layout,
+    /// Whether every linear map has a bias; otherwise those have one for which the file does.
+    pub biased: bool,
     /// Ends of the names of tensors that no audit needs.
     pub harmless: &'static [&'static str],
 }

@@ -9,8 +9,10 @@ use crate::error::ModelError;
 /// Kinds of normalisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormKind {
-    /// γ x̂ + β of mean 0 and variance 1, without β where the file has none (Ba et al. 2016).
+    /// γ x̂ + β, x̂ of mean 0 and variance 1 (Ba et al. 2016).
     Layer,
+    /// γ x̂.
+    LayerWithoutBias,
     /// γ x over its root mean square (Zhang & Sennrich 2019).
     Rms,
     /// (1 + γ) x over its root mean square: Gemma's.
@@ -34,14 +36,13 @@ impl Norm {
     ) -> Result<Self, ModelError> {
         let gamma = loader.vector(&format!("{name}.weight"), width)?;
         Ok(match kind {
-            NormKind::Layer => {
+            NormKind::Layer | NormKind::LayerWithoutBias => {
                 let mut norm =
                     LayerNormConfig::new(width).with_epsilon(epsilon).init(loader.device);
-                let beta = format!("{name}.bias");
                 norm.gamma = gamma;
-                norm.beta = match loader.checkpoint.shape(&beta) {
-                    Some(_) => Some(loader.vector(&beta, width)?),
-                    None => None,
+                norm.beta = match kind {
+                    NormKind::Layer => Some(loader.vector(&format!("{name}.bias"), width)?),
+                    _ => None,
                 };
                 Self::Layer(norm)
             }

@@ -136,6 +136,11 @@ impl Published {
         &self.config
     }
 
+    /// Whether there is a head, from the last hidden state to scores of the next token.
+    pub fn has_head(&self) -> bool {
+        !matches!(self.head, Head::None)
+    }
+
     /// The hidden state before the first layer, `[N, width]`.
     ///
     /// # Errors
@@ -252,7 +257,11 @@ impl PublishedLayer {
         let norm = |name: &str| Norm::load(loader, &full(name), width, kind);
         let of_heads = |name: &str| Norm::load(loader, &full(name), config.head_width, kind);
         let maps = |name: &str, inputs: usize, outputs: &[usize]| {
-            loader.linears(&full(name), inputs, outputs, names.layout)
+            let maps = loader.linears(&full(name), inputs, outputs, names.layout)?;
+            match names.biased && maps[0].bias.is_none() {
+                true => Err(loader.missing(&format!("{}.bias", full(name)))),
+                false => Ok(maps),
+            }
         };
         let map = |name: &str, inputs: usize, outputs: usize| {
             Ok::<_, ModelError>(maps(name, inputs, &[outputs])?.remove(0))

@@ -1,4 +1,7 @@
 //! Rotary position embedding (Su et al., *RoFormer*, 2021, eq. 15), in place on projected rows.
+//!
+//! Coordinates i and i + width/2 turn together, as in all published models; the paper has neighbours turn,
+//! which is the same embedding with the rows of the projections in another order.
 
 mod scaling;
 
@@ -7,15 +10,6 @@ use serde_json::{Map, Value as Json};
 pub use self::scaling::Scaling;
 use super::settings::Settings;
 use crate::error::ModelError;
-
-/// Which two coordinates of a head turn together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pairing {
-    /// 2i and 2i + 1: the paper's, and that of GGUF files.
-    Interleaved,
-    /// i and i + width/2: Hugging Face's.
-    HalfSplit,
-}
 
 /// Settings of a rotary embedding.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,8 +20,6 @@ pub struct RotaryConfig {
     pub base: f64,
     /// Scaling of these frequencies.
     pub scaling: Scaling,
-    /// Which coordinates turn together.
-    pub pairing: Pairing,
 }
 
 /// Sizes and defaults that a family's rotary settings are read with.
@@ -106,7 +98,7 @@ impl RotaryConfig {
             .map_err(|reason| settings.damaged(reason))?
             .map_err(|reason| settings.unsupported(reason))?;
         let base = number("rope_theta", base, defaults.base)?;
-        Ok(RotaryConfig { width, base, scaling, pairing: Pairing::HalfSplit })
+        Ok(RotaryConfig { width, base, scaling })
     }
 
     /// Reason why these settings make no rotary embedding, if there is one.
@@ -126,7 +118,7 @@ impl RotaryConfig {
     /// The rotary embedding of a text of `nodes` tokens.
     pub(crate) fn of_text(&self, nodes: usize) -> Rotary {
         let frequencies = self.scaling.frequencies(self.base, self.width / 2, nodes);
-        Rotary::new(nodes, frequencies, self.pairing)
+        Rotary::new(nodes, frequencies)
     }
 }
 
@@ -136,7 +128,6 @@ pub(crate) struct Rotary {
     cosines: Vec<f32>,
     sines: Vec<f32>,
     pairs: usize,
-    pairing: Pairing,
 }
 
 impl Rotary {
@@ -144,7 +135,7 @@ impl Rotary {
     /// is also multiplied by `magnitude`.
     ///
     /// Computed in `f64`: at position 8,000 a single-precision angle is already off by 2e-4.
-    pub fn new(nodes: usize, (frequencies, magnitude): (Vec<f64>, f64), pairing: Pairing) -> Self {
+    pub fn new(nodes: usize, (frequencies, magnitude): (Vec<f64>, f64)) -> Self {
         let pairs = frequencies.len();
         let mut cosines = Vec::with_capacity(nodes * pairs);
         let mut sines = Vec::with_capacity(nodes * pairs);
@@ -155,7 +146,7 @@ impl Rotary {
                 sines.push((magnitude * sine) as f32);
             }
         }
-        Rotary { cosines, sines, pairs, pairing }
+        Rotary { cosines, sines, pairs }
     }
 
     /// Turns rows `[N, H·D]` of heads of `head_width` = D, row i by the angles of position i. Coordinates of
@@ -166,10 +157,7 @@ impl Rotary {
         for (row, (cosines, sines)) in rows.chunks_exact_mut(row_width).zip(angles) {
             for head in row.chunks_exact_mut(head_width) {
                 for pair in 0..self.pairs {
-                    let (first, second) = match self.pairing {
-                        Pairing::Interleaved => (2 * pair, 2 * pair + 1),
-                        Pairing::HalfSplit => (pair, pair + self.pairs),
-                    };
+                    let (first, second) = (pair, pair + self.pairs);
                     let (x, y) = (head[first], head[second]);
                     head[first] = x * cosines[pair] - y * sines[pair];
                     head[second] = x * sines[pair] + y * cosines[pair];
@@ -183,8 +171,8 @@ impl Rotary {
 mod tests {
     use super::*;
 
-    fn turned(pairing: Pairing, row: [f32; 4], position: usize) -> Vec<f32> {
-        let rotary = Rotary::new(position + 1, (vec![1.0, 0.1], 1.0), pairing);
+    fn turned(row: [f32; 4], position: usize) -> Vec<f32> {
+        let rotary = Rotary::new(position + 1, (vec![1.0, 0.1], 1.0));
         let mut rows = [[0.0; 4]].repeat(position).concat();
         rows.extend(row);
         rotary.turn(&mut rows, position + 1, 4);
@@ -197,11 +185,7 @@ mod tests {
         let (sine, cosine) = 3.0f32.sin_cos();
         let (slow_sine, slow_cosine) = 0.3f32.sin_cos();
         let expected = [cosine, sine, slow_cosine, slow_sine];
-        let neighbours = turned(Pairing::Interleaved, [1.0, 0.0, 1.0, 0.0], 3);
-        for (found, expected) in neighbours.iter().zip(expected) {
-            assert!((found - expected).abs() < 1e-6, "{neighbours:?}");
-        }
-        let halves = turned(Pairing::HalfSplit, [1.0, 1.0, 0.0, 0.0], 3);
+        let halves = turned([1.0, 1.0, 0.0, 0.0], 3);
         for (found, index) in halves.iter().zip([0, 2, 1, 3]) {
             assert!((found - expected[index]).abs() < 1e-6, "{halves:?}");
         }

@@ -57,12 +57,17 @@ impl Settings {
     /// [`ModelError::Damaged`], where it is not a JSON object.
     pub fn new(path: &Path, text: &str) -> Result<Self, ModelError> {
         match serde_json::from_str(text) {
-            Ok(all) => Ok(Self { path: path.to_path_buf(), all, asked: RefCell::default() }),
+            Ok(all) => Ok(Self::of(path, all)),
             Err(error) => {
                 let (path, reason) = (path.to_path_buf(), error.to_string());
                 Err(ModelError::Damaged { path, reason })
             }
         }
+    }
+
+    /// Settings that are read; `path` is for messages.
+    pub fn of(path: &Path, all: Map<String, Json>) -> Self {
+        Self { path: path.to_path_buf(), all, asked: RefCell::default() }
     }
 
     /// The value of a setting.

@@ -14,15 +14,16 @@ use safetensors::SafeTensors;
 /// Largest error of a number x relative to 1 + |x|.
 const TOLERANCE: f64 = 1e-5;
 
+/// Folder of the recorded models.
 pub fn folder() -> PathBuf {
     workspace().join("crates/marginals-burn/tests/data/families")
 }
 
 /// Numbers that the reference recorded.
-struct Expected(Vec<u8>);
+pub struct Expected(Vec<u8>);
 
 impl Expected {
-    fn read(folder: &Path) -> Self {
+    pub fn read(folder: &Path) -> Self {
         Self(fs::read(folder.join("expected.safetensors")).unwrap())
     }
 
@@ -38,7 +39,8 @@ impl Expected {
         eights.iter().map(|eight| i64::from_le_bytes(*eight) as u32).collect()
     }
 
-    fn tokens(&self) -> Tokens {
+    /// The recorded text.
+    pub fn tokens(&self) -> Tokens {
         let ids = self.indices("ids");
         let (spans, pieces, of) =
             (vec![0..0; ids.len()], vec![String::new(); ids.len()], ids.len());
@@ -92,8 +94,17 @@ fn is_language_model(name: &str) -> bool {
 /// Runs the recorded model, compares everything with the record, and says which keys its layers see.
 fn check(name: &str) -> Vec<Visible> {
     let folder = folder().join(name);
-    let model = Transformer::open(&folder).unwrap();
-    let expected = Expected::read(&folder);
+    check_with(name, &Transformer::open(&folder).unwrap(), &Expected::read(&folder))
+}
+
+/// The same of a model in a GGUF file; see `tools/reference/gguf_models.py`.
+fn check_gguf(name: &str) -> Vec<Visible> {
+    let folder = folder().with_file_name("gguf").join(name);
+    let model = Transformer::open(&folder.join("model.gguf")).unwrap();
+    check_with(name, &model, &Expected::read(&folder))
+}
+
+fn check_with(name: &str, model: &Transformer, expected: &Expected) -> Vec<Visible> {
     let tokens = expected.tokens();
     assert!(tokens.len() % 2 == 1);
     let mut rows = Rows::default();
@@ -158,4 +169,15 @@ fn gemmas_are_those_of_transformers() {
     }
     let nearby = Visible::Window { left: 3, right: 3 };
     assert_eq!(check("gemma3_both_ways"), [nearby, Visible::All, nearby]);
+}
+
+#[test]
+fn gguf_files_hold_the_models_of_transformers() {
+    for name in ["gpt2", "qwen2", "qwen3", "llama", "llama_linear", "llama3"] {
+        assert_eq!(check_gguf(name), [Visible::Before; 3], "{name}");
+    }
+    assert_eq!(check_gguf("phi3"), [BEHIND; 3]);
+    assert_eq!(check_gguf("gemma2"), [BEHIND, Visible::Before, BEHIND]);
+    let nearby = [BEHIND; 5];
+    assert_eq!(check_gguf("gemma3"), [&nearby[..], &[Visible::Before]].concat());
 }

@@ -41,8 +41,11 @@ fn whole<M: Module>(module: M, device: &Device) -> Whole<M> {
 #[test]
 fn gradients_agree_with_finite_differences() -> Result<(), Error> {
     let device = Device::flex().autodiff();
-    for heads in [1, 2] {
-        let config = SlotAttentionConfig::new(WIDTH, WIDTH).with_heads(heads).with_iterations(2);
+    for (heads, bias) in [(1, false), (1, true), (2, true)] {
+        let config = SlotAttentionConfig::new(WIDTH, WIDTH)
+            .with_heads(heads)
+            .with_bias(bias)
+            .with_iterations(2);
         check(whole(config.init(&device)?, &device), |whole: &Whole<SlotAttention>| {
             let run = whole.module.forward_and_posterior(whole.x.val(), whole.start.val());
             loss(run.expect("sizes fit"))

@@ -334,8 +334,8 @@ fn settings_that_change_the_attention_are_refused() {
         ("llama.attention.scale", float(0.05), float(0.0)),
         ("llama.attention.sliding_window", whole(4), whole(CONTEXT as u32)),
         ("llama.attention.max_alibi_bias", float(8.0), float(0.0)),
-        ("llama.rope.scaling.factor", float(8.0), float(1.0)),
-        ("llama.rope.scale_linear", float(8.0), float(1.0)),
+        ("llama.rope.scaling.yarn_ext_factor", float(1.0), float(0.0)),
+        ("llama.rope.scaling.attn_factor", float(1.5), float(1.0)),
     ] {
         write_gguf_saying(&path, "gpt-2", Some((key, code, other)));
         match Pretrained::open(&path) {
@@ -347,6 +347,49 @@ fn settings_that_change_the_attention_are_refused() {
         write_gguf_saying(&path, "gpt-2", Some((key, usual.0, usual.1)));
         assert!(Pretrained::open(&path).is_ok(), "{key}");
     }
+}
+
+/// Metadata that makes another model of a Llama is refused by its name, and not as damaged.
+#[test]
+fn gguf_files_of_other_models_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let whole = |x: u32| (4, x.to_le_bytes().to_vec());
+    let said = |name: &str| {
+        let mut bytes = Vec::new();
+        text(&mut bytes, name);
+        (8, bytes)
+    };
+    for (key, (code, value), named) in [
+        ("llama.expert_count", whole(2), "2 experts"),
+        ("llama.attention.value_length", whole(3), "values are 3 wide"),
+        ("llama.rope.dimension_count", whole(2), "`partial_rotary_factor`"),
+        ("llama.rope.scaling.type", said("dynamic"), "`dynamic`"),
+        ("llama.rope.scaling.type", said("longrope"), "rope_factors_short"),
+        ("llama.unheard_of", whole(1), "`llama.unheard_of`"),
+    ] {
+        write_gguf_saying(&path, "gpt-2", Some((key, code, value)));
+        match Pretrained::open(&path) {
+            Err(ModelError::Unsupported { reason, .. }) => {
+                assert!(reason.contains(named), "{key}: {reason}")
+            }
+            other => panic!("{key}: {other:?}"),
+        }
+    }
+    write_gguf(&path, "gpt-2");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let replaced = |bytes: &mut Vec<u8>, from: &[u8], to: &[u8]| {
+        let at = bytes.windows(from.len()).position(|window| window == from).unwrap();
+        bytes[at..at + to.len()].copy_from_slice(to);
+    };
+    replaced(&mut bytes, b"blk.0.attn_q.weight", b"blk.0.attn_z.weight");
+    std::fs::write(&path, &bytes).unwrap();
+    let told = Pretrained::open(&path).unwrap_err().to_string();
+    assert!(told.contains("`blk.0.attn_z.weight`") && !told.contains("damaged"), "{told}");
+    replaced(&mut bytes, b"llama", b"mamba");
+    std::fs::write(&path, &bytes).unwrap();
+    let told = Pretrained::open(&path).unwrap_err().to_string();
+    assert!(told.contains("`mamba`") && told.contains("`qwen3`"), "{told}");
 }
 
 /// Which keys the layers of a model see, from the model that each hands to the engine.

@@ -103,9 +103,9 @@ impl Run {
                 "stopped after the last step, before the results were written. The state is saved: {again} \
                  writes them"
             ),
-            false => format!(
-                "stopped after step {step} of {steps}. The state is saved: {again} goes on from it"
-            ),
+            false => {
+                format!("stopped after step {step} of {steps}. The state is saved: {again} goes on")
+            }
         });
         std::process::exit(STOPPED.into());
     }

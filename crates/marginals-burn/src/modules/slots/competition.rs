@@ -118,7 +118,8 @@ impl Competition {
             let bias = bias.val().reshape([heads, inner / heads, 1]);
             to_query = Tensor::cat(vec![to_query.clone(), bias], 2);
             let [batch, _, keys, _] = x.dims();
-            Tensor::cat(vec![x.clone(), Tensor::ones([batch, 1, keys, 1], &x.device())], 3)
+            let ones = Tensor::ones([batch, 1, keys, 1], (&x.device(), x.dtype()));
+            Tensor::cat(vec![x.clone(), ones], 3)
         });
         Inputs::Plain { x, biased, to_query: to_query.unsqueeze_dim(0), to_value }
     }

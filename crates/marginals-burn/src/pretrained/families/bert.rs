@@ -37,6 +37,7 @@ pub(super) const NAMES: Names = Names {
     final_norm: None,
     head: None,
     layout: Layout::OutputsInputs,
+    biased: true,
     harmless: &[],
 };
 

@@ -30,6 +30,7 @@ pub(super) const NAMES: Names = Names {
     final_norm: Some("norm"),
     head: Some("lm_head"),
     layout: Layout::OutputsInputs,
+    biased: false,
     harmless: &[],
 };
 

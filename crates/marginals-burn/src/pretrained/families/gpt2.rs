@@ -31,6 +31,7 @@ const NAMES: Names = Names {
     final_norm: Some("ln_f"),
     head: Some("lm_head"),
     layout: Layout::InputsOutputs,
+    biased: true,
     // Its causal masks.
     harmless: &[".attn.bias", ".attn.masked_bias"],
 };

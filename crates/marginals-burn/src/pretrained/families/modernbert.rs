@@ -33,6 +33,7 @@ const NAMES: Names = Names {
     final_norm: Some("final_norm"),
     head: None,
     layout: Layout::OutputsInputs,
+    biased: false,
     harmless: &[],
 };
 
@@ -78,7 +79,10 @@ pub(super) fn read(settings: &Settings, family: &'static str) -> Result<Descript
         positions: Positions::None,
         types: None,
         embedding_scale: 1.0,
-        norm: NormKind::Layer,
+        norm: match settings.flag_or("norm_bias", false)? {
+            true => NormKind::Layer,
+            false => NormKind::LayerWithoutBias,
+        },
         epsilon: settings.number_or("norm_eps", 1e-5)?,
         activation: settings.activation("hidden_activation", Activation::Gelu)?,
         score_cap: None,

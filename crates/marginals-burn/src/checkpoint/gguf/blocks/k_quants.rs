@@ -7,9 +7,9 @@ pub(super) fn q2k(block: &[u8], values: &mut Vec<f32>) {
     let (groups, rest) = block.split_at(16);
     let (quants, rest) = rest.split_at(64);
     let (scale, minimum) = (half_at(rest, 0), half_at(rest, 2));
-    for group in 0..16 {
-        let scale = scale * f32::from(groups[group] & 0x0f);
-        let minimum = minimum * f32::from(groups[group] >> 4);
+    for (group, packed) in groups.iter().enumerate() {
+        let scale = scale * f32::from(packed & 0x0f);
+        let minimum = minimum * f32::from(packed >> 4);
         let quants = two_bits(quants, group);
         values.extend(quants.map(|q| scale * f32::from(q) - minimum));
     }
