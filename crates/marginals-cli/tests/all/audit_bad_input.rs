@@ -105,7 +105,10 @@ fn configurations_that_cannot_be() {
     says(&changed("hidden_size", json!(1u64 << 62)), &["`hidden_size`", "more than any model"]);
     says(&changed("hidden_size", json!(-8)), &["config.json", "is damaged"]);
     says(&changed("hidden_act", json!("prelu")), &["prelu", "gelu"]);
-    says(&changed("model_type", json!("mamba")), &["mamba", "`bert`, `llama` and `byte-lm`"]);
+    says(
+        &changed("model_type", json!("mamba")),
+        &["mamba", "`bert`", "`llama`", "`byte-lm` are read"],
+    );
     says(&scene.complaint_with("config.json", "{"), &["config.json", "is damaged"]);
 }
 
