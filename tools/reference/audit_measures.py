@@ -91,6 +91,7 @@ def measures(p, ids, spans, text, visible):
     columns = p.sum(0) / n
     added = [index for index, (start, end) in enumerate(spans) if start == end and index > 0]
     marks = [index for index, (start, end) in enumerate(spans) if is_punctuation(text[start:end])]
+    words = [index for index in range(1, n - 1) if index not in added and index not in marks]
     sees_ahead = bool(visible[0].all())
     out = {
         "previous_token_mass": float(numpy.diagonal(p, -1).mean()),
@@ -103,6 +104,7 @@ def measures(p, ids, spans, text, visible):
         "first_token_mass": float(columns[0]),
         "last_token_mass": float(columns[-1]),
         "heaviest_key_mass": float(columns.max()),
+        "heaviest_word_mass": float(columns[words].max()) if words else None,
         "separator_mass": float(columns[added].sum()) if added else None,
         "punctuation_mass": float(columns[marks].sum()) if marks else None,
     }

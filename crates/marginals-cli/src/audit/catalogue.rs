@@ -60,7 +60,7 @@ impl Group {
 }
 
 /// Every measure that is one number per head, in the order they are shown.
-pub const MEASURES: [Measure; 23] = [
+pub const MEASURES: [Measure; 24] = [
     Measure {
         name: "effective_keys",
         title: "Effective number of keys",
@@ -207,6 +207,16 @@ pub const MEASURES: [Measure; 23] = [
         scale: Scale::FromZero,
         group: Group::Place,
         of: |head| head.last_token_mass,
+    },
+    Measure {
+        name: "heaviest_word_mass",
+        title: "Mass on the heaviest word",
+        column: ("word", 5, 2),
+        definition: "share of all queries' mass on the token that gets the most of those that are neither \
+                     first, last, added by the tokenizer nor punctuation",
+        scale: Scale::FromZero,
+        group: Group::Place,
+        of: |head| head.heaviest_word_mass,
     },
     Measure {
         name: "expected_distance",

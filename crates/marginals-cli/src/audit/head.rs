@@ -68,6 +68,9 @@ pub struct HeadMeasures {
     pub punctuation_mass: f64,
     /// Share of all mass on the last token.
     pub last_token_mass: f64,
+    /// Largest share of all mass on one token that is neither the first, nor the last, nor added by the
+    /// tokenizer, nor punctuation.
+    pub heaviest_word_mass: f64,
     /// Mean KL from the prior of distance that fits best.
     pub distance_kl: f64,
     /// Share of the KL from a flat prior that this prior explains.
@@ -121,6 +124,7 @@ impl HeadMeasures {
             separator_mass: mean(&|head| head.separator_mass),
             punctuation_mass: mean(&|head| head.punctuation_mass),
             last_token_mass: mean(&|head| head.last_token_mass),
+            heaviest_word_mass: mean(&|head| head.heaviest_word_mass),
             distance_kl: mean(&|head| head.distance_kl),
             distance_share: mean(&|head| head.distance_share),
             content_kl: mean(&|head| head.content_kl),
@@ -174,6 +178,7 @@ pub mod tests {
             separator_mass: f64::NAN,
             punctuation_mass: 0.25,
             last_token_mass: 0.0,
+            heaviest_word_mass: 0.25,
             distance_kl: 0.75,
             distance_share: 0.25,
             content_kl: 0.5,

@@ -26,7 +26,7 @@ pub enum Label {
     LastToken,
     /// Punctuation takes most of it.
     Punctuation,
-    /// Another single key takes most of it.
+    /// One word within the text takes most of it.
     Sink,
     /// Most of the mass stays near the query.
     Local,
@@ -156,8 +156,8 @@ pub const RULES: [Rule; 15] = [
     Rule {
         label: Label::Sink,
         name: "sink",
-        words: "one key holds at least half of the mass of all queries",
-        condition: at_least("heaviest_key_mass", HALF),
+        words: "one word that is neither first nor last holds at least half of the mass of all queries",
+        condition: at_least("heaviest_word_mass", HALF),
         source: "Xiao et al. 2023, arXiv 2309.17453",
     },
     Rule {

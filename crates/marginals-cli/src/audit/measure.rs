@@ -46,9 +46,9 @@ pub struct Collector<'progress> {
 }
 
 impl<'progress> Collector<'progress> {
-    /// Reads a text of these relations, one for each kind of layer. Keeps the `top_keys` likeliest keys of each of the chosen
-    /// `queries`, and in `sparse`, which asks for as many at least, those of all; `progress` is told how
-    /// many layers are done.
+    /// Reads a text of these relations, one for each kind of layer. Keeps the `top_keys` likeliest keys of
+    /// each of the chosen `queries`, and in `sparse`, which asks for as many at least, those of all;
+    /// `progress` is told how many layers are done.
     pub fn new(
         relations: &'progress [Relations],
         queries: &[usize],
@@ -143,6 +143,8 @@ impl Attend for Collector<'_> {
                     separator_mass: on(&relations.separators),
                     punctuation_mass: on(&relations.punctuation),
                     last_token_mass: on(&[relations.nodes() - 1]),
+                    heaviest_word_mass: (relations.words().map(|key| columns[key] / nodes))
+                        .fold(f64::NAN, f64::max),
                     distance_kl: fit.map_or(f64::NAN, |fit| fit.distance_kl),
                     distance_share: fit.map_or(f64::NAN, |fit| match fit.flat_kl > 0.0 {
                         true => 1.0 - fit.distance_kl / fit.flat_kl,

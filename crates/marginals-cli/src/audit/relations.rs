@@ -105,6 +105,16 @@ impl Relations {
         }
     }
 
+    /// Tokens that are neither the first, nor the last, nor added, nor punctuation.
+    pub fn words(&self) -> impl Iterator<Item = usize> {
+        let inner = 1..self.nodes.max(1) - 1;
+        inner.filter(|token| {
+            [&self.separators, &self.punctuation]
+                .iter()
+                .all(|own| own.binary_search(token).is_err())
+        })
+    }
+
     /// Which keys a query may pick.
     pub fn visible(&self) -> Visible {
         self.distances.visible
@@ -288,6 +298,7 @@ mod tests {
             (&relations.separators[..], &relations.punctuation[..]),
             (&[2, 4][..], &[1][..])
         );
+        assert_eq!(relations.words().collect::<Vec<_>>(), [3]);
     }
 
     /// Every function over every cut of the matrix, against its definition edge by edge.

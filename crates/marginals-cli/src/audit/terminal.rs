@@ -333,7 +333,7 @@ mod tests {
         };
         let of = |source: &str, previous_token_mass: f64| {
             let plain = HeadMeasures { previous_token_mass, ..head() };
-            let sink = HeadMeasures { heaviest_key_mass: 0.75, ..plain.clone() };
+            let sink = HeadMeasures { heaviest_word_mass: 0.75, ..plain.clone() };
             let huge =
                 HeadMeasures { samples_for_one_percent: 2.5e9, kl: f64::NAN, ..plain.clone() };
             let window = DistancePrior::Window { reach: 1024, outside: 0.0125 };

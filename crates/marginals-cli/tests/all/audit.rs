@@ -227,6 +227,8 @@ fn only_the_first_tokens_are_read() {
 #[test]
 fn the_report_needs_nothing_but_itself() {
     let (_, _, report) = small(&[]);
+    // Names of a language, which nothing opens.
+    let report = report.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
     for outside in ["http:", "https:", "src=", "href=", "url(", "@import"] {
         assert!(!report.contains(outside), "it refers to `{outside}`");
     }

@@ -102,10 +102,13 @@ fn configurations_that_cannot_be() {
     says(&changed("num_attention_heads", json!(0)), &["`num_attention_heads` is 0"]);
     says(&changed("num_hidden_layers", json!(3)), &["encoder.layer.2", "missing"]);
     says(&changed("hidden_size", json!(16)), &["has shape", "asks for"]);
-    says(&changed("hidden_size", json!(1u64 << 62)), &["has shape"]);
+    says(&changed("hidden_size", json!(1u64 << 62)), &["`hidden_size`", "more than any model"]);
     says(&changed("hidden_size", json!(-8)), &["config.json", "is damaged"]);
     says(&changed("hidden_act", json!("prelu")), &["prelu", "gelu"]);
-    says(&changed("model_type", json!("mamba")), &["mamba", "`bert`, `llama` and `byte-lm`"]);
+    says(
+        &changed("model_type", json!("mamba")),
+        &["mamba", "`bert`", "`llama`", "`byte-lm` are read"],
+    );
     says(&scene.complaint_with("config.json", "{"), &["config.json", "is damaged"]);
 }
 
