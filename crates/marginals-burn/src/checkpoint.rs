@@ -3,6 +3,7 @@
 mod asked;
 pub mod gguf;
 pub(crate) mod loader;
+pub(crate) mod quantised;
 mod renamed;
 pub mod safetensors;
 pub mod sharded;

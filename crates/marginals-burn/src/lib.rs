@@ -7,8 +7,8 @@
 //!
 //! # Pretrained transformers
 //!
-//! [`Pretrained::open`] reads a BERT or a Llama (a Hugging Face style folder, or a GGUF file) and
-//! its tokenizer. The linear maps, normalisations and embeddings are Burn's, on its plain CPU
+//! [`Pretrained::open`] reads an encoder or a decoder of one of the [`families`](pretrained::families) (a
+//! folder as Hugging Face's libraries save it, or a GGUF file) and its tokenizer. The linear maps, normalisations and embeddings are Burn's, on its plain CPU
 //! backend; attention is not: each layer's queries, keys and values go to an [`Attend`], which
 //! asks the posterior what it wants to know and returns its mean. No N × N matrix exists anywhere.
 //!
@@ -29,8 +29,8 @@ pub use error::ModelError;
 pub use modules::{
     Attention, AttentionConfig, BlockSlotAttention, BlockSlotAttentionConfig, ByteLm, ByteLmConfig,
     Combine, Expanding, ExpandingConfig, Graph, GraphAttention, GraphAttentionConfig,
-    GraphAttentionKind, Multihop, MultihopConfig, Perceiver, PerceiverConfig, Positions,
-    Projections, SlotAttention, SlotAttentionConfig, SlotUpdate, TransformerBlock,
+    GraphAttentionKind, LastPosterior, Multihop, MultihopConfig, Perceiver, PerceiverConfig,
+    Positions, Projections, SlotAttention, SlotAttentionConfig, SlotUpdate, TransformerBlock,
     TransformerBlockConfig,
 };
 pub use pretrained::attend::{Attend, Layer, PosteriorMean, Visible};

@@ -7,6 +7,7 @@ mod byte_lm;
 mod expanding;
 mod graph;
 mod graph_attention;
+mod last_posterior;
 mod learned;
 pub(crate) mod norm;
 pub(crate) mod perceiver;
@@ -23,6 +24,7 @@ pub use byte_lm::{ByteLm, ByteLmConfig, Positions};
 pub use expanding::{Expanding, ExpandingConfig};
 pub use graph::Graph;
 pub use graph_attention::{Combine, GraphAttention, GraphAttentionConfig, GraphAttentionKind};
+pub use last_posterior::LastPosterior;
 pub use learned::Learned;
 pub use norm::Norm;
 pub use perceiver::{

@@ -6,21 +6,29 @@
 
 pub mod activation;
 pub mod attend;
-pub mod bert;
-pub mod llama;
+pub mod config;
+pub mod effects;
+pub mod families;
+mod gguf;
+mod names;
+pub mod norm;
+pub mod published;
+pub mod relative;
+pub mod rotary;
+mod settings;
 pub mod tokens;
 pub mod trained_byte_lm;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
-use serde::Deserialize;
+use burn::tensor::{Device, Tensor};
 
 use self::attend::{Attend, Visible};
-use self::bert::{Bert, BertConfig};
-use self::llama::{Fault, Llama, LlamaConfig};
-use self::tokens::{TextTokenizer, Tokens, tokenizer_from_gguf, word_pieces};
+use self::gguf::Architecture;
+use self::published::Published;
+use self::settings::Settings;
+use self::tokens::{TextTokenizer, Tokens, sentence_model, tokenizer_from_gguf, word_pieces};
 use self::trained_byte_lm::{FAMILY as BYTE_LM, TrainedByteLm};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::gguf::GgufFile;
@@ -29,12 +37,13 @@ use crate::checkpoint::sharded::Sharded;
 use crate::error::ModelError;
 
 /// A transformer of one of the families that are read.
+///
+/// Its forward pass is in three steps, so that work can be shared: [`embed`](Self::embed), each
+/// [`layer`](Self::layer) in turn, and for language models [`logits`](Self::logits).
 #[derive(Debug)]
 pub enum Transformer {
-    /// An encoder, bidirectional unless its configuration makes a decoder of it.
-    Bert(Bert),
-    /// A causal decoder.
-    Llama(Llama),
+    /// An encoder or decoder of one of the published [`families`].
+    Published(Published),
     /// A causal decoder over bytes, its attention any model.
     ByteLm(TrainedByteLm),
 }
@@ -50,25 +59,9 @@ pub struct Pretrained {
     pub tokenizer: TextTokenizer,
 }
 
-#[derive(Deserialize)]
-struct Family {
-    model_type: Option<String>,
-    /// Setting that BERT alone has; the oldest of its files do not say what they are.
-    type_vocab_size: Option<serde_json::Value>,
-}
-
-impl Family {
-    fn name(&self) -> Option<&str> {
-        match (self.model_type.as_deref(), &self.type_vocab_size) {
-            (None, Some(_)) => Some("bert"),
-            (name, _) => name,
-        }
-    }
-}
-
 impl Pretrained {
     /// Opens a folder with `config.json`, `model.safetensors` (or several such files) and
-    /// `tokenizer.json` (or, of a BERT, `vocab.txt`), a GGUF file, or a folder with exactly one GGUF file.
+    /// `tokenizer.json` (or `tokenizer.model` or, of a BERT, `vocab.txt`), a GGUF file, or a folder with exactly one GGUF file.
     ///
     /// # Errors
     /// [`ModelError`], naming the file and what is wrong with it.
@@ -79,13 +72,17 @@ impl Pretrained {
                 || path.display().to_string(),
                 |name| name.to_string_lossy().into_owned(),
             );
-        let device = Device::flex();
         let (transformer, tokenizer) = if about.is_file() {
-            open_gguf(path, &device)?
+            open_gguf(path)?
         } else if path.join("config.json").exists() {
-            open_folder(path, &device)?
+            let transformer = Transformer::open(path)?;
+            let tokenizer = match &transformer {
+                Transformer::ByteLm(_) => TextTokenizer::bytes(),
+                Transformer::Published(_) => open_tokenizer(path)?,
+            };
+            (transformer, tokenizer)
         } else {
-            open_gguf(&only_gguf_in(path)?, &device)?
+            open_gguf(&only_gguf_in(path)?)?
         };
         Ok(Pretrained { name, transformer, tokenizer })
     }
@@ -107,48 +104,84 @@ impl Pretrained {
     /// # Errors
     /// [`ModelError`] when the text does not fit the model, or what `attend` reports.
     pub fn run(&self, tokens: &Tokens, attend: &mut dyn Attend) -> Result<(), ModelError> {
-        match &self.transformer {
-            Transformer::Bert(bert) => bert.forward(tokens, attend).map(drop),
-            Transformer::Llama(llama) => llama.forward(tokens, attend).map(drop),
-            Transformer::ByteLm(lm) => lm.run(tokens, attend).map(drop),
-        }
+        self.transformer.run(tokens, attend).map(drop)
     }
 }
 
 impl Transformer {
+    /// Opens the `config.json` and the weights of a folder, or a GGUF file; it needs no tokenizer.
+    ///
+    /// # Errors
+    /// [`ModelError`], naming the file and what is wrong with it.
+    pub fn open(folder: &Path) -> Result<Self, ModelError> {
+        if folder.is_file() {
+            let file = GgufFile::open(folder)?;
+            return gguf_transformer(&file, Architecture::of(&file)?);
+        }
+        let path = folder.join("config.json");
+        let config = fs::read_to_string(&path).map_err(ModelError::read(&path))?;
+        let settings = Settings::new(&path, &config)?;
+        let device = Device::flex();
+        let model_type = match settings.text("model_type")? {
+            // The oldest BERTs do not say what they are; they alone have types of sentences.
+            None if settings.get("type_vocab_size").is_some() => "bert",
+            None => "(not given)",
+            Some(BYTE_LM) => {
+                let weights = open_weights(folder)?;
+                return TrainedByteLm::load(&path, &config, &*weights, &device).map(Self::ByteLm);
+            }
+            Some(name) => name,
+        };
+        let Some(description) = families::read(&settings, model_type)? else {
+            let read: Vec<String> =
+                families::names().chain([BYTE_LM]).map(|name| format!("`{name}`")).collect();
+            return Err(settings.unsupported(format!(
+                "its `model_type` is `{model_type}`; {} are read",
+                read.join(", ")
+            )));
+        };
+        let weights = open_weights(folder)?;
+        let published = Published::load(description, &*weights, &device)?;
+        Ok(Self::Published(published))
+    }
+
     /// The family's name, as files write it.
     pub fn family(&self) -> &'static str {
         match self {
-            Transformer::Bert(_) => "bert",
-            Transformer::Llama(_) => "llama",
-            Transformer::ByteLm(_) => BYTE_LM,
+            Self::Published(published) => published.config().family,
+            Self::ByteLm(_) => BYTE_LM,
+        }
+    }
+
+    /// Whether it predicts the next token: its [`logits`](Self::logits) are there.
+    pub fn is_language_model(&self) -> bool {
+        match self {
+            Self::Published(published) => published.has_head(),
+            Self::ByteLm(_) => true,
         }
     }
 
     /// Number of layers.
     pub fn layers(&self) -> usize {
         match self {
-            Transformer::Bert(bert) => bert.config().num_hidden_layers,
-            Transformer::Llama(llama) => llama.config().layers,
-            Transformer::ByteLm(lm) => lm.config().layers,
+            Self::Published(published) => published.config().layers.len(),
+            Self::ByteLm(lm) => lm.config().layers,
         }
     }
 
     /// Query heads per layer.
     pub fn heads(&self) -> usize {
         match self {
-            Transformer::Bert(bert) => bert.config().num_attention_heads,
-            Transformer::Llama(llama) => llama.config().heads,
-            Transformer::ByteLm(lm) => lm.config().block.attention.heads,
+            Self::Published(published) => published.config().heads,
+            Self::ByteLm(lm) => lm.config().block.attention.heads,
         }
     }
 
     /// Key and value heads per layer.
     pub fn key_heads(&self) -> usize {
         match self {
-            Transformer::Bert(bert) => bert.config().num_attention_heads,
-            Transformer::Llama(llama) => llama.config().key_heads,
-            Transformer::ByteLm(lm) => {
+            Self::Published(published) => published.config().key_heads,
+            Self::ByteLm(lm) => {
                 let attention = &lm.config().block.attention;
                 attention.key_heads.unwrap_or(attention.heads)
             }
@@ -158,77 +191,96 @@ impl Transformer {
     /// The longest text, in tokens; `None`, any.
     pub fn context(&self) -> Option<usize> {
         match self {
-            Transformer::Bert(bert) => Some(bert.config().max_position_embeddings),
-            Transformer::Llama(llama) => Some(llama.config().context),
-            Transformer::ByteLm(lm) => lm.context(),
+            Self::Published(published) => Some(published.config().context),
+            Self::ByteLm(lm) => lm.context(),
         }
     }
 
-    /// Which keys a query may pick.
-    pub fn visible(&self) -> Visible {
+    /// Which keys a query of a layer may pick.
+    ///
+    /// # Panics
+    /// If there is no such layer.
+    pub fn visible(&self, layer: usize) -> Visible {
         match self {
-            Transformer::Bert(bert) => bert.config().visible(),
-            Transformer::Llama(llama) => llama.config().visible,
-            Transformer::ByteLm(_) => Visible::Before,
+            Self::Published(published) => published.config().layers[layer].visible,
+            Self::ByteLm(lm) => Visible::of(&lm.config().block.attention.model),
         }
+    }
+
+    /// The hidden state before the first layer, `[N, width]`.
+    ///
+    /// # Errors
+    /// [`ModelError`], when the text does not fit the model.
+    pub fn embed(&self, tokens: &Tokens) -> Result<Tensor<2>, ModelError> {
+        match self {
+            Self::Published(published) => published.embed(tokens),
+            Self::ByteLm(lm) => lm.embed(tokens),
+        }
+    }
+
+    /// The hidden state after a layer, of that before it; the layer's attention is answered by `attend`.
+    ///
+    /// # Errors
+    /// [`ModelError::Attention`] with what `attend` reports.
+    ///
+    /// # Panics
+    /// If there is no layer `index`.
+    pub fn layer(
+        &self,
+        index: usize,
+        hidden: Tensor<2>,
+        attend: &mut dyn Attend,
+    ) -> Result<Tensor<2>, ModelError> {
+        match self {
+            Self::Published(published) => published.layer(index, hidden, attend),
+            Self::ByteLm(lm) => lm.layer(index, hidden, attend),
+        }
+    }
+
+    /// Scores of the token after each, log-probabilities up to a constant of the row, `[N, vocabulary]`, of
+    /// rows of the hidden state after the last layer; `None` where the model is no language model.
+    ///
+    /// # Errors
+    /// [`ModelError`], when the rows have another width.
+    pub fn logits(&self, hidden: Tensor<2>) -> Result<Option<Tensor<2>>, ModelError> {
+        match self {
+            Self::Published(published) => Ok(published.logits(hidden)),
+            Self::ByteLm(lm) => lm.logits(hidden).map(Some),
+        }
+    }
+
+    /// The hidden state after the last layer, `[N, width]`.
+    ///
+    /// # Errors
+    /// As [`Self::embed`] and [`Self::layer`].
+    pub fn run(&self, tokens: &Tokens, attend: &mut dyn Attend) -> Result<Tensor<2>, ModelError> {
+        let mut hidden = self.embed(tokens)?;
+        for index in 0..self.layers() {
+            hidden = self.layer(index, hidden, attend)?;
+        }
+        Ok(hidden)
     }
 }
 
-fn open_gguf(path: &Path, device: &Device) -> Result<(Transformer, TextTokenizer), ModelError> {
+fn open_gguf(path: &Path) -> Result<(Transformer, TextTokenizer), ModelError> {
     let file = GgufFile::open(path)?;
-    match file.text("general.architecture") {
-        Some("llama") => {}
-        other => {
-            return Err(file.unsupported(format!(
-                "its architecture is `{}`; `llama` is read",
-                other.unwrap_or("(not given)")
-            )));
-        }
-    }
+    // What the file is is said before what its tokenizer is.
+    let architecture = Architecture::of(&file)?;
     let tokenizer = tokenizer_from_gguf(&file)?;
-    let llama = Llama::load(LlamaConfig::from_gguf(&file)?, &file, device)?;
-    Ok((Transformer::Llama(llama), tokenizer))
+    Ok((gguf_transformer(&file, architecture)?, tokenizer))
 }
 
-fn open_folder(path: &Path, device: &Device) -> Result<(Transformer, TextTokenizer), ModelError> {
-    let config_path = path.join("config.json");
-    let config = fs::read_to_string(&config_path).map_err(ModelError::read(&config_path))?;
-    let damaged = |reason: String| ModelError::Damaged { path: config_path.clone(), reason };
-    let unsupported = |reason| ModelError::Unsupported { path: config_path.clone(), reason };
-    let family: Family =
-        serde_json::from_str(&config).map_err(|error| damaged(error.to_string()))?;
-    let weights = || open_weights(path);
-    let transformer = match family.name() {
-        Some("bert") => {
-            let config: BertConfig =
-                serde_json::from_str(&config).map_err(|error| damaged(error.to_string()))?;
-            if let Some(fault) = config.fault() {
-                return Err(damaged(fault));
-            }
-            if let Some(reason) = config.unsupported() {
-                return Err(unsupported(reason));
-            }
-            Transformer::Bert(Bert::load(config, &*weights()?, device)?)
-        }
-        Some("llama") => {
-            let config = LlamaConfig::from_json(&config).map_err(|fault| match fault {
-                Fault::Damaged(reason) => damaged(reason),
-                Fault::Unsupported(reason) => unsupported(reason),
-            })?;
-            Transformer::Llama(Llama::load(config, &*weights()?, device)?)
-        }
-        Some(BYTE_LM) => {
-            let lm = TrainedByteLm::load(&config_path, &config, &*weights()?, device)?;
-            return Ok((Transformer::ByteLm(lm), TextTokenizer::bytes()));
-        }
-        other => {
-            return Err(unsupported(format!(
-                "its `model_type` is `{}`; `bert`, `llama` and `byte-lm` are read",
-                other.unwrap_or("(not given)")
-            )));
-        }
-    };
-    Ok((transformer, open_tokenizer(path)?))
+fn gguf_transformer(
+    file: &GgufFile,
+    architecture: &Architecture,
+) -> Result<Transformer, ModelError> {
+    let settings = Settings::of(file.path(), architecture.config(file)?);
+    let tensors = gguf::Tensors::new(file, architecture)?;
+    let description = families::read(&settings, architecture.family)?.ok_or_else(|| {
+        settings.unsupported(format!("there is no family `{}`", architecture.family))
+    })?;
+    let published = Published::load(description, &tensors, &Device::flex())?;
+    Ok(Transformer::Published(published))
 }
 
 /// The weights of a model folder: one safetensors file or several.
@@ -251,16 +303,21 @@ fn open_weights(folder: &Path) -> Result<Box<dyn Checkpoint>, ModelError> {
     Err(ModelError::NotAModel { path: folder.to_path_buf(), reason })
 }
 
-/// The tokenizer of a model folder: `tokenizer.json`, or the vocabulary of a BERT alone.
+/// The tokenizer of a model folder: `tokenizer.json`, SentencePiece's `tokenizer.model`, or the vocabulary of
+/// a BERT alone.
 fn open_tokenizer(folder: &Path) -> Result<TextTokenizer, ModelError> {
     let (json, vocabulary) = (folder.join("tokenizer.json"), folder.join("vocab.txt"));
     if json.exists() {
         return TextTokenizer::open(&json);
     }
+    let pieces = folder.join("tokenizer.model");
+    if pieces.exists() {
+        return sentence_model(&pieces);
+    }
     if vocabulary.exists() {
         return word_pieces(&vocabulary);
     }
-    let other = ["tokenizer.model", "vocab.json", "spiece.model", "sentencepiece.bpe.model"];
+    let other = ["vocab.json", "spiece.model", "sentencepiece.bpe.model"];
     let reason = match other.into_iter().find(|name| folder.join(name).exists()) {
         Some(name) => format!(
             "its tokenizer is in `{name}`, and `tokenizer.json` is read; in the folder, `python -c \

@@ -16,5 +16,5 @@ mod sample;
 pub use config::{Batches, LmSettings, Optimiser, SampleSettings, TrainConfig};
 pub use corpus::Corpus;
 pub use independent::{ThreadsError, run_all};
-pub use run::{Point, TrainError, Training, bits_per_byte};
+pub use run::{Measurement, Point, Raised, Step, TrainError, Training, bits_per_byte};
 pub use sample::sample;

@@ -4,6 +4,7 @@ mod catalogue;
 mod choice;
 mod distance_prior;
 mod document;
+mod effects;
 mod head;
 mod label;
 mod measure;
@@ -22,29 +23,26 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
-use marginals_burn::{ModelError, Pretrained, Tokens, Visible};
+use marginals_burn::{ModelError, Pretrained, Tokens, Transformer, Visible};
 
 use self::choice::Showcase;
 use self::document::{Document, ModelSection, Reading, TextSection, TokenSection};
+use self::effects::Changes;
 use self::measure::{Collector, HeadMeasures};
 use self::relations::Relations;
 use self::report::{Described, Subject};
 use self::sparse::SparsePosteriors;
 use self::terminal::Style;
 use self::texts::{NamedText, TextsError};
-use crate::message;
-use crate::output::{self, PrintError, WriteError};
+use crate::named_model::{NamedModel, NoModel};
+use crate::output::{self, Input, PrintError, WriteError};
+use crate::{interruption, message, progress};
 
 /// Read when no text is given: the opening of Jane Austen's novel of 1813.
 const BUNDLED_TEXT: &str = include_str!("../data/pride-and-prejudice.txt");
 const BUNDLED_SOURCE: &str = "the opening of Pride and Prejudice";
 
-/// Audited when no model is given: trained by `experiments/default-model`.
-const DEFAULT_CONFIG: &str = include_str!("../data/default-model/config.json");
-const DEFAULT_WEIGHTS: &[u8] = include_bytes!("../data/default-model/model.safetensors");
-const DEFAULT_NAME: &str = "shakespeare";
-/// Text it then reads: the beginning of a play it was not trained on.
+/// Text that the model which comes with the program reads: the beginning of a play it was not trained on.
 const DEFAULT_TEXT: &str = include_str!("../data/default-model/macbeth.txt");
 const DEFAULT_SOURCE: &str = "the opening of Macbeth";
 
@@ -55,9 +53,11 @@ const DEFAULT_SOURCE: &str = "the opening of Macbeth";
 /// audit.json and a self-contained report.html next to a table on the terminal.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// A folder with config.json, model.safetensors and tokenizer.json (BERT or Llama), a folder that
-    /// `marginals train` left, or a GGUF file (Llama); without it, the small model of Shakespeare's
-    /// plays that comes with this program. The weights may be in several safetensors files, and a BERT's
+    /// A folder with config.json, model.safetensors and tokenizer.json (BERT, RoBERTa, XLM-RoBERTa,
+    /// CamemBERT, DistilBERT, ModernBERT, GPT-2, Llama, Mistral, Qwen 2 and 3, Phi-3, Gemma 2 and 3), the DIR
+    /// of a run of `marginals train`, finished or stopped, or a GGUF file (Llama); or `shakespeare`, the
+    /// small model of Shakespeare's plays that comes with this program, which is read without it too (a
+    /// folder of that name goes before it). The weights may be in several safetensors files, and a BERT's
     /// vocab.txt does for its tokenizer.json
     model: Option<PathBuf>,
     /// UTF-8 texts, folders of them, or - for standard input; without any, a page of Pride and Prejudice,
@@ -87,6 +87,17 @@ pub struct Arguments {
     /// holds the second
     #[arg(long, value_name = "MODEL")]
     compare: Option<PathBuf>,
+    /// Find what each head is worth too: how much the loss of a language model rises, in nats per token, with
+    /// the head made hard, sampled, silenced, without its sink, or within a window. Takes a forward pass for
+    /// each; the rest of the audit is written before
+    #[arg(long)]
+    effects: bool,
+    /// Keys that each query draws where a head is sampled
+    #[arg(long, value_name = "S", default_value = "8", requires = "effects")]
+    draws: NonZeroUsize,
+    /// Positions that a head is left with in a window, the query's own included
+    #[arg(long, value_name = "W", default_value = "32", requires = "effects")]
+    window: NonZeroUsize,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -102,22 +113,27 @@ enum Format {
 pub enum AuditError {
     #[error(transparent)]
     Model(#[from] ModelError),
-    #[error(
-        "there is nothing at `{}`; name a model folder or a GGUF file, or bring one with \
-         `cargo xtask fetch minilm`",
-        path.display()
-    )]
-    NoModel { path: PathBuf },
+    #[error(transparent)]
+    NoModel(#[from] NoModel),
     #[error(transparent)]
     Write(#[from] WriteError),
     #[error(transparent)]
     Print(#[from] PrintError),
     #[error(transparent)]
     Texts(#[from] TextsError),
+    #[error("there is nothing to audit: {text} is empty. Give a text with something in it")]
+    EmptyText { text: String },
     #[error("{source} (the text is `{text}`, one of several)")]
     OfText { text: String, source: ModelError },
     #[error("`--query {query}` names no token: the text has {tokens} tokens, counted from 0")]
     Query { query: usize, tokens: usize },
+    #[error(
+        "`--effects` asks for the loss of a language model, and `{model}` ({family}) is none, or was saved \
+         without its head; leave it out"
+    )]
+    NoLoss { model: String, family: &'static str },
+    #[error("`--effects` asks for texts of two tokens at least, and each has one; leave it out")]
+    NothingPredicted,
     #[error("cannot start {threads} threads: {reason}; ask for fewer with `--threads`")]
     Threads { threads: usize, reason: String },
     #[error("the posteriors could not be packed: {0}")]
@@ -130,6 +146,7 @@ pub enum AuditError {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<(), AuditError> {
+    interruption::ends_the_command();
     let threads = arguments.threads.map_or(0, usize::from);
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
@@ -139,31 +156,70 @@ pub fn run(arguments: &Arguments) -> Result<(), AuditError> {
 }
 
 fn audit(arguments: &Arguments) -> Result<(), AuditError> {
-    for path in arguments.model.iter().chain(&arguments.compare) {
-        if !path.exists() {
-            return Err(AuditError::NoModel { path: path.clone() });
-        }
-    }
-    let bundled = match arguments.model {
-        None => (DEFAULT_SOURCE, DEFAULT_TEXT),
-        Some(_) => (BUNDLED_SOURCE, BUNDLED_TEXT),
+    let paths: Vec<&Path> = arguments.texts.iter().map(PathBuf::as_path).collect();
+    let named = NamedModel::of(arguments.model.as_deref(), &paths)?;
+    let compared = match &arguments.compare {
+        Some(path) => Some(NamedModel::of(Some(path), &[])?),
+        None => None,
+    };
+    refuse_inputs(arguments, [Some(&named), compared.as_ref()].into_iter().flatten())?;
+    let bundled = match named {
+        NamedModel::Bundled => (DEFAULT_SOURCE, DEFAULT_TEXT),
+        NamedModel::At { .. } => (BUNDLED_SOURCE, BUNDLED_TEXT),
     };
     let texts = match &arguments.texts[..] {
         [] => vec![NamedText { source: bundled.0.to_owned(), text: bundled.1.to_owned() }],
         paths => texts::read(paths)?,
     };
-    output::prepare_folder(&arguments.out)?;
-    let model = match &arguments.model {
-        Some(path) => Pretrained::open(path)?,
-        None => Pretrained::byte_lm(DEFAULT_NAME, DEFAULT_CONFIG, DEFAULT_WEIGHTS.to_vec())?,
-    };
-    let mut audits = vec![Audit::of(&model, &texts, arguments)?];
-    if let Some(path) = &arguments.compare {
-        // The first model goes before the second comes: memory holds one.
-        drop(model);
-        audits.push(Audit::of(&Pretrained::open(path)?, &texts, arguments)?);
+    if let Some(text) = texts.iter().find(|text| text.text.is_empty()) {
+        return Err(AuditError::EmptyText { text: text.source.clone() });
     }
-    write(&audits, arguments)
+    output::prepare_folder(&arguments.out)?;
+    let mut audits = Vec::new();
+    // One model goes before the next comes: memory holds one.
+    for named in [Some(named), compared].into_iter().flatten() {
+        let model = named.open()?;
+        if arguments.effects && !model.transformer.is_language_model() {
+            let (model, family) = (model.name.clone(), model.transformer.family());
+            return Err(AuditError::NoLoss { model, family });
+        }
+        audits.push(Audit::of(&model, &texts, arguments)?);
+        if arguments.effects {
+            // That takes long: what is there already stays if it is stopped.
+            write(&audits, arguments)?;
+            let audit = audits.last_mut().expect("one was just added");
+            audit.add_effects(&model, arguments.changes())?;
+        }
+    }
+    write(&audits, arguments)?;
+    print(&audits, arguments)
+}
+
+impl Arguments {
+    fn changes(&self) -> Changes {
+        Changes { draws: self.draws.get(), window: self.window.get() }
+    }
+}
+
+/// Files that an audit leaves behind: the documents of a first model and of one that it is compared with,
+/// and the report.
+const OUTPUTS: [&str; 3] = ["audit.json", "compared.json", "report.html"];
+
+/// Refuses to write over what is read.
+fn refuse_inputs<'a>(
+    arguments: &Arguments,
+    models: impl Iterator<Item = &'a NamedModel>,
+) -> Result<(), AuditError> {
+    const KIND: &str = "the text";
+    let outputs = OUTPUTS.map(|name| arguments.out.join(name));
+    let mut inputs: Vec<Input> = models.flat_map(|model| model.inputs(&outputs)).collect();
+    for path in &arguments.texts {
+        match path.is_dir() {
+            true => inputs.extend(Input::all_in(KIND, path, &[])),
+            false => inputs.push(Input::new(KIND, path)),
+        }
+    }
+    Ok(output::refuse_inputs(&outputs, &inputs)?)
 }
 
 /// Audit of one model.
@@ -175,6 +231,8 @@ struct Audit {
     readings: Vec<Reading>,
     /// Keys of every query, and what is shown of them first, of each text.
     posteriors: Vec<(SparsePosteriors, Showcase)>,
+    /// Tokens of each text.
+    tokens: Vec<Tokens>,
 }
 
 impl Audit {
@@ -193,6 +251,11 @@ impl Audit {
             model.tokenizer.encode(&text.text, limit).map_err(|error| of_text(text, error))
         });
         let tokens: Vec<Tokens> = encoded.collect::<Result<_, _>>()?;
+        // Those that the tokenizer adds are there without a text too.
+        let is_empty = |tokens: &Tokens| tokens.spans.iter().all(|span| span.is_empty());
+        if let Some(empty) = tokens.iter().position(is_empty) {
+            return Err(AuditError::EmptyText { text: texts[empty].source.clone() });
+        }
         if let Some(query) = arguments.query.filter(|query| *query >= tokens[0].len()) {
             return Err(AuditError::Query { query, tokens: tokens[0].len() });
         }
@@ -201,11 +264,11 @@ impl Audit {
         let heads = transformer.layers() * transformer.heads();
         // The document holds posteriors of the first text.
         let chosen = choice::queries(&tokens[0], arguments.query, choice::affordable(heads));
-        let bar = progress_bar(transformer.layers() * texts.len());
+        let bar = progress::start(transformer.layers() * texts.len(), "layer");
         let (mut readings, mut queries) = (Vec::new(), Vec::new());
         let mut posteriors = Vec::new();
         for (index, (text, tokens)) in texts.iter().zip(&tokens).enumerate() {
-            let relations = Relations::new(&text.text, tokens, transformer.visible());
+            let relations = relations_of(transformer, &text.text, tokens);
             let before = index * transformer.layers();
             let (chosen, asked) = match index {
                 0 => (&chosen[..], arguments.query),
@@ -231,7 +294,14 @@ impl Audit {
         if several {
             document.add_texts(&readings);
         }
-        Ok(Self { document, layers, readings, posteriors })
+        Ok(Self { document, layers, readings, posteriors, tokens })
+    }
+
+    fn add_effects(&mut self, model: &Pretrained, changes: Changes) -> Result<(), AuditError> {
+        let measured = effects::measure(model, &self.tokens, changes)?;
+        let measured = measured.ok_or(AuditError::NothingPredicted)?;
+        self.document.add_effects(changes, measured, &self.layers);
+        Ok(())
     }
 
     /// Each text as the report shows it.
@@ -245,9 +315,6 @@ impl Audit {
     }
 }
 
-/// Names of the documents of a first model, and of one that it is compared with.
-const DOCUMENTS: [&str; 2] = ["audit.json", "compared.json"];
-
 fn write(audits: &[Audit], arguments: &Arguments) -> Result<(), AuditError> {
     let documents: Vec<Vec<u8>> =
         audits.iter().map(|audit| serde_json::to_vec(&audit.document)).collect::<Result<_, _>>()?;
@@ -260,48 +327,62 @@ fn write(audits: &[Audit], arguments: &Arguments) -> Result<(), AuditError> {
         })
         .collect();
     let report = report::render(&described)?;
-    let paths = DOCUMENTS.map(|name| arguments.out.join(name));
+    let [first, second, report_path] = OUTPUTS.map(|name| arguments.out.join(name));
+    let paths = [first, second];
     for (path, json) in paths.iter().zip(&documents) {
         output::write_whole(path, json)?;
     }
-    let report_path = arguments.out.join("report.html");
     output::write_whole(&report_path, report.as_bytes())?;
+    Ok(())
+}
 
+fn print(audits: &[Audit], arguments: &Arguments) -> Result<(), AuditError> {
     match arguments.format {
         Format::Json => {
             // One line each.
-            let line = |json| format!("{}\n", message::json(&String::from_utf8_lossy(json)));
-            output::print(&documents.iter().map(|json| line(json)).collect::<String>())
+            let line = |audit: &Audit| {
+                let json = serde_json::to_string(&audit.document)?;
+                Ok(format!("{}\n", message::json(&json)))
+            };
+            let lines = audits.iter().map(line).collect::<Result<String, serde_json::Error>>()?;
+            output::print(&lines)
         }
         Format::Text => {
             let style = match io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
                 true => Style::Coloured,
                 false => Style::Plain,
             };
-            let tables =
-                audits.iter().map(|Audit { document, layers, .. }| match arguments.table {
+            let columns = arguments.changes().named().map(|change| change.column);
+            let tables = audits.iter().map(|Audit { document, layers, .. }| {
+                let all = arguments.table;
+                let heads = match all {
                     true => terminal::table(document, layers, style),
                     false => terminal::summary(document, layers, style),
-                });
+                };
+                heads + &terminal::effects(document, layers, &columns, (style, all))
+            });
             let tables = tables.collect::<Vec<_>>().join("\n");
+            let [first, second, report] = OUTPUTS.map(|name| arguments.out.join(name));
             let shown =
                 |path: &Path| message::on_one_line(&path.display().to_string()).into_owned();
-            let data = paths.iter().take(documents.len()).map(|path| shown(path));
+            let data = [first, second];
+            let data = data.iter().take(audits.len()).map(|path| shown(path));
             let data = data.collect::<Vec<_>>().join(", ");
-            output::print(&format!("{tables}\nReport: {}\nData:   {data}\n", shown(&report_path)))
+            output::print(&format!("{tables}\nReport: {}\nData:   {data}\n", shown(&report)))
         }
     }?;
     Ok(())
 }
 
-/// Draws to standard error, and only where that is a terminal.
-fn progress_bar(layers: usize) -> ProgressBar {
-    let bar = ProgressBar::new(layers as u64);
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} layer {pos}/{len}  {elapsed}") {
-        bar.set_style(style);
+/// Relations of the tokens of one text, one for each kind of layer.
+fn relations_of(transformer: &Transformer, text: &str, tokens: &Tokens) -> Vec<Relations> {
+    let mut kinds: Vec<Visible> = Vec::new();
+    for visible in (0..transformer.layers()).map(|layer| transformer.visible(layer)) {
+        if !kinds.contains(&visible) {
+            kinds.push(visible);
+        }
     }
-    bar.tick();
-    bar
+    kinds.into_iter().map(|visible| Relations::new(text, tokens, visible)).collect()
 }
 
 fn model_section(model: &Pretrained) -> ModelSection {
@@ -313,9 +394,11 @@ fn model_section(model: &Pretrained) -> ModelSection {
         heads: transformer.heads(),
         key_heads: transformer.key_heads(),
         context: transformer.context(),
-        visible: match transformer.visible() {
-            Visible::All => "all",
-            Visible::Before => "before",
+        visible: match (0..transformer.layers())
+            .any(|layer| transformer.visible(layer).sees_ahead())
+        {
+            true => "all",
+            false => "before",
         },
     }
 }
@@ -340,14 +423,12 @@ fn text_section(source: String, text: &str, tokens: &Tokens) -> TextSection {
 
 #[cfg(test)]
 mod tests {
-    use marginals_burn::Transformer;
     use marginals_burn::train::bits_per_byte;
 
     use super::*;
 
     fn read(text: &str, tokens: usize) -> TextSection {
-        let model = Pretrained::byte_lm(DEFAULT_NAME, DEFAULT_CONFIG, DEFAULT_WEIGHTS.to_vec());
-        let tokenizer = model.expect("it comes with the program").tokenizer;
+        let tokenizer = NamedModel::Bundled.open().expect("it comes with the program").tokenizer;
         let tokens = tokenizer.encode(text, Some(tokens)).expect("bytes are tokens");
         text_section("text".to_owned(), text, &tokens)
     }
@@ -368,7 +449,7 @@ mod tests {
     /// A model of the three bytes before needs 2.48 bits for each byte of the plays it has not seen.
     #[test]
     fn the_default_model_knows_what_comes_next() {
-        let model = Pretrained::byte_lm(DEFAULT_NAME, DEFAULT_CONFIG, DEFAULT_WEIGHTS.to_vec());
+        let model = NamedModel::Bundled.open();
         let Transformer::ByteLm(lm) = model.expect("it comes with the program").transformer else {
             panic!("a language model over bytes");
         };

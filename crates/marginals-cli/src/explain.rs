@@ -1,5 +1,6 @@
 //! `marginals explain`: what a mechanism is made of, and what the engine can answer.
 
+mod aliases;
 mod capabilities;
 pub(crate) mod page;
 
@@ -17,11 +18,12 @@ use page::Page;
 /// Say what a mechanism is made of: structure, prior, potential, value, inference and update
 ///
 /// With its equations, sources and the model file that reaches it with `marginals infer`. Parts of
-/// the model language and questions are explained too.
+/// the model language and questions are explained too, and everything by the names that the field has for
+/// it: GAT, gqa, T5, slot attention.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// A mechanism, a part or a question; without it, all their names
-    name: Option<String>,
+    /// A mechanism, a part or a question, in one word or several; without it, all their names
+    name: Vec<String>,
     /// Print what the engine can answer and differentiate, in Markdown
     #[arg(long, conflicts_with = "name")]
     table: bool,
@@ -44,9 +46,9 @@ pub fn run(arguments: &Arguments) -> Result<(), ExplainError> {
         return Ok(output::print(&capabilities::table())?);
     }
     let mut page = Page::for_standard_output();
-    match arguments.name.as_deref() {
-        None => list(&mut page),
-        Some(name) => explain(&mut page, name)?,
+    match arguments.name.as_slice() {
+        [] => list(&mut page),
+        words => explain(&mut page, &words.join(" "))?,
     }
     Ok(output::print(&page.into_text())?)
 }
@@ -78,17 +80,37 @@ fn list(page: &mut Page) {
     }
 }
 
+/// Everything that is called `name`: a mechanism and the part that makes it may share theirs.
 fn explain(page: &mut Page, name: &str) -> Result<(), marginals::Error> {
-    if let Some(mechanism) = MECHANISMS.iter().find(|mechanism| mechanism.name == name) {
+    let plain = aliases::plain(name);
+    let ours = aliases::ours(&plain).unwrap_or(&plain);
+    let mechanism = MECHANISMS.iter().find(|mechanism| mechanism.name == ours);
+    let parts_so_called = parts().filter(|part| part.name == ours);
+    let question = QUESTIONS.iter().find(|question| question.name == ours);
+    let mut is_explained = false;
+    let mut explaining = |page: &mut Page| {
+        if std::mem::replace(&mut is_explained, true) {
+            page.rule();
+        }
+    };
+    if let Some(mechanism) = mechanism {
+        explaining(page);
         explain_mechanism(page, mechanism);
-        return Ok(());
     }
-    if let Some(part) = parts().find(|part| part.name == name) {
+    for part in parts_so_called {
+        explaining(page);
         explain_part(page, part);
-        return Ok(());
     }
-    if let Some(question) = QUESTIONS.iter().find(|question| question.name == name) {
+    if let Some(question) = question {
+        explaining(page);
         explain_question(page, question);
+    }
+    if is_explained {
+        let others = aliases::theirs(ours);
+        if !others.is_empty() {
+            page.heading("also called");
+            page.item(&others.join(", "));
+        }
         return Ok(());
     }
     let mechanisms = MECHANISMS.iter().map(|mechanism| mechanism.name);

@@ -15,8 +15,8 @@ use marginals_burn::checkpoint::safetensors::shared_tensors;
 use safetensors::tensor::Dtype;
 use thiserror::Error;
 
-use crate::message;
-use crate::output::{Destination, WriteError};
+use crate::output::{self, Destination, Input, WriteError};
+use crate::{foreign, message};
 use tensors::File;
 
 /// Answer questions about the posterior of given tensors.
@@ -136,13 +136,20 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     };
     let mut model =
         model.map_err(|source| Error::ModelFile { path: arguments.model.clone(), source })?;
+    let mut inputs =
+        vec![Input::new("the model", &arguments.model), Input::new("the input", &arguments.input)];
     if let (ModelFile::Mechanism { mechanism }, Some(folder)) =
         (&mut model, arguments.model.parent())
         && let Some(Some(weights)) = mechanism.weights_mut()
     {
         // A path in the model file starts where the model file is.
         *weights = folder.join(&*weights);
+        if let Some(message) = foreign::advice_of_file(weights) {
+            return Err(Error::Tensors { path: weights.clone(), message });
+        }
+        inputs.push(Input::new("the weights", &*weights));
     }
+    output::refuse_inputs(std::slice::from_ref(&arguments.output), &inputs)?;
     let destination = Destination::of(&arguments.output)?;
     let usual = match model {
         ModelFile::Posterior(_) => "mean",
@@ -156,7 +163,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let bytes = read(&arguments.input)?;
     let unusable = |message| Error::Tensors { path: arguments.input.clone(), message };
     let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| {
-        unusable(format!("{e}. It may be truncated, or another kind of file; write it again"))
+        let advice = foreign::advice_beside(&arguments.input, &bytes);
+        unusable(advice.unwrap_or_else(|| {
+            format!("{e}. It may be truncated, or another kind of file; write it again")
+        }))
     })?;
     let shared = shared_tensors(&bytes).map_err(|e| unusable(e.to_string()))?;
     let double = file.iter().any(|(_, tensor)| tensor.dtype() == Dtype::F64);
@@ -183,8 +193,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     // An error has said so where it matters.
     note_unread(&model, &file);
     let path = arguments.output.clone();
-    let bytes = found.map_err(|message| Error::Tensors { path, message })?;
-    Ok(destination.write(&bytes)?)
+    let (bytes, names) = found.map_err(|message| Error::Tensors { path, message })?;
+    destination.write(&bytes)?;
+    if destination.file().is_some() {
+        message::tell(&format!("{}: {names}", message::path(&arguments.output)));
+    }
+    Ok(())
 }
 
 /// Says of tensors that have a meaning elsewhere and none here that they are left alone.
@@ -197,10 +211,12 @@ fn note_unread(model: &ModelFile, file: &safetensors::SafeTensors<'_>) {
     }
 }
 
-/// The bytes of the answers' file; what was taken to be so is said.
-fn written<T: Real>(answers: &Answers<T>) -> Result<Vec<u8>, String> {
+/// The bytes of the answers' file, and the names and shapes in it; what was taken to be so is said.
+fn written<T: Real>(answers: &Answers<T>) -> Result<(Vec<u8>, String), String> {
     answers.notes().iter().for_each(|note| message::note(note));
-    tensors::written(answers)
+    let names: Vec<String> =
+        answers.iter().map(|(name, tensor)| format!("{name} {:?}", tensor.shape())).collect();
+    Ok((tensors::written(answers)?, names.join(", ")))
 }
 
 /// Why a model file says nothing about an input.
@@ -222,7 +238,7 @@ pub fn answer<T: Real>(
     settings: Settings,
 ) -> Result<Answers<T>, AnswerError> {
     if let ModelFile::Mechanism { mechanism } = model
-        && let Some(answers) = modules::answer(mechanism, questions, source)
+        && let Some(answers) = modules::answer(mechanism, questions, source, settings)
     {
         return answers;
     }

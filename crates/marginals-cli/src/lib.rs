@@ -1,14 +1,19 @@
 //! The `marginals` command: posteriors of any tensors, audits of trained transformers, training, what
 //! mechanisms are made of, and the paper's experiments again.
 //!
-//! Exit codes: 0 done, 2 anything that went wrong, with one paragraph on standard error.
+//! Exit codes: 0 done; 2 anything that went wrong, with one paragraph on standard error; 130 stopped by
+//! Ctrl-C or a request to end, with one line there.
 
 mod audit;
 mod chart;
 mod explain;
+mod foreign;
 mod infer;
+mod interruption;
 mod message;
+mod named_model;
 mod output;
+mod progress;
 mod quantile;
 mod reproduce;
 mod train;

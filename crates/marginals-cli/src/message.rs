@@ -5,7 +5,8 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal, Write as _};
+use std::path::Path;
 
 use marginals::excerpt;
 
@@ -23,9 +24,25 @@ pub fn note(message: &str) {
     to_standard_error("note", message);
 }
 
+/// Says what became of what was asked for, where that is neither a failure nor the result.
+pub fn say(message: &str) {
+    let _ = io::stderr().lock().write_all(format!("{}\n", readable(message)).as_bytes());
+}
+
+/// Says on a terminal what was done. Where nobody looks on, it is not said.
+pub fn tell(message: &str) {
+    if io::stderr().is_terminal() {
+        say(message);
+    }
+}
+
 fn to_standard_error(kind: &str, message: &str) {
-    let text = format!("{kind}: {}\n", readable(message));
-    let _ = io::stderr().lock().write_all(text.as_bytes());
+    say(&format!("{kind}: {message}"));
+}
+
+/// The name of a file in a message.
+pub fn path(path: &Path) -> String {
+    on_one_line(&path.display().to_string()).into_owned()
 }
 
 /// Whether a terminal obeys a character instead of showing it: controls, and marks that turn the direction

@@ -1,28 +1,24 @@
 //! Files written whole or not at all, and a standard output that may go away.
 
+mod error;
+mod leftovers;
+mod overlap;
+
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use thiserror::Error;
+pub use error::{PrintError, WriteError};
+use leftovers::folder_of;
+pub use overlap::{Input, refuse_inputs};
 
-/// A file that could not be written; whatever stood there before still does.
-#[derive(Debug, Error)]
-pub enum WriteError {
-    /// The system refuses.
-    #[error("cannot write {}: {source}. Nothing was changed there; check that the folder exists, is writable and has room", path.display())]
-    Refused {
-        /// The file, or the folder of it.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A folder where a file is to be.
-    #[error("cannot write {}: it is a folder. Name a file in it", path.display())]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-    },
+/// Files that this process has written so far. Whoever holds it keeps others from beginning to write.
+static WRITTEN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Files that have been written so far, once none is half written; none is begun while this is held.
+pub fn written() -> MutexGuard<'static, Vec<PathBuf>> {
+    WRITTEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where bytes go.
@@ -82,8 +78,8 @@ impl Destination {
     /// # Errors
     /// [`WriteError::Refused`].
     pub fn write(&self, bytes: &[u8]) -> Result<(), WriteError> {
-        let written = match &self.place {
-            Place::File(target) => replace(target, bytes),
+        let outcome = match &self.place {
+            Place::File(target) => self.replace(target, bytes),
             Place::Stream => {
                 let stream = fs::OpenOptions::new().append(true).open(&self.path);
                 stream.and_then(|stream| pass_to(stream, bytes))
@@ -91,7 +87,25 @@ impl Destination {
             Place::Output => pass_to(io::stdout().lock(), bytes),
             Place::Error => pass_to(io::stderr().lock(), bytes),
         };
-        written.map_err(|source| WriteError::Refused { path: self.path.clone(), source })
+        outcome.map_err(|source| WriteError::Refused { path: self.path.clone(), source })
+    }
+
+    /// Puts a new file in the place of `target`.
+    fn replace(&self, target: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut all = written();
+        replace(target, bytes)?;
+        if !all.contains(&self.path) {
+            all.push(self.path.clone());
+        }
+        Ok(())
+    }
+
+    /// The file that is written; `None` for pipes, devices and streams.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.place {
+            Place::File(target) => Some(target),
+            Place::Stream | Place::Output | Place::Error => None,
+        }
     }
 }
 
@@ -105,13 +119,6 @@ fn descriptor(path: &Path) -> Option<u32> {
     is_own.then_some(number)
 }
 
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
 /// Writes `bytes` to `path`: see [`Destination`].
 ///
 /// # Errors
@@ -120,13 +127,12 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     Destination::of(path)?.write(bytes)
 }
 
-/// Writes `bytes` beside a file and renames them into its place, with the permissions it had.
+/// Writes `bytes` beside a file and renames them into its place, with the permissions it had. Removes what
+/// processes that were killed on the way have left there.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut beside = tempfile::Builder::new()
-        .prefix(&beginning(path))
-        .suffix(UNFINISHED)
-        .tempfile_in(folder_of(path))?;
-    beside.write_all(bytes)?;
+    leftovers::remove_of(path);
+    let mut beside = leftovers::begin(path)?;
+    beside.as_file_mut().write_all(bytes)?;
     match fs::metadata(path) {
         Ok(before) => beside.as_file().set_permissions(before.permissions())?,
         Err(_) => make_readable(beside.as_file())?,
@@ -143,28 +149,6 @@ fn pass_to(mut stream: impl Write, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// How the name of a file ends that is being written.
-const UNFINISHED: &str = ".unfinished";
-
-/// How the name begins of what will be `path`.
-fn beginning(path: &Path) -> String {
-    format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy())
-}
-
-/// Removes what a process that was killed while it wrote `path` may have left beside it. Nothing else
-/// may be writing there.
-pub fn remove_leftovers(path: &Path) {
-    let Ok(Destination { place: Place::File(target), .. }) = Destination::of(path) else { return };
-    let Ok(entries) = fs::read_dir(folder_of(&target)) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with(&beginning(&target)) && name.ends_with(UNFINISHED) {
-            // What cannot be removed does no harm.
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
-
 /// Temporary files are private to their owner; a result is an ordinary file.
 #[cfg(unix)]
 fn make_readable(file: &fs::File) -> io::Result<()> {
@@ -178,18 +162,14 @@ fn make_readable(_file: &fs::File) -> io::Result<()> {
 }
 
 /// Makes `folder` where needed and tries whether it takes files, so that a long computation does
-/// not end at a folder that cannot be written to.
+/// not end at a folder that cannot be written to. What killed processes left in it is removed.
 pub fn prepare_folder(folder: &Path) -> Result<(), WriteError> {
-    fs::create_dir_all(folder)
-        .and_then(|()| tempfile::NamedTempFile::new_in(folder))
-        .map(drop)
-        .map_err(|source| WriteError::Refused { path: folder.to_owned(), source })
+    let trial =
+        || fs::create_dir_all(folder).and_then(|()| leftovers::begin(&folder.join("trial")));
+    trial().map_err(|source| WriteError::Refused { path: folder.to_owned(), source })?;
+    leftovers::remove_in(folder);
+    Ok(())
 }
-
-/// Standard output did not take the result.
-#[derive(Debug, Error)]
-#[error("cannot write to standard output: {0}")]
-pub struct PrintError(io::Error);
 
 /// Writes to standard output. A reader that has gone away (`… | head`) is no error.
 pub fn print(text: &str) -> Result<(), PrintError> {
@@ -210,19 +190,6 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"second");
         let names = fs::read_dir(path.parent().unwrap()).unwrap().count();
         assert_eq!(names, 1, "only the file itself is left");
-    }
-
-    #[test]
-    fn leftovers_of_one_file_are_removed_and_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("state.bin");
-        let names = [".state.bin.aB3x.unfinished", ".other.bin.aB3x.unfinished", "state.bin"];
-        for name in names {
-            fs::write(folder.path().join(name), b"x").unwrap();
-        }
-        remove_leftovers(&path);
-        assert!(!folder.path().join(names[0]).exists());
-        assert!(folder.path().join(names[1]).exists() && path.exists());
     }
 
     #[test]
@@ -261,7 +228,7 @@ mod tests {
         }
         assert_eq!(fs::read_dir(folder.path().join("real")).unwrap().count(), 1);
         fs::write(folder.path().join("real/.x.aB3x.unfinished"), b"x").unwrap();
-        remove_leftovers(&second);
+        write_whole(&second, b"three").unwrap();
         assert_eq!(fs::read_dir(folder.path().join("real")).unwrap().count(), 1);
 
         let to_a_folder = link(folder.path(), "real", "to-a-folder");

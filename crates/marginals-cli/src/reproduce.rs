@@ -17,12 +17,11 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 use marginals_burn::train::{ThreadsError, run_all};
 
 use self::document::{Document, Scale};
-use crate::message;
 use crate::output::{self, PrintError, WriteError};
+use crate::{interruption, message, progress};
 
 /// Repeat the published toy experiments with multihop and expanding attention, over many seeds
 ///
@@ -36,7 +35,7 @@ pub struct Arguments {
     #[arg(value_enum, default_value_t = Which::All)]
     which: Which,
     /// A small run that shows that everything works: few steps, few settings, and 2 seeds unless said
-    /// otherwise
+    /// otherwise. It is too short to judge any claim by
     #[arg(long)]
     quick: bool,
     /// Seeds, from 0 on, each with its own task, sequences and weights [default: 10]
@@ -94,6 +93,7 @@ enum Finished {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<(), ReproduceError> {
+    interruption::ends_the_command();
     output::prepare_folder(&arguments.out)?;
     let scale = if arguments.quick { Scale::quick() } else { Scale::full() };
     let seeds = arguments.seeds.unwrap_or(if arguments.quick { 2 } else { 10 });
@@ -101,7 +101,7 @@ pub fn run(arguments: &Arguments) -> Result<(), ReproduceError> {
     let threads = arguments.threads.and_then(|t| NonZeroUsize::new(t.into())).unwrap_or(cores);
 
     let jobs = jobs(arguments.which, &scale, seeds);
-    let bar = progress_bar(jobs.len());
+    let bar = progress::start(jobs.len(), "run");
     let finished = run_all(&jobs, threads, |job| -> Result<Finished, ReproduceError> {
         let finished = work(job, &scale)?;
         bar.inc(1);
@@ -170,16 +170,4 @@ fn work(job: &Job, scale: &Scale) -> Result<Finished, marginals::Error> {
             Ok(Finished::Expanding(run?))
         }
     }
-}
-
-/// Draws to standard error, and only where that is a terminal.
-fn progress_bar(runs: usize) -> ProgressBar {
-    let bar = ProgressBar::new(runs as u64);
-    if let Ok(style) =
-        ProgressStyle::with_template("{bar:30} run {pos}/{len}  {elapsed}, {eta} to go")
-    {
-        bar.set_style(style);
-    }
-    bar.tick();
-    bar
 }

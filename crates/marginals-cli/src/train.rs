@@ -3,31 +3,27 @@
 mod curves;
 mod document;
 mod error;
+mod shared;
 mod sparkline;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
-use marginals_burn::TrainedByteLm;
-use marginals_burn::checkpoint::weights::Storage;
 use marginals_burn::train::{Corpus, TrainConfig, TrainError, Training};
 
 use self::document::{Document, TextSection};
 pub use self::error::Error;
-use crate::chart;
-use crate::message;
-use crate::output;
+use self::shared::{Locked, Run, STATE};
+use crate::output::Input;
+use crate::{chart, interruption, message, output, progress};
 
 /// Train a language model over bytes whose attention is any model.
 ///
 /// The state is saved on the way, on Ctrl-C and at the end; the same command goes on from it, and
-/// comes to the same numbers as a run that was never stopped. In the end DIR holds run.json,
-/// report.html, curves.svg, sample.txt, and in DIR/model the trained model, which `marginals audit`
-/// reads.
+/// comes to the same numbers as a run that was never stopped. With more steps in the configuration it goes
+/// on to those. `marginals audit DIR` reads the model as it was last saved; in the end DIR holds run.json,
+/// report.html, curves.svg and sample.txt too.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The run, in TOML
@@ -47,30 +43,8 @@ pub struct Arguments {
     threads: Option<u16>,
 }
 
-/// The saved state within the output folder.
-const STATE: &str = "state.safetensors";
-
-/// Requests by signals, and the state that they find.
-#[derive(Default)]
-struct Signals {
-    /// That the run stop after its step.
-    stop: AtomicBool,
-    /// Whether there is nothing to save and nothing being written: the program may end anywhere.
-    idle: AtomicBool,
-}
-
-impl Signals {
-    fn arrived(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if self.idle.load(Ordering::Relaxed) {
-            message::error(
-                "stopped after the last step, before the results were written. The state is saved: the \
-                 same command without --fresh writes them",
-            );
-            std::process::exit(2);
-        }
-    }
-}
+/// Files that a finished run leaves behind, beside those that it saves on the way.
+const RESULTS: [&str; 4] = ["run.json", "curves.svg", "sample.txt", "report.html"];
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<(), Error> {
@@ -79,14 +53,19 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         .num_threads(threads)
         .build()
         .map_err(|error| Error::Threads { threads, reason: error.to_string() })?;
-    let signals = Arc::new(Signals::default());
-    let caught = signals.clone();
-    // Where signals cannot be caught the state is as old as the last save.
-    let _ = ctrlc::set_handler(move || caught.arrived());
-    pool.install(|| train(arguments, &signals))
+    let run = Arc::new(OnceLock::<Run>::new());
+    let found = run.clone();
+    interruption::on_request(move || match found.get() {
+        Some(run) => run.stop(),
+        None => {
+            message::say("stopped before the first step; nothing was written");
+            std::process::exit(interruption::STOPPED.into());
+        }
+    });
+    pool.install(|| train(arguments, &run))
 }
 
-fn train(arguments: &Arguments, signals: &Signals) -> Result<(), Error> {
+fn train(arguments: &Arguments, begun: &OnceLock<Run>) -> Result<(), Error> {
     let read = |path: &Path| {
         std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })
     };
@@ -103,6 +82,13 @@ fn train(arguments: &Arguments, signals: &Signals) -> Result<(), Error> {
     if files.is_empty() {
         return Err(Error::NoText { config: arguments.config.clone() });
     }
+    let outputs = Run::files(&arguments.out).into_iter();
+    let outputs: Vec<PathBuf> =
+        outputs.chain(RESULTS.map(|name| arguments.out.join(name))).collect();
+    let inputs: Vec<Input> = std::iter::once(Input::new("the configuration", file))
+        .chain(files.iter().map(|file| Input::new("a text", file)))
+        .collect();
+    output::refuse_inputs(&outputs, &inputs)?;
     let mut bytes = Vec::new();
     for file in &files {
         bytes.extend(read(file)?);
@@ -114,10 +100,10 @@ fn train(arguments: &Arguments, signals: &Signals) -> Result<(), Error> {
     let corpus = Corpus::split(bytes, config.held_out, config.batches.context)
         .map_err(|source| Error::Text { files: names.join(", "), source })?;
     output::prepare_folder(&arguments.out)?;
+    let _alone = Locked::of(&arguments.out)?;
 
     let state = arguments.out.join(STATE);
-    output::remove_leftovers(&state);
-    let mut training = match state.exists() && !arguments.fresh {
+    let training = match state.exists() && !arguments.fresh {
         true => Training::resume(config, corpus, &read(&state)?)
             .map_err(|source| Error::State { path: state.clone(), source })?,
         false => Training::new(config, corpus).map_err(|error| match error {
@@ -125,39 +111,19 @@ fn train(arguments: &Arguments, signals: &Signals) -> Result<(), Error> {
             other => other.into(),
         })?,
     };
-    let steps = training.config().batches.steps;
-    let bar = progress_bar(training.losses().len(), steps);
-    let stopped = |training: &Training| {
-        let step = training.losses().len();
-        Error::Stopped { step, steps, fresh: arguments.fresh }
-    };
-    while !training.is_done() {
-        if signals.stop.load(Ordering::Relaxed) {
-            output::write_whole(&state, &training.save()?)?;
-            bar.finish_and_clear();
-            return Err(stopped(&training));
-        }
-        training.step()?;
-        if training.is_measured_here() {
-            training.measure()?;
-        }
-        if training.is_saved_here() {
-            output::write_whole(&state, &training.save()?)?;
-        }
-        if !bar.is_hidden() {
-            bar.set_message(curves::progress(&training));
-        }
-        bar.inc(1);
+    if let Some(raised) =
+        training.raised().last().filter(|raised| raised.at == training.losses().len())
+    {
+        message::note(&format!(
+            "{} steps instead of {}: from step {} on the rate follows the curve of {}, and the numbers are not \
+             those of a run of so many steps from the beginning",
+            raised.to, raised.from, raised.at, raised.to
+        ));
     }
-    bar.finish_and_clear();
-    // Everything there is to save is saved.
-    signals.idle.store(true, Ordering::Relaxed);
-    if signals.stop.load(Ordering::Relaxed) {
-        return Err(stopped(&training));
-    }
-    let bar =
-        ProgressBar::new_spinner().with_message("measuring the held-out text, writing the sample");
-    bar.enable_steady_tick(Duration::from_millis(100));
+    let run = begun.get_or_init(|| Run::new(&arguments.out, arguments.fresh, training));
+    make_steps(run)?;
+    let bar = progress::working("measuring the held-out text, writing the sample");
+    let training = run.read();
     let text = TextSection {
         files: names,
         bytes_trained_on: training.corpus().train.len(),
@@ -165,44 +131,61 @@ fn train(arguments: &Arguments, signals: &Signals) -> Result<(), Error> {
     };
     let document = Document::new(&training, text)?;
     bar.finish_and_clear();
-    signals.idle.store(false, Ordering::Relaxed);
-    write(&arguments.out, &training, &document)?;
+    // It is not ended any more: what is left takes no time, and is whole or not there.
+    std::mem::forget(run.hold());
+    write_results(&arguments.out, &document)?;
     let folder = arguments.out.display().to_string();
     output::print(&format!("{}\n{}\n", document.summary(), message::on_one_line(&folder)))?;
     Ok(())
 }
 
-/// Everything a finished run leaves behind, beside its state.
-fn write(out: &Path, training: &Training, document: &Document) -> Result<(), Error> {
+/// Makes every step that there is still to make, and saves the state and the model on the way.
+fn make_steps(run: &Run) -> Result<(), Error> {
+    let measure = || -> Result<(), Error> {
+        if run.read().is_measured_here() {
+            let found = run.read().measure()?;
+            run.write().record(found);
+        }
+        Ok(())
+    };
+    if !run.read().losses().is_empty() {
+        // It was stopped between a step and its measurement, or has no model yet.
+        measure()?;
+        run.save()?;
+    }
+    let bar = {
+        let training = run.read();
+        let (done, of) = (training.losses().len(), training.config().batches.steps);
+        progress::resume(done, of, "step", training.spent())
+    };
+    while !run.read().is_done() {
+        // Nearly all of the time goes by in here, and the state can be saved meanwhile.
+        let step = run.read().prepare()?;
+        run.take(step)?;
+        measure()?;
+        if run.read().is_saved_here() {
+            run.save()?;
+        }
+        if !bar.is_hidden() {
+            bar.set_message(curves::progress(&run.read()));
+        }
+        bar.inc(1);
+    }
+    progress::clear();
+    Ok(())
+}
+
+/// Everything a finished run leaves behind, beside its state and its model.
+fn write_results(out: &Path, document: &Document) -> Result<(), Error> {
     let unwritten = |error: &dyn ToString| Error::Report(error.to_string());
     let json = serde_json::to_vec_pretty(document).map_err(|e| unwritten(&e))?;
     let picture = curves::svg(document);
     let curves = chart::alone(&picture);
     let report = document.report(&picture).map_err(|e| unwritten(&e))?;
-    let model = TrainedByteLm::new(training.config().lm(), training.model());
-    let (config, weights) = model.save(Storage::F16).map_err(|e| unwritten(&e))?;
-    let folder = out.join("model");
-    output::prepare_folder(&folder)?;
-    for (path, bytes) in [
-        (folder.join("config.json"), config.as_slice()),
-        (folder.join("model.safetensors"), &weights),
-        (out.join("run.json"), &json),
-        (out.join("curves.svg"), curves.as_bytes()),
-        (out.join("sample.txt"), document.sample_text().as_bytes()),
-        (out.join("report.html"), report.as_bytes()),
-    ] {
-        output::write_whole(&path, bytes)?;
+    let contents =
+        [json, curves.into_bytes(), document.sample_text().into_bytes(), report.into_bytes()];
+    for (name, bytes) in RESULTS.iter().zip(contents) {
+        output::write_whole(&out.join(name), &bytes)?;
     }
     Ok(())
-}
-
-/// Draws to standard error, and only where that is a terminal.
-fn progress_bar(done: usize, steps: usize) -> ProgressBar {
-    let bar = ProgressBar::new(steps as u64).with_position(done as u64);
-    let template = "{bar:24} step {pos}/{len}  {msg}  {elapsed} ({eta} left)";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar.reset_eta();
-    bar
 }

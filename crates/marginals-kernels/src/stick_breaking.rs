@@ -1,7 +1,7 @@
 //! Choices offered one after the other: each is accepted or passed over on its own, and the first
 //! accepted one ends the row. What is passed over is what is left of a stick of length 1.
 
-use crate::math::{exp_block, log_1p_of_fraction, zero};
+use crate::math::{Elementary, exp_block, log_1p_of_fraction, zero};
 use crate::simd::{Kernel, Simd, run};
 use crate::{InstructionSet, Real, TileMut};
 
@@ -12,7 +12,8 @@ use crate::{InstructionSet, Real, TileMut};
 pub struct StickBreaking<'a, T> {
     /// log Π (1 − σ(θ)) over the columns so far: what is left of the stick.
     pub log_left: &'a mut [T],
-    /// Σ p so far, if wanted.
+    /// Σ p so far, if wanted. Then p is there to be summed, and once half of the mass is behind, p below
+    /// 1e-30 (f32) or 1e-300 (f64) is 0: no sum would show it, and its products are slow subnormals.
     pub mass: Option<&'a mut [T]>,
     /// The entropy of the offers so far, each counted as often as it is reached, if wanted:
     /// Σ_j (Π_k>j (1 − σ_k)) H(σ_j), in nats.
@@ -102,6 +103,8 @@ struct Running<V> {
     log_left: V,
     mass: V,
     entropy: V,
+    /// log p that is too small to be summed beside half of the mass; −∞ where nothing is summed.
+    negligible: V,
 }
 
 impl<V: Copy> Running<V> {
@@ -119,12 +122,17 @@ impl<V: Copy> Running<V> {
             log_p[k] = simd.add(before[k], offers.log_accepted[k]);
         }
         let (mut p, _) = exp_block(simd, log_p);
+        let zero = simd.splat(zero::<S>());
+        let half = simd.splat(S::Element::MINUS_LN_2_HIGH);
         for k in 0..N {
             p[k] = possible_only(simd, score[k], p[k]);
+            // NaN is not less, and a maximum is its second operand where one of them is NaN.
+            let (left, own) = (simd.sub(before[k], half), simd.sub(log_p[k], self.negligible));
+            p[k] = simd.select(simd.not_less(simd.max(left, own), zero), p[k], zero);
             self.mass = simd.add(self.mass, p[k]);
         }
         if ENTROPY {
-            let (zero, one) = (simd.splat(zero::<S>()), simd.splat(num_traits::One::one()));
+            let one = simd.splat(num_traits::One::one());
             let (reached, _) = exp_block(simd, before);
             for k in 0..N {
                 // H(σ(θ)) = log(1 + e) + |θ| e/(1 + e) with e = e^−|θ|, a sum of positive terms.
@@ -174,9 +182,14 @@ impl<T: Real, const ENTROPY: bool> Kernel<T> for Rows<'_, T, ENTROPY> {
     fn run<S: Simd<Element = T>>(self, simd: S) {
         let Self { mut tile, state: StickBreaking { log_left, mut mass, mut entropy } } = self;
         let zero = simd.splat(T::zero());
+        let negligible = simd.splat(match mass {
+            Some(_) => T::EXP_LOWEST * T::of(0.8),
+            None => T::neg_infinity(),
+        });
         for (i, log_left) in log_left[..tile.rows].iter_mut().enumerate() {
+            let log_left_of_row = simd.splat(*log_left);
             let mut running =
-                Running { log_left: simd.splat(*log_left), mass: zero, entropy: zero };
+                Running { log_left: log_left_of_row, mass: zero, entropy: zero, negligible };
             let row = tile.row_mut(i);
             match S::INTERLEAVED {
                 4 => running.row::<S, 4, ENTROPY>(simd, row),

@@ -54,7 +54,7 @@ use crate::spec::{MechanismSpec, ModelFile, Tensors};
 use crate::{Error, Real};
 
 pub use answers::Answers;
-pub use source::{CowTensor, Input, Inputs, Source};
+pub use source::{CowTensor, GRADIENT, Input, Inputs, Source};
 
 /// Settings of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,7 +116,7 @@ fn generic<T: Real>(
             MechanismSpec::Expanding(spec) => expanding::answer(spec, asked, inputs),
             MechanismSpec::Slots(_)
             | MechanismSpec::BlockSlots(_)
-            | MechanismSpec::Perceiver(_) => Err(needs_a_framework(questions)),
+            | MechanismSpec::Perceiver(_) => Err(needs_a_framework()),
         },
     };
     answers.map_err(|error| with_what_is_held(error, source))
@@ -136,27 +136,12 @@ pub fn refuse_repeats(argument: &str, questions: &[Named]) -> Result<(), Error> 
     Err(Error::value(argument, "each question once", all.join(",")))
 }
 
-/// Refuses questions about a module with learned weights, which has no posterior of its own.
-///
-/// # Errors
-/// [`Error::NotAnswerable`].
-pub fn refuse_of_modules(questions: &[Named]) -> Result<(), Error> {
-    match questions.first() {
-        None => Ok(()),
-        Some(question) => Err(Error::NotAnswerable {
-            question: question.entry.name.into(),
-            why: "a module with learned weights is made of many posteriors".into(),
-            instead: "Ask nothing: its answers are given anyway.".into(),
-        }),
-    }
-}
-
-fn needs_a_framework(questions: &[Named]) -> Error {
-    refuse_of_modules(questions).err().unwrap_or_else(|| Error::NotAnswerable {
+fn needs_a_framework() -> Error {
+    Error::NotAnswerable {
         question: "a module with learned weights".into(),
         why: "its layers are those of a framework with automatic differentiation".into(),
         instead: "Run it with `marginals infer`, or build it with `marginals_burn`.".into(),
-    })
+    }
 }
 
 /// Completes the error of a missing tensor by all the names there are: a model is shown a part of them.

@@ -41,6 +41,8 @@ pub use gradient::{Accumulator, Layout, Parameter, ParameterGradient};
 pub use infer::{Finding, Gradients};
 pub use marginals_kernels::{Tile, TileMut};
 pub use model::{Model, PerHead, Value, distance, part, potential, prior, structure};
+/// Arrays of tensors, in the version that they are taken and given in.
+pub use ndarray;
 pub use pass::Pass;
 pub use posterior::{Found, Posterior};
 pub use room::{check_claim, check_room};

@@ -47,22 +47,43 @@ impl GgufFile {
     ///
     /// # Errors
     /// [`ModelError::Read`] when the file cannot be opened, [`ModelError::Damaged`] when any count
-    /// or offset in it cannot be true.
+    /// or offset in it cannot be true, [`ModelError::Unsupported`] when it has another version, is for
+    /// big-endian machines or is one part of several.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let file = File::open(path).map_err(ModelError::read(path))?;
         let length = file.metadata().map_err(ModelError::read(path))?.len();
         let mut cursor = Cursor::new(BufReader::new(file), length);
-        let (metadata, tensors) =
-            read_header(&mut cursor, length).map_err(|reason| ModelError::Damaged {
-                path: path.to_path_buf(),
-                reason: format!("{reason}; if it was downloaded, download it again"),
-            })?;
-        Ok(GgufFile { path: path.to_path_buf(), metadata, tensors })
+        let damaged = |reason| ModelError::Damaged {
+            path: path.to_path_buf(),
+            reason: format!("{reason}; if it was downloaded, download it again"),
+        };
+        if let Some(reason) = other_version(&mut cursor).map_err(damaged)? {
+            return Err(ModelError::Unsupported { path: path.to_path_buf(), reason });
+        }
+        let (metadata, tensors) = read_header(&mut cursor, length).map_err(damaged)?;
+        let file = GgufFile { path: path.to_path_buf(), metadata, tensors };
+        match file.size("split.count")? {
+            Some(parts) if parts > 1 => Err(file.unsupported(format!(
+                "it is one of {parts} parts of a model (`split.count`), and a model in one file is \
+                 read; llama.cpp's `llama-gguf-split --merge` joins the parts"
+            ))),
+            _ => Ok(file),
+        }
     }
 
     /// The metadata value of `key`.
     pub fn metadata(&self, key: &str) -> Option<&Value> {
         self.metadata.get(key)
+    }
+
+    /// The metadata whose keys begin with `owner` and a dot, in the order of their keys.
+    pub fn own_metadata(&self, owner: &str) -> Vec<(&str, &Value)> {
+        let own = |key: &str| key.strip_prefix(owner).is_some_and(|rest| rest.starts_with('.'));
+        let mut found: Vec<(&str, &Value)> =
+            self.metadata.iter().map(|(key, value)| (&**key, value)).collect();
+        found.retain(|(key, _)| own(key));
+        found.sort_unstable_by_key(|(key, _)| *key);
+        found
     }
 
     /// The metadata text of `key`, if it is there and is text.
@@ -95,6 +116,14 @@ impl GgufFile {
         }
     }
 
+    /// The metadata truth value of `key`, if it is there and is one.
+    pub fn truth(&self, key: &str) -> Option<bool> {
+        match self.metadata(key) {
+            Some(Value::Bool(truth)) => Some(*truth),
+            _ => None,
+        }
+    }
+
     pub(crate) fn damaged(&self, reason: String) -> ModelError {
         ModelError::Damaged { path: self.path.clone(), reason }
     }
@@ -106,14 +135,23 @@ impl GgufFile {
 
 type Header = (HashMap<String, Value>, HashMap<String, TensorPlace>);
 
-fn read_header<R: Read>(cursor: &mut Cursor<R>, length: u64) -> Result<Header, Reason> {
+/// Reads the beginning of a file, and says why its version is not read, if it is not.
+fn other_version<R: Read>(cursor: &mut Cursor<R>) -> Result<Option<String>, Reason> {
     if &cursor.bytes::<4>("the magic number")? != b"GGUF" {
         return Err("it does not begin with the four letters GGUF".to_owned());
     }
     let version = cursor.u32("the version")?;
-    if !(2..=3).contains(&version) {
-        return Err(format!("it has GGUF version {version}; little-endian 2 and 3 are read"));
-    }
+    Ok(match version {
+        2 | 3 => None,
+        1 => Some("it has GGUF version 1; versions 2 and 3 are read".to_owned()),
+        _ if (2..=3).contains(&version.swap_bytes()) => {
+            Some("it is for big-endian machines; little-endian files are read".to_owned())
+        }
+        _ => return Err(format!("it has GGUF version {version}; versions 2 and 3 are read")),
+    })
+}
+
+fn read_header<R: Read>(cursor: &mut Cursor<R>, length: u64) -> Result<Header, Reason> {
     let tensor_count = cursor.u64("the tensor count")?;
     let metadata_count = cursor.u64("the metadata count")?;
     cursor.expect_room(metadata_count, SMALLEST_METADATA_ENTRY, "metadata entries")?;
@@ -217,11 +255,12 @@ impl Checkpoint for GgufFile {
             .get(name)
             .ok_or_else(|| self.damaged(format!("the tensor `{name}` is missing")))?;
         let format = BlockFormat::from_code(place.code).ok_or_else(|| {
-            self.unsupported(format!(
-                "the tensor `{name}` is stored in number format {}; F32, F16, BF16, Q4_0, Q4_1, \
-                 Q8_0, Q4_K and Q6_K are read",
-                place.code
-            ))
+            let stored = match BlockFormat::name_of(place.code) {
+                Some(known) => known.to_owned(),
+                None => format!("number format {}, which is newer than this program", place.code),
+            };
+            let read = Vec::from_iter(BlockFormat::names()).join(", ");
+            self.unsupported(format!("the tensor `{name}` is stored as {stored}; {read} are read"))
         })?;
         let bytes = tensor_bytes(&place.shape, place.code)
             .and_then(|bytes| usize::try_from(bytes).ok())

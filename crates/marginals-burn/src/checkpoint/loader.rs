@@ -7,6 +7,15 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::Checkpoint;
 use crate::error::ModelError;
 
+/// Which axis of a stored linear map comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Outputs: PyTorch's linear maps, and those of GGUF.
+    OutputsInputs,
+    /// Inputs: GPT-2's.
+    InputsOutputs,
+}
+
 /// Loads tensors of one checkpoint onto one device.
 pub(crate) struct Loader<'file> {
     pub checkpoint: &'file dyn Checkpoint,
@@ -14,6 +23,14 @@ pub(crate) struct Loader<'file> {
 }
 
 impl Loader<'_> {
+    /// That a tensor is missing.
+    pub fn missing(&self, name: &str) -> ModelError {
+        ModelError::Damaged {
+            path: self.checkpoint.path().to_path_buf(),
+            reason: format!("the tensor `{name}` is missing"),
+        }
+    }
+
     pub fn vector(&self, name: &str, length: usize) -> Result<Param<Tensor<1>>, ModelError> {
         let values = self.checkpoint.tensor(name, &[length])?;
         Ok(Param::from_tensor(Tensor::from_data(TensorData::new(values, [length]), self.device)))
@@ -35,17 +52,38 @@ impl Loader<'_> {
     }
 
     /// The linear map `NAME.weight`, with `NAME.bias` where the file has one.
-    ///
-    /// The file's `[outputs, inputs]` becomes Burn's `[inputs, outputs]` by strides alone.
     pub fn linear(&self, name: &str, inputs: usize, outputs: usize) -> Result<Linear, ModelError> {
-        let weight = self.checkpoint.tensor(&format!("{name}.weight"), &[outputs, inputs])?;
-        let weight: Tensor<2> =
-            Tensor::from_data(TensorData::new(weight, [outputs, inputs]), self.device);
+        Ok(self.linears(name, inputs, &[outputs], Layout::OutputsInputs)?.remove(0))
+    }
+
+    /// Linear maps of one input that lie in one tensor, by their numbers of outputs.
+    ///
+    /// They become parts of one tensor of Burn's layout, `[inputs, outputs]`, by strides alone.
+    pub fn linears(
+        &self,
+        name: &str,
+        inputs: usize,
+        outputs: &[usize],
+        layout: Layout,
+    ) -> Result<Vec<Linear>, ModelError> {
+        let all = outputs.iter().sum();
+        let name_of_weight = format!("{name}.weight");
+        let weight = match layout {
+            Layout::OutputsInputs => self.tensor(&name_of_weight, [all, inputs])?.transpose(),
+            Layout::InputsOutputs => self.tensor(&name_of_weight, [inputs, all])?,
+        };
         let bias = format!("{name}.bias");
-        let bias = match self.checkpoint.shape(&bias) {
-            Some(_) => Some(self.vector(&bias, outputs)?),
+        let bias: Option<Tensor<1>> = match self.checkpoint.shape(&bias) {
+            Some(_) => Some(self.tensor(&bias, [all])?),
             None => None,
         };
-        Ok(Linear { weight: Param::from_tensor(weight.transpose()), bias })
+        let mut start = 0;
+        let part = |&length: &usize| {
+            let from = start;
+            start += length;
+            let bias = bias.clone().map(|bias| Param::from_tensor(bias.narrow(0, from, length)));
+            Linear { weight: Param::from_tensor(weight.clone().narrow(1, from, length)), bias }
+        };
+        Ok(outputs.iter().map(part).collect())
     }
 }

@@ -30,8 +30,10 @@ pub(crate) fn from_blocks(blocks: Tensor<3>) -> Tensor<2> {
 
 /// Layer normalisation of every block, without weights.
 pub(crate) fn normalise_blocks(x: Tensor<3>, epsilon: f64) -> Result<Tensor<3>, Error> {
-    let ([.., width], device) = (x.dims(), x.device());
-    layer_norm(x, Tensor::ones([width], &device), Tensor::zeros([width], &device), epsilon)
+    let ([.., width], device, format) = (x.dims(), x.device(), x.dtype());
+    let (ones, zeros) =
+        (Tensor::ones([width], (&device, format)), Tensor::zeros([width], (&device, format)));
+    layer_norm(x, ones, zeros, epsilon)
 }
 
 /// y_k = x_k W_k + b_k for every block k.

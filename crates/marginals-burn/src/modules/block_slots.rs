@@ -13,8 +13,9 @@ use crate::checkpoint::loader::Loader;
 use crate::checkpoint::{Asked, Checkpoint};
 use crate::error::ModelError;
 use crate::modules::block_maps::{BlockGru, BlockLinear, from_blocks, normalise_blocks, to_blocks};
+use crate::modules::last_posterior::LastPosterior;
 use crate::modules::norm::Norm;
-use crate::modules::slots::{Competition, CompetitionShape, check_start, draw, shape_of};
+use crate::modules::slots::{Competition, CompetitionShape, Refined, check_start, draw, shape_of};
 use crate::sizes::{
     at_least_one, check_divides, check_norm_epsilon, check_repeated, check_rows, check_width,
 };
@@ -262,23 +263,45 @@ impl BlockSlotAttention {
     /// # Errors
     /// [`Error::Shape`] where the sizes do not fit, and where there are no slots or nothing to look at.
     pub fn forward_from(&self, inputs: Tensor<3>, start: Tensor<3>) -> Result<Tensor<3>, Error> {
+        Ok(self.refine(inputs, start)?.slots)
+    }
+
+    /// The same, and the posterior of the last iteration's competition: which slot each input picked there,
+    /// whose `marginals` are the masks of the slots.
+    ///
+    /// # Shapes
+    /// As [`Self::forward_from`].
+    ///
+    /// # Errors
+    /// As [`Self::forward_from`].
+    pub fn forward_and_posterior(
+        &self,
+        inputs: Tensor<3>,
+        start: Tensor<3>,
+    ) -> Result<(Tensor<3>, LastPosterior), Error> {
+        let Refined { slots, competed, inputs } = self.refine(inputs, start)?;
+        Ok((slots, self.competition.posterior(inputs, competed)))
+    }
+
+    fn refine(&self, inputs: Tensor<3>, start: Tensor<3>) -> Result<Refined, Error> {
         let ([width], [input_width]) = (self.mu.dims(), self.norm_inputs.gamma.dims());
         let [batch, slots] = check_start(&start, &inputs, [input_width, width])?;
         let [blocks, ..] = self.widen.weight.dims();
         let apart = |x: Tensor<3>| to_blocks(x.reshape([batch * slots, width]), blocks);
         let inputs = self.norm_inputs.forward(inputs)?;
-        let inputs = self.competition.prepare(inputs, slots, self.iterations);
+        let prepared = self.competition.prepare(inputs.clone(), slots, self.iterations);
         let prototypes = self.prototypes.prepare()?;
-        let mut state = start;
+        let mut refined = Refined { slots: start.clone(), competed: start, inputs };
         for _ in 0..self.iterations {
-            let normalised = self.norm_slots.forward(state.clone())?;
-            let updates = self.competition.updates(&inputs, normalised)?;
+            let state = refined.slots;
+            refined.competed = self.norm_slots.forward(state.clone())?;
+            let updates = self.competition.updates(&prepared, refined.competed.clone())?;
             let own = self.gru.forward(apart(updates), apart(state))?;
             let hidden = self.widen.forward(normalise_blocks(own.clone(), self.norm_epsilon)?);
             let own = own + self.narrow.forward(activation::relu(hidden));
             let own = self.prototypes.read(&prototypes, own)?;
-            state = from_blocks(own).reshape([batch, slots, width]);
+            refined.slots = from_blocks(own).reshape([batch, slots, width]);
         }
-        Ok(state)
+        Ok(refined)
     }
 }

@@ -17,6 +17,7 @@ pub use perceiver_block::{FeedForward, MultiHead, PerceiverBlock, SelfAttention}
 use crate::checkpoint::loader::Loader;
 use crate::checkpoint::{Asked, Checkpoint};
 use crate::error::ModelError;
+use crate::modules::last_posterior::LastPosterior;
 use crate::modules::norm::Norm;
 use crate::sizes::check_rows;
 
@@ -150,6 +151,12 @@ impl PerceiverConfig {
     }
 }
 
+/// Latents after all layers, and those that the last layer began with.
+struct Run {
+    latents: Tensor<3>,
+    looked: Tensor<3>,
+}
+
 impl Perceiver {
     /// The latents after all layers.
     ///
@@ -160,6 +167,26 @@ impl Perceiver {
     /// # Errors
     /// [`Error::Shape`] where the inputs have another width, or there are none.
     pub fn forward(&self, inputs: Tensor<3>) -> Result<Tensor<3>, Error> {
+        Ok(self.run(inputs)?.latents)
+    }
+
+    /// The same, and the posterior of the last layer's look at the inputs.
+    ///
+    /// # Shapes
+    /// As [`Self::forward`].
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn forward_and_posterior(
+        &self,
+        inputs: Tensor<3>,
+    ) -> Result<(Tensor<3>, LastPosterior), Error> {
+        let Run { latents, looked } = self.run(inputs.clone())?;
+        let last = (self.depth - 1).min(self.blocks.len() - 1);
+        Ok((latents, self.blocks[last].posterior(looked, inputs)?))
+    }
+
+    fn run(&self, inputs: Tensor<3>) -> Result<Run, Error> {
         let [input_width] = self.blocks[0].norm_inputs.gamma.dims();
         check_rows("inputs", &inputs, "M", input_width)?;
         let [batch, ..] = inputs.dims();
@@ -170,15 +197,17 @@ impl Perceiver {
             true => Vec::new(),
             false => vec![latents.clone()],
         };
+        let mut looked = latents.clone();
         for layer in 0..self.depth {
             let set = layer.min(self.blocks.len() - 1);
-            latents = self.blocks[set].forward(latents, inputs.clone())?;
+            looked = latents;
+            latents = self.blocks[set].forward(looked.clone(), inputs.clone())?;
             if let Some(depth) = self.depths.get(set) {
                 states.push(latents);
                 latents = depth.forward(&states);
             }
         }
-        Ok(latents)
+        Ok(Run { latents, looked })
     }
 
     /// Logits of the classes.

@@ -17,6 +17,7 @@ use crate::checkpoint::loader::Loader;
 use crate::checkpoint::{Asked, Checkpoint};
 use crate::error::ModelError;
 use crate::modules::block_maps::{BlockGru, from_blocks, to_blocks};
+use crate::modules::last_posterior::LastPosterior;
 use crate::modules::norm::Norm;
 use crate::sizes::{
     at_least_one, check_divides, check_norm_epsilon, check_repeated, check_rows, check_width,
@@ -287,6 +288,15 @@ impl SlotAttentionConfig {
     }
 }
 
+/// Slots after their iterations, and what the last competition was between.
+pub(crate) struct Refined {
+    pub slots: Tensor<3>,
+    /// Slots before their last update, normalised.
+    pub competed: Tensor<3>,
+    /// Inputs, normalised.
+    pub inputs: Tensor<3>,
+}
+
 /// Refuses slots that cannot start on these inputs; returns batch and number of slots.
 pub(crate) fn check_start(
     start: &Tensor<3>,
@@ -368,20 +378,42 @@ impl SlotAttention {
     /// # Errors
     /// [`Error::Shape`] where the sizes do not fit, and where there are no slots or nothing to look at.
     pub fn forward_from(&self, inputs: Tensor<3>, start: Tensor<3>) -> Result<Tensor<3>, Error> {
+        Ok(self.refine(inputs, start)?.slots)
+    }
+
+    /// The same, and the posterior of the last iteration's competition: which slot each input picked there,
+    /// whose `marginals` are the masks of the slots.
+    ///
+    /// # Shapes
+    /// As [`Self::forward_from`].
+    ///
+    /// # Errors
+    /// As [`Self::forward_from`].
+    pub fn forward_and_posterior(
+        &self,
+        inputs: Tensor<3>,
+        start: Tensor<3>,
+    ) -> Result<(Tensor<3>, LastPosterior), Error> {
+        let Refined { slots, competed, inputs } = self.refine(inputs, start)?;
+        Ok((slots, self.competition.posterior(inputs, competed)))
+    }
+
+    fn refine(&self, inputs: Tensor<3>, start: Tensor<3>) -> Result<Refined, Error> {
         let ([slot_width], [input_width]) = (self.mu.dims(), self.norm_inputs.gamma.dims());
         let [_, slots] = check_start(&start, &inputs, [input_width, slot_width])?;
         let inputs = self.norm_inputs.forward(inputs)?;
-        let inputs = self.competition.prepare(inputs, slots, self.iterations);
-        let mut state = start;
+        let prepared = self.competition.prepare(inputs.clone(), slots, self.iterations);
+        let mut refined = Refined { slots: start.clone(), competed: start, inputs };
         for _ in 0..self.iterations {
-            let normalised = self.norm_slots.forward(state.clone())?;
-            let updates = self.competition.updates(&inputs, normalised)?;
-            state = match &self.gated {
+            let state = refined.slots;
+            refined.competed = self.norm_slots.forward(state.clone())?;
+            let updates = self.competition.updates(&prepared, refined.competed.clone())?;
+            refined.slots = match &self.gated {
                 None => updates,
                 Some(gated) => gated.forward(updates, state)?,
             };
         }
-        Ok(state)
+        Ok(refined)
     }
 }
 

@@ -6,10 +6,12 @@
 //! the mean back. [`PosteriorMean`] asks for nothing else; an audit asks everything, keeps the
 //! other answers and returns the same mean.
 
+use std::ops::Range;
+
 use marginals::potential::Dot;
-use marginals::prior::{Causal, PriorPart};
+use marginals::prior::{Causal, PriorPart, Window};
 use marginals::question::{Mean, Question};
-use marginals::spec::{ModelSpec, Tensors};
+use marginals::spec::{AnyPrior, ModelSpec, Tensors};
 use marginals::structure::EachQueryPicksOne;
 use marginals::{Error, Value};
 use ndarray::{Array4, ArrayView4, s};
@@ -21,6 +23,13 @@ pub enum Visible {
     All,
     /// Those at its own position and before (decoders).
     Before,
+    /// Those of a window around its own position (layers with a sliding window).
+    Window {
+        /// How far back.
+        left: usize,
+        /// How far ahead.
+        right: usize,
+    },
 }
 
 /// One layer's attention, before anything has been computed.
@@ -41,16 +50,54 @@ pub struct Layer<'pass> {
 }
 
 impl Visible {
-    /// The model of a plain transformer: each query picks one, with a uniform or causal prior and the
-    /// inner product times `scale` as log-potential.
-    pub fn model(self, scale: f32) -> ModelSpec {
+    /// Keys that the priors of a model leave to a query: those of its causal priors and windows.
+    pub fn of(model: &ModelSpec) -> Self {
+        let (mut left, mut right) = (usize::MAX, usize::MAX);
+        for prior in &model.prior {
+            if let AnyPrior::Window(window) = prior {
+                (left, right) = (left.min(window.left), right.min(window.right));
+            } else if !prior.sees_ahead() {
+                right = 0;
+            }
+        }
+        match (left, right) {
+            (usize::MAX, usize::MAX) => Self::All,
+            (usize::MAX, 0) => Self::Before,
+            _ => Self::Window { left, right },
+        }
+    }
+
+    /// Whether keys ahead of a query are among them.
+    pub fn sees_ahead(self) -> bool {
+        match self {
+            Self::All => true,
+            Self::Before => false,
+            Self::Window { right, .. } => right > 0,
+        }
+    }
+
+    /// Keys of the query at a position, of as many keys as there are.
+    pub fn keys(self, query: usize, keys: usize) -> Range<usize> {
+        match self {
+            Self::All => 0..keys,
+            Self::Before => 0..(query + 1).min(keys),
+            Self::Window { left, right } => {
+                query.saturating_sub(left)..query.saturating_add(right).saturating_add(1).min(keys)
+            }
+        }
+    }
+
+    /// Model of a plain transformer: each query picks one, with a prior that is uniform over these keys
+    /// and the inner product times `scale` as log-potential.
+    pub fn model(self, scale: f64) -> ModelSpec {
         ModelSpec {
             structure: EachQueryPicksOne.into(),
             prior: match self {
                 Self::All => Vec::new(),
                 Self::Before => vec![Causal.into()],
+                Self::Window { left, right } => vec![Window { left, right }.into()],
             },
-            potential: Dot::new(f64::from(scale)).into(),
+            potential: Dot::new(scale).into(),
             value: Value::Gather,
             query_offset: 0,
             inference: None,
@@ -61,10 +108,7 @@ impl Visible {
 impl Layer<'_> {
     /// Which keys each query may pick.
     pub fn visible(&self) -> Visible {
-        match self.model.prior.iter().any(|prior| !prior.sees_ahead()) {
-            true => Visible::Before,
-            false => Visible::All,
-        }
+        Visible::of(self.model)
     }
 
     /// Answers questions about this layer's posterior, all in one pass over the keys.
@@ -121,5 +165,37 @@ pub struct PosteriorMean;
 impl Attend for PosteriorMean {
     fn attend(&mut self, layer: &Layer<'_>) -> Result<Array4<f32>, String> {
         layer.ask(Mean(layer.values)).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn visible_keys_are_those_of_the_model() {
+        let windows = [(5, 0), (0, 0), (2, 1)].map(|(left, right)| Visible::Window { left, right });
+        for visible in [Visible::All, Visible::Before].into_iter().chain(windows) {
+            let model = visible.model(1.0);
+            assert_eq!(Visible::of(&model), visible);
+            let nodes = 4;
+            let one = Array4::<f32>::zeros([1, 1, nodes, 1]);
+            let tensors = Tensors::default();
+            let model = model.build::<f32>(1, 1, &tensors).unwrap();
+            let posterior = model.posterior(one.view(), one.view()).unwrap();
+            let p = posterior.ask(marginals::question::Marginals).unwrap();
+            for query in 0..nodes {
+                let keys = visible.keys(query, nodes);
+                for key in 0..nodes {
+                    assert_eq!(p[[0, 0, query, key]] > 0.0, keys.contains(&key), "{visible:?}");
+                    assert!(key <= query || visible.sees_ahead() || !keys.contains(&key));
+                }
+            }
+        }
+        let both = ModelSpec {
+            prior: vec![Causal.into(), Window { left: 2, right: 7 }.into()],
+            ..Visible::All.model(1.0)
+        };
+        assert_eq!(Visible::of(&both), Visible::Window { left: 2, right: 0 });
     }
 }

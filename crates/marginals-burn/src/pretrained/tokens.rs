@@ -1,6 +1,10 @@
 //! Text to tokens: ids for the model, and the place of each in the text for the reader.
 
+mod ends;
 mod gguf;
+mod places;
+mod sentence_model;
+mod sentence_pieces;
 mod word_pieces;
 
 use std::ops::Range;
@@ -12,6 +16,8 @@ use tokenizers::{
 };
 
 pub use self::gguf::tokenizer as tokenizer_from_gguf;
+use self::places::Places;
+pub use self::sentence_model::open as sentence_model;
 pub use self::word_pieces::open as word_pieces;
 use crate::caught::caught;
 use crate::error::ModelError;
@@ -23,7 +29,8 @@ pub struct Tokens {
     pub ids: Vec<u32>,
     /// Which sentence of a pair each token belongs to (BERT); all 0 for one text.
     pub type_ids: Vec<u32>,
-    /// The bytes of the text each token covers; empty for tokens that were added.
+    /// The bytes of the text each token covers; empty for tokens that cover none of it, those that were
+    /// added.
     pub spans: Vec<Range<usize>>,
     /// Each token as the vocabulary writes it.
     pub pieces: Vec<String>,
@@ -102,6 +109,8 @@ enum Inner {
 struct Library {
     /// From a text to tokens.
     split: Tokenizer,
+    /// Puts them where they are in the text.
+    places: Places,
     /// Adds the special tokens.
     finish: Option<PostProcessorWrapper>,
 }
@@ -140,15 +149,24 @@ impl TextTokenizer {
             pairs.dropout = None;
             inner.with_model(pairs);
         }
-        let finish = inner.get_post_processor().cloned();
+        let mut finish = inner.get_post_processor().cloned();
         inner.with_post_processor(None::<PostProcessorWrapper>);
-        let inner = Inner::Library(Box::new(Library { split: inner, finish }));
+        let places = Places::new(&inner, finish.as_mut());
+        let inner = Inner::Library(Box::new(Library { split: inner, places, finish }));
         Ok(TextTokenizer { inner, path: path.to_path_buf() })
     }
 
     /// Every byte of a text is a token.
     pub fn bytes() -> Self {
         TextTokenizer { inner: Inner::Bytes, path: PathBuf::new() }
+    }
+
+    /// A token as the vocabulary writes it.
+    pub fn piece(&self, id: u32) -> Option<String> {
+        match &self.inner {
+            Inner::Library(library) => library.split.id_to_token(id),
+            Inner::Bytes => u8::try_from(id).ok().map(written),
+        }
     }
 
     /// Tokenises `text` with the model's special tokens, keeping at most `limit` tokens.
@@ -190,7 +208,7 @@ impl TextTokenizer {
 impl Library {
     /// The tokens of a text, at most `limit` of them, and how many the whole text has.
     fn encode(&self, text: &str, limit: Option<usize>) -> tokenizers::Result<(Encoding, usize)> {
-        let mut encoding = self.split.encode(text, false)?;
+        let mut encoding = self.places.correct(&self.split.encode(text, false)?, text);
         let added = self.finish.as_ref().map_or(0, |finish| finish.added_tokens(false));
         let of = encoding.len() + added;
         if let Some(limit) = limit {
@@ -204,23 +222,27 @@ impl Library {
     }
 }
 
-/// A token for every byte, written as what it is, or as its number where that is no character.
+/// A byte as what it is, or as its number where that is no character.
+fn written(byte: u8) -> String {
+    match byte {
+        b'\n' => "\\n".to_owned(),
+        b' '..=b'~' => char::from(byte).to_string(),
+        other => format!("\\x{other:02X}"),
+    }
+}
+
+/// A token for every byte.
 fn in_bytes(text: &str, limit: Option<usize>) -> Result<Tokens, ModelError> {
     let of = text.len();
     let bytes = &text.as_bytes()[..of.min(limit.unwrap_or(of))];
     if bytes.is_empty() {
         return Err(ModelError::TextEmpty);
     }
-    let piece = |&byte: &u8| match byte {
-        b'\n' => "\\n".to_owned(),
-        b' '..=b'~' => char::from(byte).to_string(),
-        other => format!("\\x{other:02X}"),
-    };
     Ok(Tokens {
         ids: bytes.iter().copied().map(u32::from).collect(),
         type_ids: vec![0; bytes.len()],
         spans: (0..bytes.len()).map(|at| at..at + 1).collect(),
-        pieces: bytes.iter().map(piece).collect(),
+        pieces: bytes.iter().copied().map(written).collect(),
         of,
     })
 }

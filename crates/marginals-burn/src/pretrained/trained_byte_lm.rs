@@ -86,41 +86,63 @@ impl TrainedByteLm {
         &self.lm
     }
 
-    /// Runs the layers over a text, each layer's attention answered by `attend`.
+    /// The nodes before the first layer, `[N, width]`.
     ///
     /// # Errors
-    /// [`ModelError`], when the text does not fit or `attend` reports something.
-    pub fn run(&self, tokens: &Tokens, attend: &mut dyn Attend) -> Result<Tensor<3>, ModelError> {
+    /// [`ModelError`], when the text does not fit.
+    pub fn embed(&self, tokens: &Tokens) -> Result<Tensor<2>, ModelError> {
         tokens.check(self.context().unwrap_or(usize::MAX), 256)?;
         let device = self.lm.bytes.weight.val().device();
-        let mut x = self.lm.embed(indices(&tokens.ids, &device))?;
-        for (index, block) in self.lm.blocks.iter().enumerate() {
-            let normal = block.attention_norm.forward(x.clone())?;
-            let Nodes { q, k, v } = block.attention.projections.nodes(normal.clone(), normal);
-            let v = v.expect("attention projects values");
-            let shapes = [q.dims(), k.dims(), v.dims()];
-            let [q, k, v] = [q, k, v].map(into_values);
-            let learned = block.attention.learned.values();
-            let real = learned.map(|(name, values, shape)| {
-                let array = ArrayD::from_shape_vec(shape, values).expect("as many as its shape");
-                (name, array.into())
-            });
-            let tensors = Tensors { real: real.collect(), ..Tensors::default() };
-            let context = attend
-                .attend(&Layer {
-                    index,
-                    queries: heads_view(&q, shapes[0]),
-                    keys: heads_view(&k, shapes[1]),
-                    values: heads_view(&v, shapes[2]),
-                    model: &self.config.block.attention.model,
-                    tensors: &tensors,
-                })
-                .map_err(|reason| ModelError::Attention { layer: index, reason })?;
-            let attended =
-                block.attention.projections.output.forward(merge_heads(&context, &device));
-            x = block.feed(x + attended.unsqueeze_dim(0))?;
-        }
-        Ok(self.lm.scores(x)?)
+        Ok(self.lm.embed(indices(&tokens.ids, &device))?.squeeze_dim(0))
+    }
+
+    /// The nodes after a layer, of those before it; the layer's attention is answered by `attend`.
+    ///
+    /// # Errors
+    /// [`ModelError`], when `attend` reports something.
+    ///
+    /// # Panics
+    /// If there is no layer `index`.
+    pub fn layer(
+        &self,
+        index: usize,
+        hidden: Tensor<2>,
+        attend: &mut dyn Attend,
+    ) -> Result<Tensor<2>, ModelError> {
+        let block = &self.lm.blocks[index];
+        let device = hidden.device();
+        let x: Tensor<3> = hidden.unsqueeze_dim(0);
+        let normal = block.attention_norm.forward(x.clone())?;
+        let Nodes { q, k, v } = block.attention.projections.nodes(normal.clone(), normal);
+        let v = v.expect("attention projects values");
+        let shapes = [q.dims(), k.dims(), v.dims()];
+        let [q, k, v] = [q, k, v].map(into_values);
+        let learned = block.attention.learned.values();
+        let real = learned.map(|(name, values, shape)| {
+            let array = ArrayD::from_shape_vec(shape, values).expect("as many as its shape");
+            (name, array.into())
+        });
+        let tensors = Tensors { real: real.collect(), ..Tensors::default() };
+        let context = attend
+            .attend(&Layer {
+                index,
+                queries: heads_view(&q, shapes[0]),
+                keys: heads_view(&k, shapes[1]),
+                values: heads_view(&v, shapes[2]),
+                model: &self.config.block.attention.model,
+                tensors: &tensors,
+            })
+            .map_err(|reason| ModelError::Attention { layer: index, reason })?;
+        let attended = block.attention.projections.output.forward(merge_heads(&context, &device));
+        Ok(block.feed(x + attended.unsqueeze_dim(0))?.squeeze_dim(0))
+    }
+
+    /// Scores of the byte after each, `[N, 256]`, of the nodes after the last layer.
+    ///
+    /// # Errors
+    /// [`ModelError`], when they have another width.
+    pub fn logits(&self, hidden: Tensor<2>) -> Result<Tensor<2>, ModelError> {
+        Ok(self.lm.scores(hidden.unsqueeze_dim(0))?.squeeze_dim(0))
     }
 
     /// The longest text: of learned positions as many as there are; `None`, any.

@@ -252,12 +252,19 @@ impl TrainConfig {
         lm.causal()
     }
 
-    /// Where this run is another than the one `before` describes, in a few words; `None` where both
-    /// come to the same numbers.
+    /// Where this run cannot go on with the one `before` describes, in a few words; `None` where it comes to
+    /// the same numbers, or makes more steps.
     pub(crate) fn change_since(&self, mut before: Self) -> Option<String> {
         before.sample = self.sample.clone();
         before.save_every = self.save_every;
         before.text = self.text.clone();
+        let [steps, now] = [&before, self].map(|config| config.batches.steps);
+        if now < steps {
+            return Some(format!(
+                "`batches.steps` is {steps} there and {now} here, and can only be raised"
+            ));
+        }
+        before.batches.steps = now;
         if before == *self {
             return None;
         }
@@ -405,7 +412,10 @@ pub(super) mod tests {
             assert!(change.contains(told), "{change}");
         }
         let sample = read("seed = 7", "seed = 7\nsave-every = 2\ntext = [\"x\"]\nsample.bytes = 3");
-        assert_eq!(sample.change_since(config), None);
+        assert_eq!(sample.change_since(config.clone()), None);
+        assert_eq!(read("steps   = 3", "steps = 4").change_since(config.clone()), None);
+        let fewer = read("steps   = 3", "steps = 2").change_since(config).unwrap();
+        assert!(fewer.contains("3 there and 2 here, and can only be raised"), "{fewer}");
     }
 
     #[test]

@@ -96,7 +96,36 @@ pub struct Training {
     optimiser: ModuleOptimizer,
     losses: Vec<f64>,
     held_out: Vec<Point>,
+    raised: Vec<Raised>,
     spent: Duration,
+}
+
+/// A step that was prepared: gradients at the state it was prepared in.
+pub struct Step {
+    number: usize,
+    nats: f64,
+    gradients: GradientsParams,
+    spent: Duration,
+}
+
+/// A measurement on held-out windows.
+#[derive(Clone, Copy, Debug)]
+pub struct Measurement {
+    /// Point of the curve.
+    pub point: Point,
+    spent: Duration,
+}
+
+/// The number of steps, raised on the way. From there on the rate follows the curve of the new number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Raised {
+    /// Steps that had been made.
+    pub at: usize,
+    /// Steps that there were to be before.
+    pub from: usize,
+    /// Steps that there were to be after.
+    pub to: usize,
 }
 
 /// Header of a saved state.
@@ -107,6 +136,8 @@ struct Progress {
     seconds: f64,
     losses: Vec<f64>,
     held_out: Vec<Point>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    raised: Vec<Raised>,
 }
 
 impl Training {
@@ -118,41 +149,70 @@ impl Training {
         let device = Device::flex();
         let lm = first_weights(&config.lm(), config.seed, &device.clone().autodiff())?;
         let optimiser = optimiser(&config);
-        let (losses, held_out, spent) = (Vec::new(), Vec::new(), Duration::ZERO);
-        Ok(Self { config, corpus, device, lm, optimiser, losses, held_out, spent })
+        let (losses, held_out, raised, spent) = Default::default();
+        Ok(Self { config, corpus, device, lm, optimiser, losses, held_out, raised, spent })
     }
 
     /// One step. Returns its loss, in bits per byte.
     ///
     /// # Errors
-    /// [`TrainError::Diverged`], and as [`ByteLm::forward`].
+    /// As [`Self::prepare`] and [`Self::take`].
     pub fn step(&mut self) -> Result<f64, TrainError> {
+        let step = self.prepare()?;
+        self.take(step)
+    }
+
+    /// The next step, computed and not yet taken. It is nearly all of the work, and the state stays as it is:
+    /// it can be [saved](Self::save) at the same time.
+    ///
+    /// # Errors
+    /// [`TrainError::Diverged`], and as [`ByteLm::forward`].
+    pub fn prepare(&self) -> Result<Step, TrainError> {
         let start = Instant::now();
         let (step, batches) = (self.losses.len(), &self.config.batches);
-        let rate = self.config.optimiser.rate_at(step, batches.steps);
         let taped = self.device.clone().autodiff();
         let shape = [batches.size, batches.context];
         let batch = self.corpus.batch(shape, step, self.config.seed, &taped);
-        let diverged = |reason: String| TrainError::Diverged { steps: step, reason };
         let loss = self.lm.loss(batch.bytes, batch.targets).map_err(|error| match step {
             0 => error.into(),
             // What the model took before, training has changed.
-            _ => diverged(error.to_string()),
+            _ => self.diverged(error.to_string()),
         })?;
         let nats = f64::from(loss.clone().into_scalar::<f32>());
         if !nats.is_finite() {
-            return Err(diverged(format!("the loss is {nats}")));
+            return Err(self.diverged(format!("the loss is {nats}")));
         }
         let gradients = GradientsParams::from_grads(loss.backward(), &self.lm);
-        let moved = self.optimiser.step(rate, self.lm.clone(), gradients);
+        Ok(Step { number: step, nats, gradients, spent: start.elapsed() })
+    }
+
+    /// Takes a step that was prepared. Returns its loss, in bits per byte.
+    ///
+    /// # Errors
+    /// [`TrainError::Diverged`]; [`TrainError::Model`] for a step that was prepared before another one was
+    /// taken.
+    pub fn take(&mut self, step: Step) -> Result<f64, TrainError> {
+        let start = Instant::now();
+        let next = self.losses.len();
+        if step.number != next {
+            let expected = format!("{next}, the one after the last");
+            return Err(Error::value("step", expected, step.number).into());
+        }
+        let rate = self.config.optimiser.rate_at(next, self.config.batches.steps);
+        let moved = self.optimiser.step(rate, self.lm.clone(), step.gradients);
         if !are_finite(&moved) {
-            return Err(diverged("the next step makes weights that are no numbers".to_owned()));
+            let reason = "the next step makes weights that are no numbers".to_owned();
+            return Err(self.diverged(reason));
         }
         self.lm = moved;
-        let bits = nats / std::f64::consts::LN_2;
+        let bits = step.nats / std::f64::consts::LN_2;
         self.losses.push(bits);
-        self.spent += start.elapsed();
+        self.spent += step.spent + start.elapsed();
         Ok(bits)
+    }
+
+    fn diverged(&self, reason: String) -> TrainError {
+        TrainError::Diverged { steps: self.losses.len(), reason }
     }
 
     /// Whether every step has been made.
@@ -160,9 +220,11 @@ impl Training {
         self.losses.len() >= self.config.batches.steps
     }
 
-    /// Whether the held-out text is to be measured after the step just made.
+    /// Whether the held-out text is to be measured now and has not been.
     pub fn is_measured_here(&self) -> bool {
-        self.losses.len().is_multiple_of(self.config.measure_every) || self.is_done()
+        let steps = self.losses.len();
+        let is_due = steps.is_multiple_of(self.config.measure_every) || self.is_done();
+        steps > 0 && is_due && self.held_out.last().is_none_or(|point| point.step != steps)
     }
 
     /// Whether the state is to be saved after the step just made.
@@ -170,17 +232,21 @@ impl Training {
         self.losses.len().is_multiple_of(self.config.save_every) || self.is_done()
     }
 
-    /// Measures a fixed choice of held-out windows and adds it to the curve.
+    /// Measures a fixed choice of held-out windows.
     ///
     /// # Errors
     /// As [`ByteLm::forward`].
-    pub fn measure(&mut self) -> Result<Point, TrainError> {
+    pub fn measure(&self) -> Result<Measurement, TrainError> {
         let start = Instant::now();
         let bits = self.held_out_bits(Some(self.config.measure_windows))?;
-        self.spent += start.elapsed();
         let point = Point { step: self.losses.len(), bits };
-        self.held_out.push(point);
-        Ok(point)
+        Ok(Measurement { point, spent: start.elapsed() })
+    }
+
+    /// Adds a measurement to the curve.
+    pub fn record(&mut self, measurement: Measurement) {
+        self.spent += measurement.spent;
+        self.held_out.push(measurement.point);
     }
 
     /// Bits per byte of the held-out text, of all of it or of some windows spread over it. Windows
@@ -238,6 +304,11 @@ impl Training {
         &self.held_out
     }
 
+    /// Where the number of steps was raised.
+    pub fn raised(&self) -> &[Raised] {
+        &self.raised
+    }
+
     /// Time that steps and measurements have taken, those before the state was saved with them.
     pub fn spent(&self) -> Duration {
         self.spent
@@ -256,6 +327,7 @@ impl Training {
             seconds: self.spent.as_secs_f64(),
             losses: self.losses.clone(),
             held_out: self.held_out.clone(),
+            raised: self.raised.clone(),
         };
         let progress = serde_json::to_string(&progress).map_err(unusable)?;
         let view = |bytes: &'_ Bytes| -> Result<Vec<u8>, TrainError> { Ok(bytes.to_vec()) };
@@ -270,7 +342,8 @@ impl Training {
 
     /// Goes on from what [`save`](Self::save) wrote. What the run comes to must not depend on where it
     /// was stopped, so settings and text must be those of its beginning; only `sample` and
-    /// `save-every`, which change nothing about it, and the names of the text's files may differ.
+    /// `save-every`, which change nothing about it, and the names of the text's files may differ, and there
+    /// may be more steps: see [`Raised`].
     ///
     /// # Errors
     /// [`TrainError::State`], where the bytes are damaged or belong to a run with other settings or
@@ -281,6 +354,7 @@ impl Training {
         let progress = header.metadata().as_ref().and_then(|metadata| metadata.get("progress"));
         let progress = progress.ok_or_else(|| unusable("it does not say how far it got"))?;
         let progress: Progress = serde_json::from_str(progress).map_err(unusable)?;
+        let before = progress.config.batches.steps;
         if let Some(change) = config.change_since(progress.config) {
             return Err(unusable(format!("it belongs to a run with other settings, {change}")));
         }
@@ -303,6 +377,11 @@ impl Training {
         }
         training.losses = progress.losses;
         training.held_out = progress.held_out;
+        training.raised = progress.raised;
+        let to = training.config.batches.steps;
+        if to > before {
+            training.raised.push(Raised { at: steps, from: before, to });
+        }
         training.spent = Duration::try_from_secs_f64(progress.seconds).map_err(unusable)?;
         Ok(training)
     }

@@ -14,26 +14,34 @@ struct Case {
     format: String,
     code: u32,
     bytes: String,
-    values: Vec<f32>,
+    /// The bits of the values.
+    values: String,
+}
+
+fn unhexed(text: &str) -> Vec<u8> {
+    let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+    (0..text.len()).step_by(2).map(byte).collect()
 }
 
 #[test]
 fn every_number_format_decodes_as_the_reference_does() {
     let cases: Vec<Case> = reference("gguf_blocks.json");
-    assert_eq!(cases.len(), 8);
+    assert_eq!(cases.len(), BlockFormat::names().count());
     for case in cases {
-        let bytes: Vec<u8> = (0..case.bytes.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(&case.bytes[at..at + 2], 16).unwrap())
-            .collect();
         let format = BlockFormat::from_code(case.code).expect("a known format");
+        assert_eq!(BlockFormat::name_of(case.code), Some(&*case.format));
+        let bytes = unhexed(&case.bytes);
         assert_eq!(bytes.len() % format.bytes(), 0, "{}", case.format);
         let values = format.decode(&bytes);
-        assert_eq!(values.len(), case.values.len(), "{}", case.format);
-        for (found, expected) in values.iter().zip(&case.values) {
-            // The reference multiplies scales in another order: one rounding apart.
-            let allowed = 2.0 * f32::EPSILON * expected.abs().max(1.0);
-            assert!((found - expected).abs() <= allowed, "{}: {found} {expected}", case.format);
+        let expected = unhexed(&case.values);
+        let expected =
+            expected.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        let expected: Vec<f32> = expected.map(f32::from_bits).collect();
+        assert_eq!(values.len(), bytes.len() / format.bytes() * format.weights());
+        assert_eq!(values.len(), expected.len(), "{}", case.format);
+        for (at, (found, expected)) in values.iter().zip(&expected).enumerate() {
+            let same = found.to_bits() == expected.to_bits();
+            assert!(same, "{} {at}: {found} for {expected}", case.format);
         }
     }
 }
@@ -72,6 +80,11 @@ impl Builder {
     /// A one-axis tensor description.
     fn tensor(self, name: &str, size: u64, code: u32, offset: u64) -> Self {
         self.text(name).u32(1).u64(size).u32(code).u64(offset)
+    }
+
+    /// The beginnings of arrays within each other, each of one array.
+    fn nested(self, depth: usize) -> Self {
+        (0..depth).fold(self, |builder, _| builder.u32(9).u64(1))
     }
 
     fn open(self) -> Result<GgufFile, ModelError> {
@@ -144,7 +157,9 @@ fn lies_are_named() {
         (Builder::new(u64::MAX / 2, 0), "tensors"),
         (Builder::new(0, 1).text("k").u32(8).u64(u64::MAX), "bytes of text"),
         (Builder::new(0, 1).text("k").u32(9).u32(4).u64(1 << 60), "array elements"),
-        (Builder::new(0, 1).text("k").u32(9).u32(9).u64(1).raw(&[0; 8]), "array of arrays"),
+        (Builder::new(0, 1).text("k").u32(9).u32(9).u64(1).raw(&[0; 8]), "array elements"),
+        (Builder::new(0, 1).text("k").u32(9).u32(9).u64(1).u32(4).u64(9), "array elements"),
+        (Builder::new(0, 1).text("k").u32(9).nested(9).u32(4).u64(0), "more than 8 deep"),
         (Builder::new(0, 1).text("k").u32(77).raw(&[0; 8]), "unknown value type 77"),
         (Builder::new(0, 1).text("general.alignment").u32(4).u32(0), "general.alignment"),
         (
@@ -169,12 +184,39 @@ fn lies_are_named() {
 }
 
 #[test]
-fn an_unknown_number_format_is_named_when_it_is_needed() {
-    let file = Builder::new(1, 0).tensor("w", 256, 10, 0).raw(&[0; 512]).open().unwrap();
-    match file.values("w") {
-        Err(ModelError::Unsupported { reason, .. }) => {
-            assert!(reason.contains("number format 10"), "{reason}");
+fn arrays_within_arrays_are_read_past() {
+    // [[1, 2], ["x"], [[3]]], then a value that is wanted.
+    let builder = Builder::new(0, 2).text("k").u32(9).u32(9).u64(3);
+    let builder = builder.u32(0).u64(2).raw(&[1, 2]).u32(8).u64(1).text("x");
+    let builder = builder.nested(1).u32(4).u64(1).u32(3);
+    let file = builder.text("name").u32(8).text("small").open().unwrap();
+    assert_eq!(file.metadata("k"), Some(&Value::Arrays));
+    assert_eq!(file.text("name"), Some("small"));
+}
+
+/// A well-formed file that is not read is said to be that, and not to be damaged.
+#[test]
+fn what_is_not_read_is_named() {
+    fn reason<T: std::fmt::Debug>(result: Result<T, ModelError>) -> String {
+        match result {
+            Err(ModelError::Unsupported { reason, .. }) => reason,
+            other => panic!("{other:?}"),
         }
-        other => panic!("{other:?}"),
+    }
+    let formats = [(16, "IQ2_XXS"), (31, "Q4_0_4_4"), (35, "TQ2_0"), (77, "number format 77")];
+    for (code, name) in formats {
+        let file = Builder::new(1, 0).tensor("w", 256, code, 0).raw(&[0; 512]).open().unwrap();
+        let reason = reason(file.values("w"));
+        assert!(reason.contains(name) && reason.contains("IQ4_XS, MXFP4 are read"), "{reason}");
+    }
+    let split = Builder::new(0, 1).text("split.count").u32(2).raw(&2u16.to_le_bytes());
+    let reason_of_split = reason(split.open());
+    assert!(reason_of_split.contains("one of 2 parts"), "{reason_of_split}");
+    let whole = Builder::new(0, 1).text("split.count").u32(2).raw(&1u16.to_le_bytes());
+    assert!(whole.open().is_ok());
+    for (version, said) in [([1, 0, 0, 0], "version 1"), ([0, 0, 0, 3], "big-endian")] {
+        let bytes = [&b"GGUF"[..], &version, &[0; 16]].concat();
+        let reason = reason(Builder { bytes }.open());
+        assert!(reason.contains(said), "{reason}");
     }
 }

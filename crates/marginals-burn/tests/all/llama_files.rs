@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use marginals_burn::{Attend, Layer, ModelError, PosteriorMean, Pretrained, Transformer, Visible};
+use crate::common::next_token;
+use marginals_burn::{Attend, Layer, ModelError, PosteriorMean, Pretrained, Visible};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
@@ -73,6 +74,7 @@ fn write_hugging_face_of(folder: &Path, weights: BTreeMap<String, (Vec<usize>, V
         "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
         "num_key_value_heads": KEY_HEADS, "intermediate_size": INNER, "hidden_act": "silu",
         "max_position_embeddings": CONTEXT, "rms_norm_eps": 1e-5, "rope_theta": 500.0,
+        "tie_word_embeddings": true,
     });
     fs::write(folder.join("config.json"), config.to_string()).unwrap();
     let vocabulary: BTreeMap<&str, usize> = PIECES.iter().copied().zip(0..).collect();
@@ -201,10 +203,8 @@ fn write_gguf_saying(path: &Path, splitting: &str, more: Option<(&str, u32, Vec<
 }
 
 fn next(model: &Pretrained, text: &str) -> (Vec<u32>, Vec<f64>) {
-    let Transformer::Llama(llama) = &model.transformer else { panic!("a Llama was written") };
     let tokens = model.tokenizer.encode(text, None).unwrap();
-    let hidden = llama.forward(&tokens, &mut PosteriorMean).unwrap();
-    let next = llama.next_token_log_probabilities(&hidden, tokens.len() - 1);
+    let next = next_token(model, &tokens);
     (tokens.ids, next)
 }
 
@@ -257,9 +257,8 @@ fn rotary_embeddings_that_are_not_read_are_refused() {
 /// The last hidden state, of a text that every scaling changes.
 fn hidden_with(folder: &Path, key: &str, value: serde_json::Value) -> Vec<f32> {
     let model = with_setting(folder, key, value).unwrap();
-    let Transformer::Llama(llama) = &model.transformer else { panic!("a Llama") };
     let tokens = model.tokenizer.encode("ab cab ab cab", None).unwrap();
-    let hidden = llama.forward(&tokens, &mut PosteriorMean).unwrap();
+    let hidden = model.transformer.run(&tokens, &mut PosteriorMean).unwrap();
     hidden.into_data().try_into_vec().unwrap()
 }
 
@@ -335,8 +334,8 @@ fn settings_that_change_the_attention_are_refused() {
         ("llama.attention.scale", float(0.05), float(0.0)),
         ("llama.attention.sliding_window", whole(4), whole(CONTEXT as u32)),
         ("llama.attention.max_alibi_bias", float(8.0), float(0.0)),
-        ("llama.rope.scaling.factor", float(8.0), float(1.0)),
-        ("llama.rope.scale_linear", float(8.0), float(1.0)),
+        ("llama.rope.scaling.yarn_ext_factor", float(1.0), float(0.0)),
+        ("llama.rope.scaling.attn_factor", float(1.5), float(1.0)),
     ] {
         write_gguf_saying(&path, "gpt-2", Some((key, code, other)));
         match Pretrained::open(&path) {
@@ -348,6 +347,49 @@ fn settings_that_change_the_attention_are_refused() {
         write_gguf_saying(&path, "gpt-2", Some((key, usual.0, usual.1)));
         assert!(Pretrained::open(&path).is_ok(), "{key}");
     }
+}
+
+/// Metadata that makes another model of a Llama is refused by its name, and not as damaged.
+#[test]
+fn gguf_files_of_other_models_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let whole = |x: u32| (4, x.to_le_bytes().to_vec());
+    let said = |name: &str| {
+        let mut bytes = Vec::new();
+        text(&mut bytes, name);
+        (8, bytes)
+    };
+    for (key, (code, value), named) in [
+        ("llama.expert_count", whole(2), "2 experts"),
+        ("llama.attention.value_length", whole(3), "values are 3 wide"),
+        ("llama.rope.dimension_count", whole(2), "`partial_rotary_factor`"),
+        ("llama.rope.scaling.type", said("dynamic"), "`dynamic`"),
+        ("llama.rope.scaling.type", said("longrope"), "rope_factors_short"),
+        ("llama.unheard_of", whole(1), "`llama.unheard_of`"),
+    ] {
+        write_gguf_saying(&path, "gpt-2", Some((key, code, value)));
+        match Pretrained::open(&path) {
+            Err(ModelError::Unsupported { reason, .. }) => {
+                assert!(reason.contains(named), "{key}: {reason}")
+            }
+            other => panic!("{key}: {other:?}"),
+        }
+    }
+    write_gguf(&path, "gpt-2");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let replaced = |bytes: &mut Vec<u8>, from: &[u8], to: &[u8]| {
+        let at = bytes.windows(from.len()).position(|window| window == from).unwrap();
+        bytes[at..at + to.len()].copy_from_slice(to);
+    };
+    replaced(&mut bytes, b"blk.0.attn_q.weight", b"blk.0.attn_z.weight");
+    std::fs::write(&path, &bytes).unwrap();
+    let told = Pretrained::open(&path).unwrap_err().to_string();
+    assert!(told.contains("`blk.0.attn_z.weight`") && !told.contains("damaged"), "{told}");
+    replaced(&mut bytes, b"llama", b"mamba");
+    std::fs::write(&path, &bytes).unwrap();
+    let told = Pretrained::open(&path).unwrap_err().to_string();
+    assert!(told.contains("`mamba`") && told.contains("`qwen3`"), "{told}");
 }
 
 /// Which keys the layers of a model see, from the model that each hands to the engine.
@@ -369,13 +411,12 @@ fn a_llama_that_is_not_causal_sees_what_comes_after() {
         let said = ("llama.attention.causal", 7, vec![u8::from(causal)]);
         write_gguf_saying(&path, "gpt-2", Some(said));
         for model in [hugging_face, Pretrained::open(&path).unwrap()] {
-            assert_eq!(model.transformer.visible(), visible);
-            let Transformer::Llama(llama) = &model.transformer else { panic!("a Llama") };
+            assert_eq!(model.transformer.visible(LAYERS - 1), visible);
             let mut first = Vec::new();
             for text in ["ab c", "ab cab"] {
                 let tokens = model.tokenizer.encode(text, None).unwrap();
                 let mut seen = Seen(Vec::new());
-                let hidden = llama.forward(&tokens, &mut seen).unwrap();
+                let hidden = model.transformer.run(&tokens, &mut seen).unwrap();
                 assert_eq!(seen.0, [visible; LAYERS]);
                 let row: Vec<f32> = hidden.narrow(0, 0, 1).into_data().try_into_vec().unwrap();
                 first.push(row);
@@ -395,9 +436,8 @@ fn weights_go_by_the_names_of_wrappers_too() {
         Pretrained::open(folder.path())
     };
     let hidden = |model: Pretrained| -> Vec<f32> {
-        let Transformer::Llama(llama) = &model.transformer else { panic!("a Llama") };
         let tokens = model.tokenizer.encode("ab cab", None).unwrap();
-        let hidden = llama.forward(&tokens, &mut PosteriorMean).unwrap();
+        let hidden = model.transformer.run(&tokens, &mut PosteriorMean).unwrap();
         hidden.into_data().try_into_vec().unwrap()
     };
     let plain = hidden(opened(&|name| name.to_owned()).unwrap());
@@ -410,8 +450,9 @@ fn weights_go_by_the_names_of_wrappers_too() {
     for other in others {
         assert_eq!(hidden(opened(other).unwrap()), plain);
     }
-    let told = opened(&|name| format!("other.{name}")).unwrap_err().to_string();
-    assert!(told.contains("`model.layers.0.input_layernorm.weight`"), "{told}");
+    let other = |name: &str| name.replace("model.", "other.");
+    let told = opened(&other).unwrap_err().to_string();
+    assert!(told.contains("`other.embed_tokens.weight`") && told.contains("`model`"), "{told}");
 }
 
 #[test]

@@ -102,7 +102,8 @@ fn clearest(
     for (layer, heads) in posteriors.layers.iter().enumerate() {
         for (head, lists) in heads.iter().enumerate() {
             let measures = &layers[layer][head];
-            if measures.heaviest_key_mass >= 0.5 {
+            let near = far > 1 && measures.neighbour_mass >= 0.5;
+            if near || measures.heaviest_key_mass >= 0.5 {
                 continue;
             }
             for (query, list) in lists.lists().enumerate() {

@@ -20,6 +20,8 @@
 
 use std::ops::Range;
 
+use marginals_burn::Visible;
+
 /// Prior of distance that was fitted to a head.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum DistancePrior {
@@ -79,8 +81,8 @@ impl DistancePrior {
 #[derive(Debug)]
 pub struct Distances {
     nodes: usize,
-    /// Whether keys after the query may be picked.
-    sees_ahead: bool,
+    /// Keys that a query may pick.
+    pub visible: Visible,
     /// log(1 + d) of every distance.
     logarithms: Vec<f64>,
     /// Reaches w of the windows that are asked about: 0 and the powers of two below N.
@@ -133,11 +135,11 @@ const SMALLEST_EXPONENT: f64 = -120.0;
 
 impl Distances {
     /// Of a text of this many tokens.
-    pub fn new(nodes: usize, sees_ahead: bool) -> Self {
+    pub fn new(nodes: usize, visible: Visible) -> Self {
         let powers = (0..usize::BITS).map(|power| 1usize << power);
         Self {
             nodes,
-            sees_ahead,
+            visible,
             logarithms: (0..nodes).map(|distance| (distance as f64).ln_1p()).collect(),
             reaches: std::iter::once(0).chain(powers.take_while(|&reach| reach < nodes)).collect(),
         }
@@ -155,10 +157,7 @@ impl Distances {
 
     /// Keys that a query may pick.
     pub fn visible(&self, query: usize) -> Range<usize> {
-        match self.sees_ahead {
-            true => 0..self.nodes,
-            false => 0..query + 1,
-        }
+        self.visible.keys(query, self.nodes)
     }
 
     /// Fits every family, with a sink and without. `None` where the evidence is not finite, or there is
@@ -211,7 +210,8 @@ impl Distances {
         for (place, &reach) in self.reaches.iter().enumerate() {
             let flat = (0..self.nodes).map(|query| {
                 let visible = self.visible(query);
-                let near = visible.end.min(query + reach + 1) - query.saturating_sub(reach);
+                let first = visible.start.max(query.saturating_sub(reach));
+                let near = visible.end.min(query + reach + 1) - first;
                 evidence.mass[query] * near as f64 / visible.len() as f64
             });
             let (inside, flat) = (evidence.within[place] / mass, flat.sum::<f64>() / mass);
@@ -293,7 +293,7 @@ impl Problem<'_> {
     }
 
     fn loss(&self, [theta, beta]: [f64; 2]) -> Loss {
-        let Distances { nodes, sees_ahead, .. } = *self.distances;
+        let nodes = self.distances.nodes;
         let sink = self.evidence.sink;
         // Sums of exp(−θ t), of that times t and times t², over the distances up to d.
         let mut sums = Vec::with_capacity(nodes);
@@ -317,15 +317,14 @@ impl Problem<'_> {
             curvature: [0.0; 3],
         };
         for (query, &mass) in self.evidence.mass.iter().enumerate() {
-            let mut moments = sums[query];
-            if sees_ahead {
-                let ahead = sums[nodes - 1 - query];
-                // The query itself is in both: t(0) = 0, of weight 1.
-                moments[0] -= 1.0;
-                moments.iter_mut().zip(ahead).for_each(|(moment, ahead)| *moment += ahead);
-            }
+            let visible = self.distances.visible(query);
+            let mut moments = sums[query - visible.start];
+            let ahead = sums[visible.end - 1 - query];
+            // The query itself is in both: t(0) = 0, of weight 1.
+            moments[0] -= 1.0;
+            moments.iter_mut().zip(ahead).for_each(|(moment, ahead)| *moment += ahead);
             let mut at_sink = [0.0, 0.0];
-            if sees_ahead || sink <= query {
+            if visible.contains(&sink) {
                 let t = self.statistic(sink.abs_diff(query));
                 let weight = weight(t);
                 for (moment, power) in moments.iter_mut().zip([1.0, t, t * t]) {
@@ -437,9 +436,11 @@ mod tests {
     fn rows(distances: &Distances, weight: &dyn Fn(usize, usize) -> f64) -> Vec<Vec<f64>> {
         let row = |query: usize| {
             let visible = distances.visible(query);
+            let unseen = visible.start;
             let weights: Vec<f64> = visible.map(|key| weight(query, key)).collect();
             let sum: f64 = weights.iter().sum();
-            weights.into_iter().map(|weight| weight / sum).collect()
+            let seen = weights.into_iter().map(|weight| weight / sum);
+            std::iter::repeat_n(0.0, unseen).chain(seen).collect()
         };
         (0..distances.nodes).map(row).collect()
     }
@@ -476,8 +477,9 @@ mod tests {
             DistancePrior::PowerLaw { exponent: 1.5 },
             DistancePrior::Window { reach: 8, outside: 0.03 },
         ];
-        for sees_ahead in [false, true] {
-            let distances = Distances::new(61, sees_ahead);
+        let window = Visible::Window { left: 20, right: 30 };
+        for visible in [Visible::Before, Visible::All, window] {
+            let distances = Distances::new(61, visible);
             for prior in priors {
                 let posterior = rows(&distances, &|i, j| weight(prior, i.abs_diff(j)));
                 let fit = distances.fit(&evidence(&distances, &posterior)).unwrap();
@@ -499,8 +501,10 @@ mod tests {
     /// β of a grid are better.
     #[test]
     fn no_other_numbers_fit_better() {
-        for (sees_ahead, tilt) in [(false, 0.3), (true, 0.3), (false, 2.5), (true, 2.5)] {
-            let distances = Distances::new(23, sees_ahead);
+        let window = Visible::Window { left: 21, right: 5 };
+        let visible = [Visible::Before, Visible::All, window];
+        for (visible, tilt) in visible.into_iter().flat_map(|v| [(v, 0.3), (v, 2.5)]) {
+            let distances = Distances::new(23, visible);
             let mut posterior = rows(&distances, &|i, j| {
                 let noise = ((i * 37 + j * 11) as f64).sin();
                 let sink = if j == 3 { 1.5 } else { 0.0 };
@@ -553,7 +557,7 @@ mod tests {
 
     #[test]
     fn ends_of_the_scale_are_reached() {
-        let distances = Distances::new(9, false);
+        let distances = Distances::new(9, Visible::Before);
         // Every query stays at itself: no prior of distance is too narrow.
         let own = rows(&distances, &|i, j| f64::from(u8::from(i == j)));
         let fit = distances.fit(&evidence(&distances, &own)).unwrap();
@@ -563,7 +567,7 @@ mod tests {
         let fit = distances.fit(&evidence(&distances, &first)).unwrap();
         assert_eq!((fit.prior, fit.distance_kl), (DistancePrior::Flat, fit.flat_kl));
         assert!(fit.sink_kl < 1e-9, "{fit:?}");
-        let one = Distances::new(1, true);
+        let one = Distances::new(1, Visible::All);
         let fit = one.fit(&evidence(&one, &[vec![1.0]])).unwrap();
         assert_eq!((fit.prior, fit.flat_kl), (DistancePrior::Flat, 0.0));
         let mut unknown = evidence(&distances, &first);

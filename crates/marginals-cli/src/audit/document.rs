@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::catalogue::MEASURES;
 use super::distance_prior::DistancePrior;
+use super::effects::EffectsSection;
 use super::head::{HeadMeasures, NEIGHBOURHOOD, QUANTILES, mean_and_deviation};
 use super::label::{Comparison, Label};
 use super::measure::QueryPosterior;
@@ -26,6 +27,9 @@ pub struct Document {
     pub labels: Vec<LabelSection>,
     pub heads: Vec<HeadSection>,
     pub queries: Vec<QuerySection>,
+    /// What the heads are worth, where that was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effects: Option<EffectsSection>,
     /// Where several texts were read, all of them; `text` is the first, and `queries` are its.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub texts: Vec<TextSummary>,
@@ -150,6 +154,9 @@ pub struct HeadSection {
     pub label_distances: Vec<f64>,
     /// Prior of distance that fits best; null where none was fitted.
     pub distance_prior: Option<PriorSection>,
+    /// By how much the loss rises with this head changed, in nats per token, by change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effects: Option<Numbers>,
     /// Of several texts, what each says.
     #[serde(flatten)]
     pub over_texts: Option<OverTexts>,
@@ -253,6 +260,7 @@ impl Document {
                 })
                 .collect(),
             queries: queries.iter().map(query_section).collect(),
+            effects: None,
             texts: Vec::new(),
         }
     }
@@ -352,6 +360,7 @@ fn head_section(layer: usize, head: usize, measures: &HeadMeasures) -> HeadSecti
         margin_label: margin.map(|margin| margin.label.name()),
         label_distances: signed_distances(measures).map(tidy).to_vec(),
         distance_prior: measures.distance_prior.map(PriorSection::new),
+        effects: None,
         over_texts: None,
     }
 }

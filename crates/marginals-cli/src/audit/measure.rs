@@ -40,17 +40,17 @@ pub struct Collector<'progress> {
     pub queries: Vec<QueryPosterior>,
     /// Of every query, the keys that hold most of its mass.
     pub sparse: SparsePosteriors,
-    relations: &'progress Relations,
+    relations: &'progress [Relations],
     top_keys: usize,
     progress: Box<dyn FnMut(usize) + 'progress>,
 }
 
 impl<'progress> Collector<'progress> {
-    /// Reads a text of these relations. Keeps the `top_keys` likeliest keys of each of the chosen
+    /// Reads a text of these relations, one for each kind of layer. Keeps the `top_keys` likeliest keys of each of the chosen
     /// `queries`, and in `sparse`, which asks for as many at least, those of all; `progress` is told how
     /// many layers are done.
     pub fn new(
-        relations: &'progress Relations,
+        relations: &'progress [Relations],
         queries: &[usize],
         top_keys: usize,
         sparse: SparsePosteriors,
@@ -66,7 +66,9 @@ impl<'progress> Collector<'progress> {
 impl Attend for Collector<'_> {
     fn attend(&mut self, layer: &Layer<'_>) -> Result<Array4<f32>, String> {
         let told = |error: marginals::Error| error.to_string();
-        let relations = self.relations;
+        let of_layer = |relations: &&Relations| relations.visible() == layer.visible();
+        let relations = (self.relations.iter().find(of_layer))
+            .ok_or("its queries see other keys than the transformer says of this layer")?;
         let functions = relations.functions();
         let (mean, variance, entropy, kl, log_evidence, edges, max, map, columns, mass, top) =
             layer

@@ -59,7 +59,7 @@ impl Relations {
     /// Of a text and its tokens.
     pub fn new(text: &str, tokens: &Tokens, visible: Visible) -> Self {
         let nodes = tokens.len();
-        let distances = Distances::new(nodes, visible == Visible::All);
+        let distances = Distances::new(nodes, visible);
         let within = |reach: usize| {
             ByOffset::new(nodes, |behind| f64::from(u8::from(behind.unsigned_abs() <= reach)))
         };
@@ -93,9 +93,9 @@ impl Relations {
                 .collect(),
             duplicate_queries: enough(&duplicates),
             induction_queries: enough(&after_duplicates),
-            next_token_queries: match visible {
-                Visible::All => nodes - 1,
-                Visible::Before => 0,
+            next_token_queries: match visible.sees_ahead() {
+                true => nodes - 1,
+                false => 0,
             },
             distances,
             nodes,
@@ -103,6 +103,11 @@ impl Relations {
             duplicates,
             after_duplicates,
         }
+    }
+
+    /// Which keys a query may pick.
+    pub fn visible(&self) -> Visible {
+        self.distances.visible
     }
 
     /// Functions of edges, in the order that [`Self::sums`] reads.

@@ -1,9 +1,12 @@
 //! The audit on the terminal: what kinds of heads there are and the clearest of each, or every head.
 
+mod effects;
+
 use std::collections::HashSet;
 
 use console::{measure_text_width, truncate_str};
 
+pub use self::effects::effects;
 use super::catalogue::{Group, MEASURES, Measure};
 use super::distance_prior::DistancePrior;
 use super::document::{Document, HeadSection};

@@ -253,13 +253,13 @@ const CHANGES: &[(&str, Change)] = &[
 
 /// Asks a model file for its main answer, and for the gradients of that.
 fn main_cell(model: &ModelFile) -> Cell {
-    let ModelFile::Mechanism { .. } = model else {
+    let ModelFile::Mechanism { mechanism } = model else {
         return match mean() {
             Ok(mean) => cell(model, mean),
             Err(error) => Cell::Refused(error.into()),
         };
     };
-    let mut instance = Instance::default();
+    let mut instance = Instance::of(mechanism);
     let answers = match ask(model, &[], &instance) {
         Ok(answers) => answers,
         Err(error) => return Cell::Refused(error),

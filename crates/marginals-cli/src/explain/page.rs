@@ -48,6 +48,12 @@ impl Page {
         self.text += &format!("{}  {meaning}\n", self.paint("1", name));
     }
 
+    /// A line between two pages.
+    pub fn rule(&mut self) {
+        let line = "─".repeat(self.width.min(40));
+        self.text += &format!("\n{}\n\n", self.paint("2", &line));
+    }
+
     /// Heading: what follows belongs together.
     pub fn heading(&mut self, text: &str) {
         self.text += &format!("\n{}\n", self.paint("2", text));

@@ -1,18 +1,21 @@
 //! Mechanisms with learned weights: slot attention, block-slot attention, Perceiver.
 //!
-//! They run in f32, whatever the input is in.
+//! They run in f32, whatever the input is in. Questions are about the posterior that they end with, and are
+//! answered as those about any other posterior.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use marginals::ask::{Answers, Inputs, Source, refuse_of_modules};
+use marginals::ask::{self, Answers, Input, Inputs, Settings, Source};
 use marginals::question::Named;
-use marginals::spec::{BlockSlotsSpec, MechanismSpec, PerceiverSpec, SlotsSpec};
+use marginals::spec::{BlockSlotsSpec, MechanismSpec, ModelFile, PerceiverSpec, SlotsSpec};
 use marginals::{Error, Real, check_room};
 use marginals_burn::checkpoint::Checkpoint;
 use marginals_burn::checkpoint::safetensors::SafetensorsFile;
-use marginals_burn::{BlockSlotAttentionConfig, ModelError, PerceiverConfig, SlotAttentionConfig};
+use marginals_burn::{
+    BlockSlotAttentionConfig, LastPosterior, ModelError, PerceiverConfig, SlotAttentionConfig,
+};
 use ndarray::{Array3, ArrayD, Ix2, Ix3, IxDyn};
 
 use super::AnswerError;
@@ -27,15 +30,62 @@ pub fn answer<T: Real>(
     mechanism: &MechanismSpec,
     questions: &[Named],
     source: &dyn Source<T>,
+    settings: Settings,
 ) -> Option<Result<Answers<T>, AnswerError>> {
     let inputs = Inputs::new(source);
-    let alone = || refuse_of_modules(questions).map_err(AnswerError::from);
+    let asked = Asked { questions, source, settings };
     Some(match mechanism {
-        MechanismSpec::Slots(spec) => alone().and_then(|()| slots(spec, inputs)),
-        MechanismSpec::BlockSlots(spec) => alone().and_then(|()| block_slots(spec, inputs)),
-        MechanismSpec::Perceiver(spec) => alone().and_then(|()| perceiver(spec, inputs)),
+        MechanismSpec::Slots(spec) => slots(spec, asked, inputs),
+        MechanismSpec::BlockSlots(spec) => block_slots(spec, asked, inputs),
+        MechanismSpec::Perceiver(spec) => perceiver(spec, asked, inputs),
         _ => return None,
     })
+}
+
+/// Questions about the posterior that a module ends with.
+#[derive(Clone, Copy)]
+struct Asked<'a, T> {
+    questions: &'a [Named],
+    source: &'a dyn Source<T>,
+    settings: Settings,
+}
+
+impl<T: Real> Asked<'_, T> {
+    fn is_empty(&self) -> bool {
+        self.questions.is_empty()
+    }
+
+    /// The answers about `last`.
+    fn of(&self, last: LastPosterior) -> Result<Answers<T>, Error> {
+        let LastPosterior { nodes, model } = last;
+        let mut own = BTreeMap::from([("q", array(nodes.q)), ("k", array(nodes.k))]);
+        own.extend(nodes.v.map(|v| ("v", array(v))));
+        let nodes = Nodes { own, beside: self.source };
+        ask::ask(&ModelFile::Posterior(model), self.questions, &nodes, self.settings)
+    }
+}
+
+/// The nodes of a posterior, beside the tensors of the input that a question may read. Upstream gradients
+/// there are those of the module's own answers.
+struct Nodes<'a, T> {
+    own: BTreeMap<&'static str, ArrayD<T>>,
+    beside: &'a dyn Source<T>,
+}
+
+impl<T: Real> Source<T> for Nodes<'_, T> {
+    fn names(&self) -> Vec<String> {
+        let is_beside = |name: &String| {
+            !self.own.contains_key(name.as_str()) && !name.starts_with(ask::GRADIENT)
+        };
+        let beside = self.beside.names().into_iter().filter(is_beside);
+        self.own.keys().map(|&name| name.to_owned()).chain(beside).collect()
+    }
+    fn read(&self, name: &str) -> Result<Option<Input<'_, T>>, Error> {
+        match self.own.get(name) {
+            Some(own) => Ok(Some(own.view().into())),
+            None => self.beside.read(name),
+        }
+    }
 }
 
 /// Weights among the tensors of the input, as `weights.NAME`.
@@ -80,7 +130,11 @@ fn weights<T: Real>(
 }
 
 /// Runs slot attention.
-fn slots<T: Real>(spec: &SlotsSpec, mut inputs: Inputs<'_, T>) -> Result<Answers<T>, AnswerError> {
+fn slots<T: Real>(
+    spec: &SlotsSpec,
+    asked: Asked<'_, T>,
+    mut inputs: Inputs<'_, T>,
+) -> Result<Answers<T>, AnswerError> {
     let weights = weights(spec.weights.as_ref(), &mut inputs)?;
     let found = SlotAttentionConfig::of_checkpoint(&*weights)?;
     let found = found.with_heads_of(&*weights, spec.heads)?;
@@ -103,12 +157,16 @@ fn slots<T: Real>(spec: &SlotsSpec, mut inputs: Inputs<'_, T>) -> Result<Answers
         }
     };
     run.room_on_the_tape("iterations", iterations, start.len())?;
-    run.refine(&start, |x, start| module.forward_from(x, start))
+    run.refine(&start, asked, |x, start| match asked.is_empty() {
+        true => Ok((module.forward_from(x, start)?, None)),
+        false => module.forward_and_posterior(x, start).map(|(slots, last)| (slots, Some(last))),
+    })
 }
 
 /// Runs block-slot attention.
 fn block_slots<T: Real>(
     spec: &BlockSlotsSpec,
+    asked: Asked<'_, T>,
     mut inputs: Inputs<'_, T>,
 ) -> Result<Answers<T>, AnswerError> {
     let weights = weights(spec.weights.as_ref(), &mut inputs)?;
@@ -132,12 +190,16 @@ fn block_slots<T: Real>(
         }
     };
     run.room_on_the_tape("iterations", iterations, start.len())?;
-    run.refine(&start, |x, start| module.forward_from(x, start))
+    run.refine(&start, asked, |x, start| match asked.is_empty() {
+        true => Ok((module.forward_from(x, start)?, None)),
+        false => module.forward_and_posterior(x, start).map(|(slots, last)| (slots, Some(last))),
+    })
 }
 
 /// Runs a Perceiver.
 fn perceiver<T: Real>(
     spec: &PerceiverSpec,
+    asked: Asked<'_, T>,
     mut inputs: Inputs<'_, T>,
 ) -> Result<Answers<T>, AnswerError> {
     let weights = weights(spec.weights.as_ref(), &mut inputs)?;
@@ -148,7 +210,13 @@ fn perceiver<T: Real>(
     let numbers = run.x.dim().0.saturating_mul(config.latents).saturating_mul(config.latent_width);
     run.room_on_the_tape("depth", config.depth, numbers)?;
     let x = run.tensor(&run.x);
-    let mut output = Answers::default();
+    let (latents, mut output) = match asked.is_empty() {
+        true => (module.forward(x.clone())?, Answers::default()),
+        false => {
+            let (latents, last) = module.forward_and_posterior(x.clone())?;
+            (latents, asked.of(last)?)
+        }
+    };
     if !assumed.is_empty() {
         output.assume(
             "latents",
@@ -158,7 +226,6 @@ fn perceiver<T: Real>(
             ),
         );
     }
-    let latents = module.forward(x.clone())?;
     output.real("latents", array(latents.clone()));
     let mut losses = Vec::new();
     if let Some(upstream) = &run.upstream {
@@ -315,11 +382,12 @@ impl<T: Real> Run<T> {
     fn refine(
         &self,
         start: &Array3<T>,
-        forward: impl Fn(Tensor<3>, Tensor<3>) -> Result<Tensor<3>, Error>,
+        asked: Asked<'_, T>,
+        forward: impl Fn(Tensor<3>, Tensor<3>) -> Result<(Tensor<3>, Option<LastPosterior>), Error>,
     ) -> Result<Answers<T>, AnswerError> {
         let (x, start) = (self.tensor(&self.x), self.tensor(start));
-        let slots = forward(x.clone(), start.clone())?;
-        let mut output = Answers::default();
+        let (slots, last) = forward(x.clone(), start.clone())?;
+        let mut output = last.map_or(Ok(Answers::default()), |last| asked.of(last))?;
         output.real("start", array(start.clone()));
         output.real("slots", array(slots.clone()));
         if let Some(upstream) = &self.upstream {

@@ -27,7 +27,7 @@ pub enum Outcome {
     Agrees,
     /// Not so.
     Disagrees,
-    /// There were no runs to tell.
+    /// There were no runs to tell, or they were too short to.
     Untested,
 }
 
@@ -72,6 +72,11 @@ impl Claim {
             Some(_) => Outcome::Disagrees,
         };
         Self { problem, source, claim, measure, found, outcome }
+    }
+
+    /// The claim without a verdict.
+    pub fn untested(self) -> Self {
+        Self { found: None, outcome: Outcome::Untested, ..self }
     }
 }
 

@@ -100,6 +100,14 @@ pub fn table(document: &Document) -> String {
             format!("{}/{}", row.diverged, row.runs),
         );
     }
+    if document.quick {
+        let _ = writeln!(
+            out,
+            "\nNo verdict on {} claims: a quick run is too short to judge them by.",
+            document.claims.len()
+        );
+        return out;
+    }
     let _ = writeln!(out, "\nSaid before, and how it turned out:");
     for claim in &document.claims {
         let found = claim.found.map_or("–".to_owned(), number);

@@ -89,7 +89,8 @@ pub fn progress(training: &Training) -> String {
         Some(point) => format!(", held out {:.3}", point.bits),
         None => String::new(),
     };
-    format!("{} {mean:.3} bits per byte{held_out}", sparkline(losses, 20))
+    // What is cut first on a narrow terminal comes last.
+    format!("{mean:.3} bits/byte{held_out} {}", sparkline(losses, 20))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use marginals_burn::train::{Point, TrainConfig, Training, reference};
+use marginals_burn::train::{Point, Raised, TrainConfig, Training, reference};
 use minijinja::value::Serde;
 use minijinja::{Environment, Value, context};
 use serde::Serialize;
@@ -20,6 +20,9 @@ pub struct Document {
     pub text: TextSection,
     /// Number of weights.
     pub parameters: usize,
+    /// Where the number of steps was raised.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub raised: Vec<Raised>,
     /// Bits per byte of every step's batch.
     pub train: Vec<f64>,
     /// Bits per byte of held-out windows on the way.
@@ -101,6 +104,7 @@ impl Document {
             config: training.config().clone(),
             text,
             parameters: burn::module::Module::num_params(&lm),
+            raised: training.raised().to_vec(),
             train: training.losses().to_vec(),
             held_out: training.held_out().to_vec(),
             held_out_bits_per_byte: training.held_out_bits(None)?,

@@ -36,8 +36,8 @@ pub enum Error {
     #[error("the results could not be put together: {0}")]
     Report(String),
     #[error(
-        "stopped after step {step} of {steps}. The state is saved: the same command{} goes on from it",
-        if *fresh { " without --fresh" } else { "" }
+        "another `marginals train` writes to `{}`; wait for it, stop it, or name another place with --out",
+        folder.display()
     )]
-    Stopped { step: usize, steps: usize, fresh: bool },
+    Busy { folder: PathBuf },
 }

@@ -50,6 +50,46 @@ fn a_mechanism_is_told_whole() {
     }
 }
 
+/// Words of the field, however they are written.
+#[test]
+fn the_names_of_the_field_are_known() {
+    for (asked, ours) in [
+        (&["GAT"][..], "gat"),
+        (&["gqa"], "softmax-attention"),
+        (&["MQA"], "softmax-attention"),
+        (&["t5"], "relative-positions"),
+        (&["softmax"], "softmax-attention"),
+        (&["sliding window"], "sliding-window"),
+        (&["sliding", "window"], "sliding-window"),
+        (&["slot-attention"], "slots"),
+        (&["Slot_Attention"], "slots"),
+        (&["ALiBi"], "alibi"),
+        (&["CoPE"], "contextual"),
+        (&["stick-breaking"], "nearest-accepted"),
+        (&["forgetting"], "survival"),
+        (&["RoPE"], "rotary"),
+        (&["logsumexp"], "log-partition"),
+    ] {
+        let page = text(&explain(asked));
+        assert!(page.starts_with(&format!("{ours}  ")), "{asked:?}: {page}");
+    }
+}
+
+#[test]
+fn a_part_is_shown_beside_the_mechanism_of_its_name() {
+    for (name, kind) in [("alibi", "a prior"), ("rotary", "a potential")] {
+        let page = text(&explain(&[name]));
+        assert!(page.starts_with(name), "{page}");
+        assert!(
+            page.contains("\nequations\n") && page.contains(&format!("\n{name}  {kind}\n")),
+            "{page}"
+        );
+    }
+    // One of two kinds.
+    let page = text(&explain(&["survival"]));
+    assert!(page.contains("survival  a prior") && page.contains("survival  a distance"), "{page}");
+}
+
 #[test]
 fn unknown_names_are_told_with_the_nearest() {
     let refused = explain(&["hopfeild"]);

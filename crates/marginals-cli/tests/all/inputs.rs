@@ -121,3 +121,23 @@ fn tensors_that_share_their_numbers_are_read_by_all_their_names() {
     let once = raw(&once, &[("v", "k"), ("format", "pt"), ("k", "q")]);
     assert_eq!(answers(DOT, &once, "mean"), answers(DOT, &both, "mean"));
 }
+
+/// Beginnings as `torch.save`, `numpy.save` and `numpy.savez` write them.
+#[test]
+fn other_kinds_of_files_are_known_and_told_how_to_convert() {
+    let archive = |name: &str| [b"PK\x03\x04", &[0; 26][..], name.as_bytes(), &[0; 99]].concat();
+    for (bytes, words) in [
+        (archive("x/data.pkl"), &["PyTorch", "torch.load('in.safetensors'", "save_file"][..]),
+        (archive("q.npy"), &["NumPy", "dict(numpy.load("]),
+        (b"\x93NUMPY\x01\0v\0{'descr'".to_vec(), &["NumPy", "named tensors", "numpy.load("]),
+        (b"GGUF\x03\0\0\0\0\0\0\0".to_vec(), &["GGUF", "marginals audit"]),
+    ] {
+        Folder::of_bytes(DOT, &bytes).refuse(&[], words);
+    }
+    let folder = Folder::of_bytes(
+        "mechanism = { slots = { weights = \"slots.pt\" } }",
+        &raw(&with(&[]), &[]),
+    );
+    std::fs::write(folder.0.path().join("slots.pt"), archive("x/data.pkl")).unwrap();
+    folder.refuse(&[], &["slots.pt", "torch.load('slots.pt'"]);
+}

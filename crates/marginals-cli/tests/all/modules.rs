@@ -145,6 +145,54 @@ fn perceivers_are_those_of_pytorch() {
     }
 }
 
+/// Masks and their entropies against those of tools/reference/last_posteriors.py, and everything else as it
+/// is without questions.
+#[test]
+fn questions_are_about_the_posterior_that_pytorch_ends_with() {
+    for (mechanism, case, settings) in [
+        ("slots", "paper", ""),
+        ("slots", "bias", ""),
+        ("slots", "heads", ", heads = 2"),
+        ("slots", "many-heads", ", heads = 4, head-width = 5"),
+        ("slots", "plain", ", iterations = 2"),
+        ("block-slots", "blocks", ""),
+        ("perceiver", "shared", ", depth = 3, latent-heads = 2"),
+        ("perceiver", "separate", ", cross-heads = 2, latent-heads = 3"),
+    ] {
+        let expected = recorded("last_posteriors.safetensors", &format!("{mechanism}.{case}"));
+        let case = recorded(&format!("{}.safetensors", mechanism.replace('-', "_")), case);
+        let logits = case["output"].0.len() == 2;
+        let [answer, start] = match mechanism {
+            "perceiver" => [if logits { "grad.logits" } else { "grad.latents" }, ""],
+            "slots" => ["grad.slots", "weights.slots_mu weights.slots_logsigma"],
+            _ => ["grad.slots", "weights.slot_mu weights.slot_log_sigma"],
+        };
+        let mut inputs = HashMap::from([
+            ("inputs".to_owned(), case["inputs.x"].clone()),
+            (answer.to_owned(), case["upstream"].clone()),
+        ]);
+        if let Some((mu, log_sigma)) = start.split_once(' ') {
+            inputs.insert("start".to_owned(), self::start(&case, mu, log_sigma));
+        }
+        let model =
+            format!("mechanism = {{ {mechanism} = {{ weights = \"w.safetensors\"{settings} }} }}");
+        let folder = Folder::new(&model, &inputs);
+        save_weights(&folder, &weights(&case));
+        folder.infer(&[]).success();
+        let alone = folder.output();
+        folder.infer(&["--ask", "marginals,entropy,map,mean,kl"]).success();
+        let mut found = folder.output();
+        for name in ["marginals", "entropy"] {
+            close(name, &found[name], &expected[name]);
+            assert_eq!(found[name].0, expected[name].0, "{mechanism}");
+        }
+        for name in ["marginals", "entropy", "map", "mean", "kl"] {
+            found.remove(name).expect("it was asked");
+        }
+        assert_eq!(found, alone, "{mechanism}");
+    }
+}
+
 #[test]
 fn a_start_is_drawn_by_the_seed() {
     let case = recorded("slots.safetensors", "paper");
@@ -194,7 +242,11 @@ fn bad_input_names_the_argument_and_leaves_nothing() {
     narrow.insert("inputs".into(), (vec![1, 2, 1], vec![0.0; 2]));
     refuse("", &narrow, &["`inputs`", "[B, M, 10]", "[1, 2, 1]"]);
     Folder::new("mechanism = \"slots\"", &whole())
-        .refuse(&["--ask", "mean"], &["`mean`", "Ask nothing"]);
+        .refuse(&["--ask", "covariance"], &["`covariance.r`"]);
+    let mut upstream = whole();
+    upstream.insert("grad.entropy".into(), (vec![2, 1, 23], vec![0.0; 46]));
+    Folder::new("mechanism = \"slots\"", &upstream)
+        .refuse(&["--ask", "entropy"], &["`grad.entropy`", "grad.slots"]);
 
     let case = recorded("block_slots.safetensors", "blocks");
     let own = weights(&case).into_iter().map(|(name, t)| (format!("weights.{name}"), t));

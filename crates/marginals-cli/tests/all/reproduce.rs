@@ -36,6 +36,17 @@ fn the_quick_run_works_from_end_to_end() {
     }
     let data: Value = serde_json::from_str(&read(&folder.path().join("reproduce.json"))).unwrap();
     assert_eq!(data["seeds"], 2);
+    // No verdicts: neither in the data nor in the table nor on the page.
+    let claims = data["claims"].as_array().unwrap();
+    assert!(claims.len() > 10);
+    for claim in claims {
+        assert_eq!(
+            (&claim["outcome"], &claim["found"]),
+            (&"untested".into(), &Value::Null),
+            "{claim}"
+        );
+    }
+    assert!(table.contains("No verdict") && !table.contains("agree"), "{table}");
     assert_eq!(data["multihop_runs"].as_array().unwrap().len(), 7 * 2);
     assert_eq!(data["expanding_runs"].as_array().unwrap().len(), 2 * 5 * 2);
     for run in data["multihop_runs"].as_array().unwrap() {
@@ -57,6 +68,8 @@ fn the_quick_run_works_from_end_to_end() {
     }
     let page = read(&folder.path().join("report.html"));
     assert_eq!(page.matches("<svg").count(), 5);
+    assert!(!page.contains(">agrees<") && !page.contains(">does not agree<"));
+    assert_eq!(page.matches(">not tested<").count(), claims.len());
     for outside in ["http://", "https://", "src=", "<script"] {
         // The namespace of SVG is a name, not an address to open.
         let page = page.replace("http://www.w3.org/2000/svg", "");
@@ -118,11 +131,11 @@ fn what_makes_no_experiment_is_refused() {
 #[test]
 fn an_interrupted_run_leaves_nothing_half_written() {
     let folder = tempfile::tempdir().unwrap();
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_marginals"))
+    let child = std::process::Command::new(env!("CARGO_BIN_EXE_marginals"))
         .args(["reproduce", "--threads", "1", "--out"])
         .arg(folder.path())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("it starts");
     std::thread::sleep(Duration::from_millis(500));
@@ -132,6 +145,12 @@ fn an_interrupted_run_leaves_nothing_half_written() {
         .status()
         .expect("kill is a command of every Unix");
     assert!(interrupt.success());
-    assert!(!child.wait().expect("it ends").success());
+    let start = Instant::now();
+    let output = child.wait_with_output().expect("it ends");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(130), "{told}");
+    assert!(told.starts_with("stopped after "), "{told}");
+    assert!(told.ends_with(" of 510 runs; nothing was written\n"), "{told}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -58,7 +58,14 @@ fn check_rows<T: Real>(
                     continue;
                 }
                 let bound = relative(expected[at]) * epsilon + tiny;
-                assert_close(set, "probability", tile[at], expected[at], bound);
+                let negligible = expected[at] < T::min_positive_value().f64().powf(0.79);
+                // NaN may have come later.
+                let behind = naive.log_left.is_nan() || naive.log_left < -0.69;
+                let summed = match negligible && tile[at] == T::zero() && behind {
+                    true => expected[at],
+                    false => bound,
+                };
+                assert_close(set, "probability", tile[at], expected[at], summed);
                 assert_close(set, "probability alone", other[at], expected[at], bound);
             }
             for log_left in [log_left[i], alone[i]] {

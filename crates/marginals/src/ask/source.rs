@@ -82,8 +82,8 @@ impl<T: Real> Source<T> for Tensors<'_, T> {
     }
 }
 
-/// Prefix of upstream gradients.
-pub(super) const GRADIENT: &str = "grad.";
+/// Prefix of the names of upstream gradients.
+pub const GRADIENT: &str = "grad.";
 
 /// Tensors that may be given as masks, true where an edge may be picked.
 const MASKS: &[&str] = &["bias", "key-bias"];

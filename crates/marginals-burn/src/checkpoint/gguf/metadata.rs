@@ -21,6 +21,8 @@ pub enum Value {
     Integers(Vec<i64>),
     /// Floating-point numbers, such as token scores.
     Floats(Vec<f64>),
+    /// Arrays within an array, which are read past: no model that is read needs them.
+    Arrays,
 }
 
 /// Reads little-endian parts from a file whose length is known.
@@ -110,17 +112,13 @@ impl<R: Read> Cursor<R> {
     }
 
     fn array(&mut self, key: &str) -> Result<Value, Reason> {
-        let code = self.u32(key)?;
-        let count = self.u64(key)?;
-        let width = match code {
-            0 | 1 | 7 => 1,
-            2 | 3 => 2,
-            4..=6 => 4,
-            TEXT | 10..=12 => 8,
-            ARRAY => return Err(format!("`{key}` is an array of arrays, which no model needs")),
-            _ => return Err(format!("`{key}` has the unknown value type {code}")),
-        };
-        let count = self.expect_room(count, width, "array elements")?;
+        let (code, count) = self.array_start(key)?;
+        if code == ARRAY {
+            for _ in 0..count {
+                self.skip_array(key, 1)?;
+            }
+            return Ok(Value::Arrays);
+        }
         if code == TEXT {
             // Grown as the texts arrive: each takes more memory than its eight announced bytes.
             let mut texts = Vec::new();
@@ -151,6 +149,40 @@ impl<R: Read> Cursor<R> {
         Ok(Value::Integers(integers))
     }
 
+    /// The type and number of an array's elements, which the file has room for.
+    fn array_start(&mut self, key: &str) -> Result<(u32, usize), Reason> {
+        let code = self.u32(key)?;
+        let count = self.u64(key)?;
+        let width = match code {
+            0 | 1 | 7 => 1,
+            2 | 3 => 2,
+            4..=6 => 4,
+            TEXT | 10..=12 => 8,
+            // Its own type and count at the least.
+            ARRAY => 4 + 8,
+            _ => return Err(format!("`{key}` has the unknown value type {code}")),
+        };
+        Ok((code, self.expect_room(count, width, "array elements")?))
+    }
+
+    /// Reads past an array that lies `depth` arrays deep.
+    fn skip_array(&mut self, key: &str, depth: usize) -> Result<(), Reason> {
+        if depth > DEEPEST_ARRAY {
+            return Err(format!(
+                "`{key}` has arrays within arrays, more than {DEEPEST_ARRAY} deep"
+            ));
+        }
+        let (code, count) = self.array_start(key)?;
+        for _ in 0..count {
+            match code {
+                ARRAY => self.skip_array(key, depth + 1)?,
+                TEXT => drop(self.text(key)?),
+                _ => drop(self.number(code, key)?),
+            }
+        }
+        Ok(())
+    }
+
     fn number(&mut self, code: u32, key: &str) -> Result<Value, Reason> {
         Ok(match code {
             0 => Value::Unsigned(u64::from(u8::from_le_bytes(self.bytes(key)?))),
@@ -171,3 +203,5 @@ impl<R: Read> Cursor<R> {
 
 const TEXT: u32 = 8;
 const ARRAY: u32 = 9;
+/// Each depth takes room on the stack, and a hostile file could ask for any.
+const DEEPEST_ARRAY: usize = 8;

@@ -5,15 +5,17 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, activation};
 use marginals::potential::Dot;
 use marginals::prior::Uniform;
+use marginals::spec::ModelSpec;
 use marginals::structure::EachQueryPicksOne;
-use marginals::{Error, Model};
+use marginals::{Error, Model, Value};
 
 use super::config::{FeedForwardActivation, PerceiverConfig};
 use crate::checkpoint::loader::Loader;
 use crate::error::ModelError;
+use crate::modules::last_posterior::LastPosterior;
 use crate::modules::norm::Norm;
 use crate::modules::slots::{merge_heads, split_heads};
-use crate::ops::Posterior;
+use crate::ops::{Nodes, Posterior};
 
 /// Cross-attention to the inputs, feed-forward, then self-attentions with theirs.
 #[derive(Module, Debug)]
@@ -169,6 +171,31 @@ impl PerceiverBlock {
     }
 }
 
+impl PerceiverBlock {
+    /// The posterior of the look that latents take at the inputs.
+    ///
+    /// # Shapes
+    /// As [`Self::forward`].
+    pub(super) fn posterior(
+        &self,
+        latents: Tensor<3>,
+        inputs: Tensor<3>,
+    ) -> Result<LastPosterior, Error> {
+        let inputs = self.norm_inputs.forward(inputs)?;
+        let [q, k, v] = self.cross.nodes(latents, Some(inputs))?;
+        let [.., width] = q.dims();
+        let model = ModelSpec {
+            structure: EachQueryPicksOne.into(),
+            prior: Vec::new(),
+            potential: Dot::scaled(width).into(),
+            value: Value::Gather,
+            query_offset: 0,
+            inference: None,
+        };
+        Ok(LastPosterior { nodes: Nodes { q, k, v: Some(v) }, model })
+    }
+}
+
 impl MultiHead {
     fn new(shape: &Heads, config: &PerceiverConfig, device: &Device) -> Self {
         let plain =
@@ -204,14 +231,20 @@ impl MultiHead {
 
     /// `context` is normalised already; without it x attends to itself.
     fn forward(&self, x: Tensor<3>, context: Option<Tensor<3>>) -> Result<Tensor<3>, Error> {
-        let normalised = self.norm.forward(x.clone())?;
+        let [q, k, v] = self.nodes(x.clone(), context)?;
+        Ok(x + self.to_out.forward(merge_heads(self.posterior.mean(q, k, v)?)))
+    }
+
+    /// Queries, keys and values.
+    fn nodes(&self, x: Tensor<3>, context: Option<Tensor<3>>) -> Result<[Tensor<4>; 3], Error> {
+        let normalised = self.norm.forward(x)?;
         let q = split_heads(self.to_q.forward(normalised.clone()), self.heads);
         let kv = self.to_kv.forward(context.unwrap_or(normalised));
         let [.., both] = kv.dims();
         // Read where they lie: two halves of the same rows.
         let [k, v] = [0, both / 2]
             .map(|first| split_heads(kv.clone().narrow(2, first, both / 2), self.heads));
-        Ok(x + self.to_out.forward(merge_heads(self.posterior.mean(q, k, v)?)))
+        Ok([q, k, v])
     }
 }
 

@@ -5,10 +5,12 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use marginals::potential::Dot;
 use marginals::prior::Uniform;
+use marginals::spec::ModelSpec;
 use marginals::structure::EachKeyPicksOne;
-use marginals::{Error, Model};
+use marginals::{Error, Model, Value};
 
-use crate::ops::Posterior;
+use crate::modules::last_posterior::LastPosterior;
+use crate::ops::{Nodes, Posterior};
 
 /// Projections of slots and inputs, and the mean of what each slot wins:
 ///
@@ -67,8 +69,7 @@ pub(crate) struct CompetitionShape {
 
 impl CompetitionShape {
     fn posterior(&self) -> Result<Posterior, Error> {
-        let scale = (self.head_width as f64).sqrt().recip();
-        let model = Model::new(EachKeyPicksOne, Uniform, Dot::new(scale));
+        let model = Model::new(EachKeyPicksOne, Uniform, Dot::scaled(self.head_width));
         Posterior::smoothed_average(model, self.epsilon)
     }
 }
@@ -117,7 +118,8 @@ impl Competition {
             let bias = bias.val().reshape([heads, inner / heads, 1]);
             to_query = Tensor::cat(vec![to_query.clone(), bias], 2);
             let [batch, _, keys, _] = x.dims();
-            Tensor::cat(vec![x.clone(), Tensor::ones([batch, 1, keys, 1], &x.device())], 3)
+            let ones = Tensor::ones([batch, 1, keys, 1], (&x.device(), x.dtype()));
+            Tensor::cat(vec![x.clone(), ones], 3)
         });
         Inputs::Plain { x, biased, to_query: to_query.unsqueeze_dim(0), to_value }
     }
@@ -150,6 +152,28 @@ impl Competition {
             Some(combine) => combine.forward(won),
             None => won,
         })
+    }
+
+    /// The posterior of a competition.
+    ///
+    /// # Shapes
+    /// - inputs: `[B, M, input width]`
+    /// - slots: `[B, N, slot width]`
+    pub(crate) fn posterior(&self, inputs: Tensor<3>, slots: Tensor<3>) -> LastPosterior {
+        let split = |linear: &Linear, rows| split_heads(linear.forward(rows), self.heads);
+        let q = split(&self.to_q, slots);
+        let [.., width] = q.dims();
+        let nodes =
+            Nodes { q, k: split(&self.to_k, inputs.clone()), v: Some(split(&self.to_v, inputs)) };
+        let model = ModelSpec {
+            structure: EachKeyPicksOne.into(),
+            prior: Vec::new(),
+            potential: Dot::scaled(width).into(),
+            value: Value::Average,
+            query_offset: 0,
+            inference: None,
+        };
+        LastPosterior { nodes, model }
     }
 }
 

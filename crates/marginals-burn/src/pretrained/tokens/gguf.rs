@@ -1,65 +1,70 @@
-//! The byte-level BPE tokenizer stored inside a GGUF file.
+//! The tokenizer stored inside a GGUF file.
 //!
-//! The file holds the vocabulary, the ranked merges, which tokens are control tokens, and the
-//! *name* of the rule that splits text into words before merging (`tokenizer.ggml.pre`). The
-//! rules themselves are not in the file; they are the ones the models were trained with.
+//! The file holds the vocabulary, which tokens are control tokens, and either ranked merges (byte-level
+//! BPE, `gpt2`) or scores (SentencePiece's BPE, `llama`). What it leaves out is as llama.cpp has it.
+
+mod words;
 
 use ahash::AHashMap;
-use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::bpe::BPE;
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::pre_tokenizers::digits::Digits;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
+use tokenizers::normalizers::NFC;
+use tokenizers::{AddedToken, Tokenizer};
 
+use self::words::Rule;
 use super::TextTokenizer;
+use super::ends::{self, Numbered};
+use super::sentence_pieces::{self, Kind, Piece};
 use crate::caught::caught;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::gguf::{GgufFile, Value};
 use crate::error::ModelError;
 
-/// Code of a control token (`<|endoftext|>`) and of one the user of the model added.
-const CONTROL: i64 = 3;
-const USER_DEFINED: i64 = 4;
-
-/// Llama 3's splitting of text into words.
-const LLAMA3_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// The same with every digit on its own, as Qwen 2 does it.
-const QWEN2_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const TOKENS: &str = "tokenizer.ggml.tokens";
+const TYPES: &str = "tokenizer.ggml.token_type";
 
 /// Builds the tokenizer that `file` carries.
 ///
 /// # Errors
-/// [`ModelError::Unsupported`] for a tokenizer that is not byte-level BPE or whose splitting rule
-/// is not known, [`ModelError::Damaged`] when a part is missing, [`ModelError::Tokenizer`] when
-/// the parts do not fit together.
+/// [`ModelError::Unsupported`] for a tokenizer of another kind or whose splitting rule is not known,
+/// [`ModelError::Damaged`] when a part is missing, [`ModelError::Tokenizer`] when the parts do not fit
+/// together.
 pub fn tokenizer(file: &GgufFile) -> Result<TextTokenizer, ModelError> {
-    caught(|| built(file)).unwrap_or_else(|reason| {
-        Err(ModelError::Tokenizer {
-            path: file.path().to_path_buf(),
-            reason: format!("its parts do not fit together ({reason})"),
-        })
-    })
+    let reason = |reason: String| ModelError::Tokenizer {
+        path: file.path().to_path_buf(),
+        reason: format!("its parts do not fit together ({reason})"),
+    };
+    let built = || {
+        match file.text("tokenizer.ggml.model") {
+        Some("gpt2") => byte_level(file),
+        Some("llama") => scored(file),
+        Some(other) => Err(file.unsupported(format!(
+            "its tokenizer is of the kind `{other}`; byte-level BPE (`gpt2`) and SentencePiece's BPE \
+             (`llama`) are read"
+        ))),
+        None => Err(file.damaged("it holds no tokenizer (`tokenizer.ggml.model`)".into())),
+    }
+    };
+    let tokenizer = caught(built).unwrap_or_else(|panic| Err(reason(panic)))?;
+    TextTokenizer::new(tokenizer, file.path())
 }
 
-fn built(file: &GgufFile) -> Result<TextTokenizer, ModelError> {
-    match file.text("tokenizer.ggml.model") {
-        Some("gpt2") => {}
-        Some(other) => {
-            return Err(file.unsupported(format!(
-                "its tokenizer is of the kind `{other}`; byte-level BPE (`gpt2`) is built"
-            )));
-        }
-        None => return Err(file.damaged("it holds no tokenizer (`tokenizer.ggml.model`)".into())),
-    }
-    let failed = |error: tokenizers::Error| ModelError::Tokenizer {
+/// What the library says where parts do not fit together.
+fn unfit(file: &GgufFile) -> impl Fn(tokenizers::Error) -> ModelError {
+    |error| ModelError::Tokenizer {
         path: file.path().to_path_buf(),
-        reason: format!("its vocabulary and merges do not fit together ({error})"),
-    };
+        reason: format!("its vocabulary and what it is merged by do not fit together ({error})"),
+    }
+}
 
-    let pieces = texts(file, "tokenizer.ggml.tokens")?;
+fn byte_level(file: &GgufFile) -> Result<Tokenizer, ModelError> {
+    let name = file.text("tokenizer.ggml.pre").unwrap_or("(none given)");
+    let rule = Rule::named(name).ok_or_else(|| {
+        let known = Vec::from_iter(Rule::names()).join(", ");
+        file.unsupported(format!(
+            "its tokenizer splits words by the rule `{name}`; {known} are known"
+        ))
+    })?;
+    let pieces = texts(file, TOKENS)?;
     let mut vocabulary = AHashMap::with_capacity(pieces.len());
     for (id, piece) in (0u32..).zip(pieces) {
         if vocabulary.insert(piece.clone(), id).is_some() {
@@ -73,30 +78,63 @@ fn built(file: &GgufFile) -> Result<TextTokenizer, ModelError> {
             .ok_or_else(|| file.damaged(format!("the merge `{merge}` is not a pair")))?;
         merges.push((left.to_owned(), right.to_owned()));
     }
-    let (words, ignore_merges) = word_splitting(file)?;
-    let bpe = BPE::builder()
-        .vocab_and_merges(vocabulary, merges)
-        .ignore_merges(ignore_merges)
-        .build()
-        .map_err(failed)?;
-
-    let mut tokenizer = Tokenizer::new(bpe);
-    tokenizer.with_pre_tokenizer(Some(words));
-    tokenizer.with_decoder(Some(ByteLevel::default()));
-    if let Some(Value::Integers(types)) = file.metadata("tokenizer.ggml.token_type") {
-        for (piece, kind) in pieces.iter().zip(types) {
-            let token = AddedToken::from(piece.clone(), *kind == CONTROL);
-            match *kind {
-                CONTROL => tokenizer.add_special_tokens([token]).map_err(failed)?,
-                USER_DEFINED => tokenizer.add_tokens([token]).map_err(failed)?,
-                _ => 0,
-            };
+    let kinds = kinds(file, pieces.len())?;
+    let built = || -> tokenizers::Result<Tokenizer> {
+        let model = BPE::builder().vocab_and_merges(vocabulary, merges);
+        let mut tokenizer = Tokenizer::new(model.ignore_merges(rule.whole_words).build()?);
+        tokenizer.with_pre_tokenizer(Some(rule.cut()?));
+        if rule.composes {
+            tokenizer.with_normalizer(Some(NFC))?;
         }
-    }
-    if let Some(Value::Bool(true)) = file.metadata("tokenizer.ggml.add_bos_token") {
-        add_beginning(file, &mut tokenizer, pieces)?;
-    }
-    TextTokenizer::new(tokenizer, file.path())
+        // All at once: what looks for them in a text is made anew each time.
+        let (mut special, mut found) = (Vec::new(), Vec::new());
+        for (piece, kind) in pieces.iter().zip(kinds.into_iter().flatten()) {
+            let token = |special| AddedToken::from(piece.clone(), special).normalized(false);
+            match kind {
+                Kind::Control => special.push(token(true)),
+                Kind::UserDefined => found.push(token(false)),
+                _ => {}
+            }
+        }
+        tokenizer.add_special_tokens(special)?;
+        tokenizer.add_tokens(found)?;
+        Ok(tokenizer)
+    };
+    let mut tokenizer = built().map_err(unfit(file))?;
+    let first = end(file, BEGINNING, rule.begins, None, pieces)?;
+    let last = end(file, END, false, None, pieces)?;
+    ends::set(&mut tokenizer, first, last).map_err(unfit(file))?;
+    Ok(tokenizer)
+}
+
+fn scored(file: &GgufFile) -> Result<Tokenizer, ModelError> {
+    let texts = texts(file, TOKENS)?;
+    let scores = match file.metadata("tokenizer.ggml.scores") {
+        Some(Value::Floats(scores)) if scores.len() == texts.len() => scores,
+        Some(_) => return Err(file.damaged("it has not a score for each of its pieces".into())),
+        None => {
+            return Err(file.unsupported(
+                "its tokenizer is SentencePiece's and has no scores (`tokenizer.ggml.scores`), by \
+                 which pieces are merged"
+                    .into(),
+            ));
+        }
+    };
+    let Some(kinds) = kinds(file, texts.len())? else {
+        return Err(file.unsupported(format!(
+            "its tokenizer does not say which pieces stand for bytes and which for no text (`{TYPES}`); \
+             convert the model again"
+        )));
+    };
+    let pieces: Vec<Piece> = (texts.iter().zip(scores).zip(kinds))
+        .map(|((text, &score), kind)| Piece { text: text.clone(), score, kind })
+        .collect();
+    let space_first = file.truth("tokenizer.ggml.add_space_prefix").unwrap_or(true);
+    let mut tokenizer = sentence_pieces::tokenizer(&pieces, space_first).map_err(unfit(file))?;
+    let first = end(file, BEGINNING, true, Some(1), texts)?;
+    let last = end(file, END, false, Some(2), texts)?;
+    ends::set(&mut tokenizer, first, last).map_err(unfit(file))?;
+    Ok(tokenizer)
 }
 
 fn texts<'file>(file: &'file GgufFile, key: &str) -> Result<&'file [String], ModelError> {
@@ -106,59 +144,45 @@ fn texts<'file>(file: &'file GgufFile, key: &str) -> Result<&'file [String], Mod
     }
 }
 
-/// The pre-tokenizer named by the file, and whether whole words in the vocabulary skip the merges.
-fn word_splitting(file: &GgufFile) -> Result<(PreTokenizerWrapper, bool), ModelError> {
-    let byte_level = |use_regex| ByteLevel::new(false, true, use_regex);
-    let words = |pattern: &str| {
-        let pattern = SplitPattern::Regex(pattern.to_owned());
-        Split::new(pattern, SplitDelimiterBehavior::Isolated, false)
-            .map(|split| {
-                let parts = vec![split.into(), byte_level(false).into()];
-                PreTokenizerWrapper::from(Sequence::new(parts))
-            })
-            .map_err(|error| ModelError::Tokenizer {
-                path: file.path().to_path_buf(),
-                reason: error.to_string(),
-            })
+/// What each of `count` pieces is for, where the file says so.
+fn kinds(file: &GgufFile, count: usize) -> Result<Option<Vec<Kind>>, ModelError> {
+    let codes = match file.metadata(TYPES) {
+        None => return Ok(None),
+        Some(Value::Integers(codes)) if codes.len() == count => codes,
+        Some(_) => return Err(file.damaged("it has not a type for each of its pieces".into())),
     };
-    Ok(match file.text("tokenizer.ggml.pre") {
-        Some("gpt-2") => (byte_level(true).into(), false),
-        Some("smollm") => {
-            let parts = vec![Digits::new(true).into(), byte_level(true).into()];
-            (Sequence::new(parts).into(), false)
-        }
-        Some("llama-bpe" | "llama3" | "llama-v3") => (words(LLAMA3_WORDS)?, true),
-        Some("qwen2") => (words(QWEN2_WORDS)?, false),
-        other => {
-            return Err(file.unsupported(format!(
-                "its tokenizer splits words by the rule `{}`; gpt-2, smollm, llama-bpe and qwen2 \
-                 are known",
-                other.unwrap_or("(none given)")
-            )));
-        }
-    })
+    // What has no type is a piece like any other.
+    let kind = |code: &i64| match code {
+        0 => Ok(Kind::Normal),
+        code => Kind::from_code(*code)
+            .ok_or_else(|| file.damaged(format!("`{TYPES}` has the unknown type {code}"))),
+    };
+    codes.iter().map(kind).collect::<Result<_, _>>().map(Some)
 }
 
-fn add_beginning(
+/// Keys that say whether there is a token at an end of the text, and which.
+type EndKeys = (&'static str, &'static str);
+
+const BEGINNING: EndKeys = ("tokenizer.ggml.add_bos_token", "tokenizer.ggml.bos_token_id");
+const END: EndKeys = ("tokenizer.ggml.add_eos_token", "tokenizer.ggml.eos_token_id");
+
+/// The token at an end of the text, if there is one, with what holds where the file says nothing.
+fn end(
     file: &GgufFile,
-    tokenizer: &mut Tokenizer,
+    (is_added, which): EndKeys,
+    usually: bool,
+    usual: Option<usize>,
     pieces: &[String],
-) -> Result<(), ModelError> {
-    let id = file.size("tokenizer.ggml.bos_token_id")?;
-    let piece = id.and_then(|id| pieces.get(id)).ok_or_else(|| {
-        file.damaged("its beginning-of-text token is not in the vocabulary".into())
+) -> Result<Option<Numbered>, ModelError> {
+    if !file.truth(is_added).unwrap_or(usually) {
+        return Ok(None);
+    }
+    let id = file.size(which)?.or(usual).ok_or_else(|| {
+        file.damaged(format!("its texts have a token at an end, and no `{which}` says which"))
     })?;
-    let number = u32::try_from(id.unwrap_or_default())
-        .map_err(|_| file.damaged("its beginning-of-text token is no token id".into()))?;
-    let template = TemplateProcessing::builder()
-        .try_single(vec![piece.clone(), "$A".to_owned()])
-        .map_err(|reason| ModelError::Tokenizer { path: file.path().to_path_buf(), reason })?
-        .special_tokens(vec![(piece.clone(), number)])
-        .build()
-        .map_err(|error| ModelError::Tokenizer {
-            path: file.path().to_path_buf(),
-            reason: error.to_string(),
-        })?;
-    tokenizer.with_post_processor(Some(template));
-    Ok(())
+    let piece = pieces.get(id).zip(u32::try_from(id).ok());
+    let (piece, id) = piece.ok_or_else(|| {
+        file.damaged(format!("`{which}` is {id}, beyond its {} pieces", pieces.len()))
+    })?;
+    Ok(Some((piece.clone(), id)))
 }

@@ -6,7 +6,7 @@ pub mod recorded;
 use std::path::PathBuf;
 
 use marginals::question::{Entropy, Mean};
-use marginals_burn::{Attend, Layer, Pretrained};
+use marginals_burn::{Attend, Layer, PosteriorMean, Pretrained, Tokens};
 use ndarray::Array4;
 use serde::de::DeserializeOwned;
 
@@ -30,6 +30,18 @@ pub fn reference<T: DeserializeOwned>(name: &str) -> T {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
     let text = std::fs::read_to_string(&path).expect("references are committed");
     serde_json::from_str(&text).expect("the reference has the fields of the test")
+}
+
+/// log P(next token | the text), one entry per vocabulary item, in nats.
+pub fn next_token(model: &Pretrained, tokens: &Tokens) -> Vec<f64> {
+    let hidden = model.transformer.run(tokens, &mut PosteriorMean).unwrap();
+    let last = hidden.narrow(0, tokens.len() - 1, 1);
+    let scores = model.transformer.logits(last).unwrap().expect("a language model");
+    let scores: Vec<f32> = scores.into_data().try_into_vec().unwrap();
+    let scores: Vec<f64> = scores.into_iter().map(f64::from).collect();
+    let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
+    scores.into_iter().map(|score| score - largest - sum.ln()).collect()
 }
 
 /// Plain inference that also keeps the entropies of every row.

@@ -1,7 +1,7 @@
 //! The small instance that capabilities are tried on.
 
 use marginals::part::Entries;
-use marginals::spec::{self, ModelSpec, Tensors};
+use marginals::spec::{self, MechanismSpec, ModelSpec, Tensors};
 use marginals::{Error, Posterior};
 use ndarray::{ArrayD, Ix4, IxDyn};
 
@@ -14,9 +14,8 @@ const EDGES: usize = 2 * NODES;
 /// Tensors under every name a part may read.
 pub struct Instance(Tensors<'static, f64>);
 
-/// Weights of the smallest slot attention (without GRU), block-slot attention and Perceiver: two
-/// numbers per node, one block, one look without self-attention.
-const WEIGHTS: &[(&str, &[usize])] = &[
+/// Weights of the smallest slot attention: two numbers per node, without GRU.
+const SLOTS: &[(&str, &[usize])] = &[
     ("slots_mu", &[1, 1, 2]),
     ("slots_logsigma", &[1, 1, 2]),
     ("norm_input.weight", &[2]),
@@ -26,10 +25,16 @@ const WEIGHTS: &[(&str, &[usize])] = &[
     ("to_q.weight", &[2, 2]),
     ("to_k.weight", &[2, 2]),
     ("to_v.weight", &[2, 2]),
+];
+
+/// Those of the smallest block-slot attention: one block.
+const BLOCK_SLOTS: &[(&str, &[usize])] = &[
     ("slot_mu", &[1, 1, 2]),
     ("slot_log_sigma", &[1, 1, 2]),
     ("norm_inputs.weight", &[2]),
     ("norm_inputs.bias", &[2]),
+    ("norm_slots.weight", &[2]),
+    ("norm_slots.bias", &[2]),
     ("project_q.weight", &[2, 2]),
     ("project_k.weight", &[2, 2]),
     ("project_v.weight", &[2, 2]),
@@ -50,6 +55,10 @@ const WEIGHTS: &[(&str, &[usize])] = &[
     ("prototype_memory.mem_proj.4.bias", &[8]),
     ("prototype_memory.mem_proj.6.weight", &[2, 8]),
     ("prototype_memory.mem_proj.6.bias", &[2]),
+];
+
+/// Those of the smallest Perceiver: one look, without self-attention.
+const PERCEIVER: &[(&str, &[usize])] = &[
     ("latents", &[2, 2]),
     ("layers.0.cross_attn.norm.weight", &[2]),
     ("layers.0.cross_attn.norm.bias", &[2]),
@@ -116,9 +125,6 @@ impl Default for Instance {
         for (name, shape) in shapes {
             tensors.real.insert(name.to_owned(), numbers(shape).into());
         }
-        for (name, shape) in WEIGHTS {
-            tensors.real.insert(format!("weights.{name}"), numbers(shape).into());
-        }
         let named = spec::parts().flat_map(|part| part.tensors.iter().map(move |own| (part, own)));
         for (part, tensor) in named {
             // A part whose shapes have symbols of their own has its tensors below.
@@ -153,6 +159,21 @@ impl Instance {
     /// Everything an input file would hold.
     pub fn tensors(&self) -> &Tensors<'static, f64> {
         &self.0
+    }
+
+    /// With the weights of a mechanism that has learned ones.
+    pub fn of(mechanism: &MechanismSpec) -> Self {
+        let mut instance = Self::default();
+        let weights = match mechanism {
+            MechanismSpec::Slots(_) => SLOTS,
+            MechanismSpec::BlockSlots(_) => BLOCK_SLOTS,
+            MechanismSpec::Perceiver(_) => PERCEIVER,
+            _ => &[],
+        };
+        for (name, shape) in weights {
+            instance.0.real.insert(format!("weights.{name}"), numbers(shape).into());
+        }
+        instance
     }
 
     /// Asks for the gradients of an answer of this shape.

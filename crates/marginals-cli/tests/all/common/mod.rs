@@ -1,6 +1,7 @@
 //! A BERT small enough to write in a test, and the command under test.
 
 pub mod files;
+pub mod pty;
 
 use std::collections::BTreeMap;
 use std::fs;
