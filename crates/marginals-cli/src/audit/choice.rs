@@ -56,7 +56,9 @@ impl<'a> Word<'a> {
     }
 
     fn is(&self, index: usize) -> bool {
-        let letters = self.tokens.pieces[index].chars().filter(|c| c.is_alphabetic()).count();
+        // Vocabularies of bytes write spaces and other bytes that are no letters by these.
+        let is_letter = |c: &char| c.is_alphabetic() && !('\u{100}'..='\u{143}').contains(c);
+        let letters = self.tokens.pieces[index].chars().filter(is_letter).count();
         self.tokens.spans[index].len() >= self.letters && letters >= self.letters
     }
 }
@@ -156,7 +158,7 @@ mod tests {
 
     #[test]
     fn letters_are_words_where_nothing_longer_is() {
-        let tokens = tokens(&["a", " ", "b", "c", ".", "!"]);
+        let tokens = tokens(&["a", "Ġ", "b", "c", "Ċ", "!"]);
         assert_eq!(queries(&tokens, None, 3), [0, 2, 3]);
     }
 
