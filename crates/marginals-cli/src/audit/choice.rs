@@ -56,10 +56,11 @@ impl<'a> Word<'a> {
     }
 
     fn is(&self, index: usize) -> bool {
-        // Vocabularies of bytes write spaces and other bytes that are no letters by these.
+        // Vocabularies of bytes write spaces and other bytes that are no letters by these, or escaped.
         let is_letter = |c: &char| c.is_alphabetic() && !('\u{100}'..='\u{143}').contains(c);
         let letters = self.tokens.pieces[index].chars().filter(is_letter).count();
-        self.tokens.spans[index].len() >= self.letters && letters >= self.letters
+        let is_escaped = self.tokens.pieces[index].starts_with('\\');
+        !is_escaped && self.tokens.spans[index].len() >= self.letters && letters >= self.letters
     }
 }
 
@@ -158,7 +159,7 @@ mod tests {
 
     #[test]
     fn letters_are_words_where_nothing_longer_is() {
-        let tokens = tokens(&["a", "Ġ", "b", "c", "Ċ", "!"]);
+        let tokens = tokens(&["a", "Ġ", "b", "c", "\\n", "!"]);
         assert_eq!(queries(&tokens, None, 3), [0, 2, 3]);
     }
 
