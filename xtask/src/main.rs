@@ -1,6 +1,7 @@
 //! Project tasks: `cargo xtask TASK …`, one module per task.
 
 mod bench;
+mod browser;
 mod fetch;
 mod imports;
 mod python;
@@ -15,7 +16,7 @@ const USAGE: &str = "\
 usage: cargo xtask TASK
 
   test                     run every check: circles of imports, format, lints, docs, tests, doc
-                           tests
+                           tests, the report in a browser
   fetch NAME               bring a pinned model or data set into models/ (minilm, smollm2; mnist,
                            digits, weather, shakespeare)
   bench peers [--quick]    measure this engine and PyTorch in alternation

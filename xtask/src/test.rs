@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::browser;
 use crate::imports;
 use crate::step::{self, Failure};
 
@@ -15,12 +16,16 @@ pub fn run(arguments: &[String]) -> Result<(), Failure> {
     for (name, mut command) in checks() {
         times.push((name, step::run(name, &mut command)?));
     }
+    let skipped = browser::check(&mut times)?;
     println!("\nevery check passed");
     for (name, taken) in &times {
         println!("{:>8.1} s  {name}", taken.as_secs_f64());
     }
     let total: f64 = times.iter().map(|(_, taken)| taken.as_secs_f64()).sum();
     println!("{total:>8.1} s  in all");
+    if let Some(why) = skipped {
+        eprintln!("WARNING: {why}");
+    }
     Ok(())
 }
 

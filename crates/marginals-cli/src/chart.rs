@@ -167,16 +167,17 @@ impl Frame {
 /// Start of a chart of this size. Pages may draw it somewhat smaller or larger, never out of shape.
 pub fn open(class: &str, [width, height]: [f64; 2], name: &str, more: &str) -> String {
     format!(
-        r#"<svg xmlns="http://www.w3.org/2000/svg" class="{class}" viewBox="0 0 {width:.1} {height:.1}" style="min-width:{:.0}px;max-width:{:.0}px" role="img" aria-label="{name}"{more}>"#,
+        r#"<svg class="{class}" viewBox="0 0 {width:.1} {height:.1}" style="min-width:{:.0}px;max-width:{:.0}px" role="img" aria-label="{name}"{more}>"#,
         SMALLEST * width,
         LARGEST * width
     )
 }
 
-/// A chart as a file: with its own style and ground.
+/// A chart as a file: with its own namespace, style and ground, which a page gives it otherwise.
 pub fn alone(svg: &str) -> String {
     match svg.split_once('>') {
         Some((tag, rest)) => {
+            let tag = tag.replacen("<svg", r#"<svg xmlns="http://www.w3.org/2000/svg""#, 1);
             format!(
                 "{tag}><style>{STYLE}</style><rect class=\"ground\" width=\"100%\" height=\"100%\"/>{rest}\n"
             )

@@ -56,8 +56,11 @@ impl<'a> Word<'a> {
     }
 
     fn is(&self, index: usize) -> bool {
-        let letters = self.tokens.pieces[index].chars().filter(|c| c.is_alphabetic()).count();
-        self.tokens.spans[index].len() >= self.letters && letters >= self.letters
+        // Vocabularies of bytes write spaces and other bytes that are no letters by these, or escaped.
+        let is_letter = |c: &char| c.is_alphabetic() && !('\u{100}'..='\u{143}').contains(c);
+        let letters = self.tokens.pieces[index].chars().filter(is_letter).count();
+        let is_escaped = self.tokens.pieces[index].starts_with('\\');
+        !is_escaped && self.tokens.spans[index].len() >= self.letters && letters >= self.letters
     }
 }
 
@@ -102,7 +105,8 @@ fn clearest(
     for (layer, heads) in posteriors.layers.iter().enumerate() {
         for (head, lists) in heads.iter().enumerate() {
             let measures = &layers[layer][head];
-            if measures.heaviest_key_mass >= 0.5 {
+            let near = far > 1 && measures.neighbour_mass >= 0.5;
+            if near || measures.heaviest_key_mass >= 0.5 {
                 continue;
             }
             for (query, list) in lists.lists().enumerate() {
@@ -155,7 +159,7 @@ mod tests {
 
     #[test]
     fn letters_are_words_where_nothing_longer_is() {
-        let tokens = tokens(&["a", " ", "b", "c", ".", "!"]);
+        let tokens = tokens(&["a", "Ġ", "b", "c", "\\n", "!"]);
         assert_eq!(queries(&tokens, None, 3), [0, 2, 3]);
     }
 

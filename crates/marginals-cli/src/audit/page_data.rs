@@ -97,6 +97,11 @@ fn numbers(head: &HeadMeasures) -> impl Iterator<Item = f64> {
     MEASURES.iter().map(|measure| (measure.of)(head))
 }
 
+/// A number as it is read; a dash where it is not known.
+fn known(number: f64) -> String {
+    if number.is_finite() { readable(number) } else { "–".to_owned() }
+}
+
 fn page_model<'audit>(model: &Described<'audit>, subjects: [usize; 2]) -> PageModel<'audit> {
     let heads = || model.layers.iter().flatten();
     PageModel {
@@ -120,7 +125,7 @@ fn of<'audit>(subject: &Subject<'audit>, packed: &'audit Packed) -> PageSubject<
         layers: subject.model.layers,
         heads: subject.model.heads,
         head_labels: heads().map(|head| head.label.name()).collect(),
-        head_measures: heads().map(|head| numbers(head).map(readable).collect()).collect(),
+        head_measures: heads().map(|head| numbers(head).map(known).collect()).collect(),
         posteriors: packed,
         predictions: subject.predictions,
     }

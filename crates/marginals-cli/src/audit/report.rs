@@ -31,6 +31,7 @@ const SCRIPT: &str = concat!(
     include_str!("../../templates/report/look.js"),
     include_str!("../../templates/report/address.js"),
     include_str!("../../templates/report/save.js"),
+    include_str!("../../templates/report/charts.js"),
     include_str!("../../templates/report/pane.js"),
     include_str!("../../templates/report/page.js"),
     "})();\n"
@@ -181,21 +182,21 @@ fn maps(layers: &[Vec<HeadMeasures>]) -> Vec<Value> {
     // On its logarithmic scale the effective number of keys has the same map as the entropy.
     let measures = MEASURES.iter().filter(|measure| measure.name != "entropy");
     measures
-        .map(|measure| {
-            let (picture, [low, high]) = svg::map(layers, measure);
+        .filter_map(|measure| {
+            let (picture, [low, high]) = svg::map(layers, measure)?;
             let clipped = measure.scale != Scale::FromZero;
             let end = |sign: &str, value| match clipped {
                 true => format!("{sign} {}", readable(value)),
                 false => readable(value),
             };
-            context! {
+            Some(context! {
                 name => measure.name,
                 title => measure.title,
                 definition => measure.definition,
                 picture => safe(picture),
                 low => end("≤", low),
                 high => end("≥", high),
-            }
+            })
         })
         .collect()
 }

@@ -2,13 +2,13 @@
 //!
 //! Colours are class names only, so that one file serves light and dark themes: `q0`…`q9` for ten
 //! steps of the ramp, a label's name for its colour. Marks that stand for a head carry
-//! `data-head="LAYER.HEAD"`, which the page's script listens to.
+//! `data-head="LAYER.HEAD"`, and maps `data-grid`, which the page's script listens to.
 
 use std::fmt::Write;
 
 use super::catalogue::{Measure, Scale};
 use super::measure::{HISTOGRAM_BINS, HeadMeasures};
-use crate::chart::{self, Axis, Frame, readable, round_indices};
+use crate::chart::{self, Axis, Frame, round_indices};
 
 const STEPS: usize = 10;
 /// Width of a map's cells together, and what they share in height, in SVG units.
@@ -16,70 +16,116 @@ const MAP_WIDTH: f64 = 252.0;
 const MAP_HEIGHT: f64 = 168.0;
 const AXIS: f64 = 20.0;
 
-/// A layer × head map of one measure: layers from left to right, heads from top to bottom.
+/// A layer × head map of one measure: layers from left to right, heads from top to bottom. One path per
+/// step of the ramp: a page has many maps of hundreds of heads.
 ///
-/// Returns the picture and the values at the two ends of its ramp.
-pub fn map(layers: &[Vec<HeadMeasures>], measure: &Measure) -> (String, [f64; 2]) {
-    let values = layers.iter().flatten().map(measure.of);
-    let ends = ramp(values, measure.scale);
+/// Returns the picture and the values at the two ends of its ramp; `None` where the measure is known of no
+/// head.
+pub fn map(layers: &[Vec<HeadMeasures>], measure: &Measure) -> Option<(String, [f64; 2])> {
+    let ends = ramp(layers.iter().flatten().map(measure.of), measure.scale);
     let axis = axis(measure.scale, ends, [0.0, 1.0]);
-    let picture = cells(layers, measure.title, "", |head| {
-        let value = (measure.of)(head);
-        let class = match axis.share(value) {
-            Some(share) => format!("q{}", ((share * STEPS as f64) as usize).min(STEPS - 1)),
-            None => "unknown".to_owned(),
+    let grid = Grid::of(layers);
+    let mut steps = vec![String::new(); STEPS];
+    let mut unknown = String::new();
+    for (place, head) in heads(layers) {
+        let path = match axis.share((measure.of)(head)) {
+            Some(share) => &mut steps[((share * STEPS as f64) as usize).min(STEPS - 1)],
+            None => &mut unknown,
         };
-        (class, readable(value))
-    });
-    (picture, ends)
+        let [x, y, width, height] = grid.cell(place);
+        let _ = write!(path, "M{x:.1} {y:.1}h{width:.1}v{height:.1}h-{width:.1}z");
+    }
+    if steps.iter().all(String::is_empty) {
+        return None;
+    }
+    let mut svg = grid.open(measure.title, "");
+    for (step, path) in steps.iter().enumerate().filter(|(_, path)| !path.is_empty()) {
+        let _ = write!(svg, r#"<path class="q{step}" d="{path}"/>"#);
+    }
+    if !unknown.is_empty() {
+        let _ = write!(svg, r#"<path class="unknown" d="{unknown}"/>"#);
+    }
+    grid.close(&mut svg);
+    Some((svg, ends))
 }
 
 /// A layer × head map of the labels, which keys move over.
 pub fn label_map(layers: &[Vec<HeadMeasures>]) -> String {
-    cells(layers, "Labels", r#" tabindex="0""#, |head| {
-        (format!("label {}", head.label.name()), head.label.name().to_owned())
-    })
+    let grid = Grid::of(layers);
+    let mut svg = grid.open("Labels", r#" tabindex="0""#);
+    for (place, head) in heads(layers) {
+        let [x, y, width, height] = grid.cell(place);
+        let _ = write!(
+            svg,
+            r#"<rect class="label {}" x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}"/>"#,
+            head.label.name()
+        );
+    }
+    grid.close(&mut svg);
+    svg
 }
 
-fn cells(
-    layers: &[Vec<HeadMeasures>],
-    title: &str,
-    more: &str,
-    cell: impl Fn(&HeadMeasures) -> (String, String),
-) -> String {
-    let heads = layers.first().map_or(0, Vec::len);
-    let width = MAP_WIDTH / layers.len() as f64;
-    let height = (MAP_HEIGHT / heads as f64).clamp(4.0, 14.0);
-    let gap = (0.08 * width.min(height)).clamp(0.4, 1.5);
-    let (total_width, total_height) = (AXIS + MAP_WIDTH + 2.0, height * heads as f64 + AXIS);
-    let name = format!("{title}, by layer and head");
-    let mut svg = chart::open("chart map", [total_width, total_height], &name, more);
-    for (layer, row) in layers.iter().enumerate() {
-        for (head, measures) in row.iter().enumerate() {
-            let (class, value) = cell(measures);
-            let _ = write!(
-                svg,
-                r#"<rect class="{class}" data-head="{layer}.{head}" x="{:.2}" y="{:.2}" width="{:.2}" height="{:.2}" rx="{:.1}"><title>layer {layer}, head {head}: {value}</title></rect>"#,
-                AXIS + width * layer as f64 + gap / 2.0,
-                height * head as f64 + gap / 2.0,
-                width - gap,
-                height - gap,
-                gap,
-            );
+fn heads(layers: &[Vec<HeadMeasures>]) -> impl Iterator<Item = ([usize; 2], &HeadMeasures)> {
+    layers
+        .iter()
+        .enumerate()
+        .flat_map(|(layer, row)| row.iter().enumerate().map(move |(head, m)| ([layer, head], m)))
+}
+
+/// Cells of a map.
+struct Grid {
+    layers: usize,
+    heads: usize,
+    width: f64,
+    height: f64,
+    gap: f64,
+}
+
+impl Grid {
+    fn of(layers: &[Vec<HeadMeasures>]) -> Self {
+        let heads = layers.first().map_or(0, Vec::len);
+        let width = MAP_WIDTH / layers.len() as f64;
+        let height = (MAP_HEIGHT / heads as f64).clamp(4.0, 14.0);
+        let gap = (0.08 * width.min(height)).clamp(0.4, 1.5);
+        Self { layers: layers.len(), heads, width, height, gap }
+    }
+
+    /// Corner and size of the cell of a head.
+    fn cell(&self, [layer, head]: [usize; 2]) -> [f64; 4] {
+        let x = AXIS + self.width * layer as f64 + self.gap / 2.0;
+        let y = self.height * head as f64 + self.gap / 2.0;
+        [x, y, self.width - self.gap, self.height - self.gap]
+    }
+
+    fn total_height(&self) -> f64 {
+        self.height * self.heads as f64 + AXIS
+    }
+
+    /// Start of a map. The page's script finds heads by `data-grid`: where the first begins, and how far
+    /// they are apart.
+    fn open(&self, title: &str, more: &str) -> String {
+        let more = format!(
+            r#" data-grid="{AXIS} {:.3} {:.3} {} {}"{more}"#,
+            self.width, self.height, self.layers, self.heads
+        );
+        let size = [AXIS + MAP_WIDTH + 2.0, self.total_height()];
+        chart::open("chart map", size, &format!("{title}, by layer and head"), &more)
+    }
+
+    /// Numbers of layers and heads, and the end of the map.
+    fn close(&self, svg: &mut String) {
+        for layer in round_indices(self.layers, 8) {
+            let x = AXIS + self.width * (layer as f64 + 0.5);
+            let y = self.total_height() - 6.0;
+            let _ =
+                write!(svg, r#"<text class="tick middle" x="{x:.1}" y="{y:.1}">{layer}</text>"#);
         }
+        for head in round_indices(self.heads, 8) {
+            let (x, y) = (AXIS - 4.0, self.height * (head as f64 + 0.5) + 3.2);
+            let _ = write!(svg, r#"<text class="tick end" x="{x:.1}" y="{y:.1}">{head}</text>"#);
+        }
+        svg.push_str("</svg>");
     }
-    for layer in round_indices(layers.len(), 8) {
-        let x = AXIS + width * (layer as f64 + 0.5);
-        let y = total_height - 6.0;
-        let _ = write!(svg, r#"<text class="tick middle" x="{x:.1}" y="{y:.1}">{layer}</text>"#);
-    }
-    for head in round_indices(heads, 8) {
-        let y = height * (head as f64 + 0.5) + 3.2;
-        let _ =
-            write!(svg, r#"<text class="tick end" x="{:.1}" y="{y:.1}">{head}</text>"#, AXIS - 4.0);
-    }
-    svg.push_str("</svg>");
-    svg
 }
 
 /// One violin per layer: how H / log n is spread over the layer's heads and queries.
@@ -195,10 +241,8 @@ pub fn scatter(layers: &[Vec<HeadMeasures>], across: &Measure, up: &Measure) -> 
             let Some((x, y)) = x.at(across_value).zip(y.at(up_value)) else { continue };
             let _ = write!(
                 svg,
-                r#"<circle class="label {}" data-head="{layer}.{head}" cx="{x:.1}" cy="{y:.1}" r="4"><title>layer {layer}, head {head}: {}, {}</title></circle>"#,
+                r#"<circle class="label {}" data-head="{layer}.{head}" cx="{x:.1}" cy="{y:.1}" r="4"/>"#,
                 measures.label.name(),
-                readable(across_value),
-                readable(up_value)
             );
         }
     }

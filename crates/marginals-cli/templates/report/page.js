@@ -59,23 +59,12 @@ function light(token, from) {
   }
 }
 
-const marks = new Map();
-document.querySelectorAll("[data-model]").forEach((part) => {
+const charts = [...document.querySelectorAll("[data-model]")].map((part) => {
   const model = models[part.dataset.model];
-  part.querySelectorAll("[data-head]").forEach((mark) => {
-    for (let of = model.subjects[0]; of <= model.subjects[1]; of++) {
-      const name = `${of}:${mark.dataset.head}`;
-      marks.set(name, [...(marks.get(name) ?? []), mark]);
-    }
-  });
-  part.addEventListener("click", (event) => {
-    const mark = event.target.closest("[data-head]");
-    if (mark) pick(model, ...mark.dataset.head.split(".").map(Number), event.shiftKey);
-  });
-  part.querySelectorAll("figure[data-csv]").forEach((figure) => saveButtons(figure, model));
   part.querySelectorAll("svg[tabindex]").forEach((map) => {
     map.addEventListener("keydown", (event) => walk(model, event));
   });
+  return [model, new Charts(part, model, pick)];
 });
 const reads = (model, pane) => model.subjects[0] <= pane.of && pane.of <= model.subjects[1];
 
@@ -129,14 +118,9 @@ function show() {
   at("without-sink").checked = state.withoutSink;
   at("beside").textContent = panes.length > 1 ? "close the second" : "read beside it";
   at("beside").setAttribute("aria-pressed", panes.length > 1);
-  document.querySelectorAll(".chosen").forEach((mark) => mark.classList.remove("chosen", "second"));
-  state.panes.toReversed().forEach(({ of, layer, head }, place) => {
-    for (const mark of marks.get(`${of}:${layer}.${head}`) ?? []) {
-      mark.classList.add("chosen");
-      mark.classList.toggle("second", place < state.panes.length - 1);
-      mark.parentNode.append(mark);
-    }
-  });
+  const shown = state.panes.map((pane, index) => ({ ...pane, second: index > 0 }));
+  const single = shown.filter(({ layer, head }) => layer !== "all" && head !== "mean").toReversed();
+  charts.forEach(([model, part]) => part.mark(single.filter((pane) => reads(model, pane))));
   at("said").textContent = panes[active].said;
 }
 

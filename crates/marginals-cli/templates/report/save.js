@@ -24,14 +24,15 @@ const csv = (rows) => rows.map((row) => `${row.map(field).join(",")}\r\n`).join(
 // A chart of the page as a file that needs no style sheet: in the colours it has now.
 function standalone(svg) {
   const copy = svg.cloneNode(true);
+  copy.querySelectorAll(".under").forEach((frame) => frame.remove());
   const { width, height } = svg.viewBox.baseVal;
-  const originals = [svg, ...svg.querySelectorAll("*")];
+  const originals = [svg, ...svg.querySelectorAll("*:not(.under)")];
   [copy, ...copy.querySelectorAll("*")].forEach((element, index) => {
     const style = getComputedStyle(originals[index]);
     if (!(originals[index] instanceof SVGTitleElement)) {
       for (const name of INLINED) element.setAttribute(name, style.getPropertyValue(name));
     }
-    for (const name of ["class", "style", "tabindex", "data-head"]) element.removeAttribute(name);
+    for (const name of ["class", "style", "tabindex", "data-head", "data-grid"]) element.removeAttribute(name);
   });
   const ground = document.createElementNS(svg.namespaceURI, "rect");
   const colour = getComputedStyle(document.documentElement).getPropertyValue("--paper");

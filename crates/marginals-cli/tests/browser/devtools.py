@@ -128,9 +128,9 @@ class Browser:
         features = [{"name": "prefers-color-scheme", "value": theme}]
         self.call("Emulation.setEmulatedMedia", features=features)
 
-    def click(self, selector, shift=False):
-        """Clicks the middle of an element with the mouse."""
-        place = self.run(
+    def middle(self, selector):
+        """The middle of an element, which is scrolled to."""
+        return self.run(
             f"""(() => {{
                 const element = document.querySelector({json.dumps(selector)});
                 element.scrollIntoView({{ block: "center", behavior: "instant" }});
@@ -138,22 +138,22 @@ class Browser:
                 return [box.x + box.width / 2, box.y + box.height / 2];
             }})()"""
         )
-        at = {"x": place[0], "y": place[1], "modifiers": 8 if shift else 0}
+
+    def click(self, selector):
+        """Clicks the middle of an element with the mouse."""
+        self.click_at(*self.middle(selector))
+
+    def click_at(self, x, y, shift=False):
+        """Clicks a place of the window."""
+        at = {"x": x, "y": y, "modifiers": 8 if shift else 0}
         self.call("Input.dispatchMouseEvent", type="mouseMoved", **at)
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **at)
 
     def hover(self, selector):
         """Moves the mouse over an element."""
-        box = self.run(
-            f"""(() => {{
-                const element = document.querySelector({json.dumps(selector)});
-                element.scrollIntoView({{ block: "center", behavior: "instant" }});
-                const box = element.getClientRects()[0];
-                return [box.x + box.width / 2, box.y + box.height / 2];
-            }})()"""
-        )
-        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=box[0], y=box[1])
+        x, y = self.middle(selector)
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
     def press(self, key):
         """Presses a key where the focus is."""
