@@ -8,12 +8,14 @@ mod effects;
 mod head;
 mod label;
 mod measure;
+mod numbers;
 mod packed;
 mod page_data;
 mod relations;
 mod report;
 mod rule;
 mod sparse;
+mod subject;
 mod svg;
 mod terminal;
 mod texts;
@@ -30,8 +32,9 @@ use self::document::{Document, ModelSection, Reading, TextSection, TokenSection}
 use self::effects::Changes;
 use self::measure::{Collector, HeadMeasures};
 use self::relations::Relations;
-use self::report::{Described, Subject};
+use self::report::ReportError;
 use self::sparse::SparsePosteriors;
+use self::subject::{Described, Subject};
 use self::terminal::Style;
 use self::texts::{NamedText, TextsError};
 use crate::named_model::{NamedModel, NoModel};
@@ -136,10 +139,8 @@ pub enum AuditError {
     NothingPredicted,
     #[error("cannot start {threads} threads: {reason}; ask for fewer with `--threads`")]
     Threads { threads: usize, reason: String },
-    #[error("the posteriors could not be packed: {0}")]
-    Packing(io::Error),
-    #[error("the report could not be put together: {0}")]
-    Report(#[from] minijinja::Error),
+    #[error(transparent)]
+    Report(#[from] ReportError),
     #[error("the audit could not be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
 }

@@ -4,10 +4,11 @@ use serde::Serialize;
 
 use super::catalogue::MEASURES;
 use super::distance_prior::DistancePrior;
-use super::effects::EffectsSection;
+use super::effects::{Changes, EffectsSection, Measured};
 use super::head::{HeadMeasures, NEIGHBOURHOOD, QUANTILES, mean_and_deviation};
 use super::label::{Comparison, Label};
 use super::measure::QueryPosterior;
+use super::numbers::{Numbers, tidy};
 use super::relations::FEWEST_QUERIES;
 use super::rule::{label_of, margin_of, signed_distances};
 use crate::message;
@@ -211,9 +212,6 @@ pub struct TextHead {
     pub measures: Numbers,
 }
 
-/// Measures by name; one that is not finite has no JSON form and becomes null.
-pub type Numbers = serde_json::Map<String, serde_json::Value>;
-
 /// The likeliest keys of one query.
 #[derive(Clone, Debug, Serialize)]
 pub struct QuerySection {
@@ -286,6 +284,36 @@ impl Document {
             }
             section.over_texts = Some(over);
         }
+    }
+}
+
+impl Document {
+    /// Adds what the heads are worth; `layers` are the measures that the document is of.
+    pub fn add_effects(
+        &mut self,
+        changes: Changes,
+        measured: Measured,
+        layers: &[Vec<HeadMeasures>],
+    ) {
+        let gaps: Vec<f64> = layers.iter().flatten().map(|head| head.map_gap).collect();
+        let (heads, section) = measured.sections(changes, &gaps);
+        for (head, effects) in self.heads.iter_mut().zip(heads) {
+            head.effects = Some(effects);
+        }
+        self.effects = Some(section);
+    }
+
+    /// The heads and their effects in the order of the changes, those first whose mean ablation costs most;
+    /// empty where effects were not measured.
+    pub fn most_worth(&self) -> Vec<(&HeadSection, Vec<f64>)> {
+        let Some(section) = &self.effects else { return Vec::new() };
+        let heads = self.heads.iter().filter_map(|head| {
+            let effects = head.effects.as_ref()?;
+            Some((head, section.of_head(effects)))
+        });
+        let mut heads: Vec<(&HeadSection, (Vec<f64>, f64))> = heads.collect();
+        heads.sort_by(|(_, (_, a)), (_, (_, b))| b.total_cmp(a));
+        heads.into_iter().map(|(head, (effects, _))| (head, effects)).collect()
     }
 }
 
@@ -376,9 +404,4 @@ fn query_section(posterior: &QueryPosterior) -> QuerySection {
         query: posterior.query,
         likeliest_keys: posterior.heads.iter().map(heads).collect(),
     }
-}
-
-/// Seven significant digits: all an `f32` holds, and files half the size.
-pub fn tidy(number: f64) -> f64 {
-    format!("{number:.6e}").parse().unwrap_or(number)
 }

@@ -3,9 +3,9 @@
 use marginals_burn::pretrained::effects::{Change, Effects, Predictions};
 use marginals_burn::{ModelError, Pretrained, Tokens};
 use serde::Serialize;
+use serde_json::Value;
 
-use super::document::{Document, HeadSection, Numbers, tidy};
-use super::measure::HeadMeasures;
+use super::numbers::{Numbers, tidy};
 use crate::progress;
 
 /// Next tokens that are told of each token.
@@ -181,51 +181,37 @@ fn predictions(model: &Pretrained, found: &Predictions) -> Vec<PredictionSection
     likeliest.collect()
 }
 
-impl Document {
-    /// Adds what the heads are worth.
-    pub fn add_effects(
-        &mut self,
-        changes: Changes,
-        measured: Measured,
-        layers: &[Vec<HeadMeasures>],
-    ) {
+impl Measured {
+    /// Effects of every head by change, and what is said of them together; `gaps` are the heads' soft–hard
+    /// gaps.
+    pub fn sections(self, changes: Changes, gaps: &[f64]) -> (Vec<Numbers>, EffectsSection) {
         let named = changes.named();
-        let tokens = measured.tokens as f64;
-        let gaps: Vec<f64> = layers.iter().flatten().map(|head| head.map_gap).collect();
-        let hard: Vec<f64> = measured.sums.iter().map(|sums| sums[0]).collect();
-        for (head, sums) in self.heads.iter_mut().zip(&measured.sums) {
+        let tokens = self.tokens as f64;
+        let hard: Vec<f64> = self.sums.iter().map(|sums| sums[0]).collect();
+        let of_head = |sums: &Vec<f64>| -> Numbers {
             let effects = named.iter().zip(sums);
-            let effects: Numbers = effects
-                .map(|(change, sum)| (change.section.name.to_owned(), tidy(sum / tokens).into()))
-                .collect();
-            head.effects = Some(effects);
-        }
-        let changes = named.into_iter().map(|change| change.section);
-        self.effects = Some(EffectsSection {
-            loss: tidy(measured.loss / tokens),
-            predicted_tokens: measured.tokens,
+            let named = effects
+                .map(|(change, sum)| (change.section.name.to_owned(), tidy(sum / tokens).into()));
+            named.collect()
+        };
+        let heads = self.sums.iter().map(of_head).collect();
+        let section = EffectsSection {
+            loss: tidy(self.loss / tokens),
+            predicted_tokens: self.tokens,
             seed: SEED,
-            changes: changes.collect(),
-            gap_rank_correlation: rank_correlation(&gaps, &hard).map(tidy),
-            predictions: measured.predictions,
-        });
+            gap_rank_correlation: rank_correlation(gaps, &hard).map(tidy),
+            predictions: self.predictions,
+            changes: named.into_iter().map(|change| change.section).collect(),
+        };
+        (heads, section)
     }
 }
 
-impl Document {
-    /// The heads and their effects in the order of the changes, those first whose mean ablation costs most;
-    /// empty where effects were not measured.
-    pub fn most_worth(&self) -> Vec<(&HeadSection, Vec<f64>)> {
-        let Some(section) = &self.effects else { return Vec::new() };
-        let number = |head: &HeadSection, change: &str| {
-            let number = head.effects.as_ref().and_then(|effects| effects.get(change)?.as_f64());
-            number.unwrap_or(f64::NAN)
-        };
-        let effects = |head| section.changes.iter().map(|c| number(head, c.name)).collect();
-        let mut heads: Vec<(&HeadSection, Vec<f64>)> =
-            self.heads.iter().map(|head| (head, effects(head))).collect();
-        heads.sort_by(|(a, _), (b, _)| number(b, ORDER).total_cmp(&number(a, ORDER)));
-        heads
+impl EffectsSection {
+    /// Effects of a head in the order of the changes, and the one that heads are ordered by.
+    pub fn of_head(&self, head: &Numbers) -> (Vec<f64>, f64) {
+        let number = |name: &str| head.get(name).and_then(Value::as_f64).unwrap_or(f64::NAN);
+        (self.changes.iter().map(|change| number(change.name)).collect(), number(ORDER))
     }
 }
 

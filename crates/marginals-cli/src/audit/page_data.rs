@@ -4,11 +4,12 @@ use serde::Serialize;
 
 use super::catalogue::MEASURES;
 use super::choice::Showcase;
-use super::document::{TextSection, tidy};
+use super::document::TextSection;
 use super::effects::PredictionSection;
 use super::measure::{HISTOGRAM_BINS, HeadMeasures};
+use super::numbers::tidy;
 use super::packed::Packed;
-use super::report::{Described, Subject, title};
+use super::subject::{Described, Subject, title};
 use crate::chart::readable;
 
 #[derive(Serialize)]

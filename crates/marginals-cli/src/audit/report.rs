@@ -6,15 +6,12 @@
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, context};
 
-use super::AuditError;
 use super::catalogue::{MEASURES, Measure, Scale};
-use super::choice::Showcase;
-use super::document::{Document, ModelSection, Reading};
-use super::effects::PredictionSection;
+use super::document::Document;
 use super::measure::{HeadMeasures, label_counts};
 use super::packed::{self, Packed, pack};
 use super::page_data::page_data;
-use super::sparse::SparsePosteriors;
+use super::subject::{Described, Subject, title};
 use super::svg;
 use crate::chart::readable;
 
@@ -37,33 +34,19 @@ const SCRIPT: &str = concat!(
     "})();\n"
 );
 
-/// A text as a model read it.
-#[derive(Debug)]
-pub struct Subject<'audit> {
-    pub model: &'audit ModelSection,
-    /// The text, and measures of every head on it.
-    pub reading: &'audit Reading,
-    /// Keys of every query.
-    pub posteriors: &'audit SparsePosteriors,
-    /// Head and token that are shown first.
-    pub first: Showcase,
-    /// Predictions after each token; none where none were made.
-    pub predictions: &'audit [PredictionSection],
-}
-
-/// A model with what its charts show.
-#[derive(Debug)]
-pub struct Described<'audit> {
-    /// The audit as data.
-    pub document: &'audit Document,
-    /// Measures of every head, means over the texts, by layer.
-    pub layers: &'audit [Vec<HeadMeasures>],
-    /// The texts.
-    pub subjects: Vec<Subject<'audit>>,
+/// Why there is no page.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    #[error("the posteriors could not be packed: {0}")]
+    Packing(#[from] std::io::Error),
+    #[error("the report could not be put together: {0}")]
+    Page(#[from] minijinja::Error),
+    #[error("the report's data could not be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
 }
 
 /// Renders the page of the audit of one model, or of several to be compared.
-pub fn render(models: &[Described<'_>]) -> Result<String, AuditError> {
+pub fn render(models: &[Described<'_>]) -> Result<String, ReportError> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     environment.add_template("report", TEMPLATE)?;
@@ -75,8 +58,7 @@ pub fn render(models: &[Described<'_>]) -> Result<String, AuditError> {
             let columns = heads.map(|head| head.heaviest_key).collect();
             pack(subject.posteriors, columns, packed::ROOM / subjects.len())
         })
-        .collect::<Result<_, _>>()
-        .map_err(AuditError::Packing)?;
+        .collect::<Result<_, _>>()?;
     let data = page_data(models, &subjects, &packed)?;
     let mut first = 0;
     let sections = models.iter().map(|model| {
@@ -149,11 +131,6 @@ fn section(described: &Described<'_>, first: usize) -> Value {
         median_gap => readable(100.0 * self::median(all.iter().map(|head| head.map_gap))),
         median_samples => median("samples_for_one_percent"),
     }
-}
-
-/// The name of a subject among others: model and text.
-pub fn title(subject: &Subject<'_>) -> String {
-    format!("{}, {}", subject.model.name, subject.reading.text.source)
 }
 
 /// The heads that are worth most, and by how much the loss rises with each changed.
