@@ -322,10 +322,10 @@ fn what_does_not_fit_is_refused_by_name() {
     run(&file, &["mean"], &nan).unwrap();
 
     let slots = ModelFile::from_toml("mechanism = \"slots\"").unwrap();
-    let told = refusal(&slots, &["mean"], &inputs::<f64>());
-    assert!(told.contains("`mean`") && told.contains("Ask nothing"), "{told}");
-    let told = refusal(&slots, &[], &inputs::<f64>());
-    assert!(told.contains("marginals_burn"), "{told}");
+    for questions in [&["mean"][..], &[]] {
+        let told = refusal(&slots, questions, &inputs::<f64>());
+        assert!(told.contains("marginals_burn"), "{told}");
+    }
 }
 
 /// Truth values as a bias are the mask that they are: log-weights of 0 and −∞.
