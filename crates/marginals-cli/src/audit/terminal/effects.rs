@@ -18,12 +18,12 @@ pub fn effects(
     let mut page = Page::new(super::WIDTH, style == Style::Coloured);
     page.heading("effects on the loss");
     page.line(&format!(
-        "  {:.4} nats per token over {} predictions; with one head changed, how much more:\n",
+        "  {:.4} nats per token over {} predictions; it rises, with one head changed, by\n",
         effects.loss, effects.predicted_tokens
     ));
     let mut header = format!("{:<6} {:<15}", "head", "label");
     for change in &effects.changes {
-        header += &format!(" {:>9}", change.column);
+        header += &format!("{:>9}", change.column);
     }
     page.line(&page.paint("2", &header));
     let heads = document.most_worth();
@@ -36,7 +36,7 @@ pub fn effects(
             page.paint(colour(label), &format!("{:<15}", label.name()))
         );
         for effect in effects {
-            row += &format!(" {effect:>9.4}");
+            row += &format!("{effect:>9.4}");
         }
         page.line(&row);
     }
