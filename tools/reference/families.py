@@ -5,8 +5,8 @@
 
 BERT's relative positions are in no newer version of transformers than 4:
 
-    pip install --target /tmp/transformers4 transformers==4.46.3
-    PYTHONPATH=/tmp/transformers4 python tools/reference/families.py relative
+    pip install --target target/transformers4 transformers==4.46.3
+    PYTHONPATH=target/transformers4 python tools/reference/families.py relative
 
 Writes folders crates/marginals-burn/tests/data/families/NAME with config.json and model.safetensors, as
 `save_pretrained` leaves them, the weights rounded to half precision, and expected.safetensors:

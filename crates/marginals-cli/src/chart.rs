@@ -1,4 +1,4 @@
-//! What the charts of every page share: axes with round numbers, their grid, and how numbers are written.
+//! Parts that the charts of every page share: axes with round numbers, their grid, and how numbers are written.
 //!
 //! Charts are SVG with a view box, so that they keep their shape at any size. Colours are class names of
 //! `templates/chart.css` (`c0` … `c4` for series), so that one chart serves light and dark themes.

@@ -19,11 +19,11 @@ enum Kind {
     Hdf5,
     Gguf,
     Pickle,
-    /// What stands in place of a large file in a repository that was cloned without them.
+    /// Pointer in place of a large file in a repository that was cloned without them.
     Pointer,
 }
 
-/// What a file is and how it becomes a safetensors file called `to`, where its beginning is that of another
+/// Kind of a file, and how it becomes a safetensors file called `to`, where its beginning is that of another
 /// kind.
 pub fn advice(path: &Path, beginning: &[u8], to: &str) -> Option<String> {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
@@ -62,7 +62,7 @@ pub fn advice(path: &Path, beginning: &[u8], to: &str) -> Option<String> {
     })
 }
 
-/// The same, the safetensors file being called as this one is.
+/// Advice on a file, the safetensors file being called as this one is.
 pub fn advice_beside(path: &Path, beginning: &[u8]) -> Option<String> {
     let to = path.with_extension("safetensors");
     // Not in place of itself, whatever it is called.
@@ -70,7 +70,7 @@ pub fn advice_beside(path: &Path, beginning: &[u8]) -> Option<String> {
     advice(path, beginning, &to.file_name()?.to_string_lossy())
 }
 
-/// The same of the file at `path`; `None` where it cannot be read.
+/// Advice on the file at `path`; `None` where it cannot be read.
 pub fn advice_of_file(path: &Path) -> Option<String> {
     // Reading a pipe would take away what is to come.
     if !path.is_file() {

@@ -70,7 +70,7 @@ pub enum NoModel {
     Foreign {
         /// The file.
         path: PathBuf,
-        /// What it is, and what to do.
+        /// Kind of file that it is, and what to do.
         reason: String,
     },
     /// A run that has not saved its model yet.

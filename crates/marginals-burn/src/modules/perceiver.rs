@@ -170,7 +170,7 @@ impl Perceiver {
         Ok(self.run(inputs)?.latents)
     }
 
-    /// The same, and the posterior of the last layer's look at the inputs.
+    /// The latents after all layers, and the posterior of the last layer's look at the inputs.
     ///
     /// # Shapes
     /// As [`Self::forward`].

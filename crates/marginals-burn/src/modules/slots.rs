@@ -381,7 +381,7 @@ impl SlotAttention {
         Ok(self.refine(inputs, start)?.slots)
     }
 
-    /// The same, and the posterior of the last iteration's competition: which slot each input picked there,
+    /// The slots after all iterations, and the posterior of the last competition: which slot each input picked there,
     /// whose `marginals` are the masks of the slots.
     ///
     /// # Shapes

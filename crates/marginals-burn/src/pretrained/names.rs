@@ -10,7 +10,7 @@ use crate::error::ModelError;
 /// A part without a name is one that the family has not.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Names {
-    /// What all names but the head's begin with in the file of a language model.
+    /// Beginning of all names but the head's in the file of a language model.
     pub base: &'static str,
     pub words: &'static str,
     pub positions: Option<&'static str>,
@@ -54,7 +54,7 @@ pub(crate) enum Inner<N> {
     Plain { widen: N, narrow: N },
     /// narrow(f(gate x) · widen x) (Shazeer 2020).
     Gated { gate: N, widen: N, narrow: N },
-    /// The same, gate and widen one map, its outputs in this order.
+    /// A gated part whose gate and widen are one map, its outputs in this order.
     GatedFused { both: N, narrow: N },
 }
 
@@ -108,7 +108,7 @@ impl Names {
         })
     }
 
-    /// What the names of the base model begin with in a file.
+    /// Beginning of the names of the base model in a file.
     fn prefix(&self, checkpoint: &dyn Checkpoint) -> Result<String, ModelError> {
         let words = format!("{}.weight", self.words);
         let refused =

@@ -98,7 +98,7 @@ impl<N> Around<N> {
 }
 
 impl Around<Norm> {
-    /// What the part reads.
+    /// Input of the part.
     pub fn enter(&self, x: Tensor<2>) -> Tensor<2> {
         normalised(self.before.as_ref(), x)
     }

@@ -209,7 +209,7 @@ impl Published {
         })
     }
 
-    /// What the model hands on after its last layer, `[N, width]`.
+    /// The last hidden state as the model hands it on, `[N, width]`.
     ///
     /// # Errors
     /// As [`Self::embed`] and [`Self::layer`].
@@ -311,7 +311,7 @@ impl PublishedLayer {
         })
     }
 
-    /// What the attention writes into the residual stream.
+    /// Output of the attention, which goes into the residual stream.
     fn attend(
         &self,
         config: &TransformerConfig,

@@ -103,7 +103,7 @@ fn check(name: &str) -> Vec<Visible> {
     check_with(name, &Transformer::open(&folder).unwrap(), &Expected::read(&folder))
 }
 
-/// The same of a model in a GGUF file; see `tools/reference/gguf_models.py`.
+/// The check of a model in a GGUF file; see `tools/reference/gguf_models.py`.
 fn check_gguf(name: &str) -> Vec<Visible> {
     let folder = folder().with_file_name("gguf").join(name);
     let model = Transformer::open(&folder.join("model.gguf")).unwrap();

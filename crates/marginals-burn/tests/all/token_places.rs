@@ -57,7 +57,7 @@ fn tokens_lie_where_their_pieces_are_in_the_text() {
     assert!(wrong.is_empty(), "{} of {count} are wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// What a cut text has is what the whole text begins with, and the token that ends it.
+/// A cut text has the first tokens of the whole text, and the token that ends it.
 #[test]
 fn a_cut_text_has_the_places_of_the_whole() {
     let cases: Vec<Case> = reference("token_places.json");

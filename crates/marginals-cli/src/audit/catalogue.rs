@@ -14,7 +14,7 @@ pub struct Measure {
     pub definition: &'static str,
     /// How it is laid on a scale.
     pub scale: Scale,
-    /// What it is about.
+    /// Group of measures that it belongs to.
     pub group: Group,
     /// Reads it off a head.
     pub of: fn(&HeadMeasures) -> f64,
@@ -31,7 +31,7 @@ pub enum Scale {
     Logarithmic,
 }
 
-/// What a measure is about: tables show one group at a time.
+/// Subject of a measure: tables show one group at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
     /// How sure the head is.
@@ -40,7 +40,7 @@ pub enum Group {
     Place,
     /// How far it looks, and what that explains.
     Distance,
-    /// What its values make of it.
+    /// Effect on the values that are read.
     Value,
 }
 

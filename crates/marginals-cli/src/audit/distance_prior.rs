@@ -89,7 +89,7 @@ pub struct Distances {
     reaches: Vec<usize>,
 }
 
-/// What a posterior says of one head's distances; sums are over queries and keys.
+/// Evidence of a posterior on one head's distances; sums are over queries and keys.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evidence {
     /// Σ_j p_ij of every query.
@@ -258,7 +258,7 @@ struct Problem<'a> {
     evidence: &'a Evidence,
 }
 
-/// What is minimised, its gradient and its second derivatives (θθ, θβ, ββ).
+/// Loss that is minimised, its gradient and its second derivatives (θθ, θβ, ββ).
 struct Loss {
     value: f64,
     gradient: [f64; 2],

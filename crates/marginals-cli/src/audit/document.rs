@@ -28,7 +28,7 @@ pub struct Document {
     pub labels: Vec<LabelSection>,
     pub heads: Vec<HeadSection>,
     pub queries: Vec<QuerySection>,
-    /// What the heads are worth, where that was measured.
+    /// Effects of the heads on the loss, where they were measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effects: Option<EffectsSection>,
     /// Where several texts were read, all of them; `text` is the first, and `queries` are its.
@@ -199,7 +199,7 @@ pub struct OverTexts {
     pub agreeing_texts: usize,
     /// Standard deviation of every measure over the texts.
     pub deviations: Numbers,
-    /// What each text says, in the order of the document's `texts`.
+    /// Measures on each text, in the order of the document's `texts`.
     pub by_text: Vec<TextHead>,
 }
 

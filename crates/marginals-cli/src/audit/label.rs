@@ -69,7 +69,7 @@ pub struct Rule {
     pub name: &'static str,
     /// The rule in words.
     pub words: &'static str,
-    /// What must hold; `None` where nothing must.
+    /// Condition that must hold; `None` where none must.
     pub condition: Option<Condition>,
     /// Where heads of this kind were described; empty where it is our own word.
     pub source: &'static str,

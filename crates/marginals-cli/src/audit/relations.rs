@@ -155,7 +155,7 @@ impl Relations {
     }
 }
 
-/// What a token covers of the text; of a part of a character, all of it.
+/// Part of the text that a token covers; of a part of a character, all of it.
 fn written<'t>(text: &'t str, tokens: &Tokens, index: usize) -> &'t str {
     let span = &tokens.spans[index];
     match span.is_empty() {

@@ -59,7 +59,7 @@ impl SparsePosteriors {
         Self { keys, layers: Vec::new() }
     }
 
-    /// What is asked of a layer.
+    /// Question that a layer is asked.
     pub fn question(&self) -> TopK {
         TopK(self.keys)
     }

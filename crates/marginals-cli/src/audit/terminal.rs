@@ -258,7 +258,7 @@ fn title(page: &mut Page, document: &Document) {
     }
 }
 
-/// What the labels that occur mean.
+/// Rules of the labels that occur.
 fn rules(page: &mut Page, layers: &[Vec<HeadMeasures>]) {
     let occurring: HashSet<Label> = layers.iter().flatten().map(|head| head.label).collect();
     page.heading("Labels, the first whose rule holds:");

@@ -313,7 +313,7 @@ fn entropies_of_real_models_are_those_of_the_full_matrices() {
     }
 }
 
-/// What is printed, written and shown of the heads' worth is one thing, and an encoder has none of it.
+/// The terminal, the data and the report tell one worth of each head, and an encoder has none of it.
 #[test]
 fn effects_are_told_head_by_head() {
     let folder = tempfile::tempdir().unwrap();

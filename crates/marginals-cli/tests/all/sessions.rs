@@ -70,7 +70,7 @@ fn last_step(shown: &str) -> usize {
     rows(shown).filter_map(number).last().unwrap_or(0)
 }
 
-/// What stays on the screen, without spaces, which go astray where lines are broken.
+/// The text that stays on the screen, without spaces, which go astray where lines are broken.
 fn left_on_screen(shown: &str, width: usize) -> String {
     screen(shown, width).concat().replace(' ', "")
 }

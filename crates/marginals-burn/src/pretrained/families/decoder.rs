@@ -115,7 +115,7 @@ impl Defaults {
         })
     }
 
-    /// What the rotary embedding is read with.
+    /// Sizes that the rotary embedding is read with.
     pub fn rotary(&self, head_width: usize, context: usize) -> RotaryDefaults {
         RotaryDefaults { head_width, context, base: self.base, partial: self.partial_rotary }
     }

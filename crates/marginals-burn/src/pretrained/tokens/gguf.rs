@@ -48,7 +48,7 @@ pub fn tokenizer(file: &GgufFile) -> Result<TextTokenizer, ModelError> {
     TextTokenizer::new(tokenizer, file.path())
 }
 
-/// What the library says where parts do not fit together.
+/// Error of the library where parts do not fit together.
 fn unfit(file: &GgufFile) -> impl Fn(tokenizers::Error) -> ModelError {
     |error| ModelError::Tokenizer {
         path: file.path().to_path_buf(),
@@ -144,7 +144,7 @@ fn texts<'file>(file: &'file GgufFile, key: &str) -> Result<&'file [String], Mod
     }
 }
 
-/// What each of `count` pieces is for, where the file says so.
+/// Purpose of each of `count` pieces, where the file says so.
 fn kinds(file: &GgufFile, count: usize) -> Result<Option<Vec<Kind>>, ModelError> {
     let codes = match file.metadata(TYPES) {
         None => return Ok(None),

@@ -32,7 +32,7 @@ struct Added {
     special: bool,
 }
 
-/// What a file says.
+/// Contents of a file.
 struct Model {
     pieces: Vec<Piece>,
     byte_pair: bool,

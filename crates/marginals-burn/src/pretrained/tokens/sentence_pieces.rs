@@ -18,7 +18,7 @@ pub(super) struct Piece {
     pub kind: Kind,
 }
 
-/// What a piece is for.
+/// Purpose of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Normal,

@@ -10,7 +10,7 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{Result, SplitDelimiterBehavior};
 
-/// What follows from the name of a rule.
+/// Rule that splits a text into words, and its names in files.
 pub(super) struct Rule {
     names: &'static [&'static str],
     words: Words,
