@@ -70,6 +70,7 @@ mod answers;
 pub mod chi_square;
 pub mod compare;
 pub mod dense;
+pub mod edge_sets;
 pub mod enumerate;
 mod exact;
 pub mod expanding;

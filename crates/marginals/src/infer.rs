@@ -7,6 +7,8 @@
 //! | inference | what it is for |
 //! |---|---|
 //! | [`streaming`] | structures that fall apart into queries, keys or edges: one pass over tiles of scores |
+//! | [`coupled`] | edges that depend on each other: sums over edge sets, by a recursion or directly |
+//! | [`fold`] | edge sets that a recursion builds: sums, best ones and draws by the same recursion |
 //! | [`walk`] | paths of several picks: a streaming pass per hop |
 //! | [`truncated`] | blocks of edges that provably weigh next to nothing are left out, and by how much is told |
 //! | [`expanding`] | windows that grow while it matters, with a bound on the mass left out |
@@ -15,10 +17,12 @@
 pub mod any;
 pub mod collapsed;
 pub mod contract;
+pub mod coupled;
 pub mod expanding;
 mod expectation;
 mod extremes;
 pub mod finding;
+pub mod fold;
 mod normalisers;
 pub mod problem;
 pub mod slopes;
@@ -28,7 +32,7 @@ pub mod truncated;
 pub mod walk;
 
 pub use any::AnyInference;
-pub use contract::{EdgeQuestions, Inference, Steps};
+pub use contract::{ChoiceQuestions, EdgeQuestions, Inference, SetQuestions, Steps};
 pub use finding::{Exactness, Finding, Merge, Report};
 pub use problem::{Engine, Gradients, Problem, Values};
 pub use slopes::Slopes;

@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use ndarray::{Array3, Array4, ArrayView, ArrayView3, ArrayView4, Dimension};
 
 use crate::infer::slopes::flat;
-use crate::infer::{EdgeQuestions, Finding, Handle, Inference, Problem, Request, Slopes};
+use crate::infer::{
+    ChoiceQuestions, EdgeQuestions, Finding, Handle, Inference, Problem, Request, SetQuestions,
+    Slopes,
+};
 use crate::{Error, Real, Shape, Value, tensor};
 
 /// The posterior over edges of one model and one set of queries and keys. Nothing is computed
@@ -73,6 +76,23 @@ impl<'a, T: Real> Posterior<'a, T> {
     /// Number of independent choices per head: queries, or keys where keys choose.
     pub fn factor_count(&self) -> usize {
         self.inference.factors(&self.problem.shape)
+    }
+
+    /// Questions about whole edge sets; where the structure is not of those whose edges depend on each other,
+    /// `instead` is what can be asked.
+    ///
+    /// # Errors
+    /// [`Error::NotAnswerable`].
+    pub(crate) fn require_sets(
+        &self,
+        question: &str,
+        instead: &str,
+    ) -> Result<&dyn SetQuestions<T>, Error> {
+        self.inference.sets().ok_or_else(|| Error::NotAnswerable {
+            question: question.into(),
+            why: format!("`{}` does not choose whole edge sets", self.structure),
+            instead: format!("Ask for {instead}; `chain` and its like answer it."),
+        })
     }
 
     /// Refuses a question about walks where the structure is not one of them.
@@ -279,13 +299,25 @@ impl<T: Real> Found<'_, '_, '_, T> {
     /// # Errors
     /// [`Error::NotAnswerable`].
     pub fn edges(&self, question: &str) -> Result<&dyn EdgeQuestions<T>, Error> {
-        self.posterior.inference.edges().ok_or_else(|| Error::NotAnswerable {
+        self.posterior.inference.edges().ok_or_else(|| self.refused(question))
+    }
+
+    /// Questions about choices, where factors are such.
+    ///
+    /// # Errors
+    /// [`Error::NotAnswerable`].
+    pub fn choices(&self, question: &str) -> Result<&dyn ChoiceQuestions<T>, Error> {
+        self.edges(question)?.choices().ok_or_else(|| self.refused(question))
+    }
+
+    fn refused(&self, question: &str) -> Error {
+        Error::NotAnswerable {
             question: question.into(),
             why: format!(
                 "the structure `{}` has no marginals of single edges",
                 self.posterior.structure
             ),
             instead: "Ask the posterior of one step.".into(),
-        })
+        }
     }
 }

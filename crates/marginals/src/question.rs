@@ -21,6 +21,10 @@
 //! | [`TopK`] | the k best edges | \[B, H, F, k\], twice |
 //! | [`Samples`] | exact draws | \[S, B, H, F\] |
 //! | [`Marginals`] | p_ij | \[B, H, N, M\] |
+//! | [`KBest`] | the k best edge sets, of coupled structures | \[B, H, F, k\], and the sets |
+//! | [`MaxMarginals`] | the best score of a set with each edge, likewise | \[B, H, N, M\] |
+//! | [`JointMarginals`] | P(φ_ij = φ_e = 1) with an edge e, likewise | \[B, H, N, M\] |
+//! | [`LogCount`] | log \|Φ\|, likewise | \[B, H, F\] |
 //! | [`Hops`] | P(hops \| arriving), of walks | \[B, H, N, H + 1\] |
 //! | [`Paths`] | log p of given paths, of walks | \[B, H, paths\] |
 //! | [`EventProbability`] | P(event \| start), of walks | \[B, H, N, events\] |
@@ -45,12 +49,16 @@ mod expected_distance;
 mod expected_of;
 mod extreme_score;
 mod hops;
+mod joint_marginals;
 mod jvp;
+mod k_best;
 mod kl;
+mod log_count;
 mod log_evidence;
 mod log_partition;
 mod map;
 mod marginals;
+mod max_marginals;
 mod max_probability;
 mod mean;
 mod named;
@@ -72,12 +80,16 @@ pub use expected_distance::ExpectedDistance;
 pub use expected_of::ExpectedOf;
 pub use extreme_score::{MaxScore, MinScore, ScoreAnswer};
 pub use hops::Hops;
+pub use joint_marginals::JointMarginals;
 pub use jvp::{Jvp, JvpPlan, Tangents};
+pub use k_best::{KBest, KBestAnswer};
 pub use kl::Kl;
+pub use log_count::LogCount;
 pub use log_evidence::LogEvidence;
 pub use log_partition::LogPartition;
 pub use map::Map;
 pub use marginals::Marginals;
+pub use max_marginals::MaxMarginals;
 pub use max_probability::MaxProbability;
 pub use mean::Mean;
 pub use named::{AnyQuestion, Asked, Asking, Entry, Named, NamedQuestion, Tensor};
@@ -112,6 +124,9 @@ pub const QUESTIONS: &[Entry] = &[
     Entry::of::<TopK>(),
     Entry::of::<Samples>(),
     Entry::of::<Marginals>(),
+    Entry::of::<KBest>(),
+    Entry::of::<MaxMarginals>(),
+    Entry::of::<LogCount>(),
     Entry::of::<Hops>(),
     Entry::of::<Paths<Vec<usize>>>(),
 ];

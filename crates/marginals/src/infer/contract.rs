@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::ops::Range;
 
+use super::coupled::contract::{EdgeSet, Moments, PerQuery};
 use super::finding::Finding;
 use super::problem::{Gradients, Problem, Values};
 use super::slopes::Slopes;
@@ -93,6 +94,11 @@ pub trait Inference<T: Real>: Debug + Send + Sync {
         None
     }
 
+    /// Questions about whole edge sets, where it answers them.
+    fn sets(&self) -> Option<&dyn SetQuestions<T>> {
+        None
+    }
+
     /// Parts of the paths, where it answers questions about them.
     fn steps(&self) -> Option<Steps<'_, T>> {
         None
@@ -121,6 +127,14 @@ pub trait EdgeQuestions<T: Real> {
     /// p_ij, [B, H, N, M] flat.
     fn marginals(&self, problem: &Problem<'_, T>, finding: &Finding<T>) -> Vec<T>;
 
+    /// Questions about choices, where factors are such.
+    fn choices(&self) -> Option<&dyn ChoiceQuestions<T>> {
+        None
+    }
+}
+
+/// Questions about factors that choose one edge, or each edge by itself.
+pub trait ChoiceQuestions<T: Real> {
     /// Whether a query has at most one edge, whose probability depends on its score and a normaliser.
     fn has_one_edge(&self) -> bool;
 
@@ -141,7 +155,7 @@ pub trait EdgeQuestions<T: Real> {
         &self,
         problem: &Problem<'_, T>,
         finding: &Finding<T>,
-        other: (&dyn EdgeQuestions<T>, &Problem<'_, T>, &Finding<T>),
+        other: (&dyn ChoiceQuestions<T>, &Problem<'_, T>, &Finding<T>),
     ) -> Result<Vec<T>, Error>;
 
     /// log p_ij of one edge; `None` where it depends on others.
@@ -155,4 +169,49 @@ pub trait EdgeQuestions<T: Real> {
 
     /// The rule behind it, for comparisons of two.
     fn rule(&self) -> &Rule<'_, T>;
+}
+
+/// Questions about whole edge sets, by factor.
+pub trait SetQuestions<T: Real> {
+    /// Most edges of one query.
+    fn per_query(&self) -> PerQuery;
+
+    /// log Z and expected counts of every factor.
+    fn moments(&self, problem: &Problem<'_, T>) -> Vec<Moments>;
+
+    /// The best edge sets, best first.
+    ///
+    /// # Errors
+    /// [`Error::NotAnswerable`] where there is no algorithm for so many.
+    fn best(&self, problem: &Problem<'_, T>, count: usize) -> Result<Vec<Vec<EdgeSet>>, Error>;
+
+    /// Independent draws, each the numbers of its edges; `None` where no edge set is possible.
+    fn draws(
+        &self,
+        problem: &Problem<'_, T>,
+        count: usize,
+        seed: u64,
+    ) -> Vec<Vec<Option<Vec<usize>>>>;
+
+    /// Highest score of the edge sets that have each edge, [B, H, N, M] flat.
+    ///
+    /// # Errors
+    /// [`Error::NotAnswerable`] where there is no algorithm for it.
+    fn max_marginals(&self, problem: &Problem<'_, T>) -> Result<Vec<T>, Error>;
+
+    /// Log of the number of possible edge sets.
+    fn log_count(&self, problem: &Problem<'_, T>) -> Vec<T>;
+
+    /// P(φ_ij = 1 and φ of the `given` edge = 1) of every edge, [B, H, N, M] flat.
+    fn pairs(&self, problem: &Problem<'_, T>, given: (usize, usize)) -> Vec<T>;
+
+    /// −E_p[log q], p being this posterior and q the `other`, of the same structure.
+    fn cross_entropy(
+        &self,
+        problem: &Problem<'_, T>,
+        other: (&dyn SetQuestions<T>, &Problem<'_, T>),
+    ) -> Vec<T>;
+
+    /// E[log p] of this posterior under another of these moments.
+    fn expected_log_probability(&self, problem: &Problem<'_, T>, under: &[Moments]) -> Vec<f64>;
 }

@@ -150,6 +150,14 @@ impl<T: Real> Finding<T> {
         }
     }
 
+    /// log Z of one factor with the digits that it was found with.
+    pub(crate) fn log_partition_exactly(&self, factor: usize) -> f64 {
+        match self.log_partitions.get(factor) {
+            Some(&[whole, _]) => whole,
+            None => self.log_partition(factor).f64(),
+        }
+    }
+
     /// log Z − log Z(log w) of one factor, in nats.
     pub(crate) fn log_evidence(&self, factor: usize) -> T {
         let (all, prior) = (&self.normalisers, &self.prior);

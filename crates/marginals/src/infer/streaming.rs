@@ -36,7 +36,7 @@ use std::sync::PoisonError;
 use super::finding::{Finding, Merge};
 use super::slopes::Slopes;
 use super::statistic::Request;
-use super::{EdgeQuestions, Gradients, Inference, Problem, Values};
+use super::{ChoiceQuestions, EdgeQuestions, Gradients, Inference, Problem, Values};
 use crate::{Error, Parameter, Real, Reference, Shape};
 use second_pass::Known;
 
@@ -166,6 +166,12 @@ impl<T: Real> EdgeQuestions<T> for Streaming<'_, T> {
         problem.engine.marginals(&self.0, problem, &problem.seen(finding))
     }
 
+    fn choices(&self) -> Option<&dyn ChoiceQuestions<T>> {
+        Some(self)
+    }
+}
+
+impl<T: Real> ChoiceQuestions<T> for Streaming<'_, T> {
     fn has_one_edge(&self) -> bool {
         matches!(&self.0, Rule::Rows(rule) if rule.merge() == Merge::Mixture)
     }
@@ -188,7 +194,7 @@ impl<T: Real> EdgeQuestions<T> for Streaming<'_, T> {
         &self,
         problem: &Problem<'_, T>,
         finding: &Finding<T>,
-        (other, others_problem, others): (&dyn EdgeQuestions<T>, &Problem<'_, T>, &Finding<T>),
+        (other, others_problem, others): (&dyn ChoiceQuestions<T>, &Problem<'_, T>, &Finding<T>),
     ) -> Result<Vec<T>, Error> {
         if self.0.merge() == Merge::Sequence {
             return Err(Error::NotAnswerable {

@@ -45,7 +45,7 @@ use std::ops::Range;
 use super::finding::Finding;
 use super::slopes::Slopes;
 use super::statistic::{Linear, Request};
-use super::{EdgeQuestions, Gradients, Inference, Problem, Steps, Values};
+use super::{ChoiceQuestions, EdgeQuestions, Gradients, Inference, Problem, Steps, Values};
 use crate::{Error, Parameter, Real};
 
 pub use event::Event;
@@ -87,7 +87,11 @@ impl<T: Real> Inference<T> for Walking<'_, T> {
 
     fn check(&self, problem: &Problem<'_, T>) -> Result<(), Error> {
         self.step.check(problem)?;
-        let one_edge = self.step.edges().is_some_and(EdgeQuestions::has_one_edge);
+        let one_edge = self
+            .step
+            .edges()
+            .and_then(EdgeQuestions::choices)
+            .is_some_and(ChoiceQuestions::has_one_edge);
         if one_edge {
             return Ok(());
         }

@@ -3,10 +3,12 @@
 //! A structure Φ is a set of edge sets φ; the posterior is p(φ | x) = exp(Σ_ij φ_ij θ_ij) / Z(θ)
 //! over it. A structure says which [inference](crate::infer) is exact for it. Most fall apart into
 //! independent choices, one per query, per key or per edge, and are streamed; [`Walk`] couples the
-//! picks of a path and takes a streaming pass per hop.
+//! picks of a path and takes a streaming pass per hop; [`Chain`] and its like couple the edges of a head,
+//! and are summed over by a recursion.
 //!
 //! To add one, see CONTRIBUTING.md.
 
+mod chain;
 mod contract;
 mod each_key_picks_one;
 mod each_query_picks_at_most_one;
@@ -16,6 +18,7 @@ mod nearest_accepted;
 mod walk;
 
 pub use crate::infer::walk::HopDistribution;
+pub use chain::ChainScores;
 pub use contract::{Structure, StructurePart};
 pub use each_query_picks_at_most_one::Null;
 pub use walk::HopWeights;
@@ -33,6 +36,7 @@ parts! {
     independent::Independent,
     nearest_accepted::NearestAccepted,
     walk::Walk<AnyStructure, Option<HopWeights>>,
+    chain::Chain<Named>,
 }
 
 impl StructurePart for AnyStructure {

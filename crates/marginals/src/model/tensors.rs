@@ -108,6 +108,20 @@ impl<'a, T: Real> Inputs<'a, T> {
         self.real.contains_key(name)
     }
 
+    /// Whether a tensor of whole numbers is there.
+    pub fn has_whole(&self, name: &str) -> bool {
+        self.integer.contains_key(name)
+    }
+
+    /// A small tensor of real numbers in `f64`, as it is.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`] and [`Error::Entries`].
+    pub fn dynamic(&self, name: &str) -> Result<ArrayD<f64>, Error> {
+        let tensor = self.real.get(name).ok_or_else(|| self.missing(name))?;
+        Ok(in_f64(tensor.view()))
+    }
+
     /// A tensor of real numbers with leading axes of length 1 added up to those asked for, borrowed where
     /// the model does not outlive it.
     ///

@@ -16,9 +16,15 @@ impl<T: Real> Posterior<'_, T> {
     /// [`Error::NotAnswerable`] and [`Error::Shape`] where the two cannot be compared.
     pub fn cross_entropy(&self, other: &Posterior<'_, T>) -> Result<Array3<T>, Error> {
         self.check_comparable(other)?;
+        if let (Some(own), Some(others)) = (self.inference.sets(), other.inference.sets()) {
+            let (b, h) = (self.shape().batch, self.shape().heads);
+            let all = own.cross_entropy(&self.problem, (others, &other.problem));
+            let all = Array3::from_shape_vec((b, h, self.factor_count()), all);
+            return Ok(all.expect("one entry per factor"));
+        }
         let (own, others) = (self.normalisers()?, other.normalisers()?);
-        let theirs = others.edges("cross-entropy")?;
-        let edges = own.edges("cross-entropy")?;
+        let theirs = others.choices("cross-entropy")?;
+        let edges = own.choices("cross-entropy")?;
         let other = (theirs, &other.problem, &others.finding);
         Ok(own.by_factor(edges.cross_entropy(&self.problem, &own.finding, other)?))
     }

@@ -3,10 +3,11 @@ use ndarray::{Array4, Array5};
 use super::Question;
 use super::named::{AnyQuestion, Asking, IntoTensors, NamedQuestion, Tensor};
 use super::upstream::Nothing;
+use crate::infer::coupled::PerQuery;
 use crate::infer::finding::Extremes;
-use crate::infer::{Extremal, Handle, Request, Slopes};
+use crate::infer::{ChoiceQuestions, EdgeQuestions, Extremal, Handle, Request, Slopes};
 use crate::posterior::{Found, Posterior};
-use crate::{Error, Real, check_room};
+use crate::{Error, Real, Shape, check_room};
 
 /// Bytes per drawn choice at the peak: the best edge under its noise, its index, and the index again
 /// while draws are brought outermost.
@@ -33,9 +34,11 @@ pub struct Samples {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Draws {
     /// One edge per factor, [S, B, H, F]: the index of its key (of its query where keys choose),
-    /// −1 for none.
+    /// −1 for none. Of edge sets that give every query one edge at most, one per query, [S, B, H, N];
+    /// all −1 where no edge set is possible.
     Choices(Array4<i64>),
-    /// Sets of edges, [S, B, H, N, M]: 1 where there is an edge. For independent edges.
+    /// Sets of edges, [S, B, H, N, M]: 1 where there is an edge. For independent edges, and for edge sets
+    /// that may give a query several.
     Sets(Array5<u8>),
 }
 
@@ -57,6 +60,40 @@ impl Draws {
     }
 }
 
+impl Draws {
+    /// Edge sets, `count` of each factor in turn, the factors being heads or queries; none where there is
+    /// no edge set.
+    pub(crate) fn of_sets(
+        shape: &Shape,
+        per_query: PerQuery,
+        count: usize,
+        by_factor: impl ExactSizeIterator<Item = impl Iterator<Item = Option<Vec<usize>>>>,
+    ) -> Self {
+        let (b, h, n, m) = (shape.batch, shape.heads, shape.queries, shape.keys);
+        let per_head = by_factor.len() / (b * h).max(1);
+        let mut all = match per_query {
+            PerQuery::One => Self::Choices(Array4::from_elem((count, b, h, n), -1)),
+            PerQuery::Several => Self::Sets(Array5::zeros((count, b, h, n, m))),
+        };
+        for (factor, sets) in by_factor.enumerate() {
+            let (head, first) = (factor / per_head, factor % per_head);
+            let place = (head / h, head % h);
+            for (set, edges) in sets.enumerate() {
+                for edge in edges.into_iter().flatten() {
+                    let (i, j) = (first + edge / m, edge % m);
+                    match &mut all {
+                        Self::Choices(keys) => {
+                            keys[[set, place.0, place.1, i]] = j as i64 + shape.key_offset;
+                        }
+                        Self::Sets(bits) => bits[[set, place.0, place.1, i, j]] = 1,
+                    }
+                }
+            }
+        }
+        all
+    }
+}
+
 impl<'v, T: Real> Question<'v, T> for Samples {
     type Answer = Draws;
     type Upstream = Nothing;
@@ -70,12 +107,23 @@ impl<'v, T: Real> Question<'v, T> for Samples {
     ) -> Result<Option<Handle>, Error> {
         let inference = posterior.inference();
         inference.require_edges("samples")?;
+        let choices = inference.edges().and_then(EdgeQuestions::choices);
         if self.count == 0 {
             return Err(Error::value("samples", "at least 1 draw", 0));
         }
         let shape = posterior.shape();
         let (b, h) = (shape.batch, shape.heads);
-        if inference.edges().is_some_and(|edges| edges.draws_sets()) {
+        if let Some(sets) = inference.sets() {
+            let (n, m) = (shape.queries, shape.keys);
+            match sets.per_query() {
+                PerQuery::One => check_room("samples", &[self.count, b, h, n], CHOICE_BYTES)?,
+                PerQuery::Several => {
+                    check_room("samples", &[self.count, b, h, n, m], CHOICE_BYTES)?
+                }
+            }
+            return Ok(None);
+        }
+        if choices.is_some_and(ChoiceQuestions::draws_sets) {
             let sizes = [self.count, b, h, shape.queries, shape.keys];
             check_room("samples", &sizes, SET_BYTES)?;
             return Ok(None);
@@ -87,8 +135,13 @@ impl<'v, T: Real> Question<'v, T> for Samples {
     fn answer(&self, plan: &Option<Handle>, found: &Found<'_, '_, 'v, T>) -> Result<Draws, Error> {
         let Some(plan) = plan else {
             let shape = found.shape();
-            let edges = found.edges("samples")?;
             let problem = &found.posterior.problem;
+            if let Some(sets) = found.posterior.inference().sets() {
+                let draws = sets.draws(problem, self.count, self.seed);
+                let draws = draws.into_iter().map(|of_factor| of_factor.into_iter());
+                return Ok(Draws::of_sets(shape, sets.per_query(), self.count, draws));
+            }
+            let edges = found.choices("samples")?;
             let bits = edges.draw_sets(problem, &found.finding, self.count, self.seed);
             let sizes = (self.count, shape.batch, shape.heads, shape.queries, shape.keys);
             let sets = Array5::from_shape_vec(sizes, bits).expect("one bit per edge and draw");

@@ -2,6 +2,7 @@
 
 mod ask;
 mod contract;
+mod coupled;
 mod cross_entropy;
 mod expanding;
 mod expected_of;

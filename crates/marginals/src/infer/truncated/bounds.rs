@@ -6,7 +6,7 @@ use ndarray::Axis;
 use rayon::prelude::*;
 
 use crate::infer::expanding::length;
-use crate::infer::{EdgeQuestions, Problem};
+use crate::infer::{ChoiceQuestions, EdgeQuestions, Problem};
 use crate::tensor::Stored;
 use crate::{Block, Error, Posterior, Real};
 
@@ -61,7 +61,12 @@ impl<'p, 'a, T: Real> Bounds<'p, 'a, T> {
             why,
             instead: instead.into(),
         };
-        if !posterior.inference().edges().is_some_and(EdgeQuestions::has_one_edge) {
+        if !posterior
+            .inference()
+            .edges()
+            .and_then(EdgeQuestions::choices)
+            .is_some_and(ChoiceQuestions::has_one_edge)
+        {
             return Err(refused(
                 format!("`{}` does not give each query one edge", posterior.structure()),
                 "It is there for `each-query-picks-one` and `each-query-picks-at-most-one`.",

@@ -5,6 +5,7 @@ use ndarray::Array3;
 
 use super::event::Walks;
 use crate::Error;
+use crate::infer::EdgeQuestions;
 
 impl<T: Real> Walks<'_, T> {
     /// log p(h, x_1 … x_h | x_0) = log P(h) + Σ_t log P\[x_t, x_t+1\] of each path x_0 … x_h, in nats,
@@ -38,7 +39,8 @@ impl<T: Real> Walks<'_, T> {
 
     /// log P\[from, to\] of one pick.
     pub(super) fn pick(&self, place: (usize, usize), from: usize, to: usize) -> f64 {
-        let edges = self.walking.step.edges().expect("a step picks one edge");
+        let edges = self.walking.step.edges().and_then(EdgeQuestions::choices);
+        let edges = edges.expect("a step picks one edge");
         let log_p = edges.log_probability(self.problem, self.step, place, (from, to));
         log_p.expect("a step picks one edge").f64()
     }

@@ -1,0 +1,6 @@
+//! Structures whose edges depend on each other, against lists of all their edge sets.
+//!
+//! [`harness`] holds what each of them must do; a structure's own file says which edge sets it has.
+
+mod chain;
+mod harness;
