@@ -12,15 +12,21 @@ mod chain;
 mod contract;
 mod each_key_picks_one;
 mod each_query_picks_at_most_one;
+mod each_query_picks_k;
 mod each_query_picks_one;
 mod independent;
+mod monotone_alignment;
 mod nearest_accepted;
+mod projective_arborescence;
 mod walk;
 
 pub use crate::infer::walk::HopDistribution;
 pub use chain::ChainScores;
 pub use contract::{Structure, StructurePart};
 pub use each_query_picks_at_most_one::Null;
+pub use each_query_picks_k::Count;
+pub use monotone_alignment::{AlignmentLengths, Ends, Moves};
+pub use projective_arborescence::{RootEdges, TreeLengths};
 pub use walk::HopWeights;
 
 use super::part::{Named, parts};
@@ -37,6 +43,9 @@ parts! {
     nearest_accepted::NearestAccepted,
     walk::Walk<AnyStructure, Option<HopWeights>>,
     chain::Chain<Named>,
+    monotone_alignment::MonotoneAlignment<Named>,
+    projective_arborescence::ProjectiveArborescence<Named>,
+    each_query_picks_k::EachQueryPicksK,
 }
 
 impl StructurePart for AnyStructure {

@@ -12,6 +12,15 @@ pub(crate) const LENGTHS: &str = "lengths";
 pub(crate) const OF_QUERIES: NamedTensor =
     NamedTensor::whole(LENGTHS, "[B]", "queries that are there").only("if present");
 
+/// The tensor of how many queries and keys of every batch entry are there.
+pub(crate) const OF_NODES: NamedTensor =
+    NamedTensor::whole(LENGTHS, "[B, 2]", "queries and keys that are there").only("if present");
+
+/// The tensor of how many nodes of every batch entry are there, which are queries and keys.
+pub(crate) const OF_TREES: NamedTensor =
+    NamedTensor::whole(LENGTHS, "[B]", "nodes that are there, the root among them")
+        .only("if present");
+
 /// Lengths of every batch entry: of queries, and of keys where these are not all there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ragged {
@@ -30,21 +39,33 @@ impl Ragged {
         Self { queries: queries.to_vec(), keys: keys.to_vec() }
     }
 
-    /// The tensor `lengths` [B], if there is one.
+    /// All nodes.
+    pub const fn whole() -> Self {
+        Self { queries: Vec::new(), keys: Vec::new() }
+    }
+
+    /// The tensor `lengths` [B] of queries, if there is one.
     pub fn of_queries<T: Real>(inputs: &Inputs<'_, T>) -> Result<Self, Error> {
+        Ok(Self::queries(&numbers(inputs)?))
+    }
+
+    /// The tensor `lengths` [B] of nodes that are queries and keys, if there is one.
+    pub fn of_trees<T: Real>(inputs: &Inputs<'_, T>) -> Result<Self, Error> {
+        let lengths = numbers(inputs)?;
+        Ok(Self::both(&lengths, &lengths))
+    }
+
+    /// The tensor `lengths` [B, 2] of queries and keys, if there is one.
+    pub fn of_nodes<T: Real>(inputs: &Inputs<'_, T>) -> Result<Self, Error> {
         if !inputs.has_whole(LENGTHS) {
-            return Ok(Self::default());
+            return Ok(Self::whole());
         }
         let lengths = inputs.indices(LENGTHS)?;
-        if lengths.nrows() != 1 {
-            return Err(Error::shape(
-                LENGTHS,
-                "[B]",
-                lengths.shape(),
-                "One number per batch entry.",
-            ));
+        if lengths.ncols() != 2 {
+            let advice = "A number of queries and one of keys per batch entry.";
+            return Err(Error::shape(LENGTHS, "[B, 2]", lengths.shape(), advice));
         }
-        Ok(Self::queries(&lengths.into_iter().collect::<Vec<_>>()))
+        Ok(Self { queries: lengths.column(0).to_vec(), keys: lengths.column(1).to_vec() })
     }
 
     /// Refuses lengths of another batch, and such as are beyond the sizes.
@@ -76,4 +97,16 @@ impl Ragged {
         let of = |lengths: &[usize], whole| lengths.get(batch).copied().unwrap_or(whole);
         Lengths { queries: of(&self.queries, whole.queries), keys: of(&self.keys, whole.keys) }
     }
+}
+
+/// The tensor `lengths` [B]; nothing where there is none.
+fn numbers<T: Real>(inputs: &Inputs<'_, T>) -> Result<Vec<usize>, Error> {
+    if !inputs.has_whole(LENGTHS) {
+        return Ok(Vec::new());
+    }
+    let lengths = inputs.indices(LENGTHS)?;
+    if lengths.nrows() != 1 {
+        return Err(Error::shape(LENGTHS, "[B]", lengths.shape(), "One number per batch entry."));
+    }
+    Ok(lengths.into_iter().collect())
 }

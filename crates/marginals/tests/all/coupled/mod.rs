@@ -3,4 +3,7 @@
 //! [`harness`] holds what each of them must do; a structure's own file says which edge sets it has.
 
 mod chain;
+mod each_query_picks_k;
 mod harness;
+mod monotone_alignment;
+mod projective_arborescence;
