@@ -48,6 +48,67 @@ pub fn sum_exponentials(
     run(set, SumExponentials { table, terms, exponentials })
 }
 
+/// Sum of the exponentials of terms that are given, lane by lane. On return `terms` holds
+/// exp(term − max).
+pub fn sum_exponentials_of(set: InstructionSet, terms: &mut [Lanes]) -> ExponentialSum {
+    run(set, SumExponentialsOf { terms })
+}
+
+struct SumExponentialsOf<'a> {
+    terms: &'a mut [Lanes],
+}
+
+impl Kernel<f64> for SumExponentialsOf<'_> {
+    type Output = ExponentialSum;
+
+    #[inline(always)]
+    fn run<S: Simd<Element = f64>>(self, simd: S) -> ExponentialSum {
+        let Self { terms } = self;
+        let mut found = ExponentialSum { max: [0.0; LANES], sum: [0.0; LANES] };
+        for vector in 0..LANES / S::LANES {
+            let own = vector * S::LANES..(vector + 1) * S::LANES;
+            let mut max = simd.splat(f64::NEG_INFINITY);
+            for row in &*terms {
+                max = simd.max(max, part(simd, row, vector));
+            }
+            let max = finite(simd, max);
+            let sum = exponentiate(simd, terms, vector, max);
+            simd.write(&mut found.max[own.clone()], max);
+            simd.write(&mut found.sum[own], sum);
+        }
+        found
+    }
+}
+
+/// `terms` ← exp(terms − log_sum): what each is of the whole, lane by lane; 0 where the whole is impossible.
+pub fn shares_of(set: InstructionSet, terms: &mut [Lanes], log_sum: &Lanes) {
+    run(set, SharesOf { terms, log_sum });
+}
+
+struct SharesOf<'a> {
+    terms: &'a mut [Lanes],
+    log_sum: &'a Lanes,
+}
+
+impl Kernel<f64> for SharesOf<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<Element = f64>>(self, simd: S) {
+        for vector in 0..LANES / S::LANES {
+            let by = finite(simd, part(simd, self.log_sum, vector));
+            exponentiate(simd, self.terms, vector, by);
+        }
+    }
+}
+
+/// 0 in place of −∞, from which nothing can be taken.
+#[inline(always)]
+fn finite<S: Simd<Element = f64>>(simd: S, x: S::Vector) -> S::Vector {
+    let impossible = simd.equal(x, simd.splat(f64::NEG_INFINITY));
+    simd.select(impossible, simd.splat(0.0), x)
+}
+
 struct SumExponentials<'a> {
     table: &'a [Lanes],
     terms: &'a [Term],
@@ -88,9 +149,7 @@ impl Kernel<f64> for SumExponentials<'_> {
                 max = simd.max(max, x);
                 simd.write(&mut into[own.clone()], x);
             }
-            // What is impossible is less than anything, and not less than itself.
-            let possible = simd.not_less(max, simd.splat(f64::MIN));
-            let max = simd.select(possible, max, simd.splat(0.0));
+            let max = finite(simd, max);
             let sum = exponentiate(simd, exponentials, vector, max);
             simd.write(&mut found.max[own.clone()], max);
             simd.write(&mut found.sum[own], sum);
@@ -160,9 +219,7 @@ impl Kernel<f64> for Shares<'_> {
         let Self { table, terms, log_sum, shares } = self;
         for vector in 0..LANES / S::LANES {
             let own = vector * S::LANES..(vector + 1) * S::LANES;
-            let by = part(simd, log_sum, vector);
-            let impossible = simd.equal(by, simd.splat(f64::NEG_INFINITY));
-            let by = simd.select(impossible, simd.splat(0.0), by);
+            let by = finite(simd, part(simd, log_sum, vector));
             for (&of, into) in terms.iter().zip(&mut *shares) {
                 simd.write(&mut into[own.clone()], term(simd, table, of, vector));
             }
@@ -203,6 +260,23 @@ mod tests {
                 let log_sum = found.log();
                 let mut of_whole = vec![[0.0; LANES]; count];
                 shares(set, &table, &terms, &log_sum, &mut of_whole);
+                let sum_of = |Term(rows): &Term| {
+                    std::array::from_fn(|lane| {
+                        rows.iter().map(|&row| table[row as usize][lane]).sum()
+                    })
+                };
+                let given: Vec<Lanes> = terms.iter().map(sum_of).collect();
+                let mut summed = given.clone();
+                let again = sum_exponentials_of(set, &mut summed);
+                let mut shared = given;
+                shares_of(set, &mut shared, &log_sum);
+                for lane in 0..LANES {
+                    let gap = (again.log()[lane] - log_sum[lane]).abs();
+                    assert!(again.log()[lane] == log_sum[lane] || gap <= 1e-12, "{set:?}");
+                    for (a, b) in shared.iter().zip(&of_whole) {
+                        assert!((a[lane] - b[lane]).abs() < 1e-12, "{set:?}");
+                    }
+                }
                 for lane in 0..LANES {
                     let sums: Vec<f64> = terms
                         .iter()

@@ -50,7 +50,9 @@ pub use exponential::{LogPartition, exp_columns, exp_rows, logistic_rows};
 pub use fresh::{Fresh, Piece};
 pub use gemm::{Store, Strided, gemm};
 pub use instruction_set::InstructionSet;
-pub use lanes::{ExponentialSum, LANES, Lanes, Term, shares, sum_exponentials};
+pub use lanes::{
+    ExponentialSum, LANES, Lanes, Term, shares, shares_of, sum_exponentials, sum_exponentials_of,
+};
 pub use log_weights::{add_log_weight, add_log_weights};
 pub use online::{OnlineColumns, OnlineRows, online_columns, online_rows};
 pub use pages::large_pages;

@@ -209,7 +209,7 @@ fn parts(text: &mut String) {
             asked.and_then(|(mean, model)| ask(&ModelFile::Posterior(model), &[mean], &instance));
         let (mean, learned) = match answers {
             Ok(answers) => {
-                let nodes = ["mean", "grad.q", "grad.k", "grad.v"];
+                let nodes = ["mean", "grad.q", "grad.k", "grad.v", "grad.scores"];
                 let learned: Vec<String> = answers
                     .iter()
                     .map(|(name, _)| name)

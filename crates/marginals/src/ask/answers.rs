@@ -47,6 +47,18 @@ impl<T> Answers<T> {
         }
     }
 
+    /// Gives a tensor another name.
+    pub(super) fn rename(&mut self, from: &str, to: &str) {
+        if let Some(tensor) = self.tensors.remove(from) {
+            self.tensors.insert(to.into(), tensor);
+        }
+    }
+
+    /// Takes a tensor out.
+    pub(super) fn remove(&mut self, name: &str) {
+        self.tensors.remove(name);
+    }
+
     /// Says what the numbers under a name mean, where they are codes.
     pub fn describe(&mut self, name: &str, meaning: &str) {
         self.meanings.insert(name.into(), meaning.into());

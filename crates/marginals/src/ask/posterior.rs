@@ -1,11 +1,12 @@
 //! One posterior, asked and differentiated.
 
-use ndarray::{ArrayViewD, Ix4, IxDyn};
+use ndarray::{Array4, ArrayViewD, Ix4, IxDyn};
 
 use super::source::GRADIENT;
 use super::{Answers, CowTensor, Inputs, Nan, Questions};
 use crate::infer::{Request, Slopes};
 use crate::posterior::{Found, Posterior};
+use crate::potential::AnyPotential;
 use crate::question::{Entry, Named, QUESTIONS, Question, Upstream};
 use crate::spec::ModelSpec;
 use crate::{Error, Real, refuse_nan};
@@ -19,8 +20,15 @@ pub(super) fn answer<T: Real>(
     questions: Questions<'_>,
     mut inputs: Inputs<'_, T>,
 ) -> Result<Answers<T>, Error> {
-    let q = inputs.take::<Ix4>("q", QUERIES)?;
-    let k = inputs.take::<Ix4>("k", KEYS)?;
+    let given = matches!(spec.potential, AnyPotential::Scores(_));
+    let (q, k) = match given {
+        true => {
+            let scores = inputs.take::<Ix4>("scores", "the scores, [B, H, N, M]")?;
+            let (b, h, _, m) = scores.dim();
+            (scores, Array4::zeros((b, h, m, 0)).into())
+        }
+        false => (inputs.take::<Ix4>("q", QUERIES)?, inputs.take::<Ix4>("k", KEYS)?),
+    };
     let upstream = UpstreamTensors::take(questions.named, &mut inputs)?;
     let unasked = Questions { named: &upstream.unasked, ..questions };
     let v = match questions.average_values() || unasked.average_values() {
@@ -31,7 +39,8 @@ pub(super) fn answer<T: Real>(
         false => None,
     };
     if questions.settings.nan == Nan::IsRefused {
-        for (name, tensor) in [("q", Some(&q)), ("k", Some(&k)), ("v", v.as_ref())] {
+        let queries = if given { "scores" } else { "q" };
+        for (name, tensor) in [(queries, Some(&q)), ("k", Some(&k)), ("v", v.as_ref())] {
             if let Some(tensor) = tensor {
                 refuse_nan(name, &tensor.view()).map_err(Error::of_a_check)?;
             }
@@ -52,6 +61,11 @@ pub(super) fn answer<T: Real>(
     answers.extend(pass.answer()?.0);
     let gradients = (upstream.of(questions.named), upstream.of(unasked.named));
     answers.gradients(pass.backward(gradients)?);
+    if given {
+        // What stands for queries are the scores, and keys hold nothing.
+        answers.rename("grad.q", "grad.scores");
+        answers.remove("grad.k");
+    }
     Ok(answers)
 }
 

@@ -28,7 +28,7 @@ use super::{EdgeQuestions, Gradients, Inference, Problem, SetQuestions, Values};
 use crate::{Error, Parameter, ParameterGradient, Real, Shape, parallel};
 
 pub use contract::{EdgeSet, EdgeSets, Moments, Noise, PerQuery, Scores, Tangents};
-pub(crate) use lengths::{OF_NODES, OF_QUERIES, OF_TREES, Ragged};
+pub(crate) use lengths::{OF_KEYS, OF_QUERIES, OF_TREES, Ragged};
 pub use tables::{Factors, Lengths};
 
 use tables::{Reads, Table};

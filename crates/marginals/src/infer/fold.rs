@@ -18,6 +18,7 @@ mod best;
 mod draws;
 mod lanes;
 mod recursion;
+pub(crate) mod segments;
 
 pub use recursion::{Recursion, Rule, Size, Unfold};
 

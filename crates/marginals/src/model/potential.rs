@@ -17,6 +17,7 @@ mod gaussian;
 mod gaussian_density;
 mod gaussian_distance;
 mod rotary;
+mod scores;
 mod tangent;
 
 pub use additive::{AdditiveForm, AdditiveWeights};
@@ -41,6 +42,7 @@ parts! {
     gaussian::Gaussian,
     additive::Additive<Named>,
     rotary::Rotary<AnyPotential>,
+    scores::Scores,
 }
 
 impl PotentialPart for AnyPotential {

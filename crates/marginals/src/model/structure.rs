@@ -18,6 +18,7 @@ mod independent;
 mod monotone_alignment;
 mod nearest_accepted;
 mod projective_arborescence;
+mod semi_markov;
 mod walk;
 
 pub use crate::infer::walk::HopDistribution;
@@ -27,6 +28,7 @@ pub use each_query_picks_at_most_one::Null;
 pub use each_query_picks_k::Count;
 pub use monotone_alignment::{AlignmentLengths, Ends, Moves};
 pub use projective_arborescence::{RootEdges, TreeLengths};
+pub use semi_markov::SegmentScores;
 pub use walk::HopWeights;
 
 use super::part::{Named, parts};
@@ -43,6 +45,7 @@ parts! {
     nearest_accepted::NearestAccepted,
     walk::Walk<AnyStructure, Option<HopWeights>>,
     chain::Chain<Named>,
+    semi_markov::SemiMarkov<Named>,
     monotone_alignment::MonotoneAlignment<Named>,
     projective_arborescence::ProjectiveArborescence<Named>,
     each_query_picks_k::EachQueryPicksK,

@@ -111,7 +111,7 @@ fn whole(shape: &[usize], numbers: &[i64]) -> ArrayD<i64> {
 impl Default for Instance {
     fn default() -> Self {
         let mut tensors = Tensors::default();
-        let shapes: [(&str, &[usize]); 9] = [
+        let shapes: [(&str, &[usize]); 10] = [
             ("q", &[1, HEADS, NODES, WIDTH]),
             ("k", &[1, HEADS, NODES, WIDTH]),
             ("v", &[1, HEADS, NODES, WIDTH]),
@@ -121,6 +121,7 @@ impl Default for Instance {
             ("patterns", &[1, HEADS, NODES, WIDTH]),
             ("covariance.r", &[1, HEADS, NODES, WIDTH]),
             ("tangent.q", &[1, HEADS, NODES, WIDTH]),
+            ("scores", &[1, HEADS, NODES, NODES]),
         ];
         for (name, shape) in shapes {
             tensors.real.insert(name.to_owned(), numbers(shape).into());
@@ -145,6 +146,10 @@ impl Default for Instance {
             ("adjacency.indices", &[0, 1, 1, 2, 2, 3, 3, 0]),
         ] {
             tensors.integer.insert(name.to_owned(), whole(&[numbers.len()], numbers));
+        }
+        // Every node is there.
+        for name in ["lengths", "key-lengths"] {
+            tensors.integer.insert(name.to_owned(), whole(&[1], &[NODES as i64]));
         }
         // A path of one hop, and one of none.
         tensors.integer.insert("paths".to_owned(), whole(&[2, 2], &[0, 1, 2, -1]));

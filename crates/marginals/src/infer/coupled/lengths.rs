@@ -5,16 +5,17 @@ use crate::model::part::NamedTensor;
 use crate::model::tensors::Inputs;
 use crate::{Error, Real, Shape};
 
-/// Name of the tensor.
-pub(crate) const LENGTHS: &str = "lengths";
+/// Names of the tensors.
+const LENGTHS: &str = "lengths";
+const KEY_LENGTHS: &str = "key-lengths";
 
 /// The tensor of how many queries of every batch entry are there.
 pub(crate) const OF_QUERIES: NamedTensor =
     NamedTensor::whole(LENGTHS, "[B]", "queries that are there").only("if present");
 
-/// The tensor of how many queries and keys of every batch entry are there.
-pub(crate) const OF_NODES: NamedTensor =
-    NamedTensor::whole(LENGTHS, "[B, 2]", "queries and keys that are there").only("if present");
+/// The tensor of how many keys of every batch entry are there.
+pub(crate) const OF_KEYS: NamedTensor =
+    NamedTensor::whole(KEY_LENGTHS, "[B]", "keys that are there").only("if present");
 
 /// The tensor of how many nodes of every batch entry are there, which are queries and keys.
 pub(crate) const OF_TREES: NamedTensor =
@@ -46,33 +47,26 @@ impl Ragged {
 
     /// The tensor `lengths` [B] of queries, if there is one.
     pub fn of_queries<T: Real>(inputs: &Inputs<'_, T>) -> Result<Self, Error> {
-        Ok(Self::queries(&numbers(inputs)?))
+        Ok(Self::queries(&numbers(inputs, LENGTHS)?))
     }
 
     /// The tensor `lengths` [B] of nodes that are queries and keys, if there is one.
     pub fn of_trees<T: Real>(inputs: &Inputs<'_, T>) -> Result<Self, Error> {
-        let lengths = numbers(inputs)?;
+        let lengths = numbers(inputs, LENGTHS)?;
         Ok(Self::both(&lengths, &lengths))
     }
 
-    /// The tensor `lengths` [B, 2] of queries and keys, if there is one.
+    /// The tensors `lengths` and `key-lengths` [B], those that there are.
     pub fn of_nodes<T: Real>(inputs: &Inputs<'_, T>) -> Result<Self, Error> {
-        if !inputs.has_whole(LENGTHS) {
-            return Ok(Self::whole());
-        }
-        let lengths = inputs.indices(LENGTHS)?;
-        if lengths.ncols() != 2 {
-            let advice = "A number of queries and one of keys per batch entry.";
-            return Err(Error::shape(LENGTHS, "[B, 2]", lengths.shape(), advice));
-        }
-        Ok(Self { queries: lengths.column(0).to_vec(), keys: lengths.column(1).to_vec() })
+        Ok(Self::both(&numbers(inputs, LENGTHS)?, &numbers(inputs, KEY_LENGTHS)?))
     }
 
     /// Refuses lengths of another batch, and such as are beyond the sizes.
     pub fn check(&self, shape: &Shape) -> Result<(), Error> {
-        for (lengths, nodes, name) in
-            [(&self.queries, shape.queries, "queries"), (&self.keys, shape.keys, "keys")]
-        {
+        for (name, lengths, nodes, kind) in [
+            (LENGTHS, &self.queries, shape.queries, "queries"),
+            (KEY_LENGTHS, &self.keys, shape.keys, "keys"),
+        ] {
             if lengths.is_empty() {
                 continue;
             }
@@ -86,7 +80,7 @@ impl Ragged {
                 ));
             }
             if let Some(length) = lengths.iter().find(|&&length| length > nodes) {
-                return Err(Error::value(LENGTHS, format!("at most {nodes}, the {name}"), length));
+                return Err(Error::value(name, format!("at most {nodes}, the {kind}"), length));
             }
         }
         Ok(())
@@ -99,14 +93,14 @@ impl Ragged {
     }
 }
 
-/// The tensor `lengths` [B]; nothing where there is none.
-fn numbers<T: Real>(inputs: &Inputs<'_, T>) -> Result<Vec<usize>, Error> {
-    if !inputs.has_whole(LENGTHS) {
+/// A tensor [B] of whole numbers; nothing where there is none.
+fn numbers<T: Real>(inputs: &Inputs<'_, T>, name: &str) -> Result<Vec<usize>, Error> {
+    if !inputs.has_whole(name) {
         return Ok(Vec::new());
     }
-    let lengths = inputs.indices(LENGTHS)?;
+    let lengths = inputs.indices(name)?;
     if lengths.nrows() != 1 {
-        return Err(Error::shape(LENGTHS, "[B]", lengths.shape(), "One number per batch entry."));
+        return Err(Error::shape(name, "[B]", lengths.shape(), "One number per batch entry."));
     }
     Ok(lengths.into_iter().collect())
 }

@@ -79,7 +79,7 @@ impl Chain {
     /// # Errors
     /// [`Error::Shape`] for tensors of fewer than two axes, or more than five.
     pub fn with_transitions(self, transitions: ArrayD<f64>) -> Result<Self, Error> {
-        let transitions = own(TRANSITIONS, transitions, 2..=5)?;
+        let transitions = own_scores(TRANSITIONS, transitions, 2..=5)?;
         let scores = ChainScores { transitions: Some(transitions), ..self.scores };
         Ok(Self { scores, ..self })
     }
@@ -89,7 +89,7 @@ impl Chain {
     /// # Errors
     /// [`Error::Shape`] for tensors without axes, or more than three.
     pub fn with_start(self, start: ArrayD<f64>) -> Result<Self, Error> {
-        let scores = ChainScores { start: Some(own(START, start, 1..=3)?), ..self.scores };
+        let scores = ChainScores { start: Some(own_scores(START, start, 1..=3)?), ..self.scores };
         Ok(Self { scores, ..self })
     }
 
@@ -98,7 +98,7 @@ impl Chain {
     /// # Errors
     /// As there.
     pub fn with_end(self, end: ArrayD<f64>) -> Result<Self, Error> {
-        let scores = ChainScores { end: Some(own(END, end, 1..=3)?), ..self.scores };
+        let scores = ChainScores { end: Some(own_scores(END, end, 1..=3)?), ..self.scores };
         Ok(Self { scores, ..self })
     }
 
@@ -115,7 +115,7 @@ impl Chain {
 }
 
 /// A tensor of scores with leading axes of length 1 added.
-fn own(
+pub(super) fn own_scores(
     name: &'static str,
     mut values: ArrayD<f64>,
     axes: std::ops::RangeInclusive<usize>,

@@ -67,7 +67,7 @@ impl EachQueryPicksK {
 impl Part for EachQueryPicksK {
     const NAME: &'static str = "each-query-picks-k";
     const MEANING: &'static str = "Σ_j φ_ij = k (`count = \"at-most\"`: ≤ k): subsets of the keys, by elementary symmetric polynomials";
-    const EXAMPLE: &'static str = "{ each-query-picks-k = { k = 4 } }";
+    const EXAMPLE: &'static str = "{ each-query-picks-k = { k = 2 } }";
 }
 
 impl StructurePart for EachQueryPicksK {

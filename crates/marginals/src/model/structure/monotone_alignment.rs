@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use super::contract::{Structure, StructurePart};
 use crate::infer::Inference;
-use crate::infer::coupled::{Coupled, Factors, OF_NODES, PerQuery, Ragged};
+use crate::infer::coupled::{Coupled, Factors, OF_KEYS, OF_QUERIES, PerQuery, Ragged};
 use crate::infer::fold::{Fold, Recursion, Rule, Size, Unfold};
 use crate::model::part::{Named, NamedTensor, Part};
 use crate::model::tensors::Inputs;
@@ -104,7 +104,7 @@ impl Part for MonotoneAlignment<Named> {
         "Σ_j φ_ij = 1 and k_1 < k_2 < … (with stays: ≤): picks go forward only";
     const EXAMPLE: &'static str =
         "{ monotone-alignment = { moves = \"forward-or-stay\", ends = \"pinned\" } }";
-    const TENSORS: &'static [NamedTensor] = &[OF_NODES];
+    const TENSORS: &'static [NamedTensor] = &[OF_QUERIES, OF_KEYS];
 }
 
 impl StructurePart for MonotoneAlignment<Named> {

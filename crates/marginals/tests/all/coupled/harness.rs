@@ -177,10 +177,13 @@ fn truth(setting: &dyn Setting, numbers: &Numbers, edge: (usize, usize)) -> Trut
             let log_z = posterior.log_partition;
             all.ranked.push(ranked.iter().map(|(x, set)| (x - log_z, (*set).clone())).collect());
             marginals += &posterior.marginals();
-            let with = posterior.joint(edge);
-            // Factors are independent.
             if setting.factors() == 1 || factor == edge.0 {
-                joint += &with;
+                joint += &posterior.joint(edge);
+            } else {
+                // Factors are independent.
+                let of_edge = setting.sets(place, edge.0, &numbers.own);
+                let p = Posterior::new(&of_edge, &scores).marginals()[[edge.0, edge.1]];
+                joint += &(posterior.marginals() * p);
             }
             highest.zip_mut_with(&posterior.max_marginals(), |a, b| *a = a.max(*b));
             let (own_mean, own_variance) = posterior.gathered(&v);
@@ -504,10 +507,18 @@ pub fn draws_follow(setting: &dyn Setting, flavour: Flavour, random: &mut Random
     let posterior = model.posterior(numbers.q.view(), numbers.k.view()).unwrap();
     let draws = posterior.ask(Samples { count: COUNT, seed: 11 }).unwrap();
     for (factor, ranked) in expected.ranked.iter().enumerate() {
-        let mut counts = vec![0u64; ranked.len()];
+        // Several sets may have the same edges, and differ in what else they are.
+        let mut kinds: Vec<(Vec<(usize, usize)>, f64)> = Vec::new();
+        for (log_p, set) in ranked {
+            match kinds.iter_mut().find(|(edges, _)| *edges == set.edges) {
+                Some((_, p)) => *p += log_p.exp(),
+                None => kinds.push((set.edges.clone(), log_p.exp())),
+            }
+        }
+        let mut counts = vec![0u64; kinds.len()];
         for draw in 0..COUNT {
             let edges = edges_of(&draws, setting, draw, factor);
-            let index = ranked.iter().position(|(_, set)| set.edges == edges);
+            let index = kinds.iter().position(|(own, _)| *own == edges);
             if let Some(index) = index {
                 counts[index] += 1;
             } else {
@@ -515,7 +526,7 @@ pub fn draws_follow(setting: &dyn Setting, flavour: Flavour, random: &mut Random
             }
         }
         if !ranked.is_empty() {
-            let p: Vec<f64> = ranked.iter().map(|(log_p, _)| log_p.exp()).collect();
+            let p: Vec<f64> = kinds.iter().map(|(_, p)| *p).collect();
             let chance = chi_square::p_value(&counts, &p);
             assert!(chance > 1e-4, "factor {factor}: a chance of {chance:e}");
         }

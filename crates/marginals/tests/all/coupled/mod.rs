@@ -7,3 +7,5 @@ mod each_query_picks_k;
 mod harness;
 mod monotone_alignment;
 mod projective_arborescence;
+mod scores;
+mod semi_markov;

@@ -1,0 +1,218 @@
+//! Scores given as they are, and bad input to structures whose edges depend on each other.
+
+use std::collections::BTreeMap;
+
+use marginals::ask::{Answers, Input, Settings, ask};
+use marginals::potential::{Dot, Scores};
+use marginals::prior::Uniform;
+use marginals::question::Named;
+use marginals::question::{Entropy, LogPartition, Marginals, Mean};
+use marginals::spec::ModelFile;
+use marginals::structure::{
+    Chain, EachQueryPicksOne, MonotoneAlignment, Moves, ProjectiveArborescence, RootEdges,
+};
+use marginals::{Error, Model};
+use marginals_testkit::generate::Random;
+use ndarray::{Array2, Array4, ArrayD, IxDyn};
+
+fn normal(random: &mut Random, shape: &[usize]) -> ArrayD<f64> {
+    ArrayD::from_shape_simple_fn(IxDyn(shape), || random.normal())
+}
+
+fn asked(
+    file: &str,
+    names: &[&str],
+    tensors: &BTreeMap<String, Input<'static, f64>>,
+) -> Result<Answers<f64>, Error> {
+    let file = ModelFile::from_toml(file)?;
+    let names: Vec<Named> =
+        names.iter().map(|name| Named::parse(name)).collect::<Result<_, _>>()?;
+    ask(&file, &names, tensors, Settings::default())
+}
+
+/// A model file on `scores` answers and differentiates as the scores of queries and keys do.
+#[test]
+fn scores_stand_in_place_of_queries_and_keys() {
+    let mut random = Random::new(1);
+    let (q, k) = (normal(&mut random, &[2, 2, 5, 3]), normal(&mut random, &[2, 2, 4, 3]));
+    let scores = ArrayD::from_shape_fn(IxDyn(&[2, 2, 5, 4]), |at| {
+        (0..3).map(|c| q[[at[0], at[1], at[2], c]] * k[[at[0], at[1], at[3], c]]).sum::<f64>()
+    });
+    let v = normal(&mut random, &[2, 2, 4, 2]);
+    let up = normal(&mut random, &[2, 2, 5, 2]);
+    let common = |mut own: BTreeMap<String, Input<'static, f64>>| {
+        own.insert("v".into(), Input::from(v.clone()));
+        own.insert("grad.mean".into(), Input::from(up.clone()));
+        own
+    };
+    let nodes = common(BTreeMap::from([
+        ("q".to_owned(), Input::from(q.clone())),
+        ("k".to_owned(), Input::from(k.clone())),
+    ]));
+    let given = common(BTreeMap::from([("scores".to_owned(), Input::from(scores))]));
+    for structure in ["\"chain\"", "\"each-query-picks-one\"", "{ semi-markov = { longest = 2 } }"]
+    {
+        let by_nodes =
+            format!("structure = {structure}\npotential = {{ dot = {{ scale = 1.0 }} }}");
+        let by_scores = format!("structure = {structure}\npotential = \"scores\"");
+        let names = ["mean", "log-partition", "entropy", "marginals", "map"];
+        let expected = asked(&by_nodes, &names, &nodes).unwrap();
+        let found = asked(&by_scores, &names, &given).unwrap();
+        for name in &names[..4] {
+            let real = |answers: &Answers<f64>| answers.get(name).unwrap().clone().real().unwrap();
+            assert!((real(&found) - real(&expected)).iter().all(|x| x.abs() < 1e-12), "{name}");
+        }
+        assert_eq!(found.get("map"), expected.get("map"));
+        assert!(found.get("grad.q").is_none() && found.get("grad.k").is_none());
+        // dq = (∂L/∂scores) k.
+        let of_scores = found.get("grad.scores").unwrap().clone().real().unwrap();
+        let of_q = expected.get("grad.q").unwrap().clone().real().unwrap();
+        for (at, g) in of_q.indexed_iter() {
+            let sum: f64 = (0..4)
+                .map(|j| of_scores[[at[0], at[1], at[2], j]] * k[[at[0], at[1], j, at[3]]])
+                .sum();
+            assert!((sum - g).abs() < 1e-12, "{at:?}");
+        }
+    }
+    let missing = asked("structure = \"chain\"\npotential = \"scores\"", &["mean"], &nodes);
+    assert!(missing.unwrap_err().to_string().contains("`scores`"));
+}
+
+/// Scores of −∞, behind a log-weight of any size, are impossible.
+#[test]
+fn impossible_scores_stay_so() {
+    let mut scores = Array4::<f32>::zeros((1, 1, 2, 3));
+    scores[[0, 0, 0, 1]] = f32::NEG_INFINITY;
+    let keys = Array4::zeros((1, 1, 3, 0));
+    let model = Model::new(EachQueryPicksOne, Uniform, Scores);
+    let p = model.posterior(scores.view(), keys.view()).unwrap().ask(Marginals).unwrap();
+    assert_eq!(p[[0, 0, 0, 1]], 0.0);
+    assert!((p[[0, 0, 0, 0]] - 0.5).abs() < 1e-7);
+    let wrong = Array4::zeros((1, 1, 4, 0));
+    let error = model.posterior(scores.view(), wrong.view()).unwrap_err().to_string();
+    assert!(error.contains("a score for each key"), "{error}");
+}
+
+/// NaN reaches its own head and no other; garbage that a mask hides reaches nobody.
+#[test]
+fn nan_stays_in_its_head() {
+    let mut random = Random::new(2);
+    let mut q = Array4::from_shape_simple_fn((1, 3, 4, 2), || random.normal());
+    let k = Array4::from_shape_simple_fn((1, 3, 4, 2), || random.normal());
+    q[[0, 1, 2, 0]] = f64::NAN;
+    let transitions = normal(&mut random, &[4, 4]);
+    let chain =
+        Model::new(Chain::new().with_transitions(transitions).unwrap(), Uniform, Dot::new(1.0));
+    let posterior = chain.posterior(q.view(), k.view()).unwrap();
+    let (z, mean) = posterior.ask((LogPartition, Mean(k.view()))).unwrap();
+    for head in 0..3 {
+        assert_eq!(z[[0, head, 0]].is_nan(), head == 1);
+        let own = mean.index_axis(ndarray::Axis(1), head);
+        assert_eq!(own.iter().any(|x| x.is_nan()), head == 1);
+    }
+    let mut clean = q.clone();
+    clean[[0, 1, 2, 0]] = 0.0;
+    let short = Chain::new().with_lengths(&[2]);
+    let model = Model::new(short, Uniform, Dot::new(1.0));
+    let of = |q: &Array4<f64>| {
+        model.posterior(q.view(), k.view()).unwrap().ask((LogPartition, Entropy)).unwrap()
+    };
+    assert_eq!(of(&q), of(&clean), "query 2 is not there");
+}
+
+/// In `f32`, the posterior of a long chain is that of `f64` to the rounding of its scores.
+#[test]
+fn long_chains_keep_their_digits_in_f32() {
+    let mut random = Random::new(3);
+    let (n, m) = (400, 5);
+    let scores = Array4::from_shape_simple_fn((1, 1, n, m), || 30.0 + random.normal() as f32);
+    let keys = Array4::<f32>::zeros((1, 1, m, 0));
+    let transitions = normal(&mut random, &[m, m]);
+    let chain = Chain::new().with_transitions(transitions).unwrap();
+    let model = Model::new(chain, Uniform, Scores);
+    let single = model.posterior(scores.view(), keys.view()).unwrap();
+    let (wide, wide_keys) = (scores.mapv(f64::from), keys.mapv(f64::from));
+    let double = model.posterior(wide.view(), wide_keys.view()).unwrap();
+    let (p, q) = (single.ask(Marginals).unwrap(), double.ask(Marginals).unwrap());
+    let worst = p.iter().zip(&q).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+    assert!(worst < 1e-7, "off by {worst:e}");
+}
+
+#[test]
+fn cross_entropy_is_the_sum_over_edge_sets() {
+    let mut random = Random::new(4);
+    let mut draw = || Array4::from_shape_simple_fn((1, 2, 3, 2), || random.normal());
+    let (q, other, k) = (draw(), draw(), draw());
+    let model = Model::new(MonotoneAlignment::new(Moves::ForwardOrStay), Uniform, Dot::new(1.0));
+    let p = model.posterior(q.view(), k.view()).unwrap();
+    let r = model.posterior(other.view(), k.view()).unwrap();
+    let (cross, kl) = (p.cross_entropy(&r).unwrap(), p.kl_to(&r).unwrap());
+    for head in 0..2 {
+        let scores = |q: &Array4<f64>| -> Array2<f64> {
+            let of = |x: &Array4<f64>| {
+                x.index_axis(ndarray::Axis(0), 0).index_axis(ndarray::Axis(0), head).to_owned()
+            };
+            of(q).dot(&of(&k).t())
+        };
+        let (a, b) = (scores(&q), scores(&other));
+        let paths: Vec<[usize; 3]> = (0..27)
+            .map(|x| [x / 9, x / 3 % 3, x % 3])
+            .filter(|p| p[0] <= p[1] && p[1] <= p[2])
+            .collect();
+        let total = |s: &Array2<f64>, p: &[usize; 3]| (0..3).map(|i| s[[i, p[i]]]).sum::<f64>();
+        let log_z = |s: &Array2<f64>| paths.iter().map(|p| total(s, p).exp()).sum::<f64>().ln();
+        let (za, zb) = (log_z(&a), log_z(&b));
+        let (mut expected, mut entropy) = (0.0, 0.0);
+        for path in &paths {
+            let p = (total(&a, path) - za).exp();
+            expected -= p * (total(&b, path) - zb);
+            entropy -= p * (total(&a, path) - za);
+        }
+        assert!((cross[[0, head, 0]] - expected).abs() < 1e-11);
+        assert!((kl[[0, head, 0]] - (expected - entropy)).abs() < 1e-11);
+    }
+}
+
+/// Everything that does not fit is refused by its name.
+#[test]
+fn bad_input_is_named() {
+    let x = Array4::<f64>::zeros((2, 1, 4, 2));
+    let short = Array4::<f64>::zeros((2, 1, 3, 2));
+    let refused = |error: Option<Error>, words: &[&str]| {
+        let told = error.expect("a refusal").to_string();
+        assert!(words.iter().all(|word| told.contains(word)), "{told}");
+    };
+    let chain = |chain: Chain| {
+        Model::new(chain, Uniform, Dot::new(1.0)).posterior(x.view(), x.view()).err()
+    };
+    let zeros = |shape: &[usize]| ArrayD::zeros(IxDyn(shape));
+    refused(chain(Chain::new().with_lengths(&[2, 5])), &["`lengths`", "at most 4", "5"]);
+    refused(chain(Chain::new().with_lengths(&[2])), &["`lengths`", "[2]"]);
+    refused(
+        chain(Chain::new().with_transitions(zeros(&[4, 3])).unwrap()),
+        &["`transitions`", "4, 4"],
+    );
+    refused(chain(Chain::new().with_transitions(zeros(&[2, 4, 4])).unwrap()), &["`transitions`"]);
+    refused(Chain::new().with_transitions(zeros(&[4])).err(), &["`transitions`"]);
+    refused(chain(Chain::new().with_start(zeros(&[3])).unwrap()), &["`start`", "4"]);
+    let nan = ArrayD::from_elem(IxDyn(&[4]), f64::NAN);
+    refused(chain(Chain::new().with_end(nan).unwrap()), &["`end`", "NaN"]);
+    let trees = Model::new(ProjectiveArborescence::new(RootEdges::Any), Uniform, Dot::new(1.0));
+    refused(trees.posterior(x.view(), short.view()).err(), &["`k`", "one key per query"]);
+    let alignment = MonotoneAlignment::new(Moves::Forward).with_lengths(&[4, 4], &[4, 9]);
+    let alignment = Model::new(alignment, Uniform, Dot::new(1.0));
+    refused(alignment.posterior(x.view(), x.view()).err(), &["`key-lengths`", "9"]);
+    let posterior = trees.posterior(x.view(), x.view()).unwrap();
+    refused(posterior.ask(marginals::question::TopK(2)).err(), &["top-k", "k-best"]);
+    refused(posterior.ask(marginals::question::NullProbability).err(), &["null-probability"]);
+    refused(
+        posterior
+            .ask(marginals::question::Hops { given: marginals::infer::walk::Event::any() })
+            .err(),
+        &["walk"],
+    );
+    let picks = Model::new(EachQueryPicksOne, Uniform, Dot::new(1.0));
+    let picks = picks.posterior(x.view(), x.view()).unwrap();
+    refused(picks.ask(marginals::question::KBest(2)).err(), &["k-best", "top-k"]);
+    refused(picks.ask(marginals::question::LogCount).err(), &["log-count"]);
+}
