@@ -59,6 +59,14 @@ const ALIASES: &[(&str, &[&str])] = &[
     ),
     ("perceiver", &["perceiver-io", "latent-attention"]),
     ("nearest-accepted", &["stick-breaking", "stick-breaking-attention", "stickbreaking"]),
+    ("chain", &["crf", "linear-chain", "linear-chain-crf", "hmm", "structured-attention"]),
+    ("semi-markov", &["semi-crf", "semi-markov-crf", "segmental-attention"]),
+    ("monotone-alignment", &["monotonic-alignment", "monotonic-attention", "dtw", "alignment"]),
+    (
+        "projective-arborescence",
+        &["eisner", "projective-dependency", "dependency-tree", "projective-tree"],
+    ),
+    ("each-query-picks-k", &["k-subset", "subset-sampling", "subset", "k-subsets"]),
     (
         "survival",
         &[
@@ -91,6 +99,9 @@ const ALIASES: &[(&str, &[&str])] = &[
     ("column-mass", &["attention-received", "heavy-hitters"]),
     ("map", &["argmax", "most-probable-edge"]),
     ("top-k", &["topk"]),
+    ("k-best", &["kbest", "n-best", "nbest"]),
+    ("max-marginals", &["max-marginal", "min-marginals"]),
+    ("log-count", &["count", "number-of-structures"]),
     ("jvp", &["forward-mode"]),
 ];
 

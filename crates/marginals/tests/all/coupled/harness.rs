@@ -182,7 +182,8 @@ fn truth(setting: &dyn Setting, numbers: &Numbers, edge: (usize, usize)) -> Trut
             } else {
                 // Factors are independent.
                 let of_edge = setting.sets(place, edge.0, &numbers.own);
-                let p = Posterior::new(&of_edge, &scores).marginals()[[edge.0, edge.1]];
+                let of_edge = Posterior::new(&of_edge, &scores).marginals();
+                let p = of_edge.get(edge).copied().unwrap_or(0.0);
                 joint += &(posterior.marginals() * p);
             }
             highest.zip_mut_with(&posterior.max_marginals(), |a, b| *a = a.max(*b));
