@@ -144,10 +144,7 @@ impl Chart {
     /// Sets the goals' numbers to 1.
     fn start(&mut self) {
         for (lane, &goal) in self.goals.iter().enumerate() {
-            self.used[goal][lane] = match self.table[goal][lane] {
-                f64::NEG_INFINITY => 0.0,
-                possible => 1.0 + (possible - possible),
-            };
+            self.used[goal][lane] = whole(self.table[goal][lane]);
         }
     }
 
@@ -203,8 +200,8 @@ impl Chart {
                     }
                 },
             );
-            for lane in 0..LANES {
-                moved[lane] = if sum.sum[lane] == 0.0 { 0.0 } else { moved[lane] / sum.sum[lane] };
+            for (moved, &sum) in moved.iter_mut().zip(&sum.sum) {
+                *moved = if sum == 0.0 { 0.0 } else { *moved / sum };
             }
             dual.table[cell] = moved;
         }
@@ -277,6 +274,15 @@ impl Chart {
     fn moments(&self, lane: usize) -> Moments {
         let log_partition = self.table[self.goals[lane]][lane];
         Moments { log_partition, expected: self.scores_of(&self.used, lane) }
+    }
+}
+
+/// Expected use of the goal: once where anything is possible, and NaN where log Z is.
+pub(super) fn whole(log_partition: f64) -> f64 {
+    match log_partition {
+        f64::NEG_INFINITY => 0.0,
+        possible if possible.is_nan() => possible,
+        _ => 1.0,
     }
 }
 

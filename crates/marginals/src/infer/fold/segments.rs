@@ -15,6 +15,7 @@
 
 use marginals_kernels::{InstructionSet, LANES, Lanes, shares_of, sum_exponentials_of};
 
+use super::lanes::whole;
 use crate::infer::coupled::{Moments, Scores, Tangents};
 
 /// Where the structure's own scores stand, and how long a segment may be.
@@ -102,9 +103,7 @@ impl Rows {
             self.at[index][lane] += sign * row.at[lane];
         }
         if let Some(moved) = self.moved.get_mut(index) {
-            for lane in 0..LANES {
-                moved[lane] += sign * row.moved[lane];
-            }
+            moved.iter_mut().zip(row.moved).for_each(|(moved, by)| *moved += sign * by);
         }
     }
 }
@@ -219,9 +218,8 @@ impl Chart {
                     moved[lane] += share[lane] * term.moved[lane];
                 }
             }
-            for lane in 0..LANES {
-                moved[lane] =
-                    if found.sum[lane] == 0.0 { 0.0 } else { moved[lane] / found.sum[lane] };
+            for (moved, &sum) in moved.iter_mut().zip(&found.sum) {
+                *moved = if sum == 0.0 { 0.0 } else { *moved / sum };
             }
         }
         Moving { at: found.log(), moved }
@@ -292,9 +290,7 @@ impl Chart {
         }
         let (mut terms, mut room) = (Vec::new(), Vec::new());
         let all = self.log_partition;
-        let is_possible = all.at[0] != f64::NEG_INFINITY;
-        let whole = if is_possible { 1.0 + (all.at[0] - all.at[0]) } else { 0.0 };
-        let once = Moving { at: [whole; LANES], moved: [0.0; LANES] };
+        let once = Moving { at: [whole(all.at[0]); LANES], moved: [0.0; LANES] };
         let mut ended = vec![Moving::ZERO; self.chunks];
         self.last(&mut terms);
         self.spread(&mut terms, all, once, &mut room);
@@ -318,10 +314,10 @@ impl Chart {
                     }
                 }
             }
-            for chunk in 0..self.chunks {
+            for (chunk, &ended) in ended.iter().enumerate() {
                 self.segments(step, chunk, &mut terms);
                 let of = self.ended.row(step * self.chunks + chunk);
-                self.spread(&mut terms, of, ended[chunk], &mut room);
+                self.spread(&mut terms, of, ended, &mut room);
                 for (before, &used) in terms.iter().enumerate() {
                     let first = (step - before - 1) * self.chunks + chunk;
                     self.used_begin.add(first, used, 1.0);
