@@ -207,6 +207,105 @@ def slots(t, settings):
     return run
 
 
+# Sums of nothing but −inf have no gradient in PyTorch.
+IMPOSSIBLE = -1e9
+
+
+def structured(log_partitions):
+    """Log-partitions of `scores` and their gradient, the marginals."""
+
+    def forward_only(t, settings):
+        scores = t["bias"].requires_grad_()
+
+        def run():
+            log_partition = log_partitions(scores, t, settings)
+            (marginals,) = torch.autograd.grad(log_partition.sum(), scores)
+            return {"log-partition": log_partition, "marginals": marginals}
+
+        return run
+
+    def differentiated(t, settings):
+        scores = t["bias"].requires_grad_()
+        upstream = scores.detach().flip(1)
+
+        def run():
+            log_partition = log_partitions(scores, t, settings)
+            (marginals,) = torch.autograd.grad(log_partition.sum(), scores, create_graph=True)
+            (gradient,) = torch.autograd.grad(marginals, scores, upstream)
+            return {
+                "log-partition": log_partition,
+                "marginals": marginals,
+                "grad.scores": gradient,
+            }
+
+        return run
+
+    return forward_only, differentiated
+
+
+def chain_log_partitions(scores, t, settings):
+    """The forward recursion, a step of all chains at a time."""
+    transitions = t["weights.transitions"]
+    forward = scores[..., 0, :]
+    for step in range(1, scores.shape[-2]):
+        forward = torch.logsumexp(forward[..., :, None] + transitions, -2) + scores[..., step, :]
+    return torch.logsumexp(forward, -1)
+
+
+def tree_log_partitions(scores, t, settings):
+    """Eisner's recursion, all spans of one width of all trees at a time. scores[i, j]: j heads i."""
+    nodes = scores.shape[-1]
+
+    def diagonal(offset):
+        return torch.diagonal(scores, offset, -2, -1)
+
+    # By width: everything hangs from the left end, or from the right one; arcs between the ends.
+    from_left = [torch.zeros_like(scores[..., 0])]
+    from_right = [torch.zeros_like(scores[..., 0])]
+    arcs_from_left, arcs_from_right = [None], [None]
+
+    def combine(left, right, width):
+        count = nodes - width
+        return torch.logsumexp(
+            torch.stack(
+                [left[a][..., :count] + right[b][..., a + gap : a + gap + count] for a, b, gap in splits]
+            ),
+            0,
+        )
+
+    for width in range(1, nodes):
+        splits = [(a, width - 1 - a, 1) for a in range(width)]
+        both = combine(from_left, from_right, width)
+        arcs_from_left.append(both + diagonal(-width))
+        # The root, node 0, has no head.
+        no_head = torch.zeros(nodes - width).index_fill_(0, torch.tensor([0]), IMPOSSIBLE)
+        arcs_from_right.append(both + diagonal(width) + no_head)
+        splits = [(a, width - a, 0) for a in range(1, width + 1)]
+        from_left.append(combine(arcs_from_left, from_left, width))
+        splits = [(a, width - a, 0) for a in range(width)]
+        from_right.append(combine(from_right, arcs_from_right, width))
+    return from_left[-1][..., 0]
+
+
+def subset_log_partitions(scores, t, settings):
+    """Elementary symmetric polynomials, a key of all queries at a time."""
+    k = settings["k"]
+    none = torch.full((*scores.shape[:-1], k), IMPOSSIBLE)
+    sums = torch.cat([torch.zeros_like(none[..., :1]), none], -1)
+    for key in range(scores.shape[-1]):
+        picked = sums[..., :-1] + scores[..., key, None]
+        sums = torch.cat([sums[..., :1], torch.logaddexp(sums[..., 1:], picked)], -1)
+    return sums[..., -1]
+
+
+for name, log_partitions in [
+    ("chain", chain_log_partitions),
+    ("projective-trees", tree_log_partitions),
+    ("subsets", subset_log_partitions),
+]:
+    WORK[name], WORK[f"{name}-backward"] = structured(log_partitions)
+
+
 class Worker:
     def __init__(self):
         self.slots = {}

@@ -4,17 +4,19 @@ use crate::python;
 use crate::step::{self, Failure};
 
 const USAGE: &str = "\
-usage: cargo xtask bench peers [--quick] [--only WORD] | --table";
+usage: cargo xtask bench (peers | structured) [--quick] [--only WORD] | --table";
+
+/// Benchmarks that there are.
+const SUITES: [&str; 2] = ["peers", "structured"];
 
 /// Runs the benchmarks named by the first argument; the rest is the benchmark program's.
 pub fn run(arguments: &[String]) -> Result<(), Failure> {
-    let Some((peers, rest)) = arguments.split_first().filter(|(first, _)| *first == "peers") else {
-        return Err(Failure::usage(USAGE));
-    };
+    let suite = arguments.split_first().filter(|(first, _)| SUITES.contains(&first.as_str()));
+    let Some((suite, rest)) = suite else { return Err(Failure::usage(USAGE)) };
     let table = rest.iter().any(|argument| argument == "--table");
     let mut command =
         step::cargo(["run", "--quiet", "--release", "--package", "marginals-peers", "--"]);
-    command.args(rest);
+    command.arg(suite).args(rest);
     if table {
         // Only the table, so that it can be pasted or piped.
         return match command.status() {
@@ -23,7 +25,7 @@ pub fn run(arguments: &[String]) -> Result<(), Failure> {
             Err(error) => Err(Failure::new(format!("cargo could not be started: {error}"))),
         };
     }
-    let folder = step::root().join("benches").join(peers);
+    let folder = step::root().join("benches").join("peers");
     let interpreter = python::interpreter("bench-python", &folder.join("requirements.txt"))?;
     command.arg("--python").arg(interpreter);
     command.arg("--scratch").arg(step::target().join("bench-scratch"));

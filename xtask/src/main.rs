@@ -20,6 +20,7 @@ usage: cargo xtask TASK
   fetch NAME               bring a pinned model or data set into models/ (minilm, smollm2; mnist,
                            digits, weather, shakespeare)
   bench peers [--quick]    measure this engine and PyTorch in alternation
+  bench structured         the same where edges depend on each other: chains, trees, subsets
   bench peers --table      print README's table from the newest results
 ";
 

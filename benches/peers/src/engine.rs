@@ -15,6 +15,7 @@ use rayon::ThreadPool;
 use crate::inputs::Inputs;
 use crate::side::{Answer, Answers, Side};
 use crate::slots;
+use crate::structured;
 use crate::work::Task;
 
 /// Our engine at one task, on the threads of a pool.
@@ -44,6 +45,8 @@ impl<'a> Engine<'a> {
             Task::Window(keys) => {
                 mean(softmax(Window { left: keys - 1, right: 0 }, inputs), inputs)
             }
+            Task::Structured(of) => structured::answers(of, false, inputs),
+            Task::StructuredBackward(of) => structured::answers(of, true, inputs),
             Task::Slots(iterations) => slots::step(iterations, inputs),
         };
         Self { pool, run }
@@ -139,7 +142,8 @@ pub fn mean_and_entropy(
     Ok(model.posterior(q, k)?.ask((Mean(v), Entropy))?)
 }
 
-fn real<D: Dimension>(name: &str, answer: Array<f32, D>) -> (String, Answer) {
+/// Numbers by name.
+pub fn real<D: Dimension>(name: &str, answer: Array<f32, D>) -> (String, Answer) {
     (name.to_owned(), Answer::Real(flat(answer)))
 }
 

@@ -9,6 +9,7 @@ mod report;
 mod side;
 mod slots;
 mod streaming;
+mod structured;
 mod work;
 mod worker;
 
@@ -27,12 +28,15 @@ use inputs::Inputs;
 use report::{Measurement, PeerResult, Results};
 use side::{Difference, Side};
 use streaming::StreamingRead;
-use work::{CASES, Case, Peer, Size, Task};
+use work::{CASES, Case, Peer, Size, Structured, Suite, Task};
 use worker::{TorchSide, Worker};
 
 /// Measure this engine and PyTorch in alternation.
 #[derive(Parser)]
 struct Arguments {
+    /// What is measured.
+    #[arg(value_enum, default_value = "peers")]
+    suite: Suite,
     /// Small sizes and few rounds: whether it runs, not how fast.
     #[arg(long)]
     quick: bool,
@@ -75,7 +79,7 @@ fn main() -> Result<()> {
     }
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("results");
     if arguments.table {
-        print!("{}", Results::newest(&kept)?.readme_table());
+        print!("{}", Results::newest(&kept, arguments.suite)?.readme_table());
         return Ok(());
     }
     let results = measure(&arguments)?;
@@ -93,7 +97,10 @@ fn main() -> Result<()> {
 fn measure(arguments: &Arguments) -> Result<Results> {
     let start = Instant::now();
     let machine = machine::Machine::describe();
-    let names: Vec<&str> = CASES.iter().map(|case| case.name).chain(["memory"]).collect();
+    let suite = arguments.suite;
+    let memory = (suite == Suite::Peers).then_some("memory");
+    let cases = || CASES.iter().filter(|case| case.suite() == suite);
+    let names: Vec<&str> = cases().map(|case| case.name).chain(memory).collect();
     if let Some(unknown) = arguments.only.iter().find(|name| !names.contains(&name.as_str())) {
         bail!("there is no case `{unknown}`; there are {}", names.join(", "));
     }
@@ -110,11 +117,19 @@ fn measure(arguments: &Arguments) -> Result<Results> {
         teams.push(Team { pool, worker: RefCell::new(worker) });
     }
     let (mut measurements, mut failures) = (Vec::new(), Vec::new());
-    for case in CASES.iter().filter(|case| wanted(case.name)) {
+    for case in cases().filter(|case| wanted(case.name)) {
         for size in case.sizes(arguments.quick) {
-            let mut inputs = Inputs::draw(size, matches!(case.task, Task::BiasBackward));
-            if let Task::Slots(_) = case.task {
-                inputs.draw_weights(slots::weights(size.dim));
+            let with_scores = matches!(
+                case.task,
+                Task::BiasBackward | Task::Structured(_) | Task::StructuredBackward(_)
+            );
+            let mut inputs = Inputs::draw(size, with_scores);
+            match case.task {
+                Task::Slots(_) => inputs.draw_weights(slots::weights(size.dim)),
+                Task::Structured(of) | Task::StructuredBackward(of) => {
+                    inputs.draw_weights(structured::weights(of, size.keys));
+                }
+                _ => {}
             }
             let shared = scratch.join("inputs.safetensors");
             inputs.write(&shared)?;
@@ -132,13 +147,14 @@ fn measure(arguments: &Arguments) -> Result<Results> {
         }
     }
     let memory = match arguments.threads.iter().max() {
-        Some(&threads) if wanted("memory") => {
+        Some(&threads) if suite == Suite::Peers && wanted("memory") => {
             let queries = if arguments.quick { 16_384 } else { 131_072 };
             Some(memory::measure(queries, threads)?)
         }
         _ => None,
     };
     Ok(Results {
+        suite: suite.word().to_owned(),
         date: time::OffsetDateTime::now_utc().date().to_string(),
         quick: arguments.quick,
         engine: env!("CARGO_PKG_VERSION").to_owned(),
@@ -179,6 +195,8 @@ impl Team {
                     let settings = match case.task {
                         Task::Window(keys) => json!({ "window": keys }),
                         Task::Slots(iterations) => json!({ "iterations": iterations }),
+                        Task::Structured(Structured::Subsets(k))
+                        | Task::StructuredBackward(Structured::Subsets(k)) => json!({ "k": k }),
                         _ => json!({}),
                     };
                     let prepared = self.worker.borrow_mut().prepare(work, shared, &settings);

@@ -10,11 +10,15 @@ use crate::alternate::Timing;
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::side::Difference;
+use crate::work::Suite;
 use crate::worker::Versions;
 
 /// Everything one run measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Results {
+    /// Word for what was measured: `peers`, or `structured`.
+    #[serde(default = "attention")]
+    pub suite: String,
     /// The day, as YYYY-MM-DD in UTC.
     pub date: String,
     /// Whether this was the short run, whose figures nobody should quote.
@@ -33,6 +37,11 @@ pub struct Results {
     pub memory: Option<Memory>,
     /// How long all of it took, in seconds.
     pub seconds: f64,
+}
+
+/// What all results were of once.
+fn attention() -> String {
+    Suite::Peers.word().to_owned()
 }
 
 /// One case at one size on so many threads.
@@ -103,26 +112,27 @@ impl Results {
         found
     }
 
-    /// Writes `<date>-peers.json` and `.md` into `folder`.
+    /// Writes `<date>-<suite>.json` and `.md` into `folder`.
     pub fn write(&self, folder: &Path) -> Result<PathBuf> {
         std::fs::create_dir_all(folder)?;
-        let path = folder.join(format!("{}-peers.json", self.date));
+        let path = folder.join(format!("{}-{}.json", self.date, self.suite));
         replace(&path, &(serde_json::to_string_pretty(self)? + "\n"))?;
         replace(&path.with_extension("md"), &self.markdown())?;
         Ok(path)
     }
 
-    /// The newest results in `folder`.
-    pub fn newest(folder: &Path) -> Result<Self> {
+    /// The newest results of a suite in `folder`.
+    pub fn newest(folder: &Path, suite: Suite) -> Result<Self> {
+        let suite = suite.word();
         let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
             .with_context(|| format!("there is no folder of results at {}", folder.display()))?
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-            .filter(|path| path.to_string_lossy().ends_with("-peers.json"))
+            .filter(|path| path.to_string_lossy().ends_with(&format!("-{suite}.json")))
             .collect();
         // Dates are written so that they sort.
         paths.sort();
         let path = paths.pop().with_context(|| {
-            format!("there are no results in {}; run `cargo xtask bench peers`", folder.display())
+            format!("there are no results in {}; run `cargo xtask bench {suite}`", folder.display())
         })?;
         let results: Self = serde_json::from_str(&std::fs::read_to_string(&path)?)
             .with_context(|| format!("{} is not a file of results", path.display()))?;
@@ -137,7 +147,11 @@ impl Results {
         if self.quick {
             page += "A quick run: fewer rounds and smaller sizes; not to be quoted.\n\n";
         }
-        page += "Batch 1, dimension 64, f32; 8 heads except in the memory case. Each round measures every\n\
+        page += match self.suite == attention() {
+            true => "Batch 1, dimension 64, f32; 8 heads except in the memory case. ",
+            false => "Scores in f32: 32 chains and trees; subsets for each of the queries. ",
+        };
+        page += "Each round measures every\n\
             side once, all others idle; times are medians over the rounds (least in brackets). The ratio\n\
             is the median over the rounds of the peer's time over ours: above 1, ours is faster. The\n\
             difference is the largest |ours − theirs| in any answer, relative to the largest |theirs|\n\

@@ -25,9 +25,43 @@ pub enum Task {
     BiasBackward,
     /// The mean over so many keys up to the query's own position.
     Window(usize),
+    /// Log-partition and marginals of scores that are given, over edges that depend on each other.
+    Structured(Structured),
+    /// Those and the gradient of a weighted sum of the marginals in the scores.
+    StructuredBackward(Structured),
     /// A step of slot attention with so many iterations: the slots from a start, and the gradients of
     /// inputs, start and weights.
     Slots(usize),
+}
+
+/// A structure whose edges depend on each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Structured {
+    /// A chain with transitions.
+    Chain,
+    /// Projective trees, any number of edges into the root.
+    ProjectiveTrees,
+    /// Subsets of so many keys.
+    Subsets(usize),
+}
+
+/// Which benchmark a case belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Suite {
+    /// Attention beside PyTorch's.
+    Peers,
+    /// Edges that depend on each other, beside recursions written in PyTorch.
+    Structured,
+}
+
+impl Suite {
+    /// The word in the names of its files.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Peers => "peers",
+            Self::Structured => "structured",
+        }
+    }
 }
 
 /// Batch 1, so many heads; queries and keys of `dim` numbers each.
@@ -94,10 +128,25 @@ pub struct Case {
 }
 
 impl Case {
+    /// The benchmark it belongs to.
+    pub fn suite(&self) -> Suite {
+        match self.task {
+            Task::Structured(_) | Task::StructuredBackward(_) => Suite::Structured,
+            _ => Suite::Peers,
+        }
+    }
+
     /// The sizes it is measured at.
     pub fn sizes(&self, quick: bool) -> impl Iterator<Item = Size> + use<> {
         let lengths = self.lengths[usize::from(quick)];
-        let heads = if matches!(self.task, Task::Slots(_)) { 1 } else { 8 };
+        let heads = match self.task {
+            Task::Slots(_) => 1,
+            // Instances of a batch, each as a head.
+            Task::Structured(Structured::Subsets(_))
+            | Task::StructuredBackward(Structured::Subsets(_)) => 1,
+            Task::Structured(_) | Task::StructuredBackward(_) => 32,
+            _ => 8,
+        };
         lengths.iter().map(move |&(queries, keys)| Size { heads, queries, keys, dim: 64 })
     }
 }
@@ -113,6 +162,12 @@ const GRID: [&[(usize, usize)]; 2] =
 const DENSE_GRID: [&[(usize, usize)]; 2] = [&[(512, 512), (1024, 1024), (4096, 4096)], QUICK];
 /// Where our own softmax is what the time is read against.
 const STICKS: [&[(usize, usize)]; 2] = [&[(1024, 1024), (4096, 4096)], QUICK];
+/// Steps and states; nodes; queries and keys.
+const CHAIN: [&[(usize, usize)]; 2] = [&[(256, 64)], &[(32, 16)]];
+const TREES: [&[(usize, usize)]; 2] = [&[(40, 40)], &[(12, 12)]];
+const SUBSETS: [&[(usize, usize)]; 2] = [&[(1024, 512)], &[(64, 32)]];
+/// Edges of a query in the case of subsets.
+const PICKS: usize = 16;
 /// Slots and inputs.
 const SLOTS: [&[(usize, usize)]; 2] = [&[(8, 4096)], &[(8, 1024)]];
 /// The keys a query sees in the window case.
@@ -232,6 +287,48 @@ pub const CASES: &[Case] = &[
         task: Task::Slots(1),
         peers: &[torch("eager", "slots")],
         lengths: SLOTS,
+    },
+    Case {
+        name: "chain",
+        title: "chain, log-partition + marginals",
+        task: Task::Structured(Structured::Chain),
+        peers: &[torch("recursion in PyTorch", "chain")],
+        lengths: CHAIN,
+    },
+    Case {
+        name: "chain-backward",
+        title: "chain, and gradients through the marginals",
+        task: Task::StructuredBackward(Structured::Chain),
+        peers: &[torch("recursion in PyTorch", "chain-backward")],
+        lengths: CHAIN,
+    },
+    Case {
+        name: "projective-trees",
+        title: "projective trees, log-partition + marginals",
+        task: Task::Structured(Structured::ProjectiveTrees),
+        peers: &[torch("recursion in PyTorch", "projective-trees")],
+        lengths: TREES,
+    },
+    Case {
+        name: "projective-trees-backward",
+        title: "projective trees, and gradients through the marginals",
+        task: Task::StructuredBackward(Structured::ProjectiveTrees),
+        peers: &[torch("recursion in PyTorch", "projective-trees-backward")],
+        lengths: TREES,
+    },
+    Case {
+        name: "subsets",
+        title: "subsets of 16 keys, log-partition + marginals",
+        task: Task::Structured(Structured::Subsets(PICKS)),
+        peers: &[torch("recursion in PyTorch", "subsets")],
+        lengths: SUBSETS,
+    },
+    Case {
+        name: "subsets-backward",
+        title: "subsets of 16 keys, and gradients through the marginals",
+        task: Task::StructuredBackward(Structured::Subsets(PICKS)),
+        peers: &[torch("recursion in PyTorch", "subsets-backward")],
+        lengths: SUBSETS,
     },
 ];
 

@@ -6,7 +6,8 @@ use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{Device, Int, Tensor, activation};
 use marginals::Error;
 use marginals::prior::{AnyPrior, PriorPart};
-use marginals::spec::{AnyStructure, Sizes, Weight};
+use marginals::spec::{Sizes, Weight};
+use marginals::structure::StructurePart;
 use serde::{Deserialize, Serialize};
 
 use super::attention::AttentionConfig;
@@ -156,7 +157,7 @@ impl ByteLmConfig {
     pub fn causal(&self) -> Result<(), Error> {
         let model = &self.block.attention.model;
         let behind = |prior: &AnyPrior| !prior.sees_ahead();
-        let by_query = !matches!(model.structure, AnyStructure::EachKeyPicksOne(_));
+        let by_query = !model.structure.couples_queries();
         match by_query && model.query_offset <= 0 && model.prior.iter().any(behind) {
             true => Ok(()),
             false => Err(Error::value(

@@ -55,4 +55,7 @@ impl StructurePart for AnyStructure {
     fn build<T: Real>(&self, inputs: &Inputs<'_, T>) -> Result<Box<dyn Structure<T>>, Error> {
         each_structure!(self, part => part.build(&inputs.of(part)))
     }
+    fn couples_queries(&self) -> bool {
+        each_structure!(self, part => part.couples_queries())
+    }
 }

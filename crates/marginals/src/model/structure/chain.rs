@@ -166,6 +166,10 @@ impl StructurePart for Chain<Named> {
         chain.scores.lengths = Ragged::of_queries(inputs)?;
         Ok(Box::new(chain))
     }
+
+    fn couples_queries(&self) -> bool {
+        true
+    }
 }
 
 impl<T: Real> Structure<T> for Chain {

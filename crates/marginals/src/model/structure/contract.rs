@@ -35,6 +35,12 @@ pub trait StructurePart {
     /// # Errors
     /// [`Error`], where a tensor is missing or of another shape.
     fn build<T: Real>(&self, inputs: &Inputs<'_, T>) -> Result<Box<dyn Structure<T>>, Error>;
+
+    /// Whether the edges of a query depend on other queries, those after it among them, whatever the prior
+    /// lets it see.
+    fn couples_queries(&self) -> bool {
+        false
+    }
 }
 
 macro_rules! forwarding {

@@ -113,6 +113,10 @@ impl StructurePart for MonotoneAlignment<Named> {
         let Self { moves, skips, ends, .. } = *self;
         Ok(Box::new(MonotoneAlignment { moves, skips, ends, lengths }))
     }
+
+    fn couples_queries(&self) -> bool {
+        true
+    }
 }
 
 impl<T: Real> Structure<T> for MonotoneAlignment {

@@ -86,6 +86,10 @@ impl StructurePart for ProjectiveArborescence<Named> {
         let lengths = TreeLengths(Ragged::of_trees(inputs)?);
         Ok(Box::new(ProjectiveArborescence { root_edges: self.root_edges, lengths }))
     }
+
+    fn couples_queries(&self) -> bool {
+        true
+    }
 }
 
 /// Refuses queries and keys that are not the same nodes.

@@ -177,6 +177,10 @@ impl StructurePart for SemiMarkov<Named> {
         built.scores.lengths = Ragged::of_queries(inputs)?;
         Ok(Box::new(built))
     }
+
+    fn couples_queries(&self) -> bool {
+        true
+    }
 }
 
 impl<T: Real> Structure<T> for SemiMarkov {

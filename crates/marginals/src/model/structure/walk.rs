@@ -175,6 +175,10 @@ impl<S: List + StructurePart + 'static> StructurePart for Walk<S, Option<HopWeig
         }
         Ok(Box::new(self.walk(inputs)?.of(self.step.build(inputs)?)))
     }
+
+    fn couples_queries(&self) -> bool {
+        self.step.couples_queries()
+    }
 }
 
 impl<S: List + 'static> Walk<S, Option<HopWeights>> {

@@ -1,0 +1,58 @@
+//! Our side where edges depend on each other: scores given as they are.
+
+use anyhow::Result;
+use marginals::Model;
+use marginals::potential::Scores;
+use marginals::prior::Uniform;
+use marginals::question::{LogPartition, Marginals};
+use marginals::structure::{Chain, EachQueryPicksK, ProjectiveArborescence, RootEdges, Structure};
+use ndarray::Array4;
+
+use crate::engine::real;
+use crate::inputs::Inputs;
+use crate::side::Answers;
+use crate::work::Structured;
+
+/// The tensor that a chain reads beside the scores, by keys.
+pub fn weights(of: Structured, keys: usize) -> Vec<(&'static str, Vec<usize>)> {
+    match of {
+        Structured::Chain => vec![("transitions", vec![keys, keys])],
+        Structured::ProjectiveTrees | Structured::Subsets(_) => Vec::new(),
+    }
+}
+
+/// Log-partition and marginals, and where `differentiates` the gradient of \<marginals, upstream\>.
+pub fn answers(
+    of: Structured,
+    differentiates: bool,
+    inputs: &Inputs,
+) -> Box<dyn Fn() -> Result<Answers> + Sync + '_> {
+    Box::new(move || {
+        let structure: Box<dyn Structure<f32>> = match of {
+            Structured::Chain => {
+                let transitions = inputs.weights["transitions"].mapv(f64::from);
+                Box::new(Chain::new().with_transitions(transitions)?)
+            }
+            Structured::ProjectiveTrees => Box::new(ProjectiveArborescence::new(RootEdges::Any)),
+            Structured::Subsets(k) => Box::new(EachQueryPicksK::exactly(k)),
+        };
+        let (batch, heads, _, keys) = inputs.bias.dim();
+        let keys = Array4::zeros((batch, heads, keys, 0));
+        let model = Model::new(structure, Uniform, Scores);
+        let posterior = model.posterior(inputs.bias.view(), keys.view())?;
+        if !differentiates {
+            let (log_partition, marginals) = posterior.ask((LogPartition, Marginals))?;
+            return Ok(vec![real("log-partition", log_partition), real("marginals", marginals)]);
+        }
+        let pass = posterior.pass((LogPartition, Marginals))?;
+        let (log_partition, marginals) = pass.answer()?;
+        // The scores of a head have been drawn twice: here they are what comes from upstream.
+        let upstream = inputs.bias.slice(ndarray::s![.., ..;-1, .., ..]);
+        let gradients = pass.backward((None, upstream))?;
+        Ok(vec![
+            real("log-partition", log_partition),
+            real("marginals", marginals),
+            real("grad.scores", gradients.q),
+        ])
+    })
+}
