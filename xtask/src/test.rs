@@ -48,7 +48,7 @@ fn checks() -> Vec<(&'static str, Command)> {
         // dependencies and compile them again. What is built on the pass does not meet the
         // instructions by itself.
         let mut command = step::cargo(["test", "--release", "--workspace", "--test", "all"]);
-        command.args(["--", "contract::", "torch_agreement::", "large_scores::"]);
+        command.args(["--", "contract::", "coupled::", "torch_agreement::", "large_scores::"]);
         command.env("MARGINALS_INSTRUCTION_SET", set);
         command
     };
