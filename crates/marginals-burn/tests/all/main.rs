@@ -3,6 +3,7 @@
 mod block_slots;
 mod common;
 mod dense;
+mod edge_sets;
 mod effects;
 mod empty_axes;
 mod families;

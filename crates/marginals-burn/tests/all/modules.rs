@@ -157,6 +157,22 @@ fn a_language_model_is_causal() {
     }
 }
 
+/// Edges that depend on each other tell a byte of those after it, whatever the prior hides.
+#[test]
+fn a_language_model_of_coupled_queries_is_refused() {
+    let mut config = byte_lm(Positions::Learned);
+    assert!(config.causal().is_ok());
+    for structure in ["\"chain\"", "{ semi-markov = { longest = 2 } }", "\"each-key-picks-one\""] {
+        let text = format!("structure = {structure}\nprior = [\"causal\"]\npotential = \"dot\"");
+        config.block.attention.model = model(&text);
+        assert!(config.causal().is_err(), "{structure}");
+    }
+    let text =
+        "structure = { each-query-picks-k = { k = 1 } }\nprior = [\"causal\"]\npotential = \"dot\"";
+    config.block.attention.model = model(text);
+    assert!(config.causal().is_ok());
+}
+
 #[test]
 fn settings_that_make_no_module_are_refused_by_name() {
     let device = Device::flex();

@@ -40,6 +40,8 @@ pub struct OwnScores {
     pub name: &'static str,
     /// The scores, with a leading axis each of batch entries and heads, which may be 1.
     pub values: ArrayD<f64>,
+    /// Their shape as they were given, and of their gradient: without some of the leading axes of 1.
+    pub shape: Vec<usize>,
 }
 
 impl OwnScores {
@@ -79,7 +81,7 @@ impl OwnScores {
     }
 
     fn parameter(&self) -> Parameter {
-        Parameter::new(self.name, self.values.shape())
+        Parameter::new(self.name, &self.shape)
     }
 }
 

@@ -128,10 +128,11 @@ pub(super) fn own_scores(
             "Axes are aligned from the last.",
         ));
     }
+    let shape = values.shape().to_vec();
     while values.ndim() < *axes.end() {
         values = values.insert_axis(Axis(0));
     }
-    Ok(OwnScores { name, values })
+    Ok(OwnScores { name, values, shape })
 }
 
 impl Part for Chain<Named> {
