@@ -79,6 +79,7 @@ pub mod generate;
 mod head;
 mod problem;
 pub mod reference;
+pub mod trees;
 
 pub use answers::Answers;
 pub use head::{Head, Structure, ValueKind, distance};

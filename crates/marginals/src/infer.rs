@@ -9,6 +9,7 @@
 //! | [`streaming`] | structures that fall apart into queries, keys or edges: one pass over tiles of scores |
 //! | [`coupled`] | edges that depend on each other: sums over edge sets, by a recursion or directly |
 //! | [`fold`] | edge sets that a recursion builds: sums, best ones and draws by the same recursion |
+//! | `direct` | spanning trees, whose sums do not fold: eliminations, Edmonds' algorithm, Wilson's |
 //! | [`walk`] | paths of several picks: a streaming pass per hop |
 //! | [`truncated`] | blocks of edges that provably weigh next to nothing are left out, and by how much is told |
 //! | [`expanding`] | windows that grow while it matters, with a bound on the mass left out |
@@ -18,6 +19,7 @@ pub mod any;
 pub mod collapsed;
 pub mod contract;
 pub mod coupled;
+pub(crate) mod direct;
 pub mod expanding;
 mod expectation;
 mod extremes;

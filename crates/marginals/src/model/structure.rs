@@ -4,10 +4,11 @@
 //! over it. A structure says which [inference](crate::infer) is exact for it. Most fall apart into
 //! independent choices, one per query, per key or per edge, and are streamed; [`Walk`] couples the
 //! picks of a path and takes a streaming pass per hop; [`Chain`] and its like couple the edges of a head,
-//! and are summed over by a recursion.
+//! and are summed over by a recursion, or, as the trees of [`Arborescence`] and [`SpanningTree`], directly.
 //!
 //! To add one, see CONTRIBUTING.md.
 
+mod arborescence;
 mod chain;
 mod contract;
 mod each_key_picks_one;
@@ -19,6 +20,7 @@ mod monotone_alignment;
 mod nearest_accepted;
 mod projective_arborescence;
 mod semi_markov;
+mod spanning_tree;
 mod walk;
 
 pub use crate::infer::walk::HopDistribution;
@@ -49,6 +51,8 @@ parts! {
     monotone_alignment::MonotoneAlignment<Named>,
     projective_arborescence::ProjectiveArborescence<Named>,
     each_query_picks_k::EachQueryPicksK,
+    arborescence::Arborescence<Named>,
+    spanning_tree::SpanningTree<Named>,
 }
 
 impl StructurePart for AnyStructure {

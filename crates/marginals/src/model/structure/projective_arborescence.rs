@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use super::contract::{Structure, StructurePart};
 use crate::infer::Inference;
 use crate::infer::coupled::{Coupled, Factors, OF_TREES, PerQuery, Ragged};
+pub use crate::infer::direct::graph::RootEdges;
 use crate::infer::fold::{Fold, Recursion, Rule, Size, Unfold};
 use crate::model::part::{Named, NamedTensor, Part};
 use crate::model::tensors::Inputs;
@@ -49,17 +50,6 @@ pub struct ProjectiveArborescence<L = TreeLengths> {
 /// Nodes that are there, the root among them, of every batch entry of trees.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TreeLengths(pub(super) Ragged);
-
-/// Nodes that may hang from the root of a tree.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RootEdges {
-    /// Any number.
-    #[default]
-    Any,
-    /// Exactly one.
-    One,
-}
 
 impl ProjectiveArborescence {
     /// Trees with so many edges into the root.

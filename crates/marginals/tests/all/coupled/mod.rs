@@ -9,3 +9,4 @@ mod monotone_alignment;
 mod projective_arborescence;
 mod scores;
 mod semi_markov;
+mod trees;
