@@ -49,18 +49,15 @@ pub(super) struct Pivots<N> {
 }
 
 impl<N: Number> Matrix<N> {
-    /// Weights of a graph of at least two nodes; the root's row must be 0. The diagonal is not read.
+    /// Weights of a graph of at least two nodes, written row by row; the root's row must be 0. The diagonal is not
+    /// read.
     #[inline(always)]
-    pub fn new(nodes: usize, weight: impl Fn(usize, usize) -> N) -> Self {
+    pub fn new(nodes: usize, write: impl Fn(usize, &mut [N::Pack])) -> Self {
         let across = nodes.div_ceil(LANES);
         let mut packs = vec![N::ZEROS; across * LANES * across];
         for (from, row) in packs.chunks_exact_mut(across).enumerate() {
             if from < nodes {
-                for (t, pack) in row.iter_mut().enumerate() {
-                    for lane in 0..LANES.min(nodes - t * LANES) {
-                        N::set_lane(pack, lane, weight(from, t * LANES + lane));
-                    }
-                }
+                write(from, row);
             } else {
                 // Nobody's head: its pivot is 1 and nothing else sees it.
                 N::set_lane(&mut row[0], 1, N::ONE);
@@ -86,6 +83,7 @@ impl<N: Number> Matrix<N> {
     pub fn eliminate(&mut self, root_edges: RootEdges) -> Option<Pivots<N>> {
         let across = self.across;
         let mut reciprocals = vec![N::ZERO; across * LANES];
+        let mut ways = vec![N::ZEROS; across * LANES];
         let (mut before_last, mut partition) = (N::ONE, N::ONE);
         for block in (0..across).rev() {
             let (left, panel) = self.packs.split_at_mut(block * LANES * across);
@@ -142,7 +140,13 @@ impl<N: Number> Matrix<N> {
                     N::set_lane(&mut row[block], earlier, p);
                 }
             }
-            spread::<N>(left, panel, &within, across, block);
+            // Side by side what a sweep reads together.
+            for (t, ways) in ways.chunks_exact_mut(LANES).take(block).enumerate() {
+                for (lane, p) in ways.iter_mut().enumerate() {
+                    *p = panel[lane * across + t];
+                }
+            }
+            spread::<N>(left, &ways, &within, across, block);
         }
         Some(Pivots { reciprocals, before_last, partition })
     }
@@ -174,45 +178,31 @@ impl<N: Number> Matrix<N> {
     }
 }
 
-/// Rows that are taken through a sweep together, so that what they share is read once.
-const TOGETHER: usize = 4;
-
 /// Adds the ways through the nodes of a block to the weights between the nodes left.
 #[inline(always)]
 fn spread<N: Number>(
     left: &mut [N::Pack],
-    panel: &[N::Pack],
+    ways: &[N::Pack],
     within: &[N::Pack; LANES],
     across: usize,
     block: usize,
 ) {
-    for rows in left.chunks_exact_mut(TOGETHER * across) {
-        let mut u = [N::ZEROS; TOGETHER];
-        for (row, u) in u.iter_mut().enumerate() {
-            *u = rows[row * across + block];
-        }
+    for row in left.chunks_exact_mut(across) {
+        let mut u = row[block];
         for lane in (1..LANES).rev() {
-            for u in &mut u {
-                *u = N::add_scaled(*u, N::lane(u, lane), &within[lane]);
-            }
+            u = N::add_scaled(u, N::lane(&u, lane), &within[lane]);
         }
-        for (row, u) in u.iter().enumerate() {
-            rows[row * across + block] = *u;
+        row[block] = u;
+        let mut factors = [N::ZERO; LANES];
+        for (lane, factor) in factors.iter_mut().enumerate() {
+            *factor = N::lane(&u, lane);
         }
-        for t in 0..block {
-            let mut w = [N::ZEROS; TOGETHER];
-            for (row, w) in w.iter_mut().enumerate() {
-                *w = rows[row * across + t];
+        for (w, ways) in row[..block].iter_mut().zip(ways.chunks_exact(LANES)) {
+            let mut sum = *w;
+            for (&factor, p) in factors.iter().zip(ways) {
+                sum = N::add_scaled(sum, factor, p);
             }
-            for lane in 0..LANES {
-                let p = panel[lane * across + t];
-                for (w, u) in w.iter_mut().zip(&u) {
-                    *w = N::add_scaled(*w, N::lane(u, lane), &p);
-                }
-            }
-            for (row, w) in w.iter().enumerate() {
-                rows[row * across + t] = *w;
-            }
+            *w = sum;
         }
     }
 }
@@ -236,43 +226,31 @@ fn gather<N: Number>(
 ) -> Back<N> {
     let (columns, own) = columns.split_at(block * LANES);
     let mut back = Back::<N> { through: N::ZEROS, within: [N::ZEROS; LANES] };
-    for rows in done.chunks_exact_mut(TOGETHER * across) {
-        let mut u = [N::ZEROS; TOGETHER];
-        for (row, u) in u.iter_mut().enumerate() {
-            *u = rows[row * across + block];
+    for row in done.chunks_exact_mut(across) {
+        let u = row[block];
+        let mut factors = [N::ZERO; LANES];
+        for (lane, factor) in factors.iter_mut().enumerate() {
+            *factor = N::lane(&u, lane);
         }
-        let mut a = [N::ZEROS; TOGETHER];
-        for t in 0..block {
-            let mut g = [N::ZEROS; TOGETHER];
-            for (row, g) in g.iter_mut().enumerate() {
-                *g = rows[row * across + t];
-            }
+        // Four sums, so that none waits for its own last result.
+        let mut sums = [N::ZEROS; 4];
+        let blocks = columns.chunks_exact(LANES).zip(gathered.chunks_exact_mut(LANES));
+        for (g, (columns, gathered)) in row[..block].iter().zip(blocks) {
             for lane in 0..LANES {
-                let column = columns[t * LANES + lane];
-                for (a, g) in a.iter_mut().zip(&g) {
-                    *a = N::add_scaled(*a, N::lane(g, lane), &column);
-                }
-            }
-            for lane in 0..LANES {
-                let mut sum = gathered[t * LANES + lane];
-                for (u, g) in u.iter().zip(&g) {
-                    sum = N::add_scaled(sum, N::lane(u, lane), g);
-                }
-                gathered[t * LANES + lane] = sum;
+                sums[lane % 4] = N::add_scaled(sums[lane % 4], N::lane(g, lane), &columns[lane]);
+                gathered[lane] = N::add_scaled(gathered[lane], factors[lane], g);
             }
         }
+        let [a, b, c, d] = sums;
+        let mut a = N::add(N::add(a, &b), &N::add(c, &d));
         for (lane, p) in own[..LANES - 1].iter().enumerate() {
-            for a in &mut a {
-                *a = N::add_scaled(*a, N::lane(a, lane), p);
-            }
+            a = N::add_scaled(a, N::lane(&a, lane), p);
         }
-        for (row, (u, a)) in u.iter().zip(&a).enumerate() {
-            back.through = N::add_product(back.through, u, a);
-            for lane in 0..LANES {
-                back.within[lane] = N::add_scaled(back.within[lane], N::lane(u, lane), a);
-            }
-            rows[row * across + block] = *a;
+        back.through = N::add_product(back.through, &u, &a);
+        for (within, &factor) in back.within.iter_mut().zip(&factors) {
+            *within = N::add_scaled(*within, factor, &a);
         }
+        row[block] = a;
     }
     back
 }

@@ -31,19 +31,18 @@ pub(crate) struct Graph {
 }
 
 impl Graph {
-    /// The graph whose edges have these scores; those of the root and of a node to itself are left out.
+    /// The graph whose edges have these scores, written row by row over −∞; those of the root and of a node to
+    /// itself are left out.
     pub fn new(
         nodes: usize,
         root: usize,
         root_edges: RootEdges,
-        score: impl Fn(usize, usize) -> f64,
+        write: impl Fn(usize, &mut [f64]),
     ) -> Self {
         let mut scores = vec![f64::NEG_INFINITY; nodes * nodes];
         for (from, row) in scores.chunks_exact_mut(nodes.max(1)).enumerate() {
             if from != root {
-                for (to, entry) in row.iter_mut().enumerate() {
-                    *entry = score(from, to);
-                }
+                write(from, row);
                 row[from] = f64::NEG_INFINITY;
             }
         }
@@ -54,7 +53,9 @@ impl Graph {
     /// as trees towards any root.
     pub fn undirected(nodes: usize, root: usize, score: impl Fn(usize, usize) -> f64) -> Self {
         let sum = |from, to| two_sum(score(from, to), score(to, from));
-        let mut graph = Self::new(nodes, root, RootEdges::Any, |from, to| sum(from, to).0);
+        let mut graph = Self::new(nodes, root, RootEdges::Any, |from, row| {
+            row.iter_mut().enumerate().for_each(|(to, entry)| *entry = sum(from, to).0);
+        });
         let edges = graph.scores.iter().enumerate();
         let rest = |(edge, score): (usize, &f64)| {
             if score.is_finite() { sum(edge / nodes, edge % nodes).1 } else { 0.0 }

@@ -12,7 +12,7 @@ use marginals_kernels::{InstructionSet, LogPartition, TileMut, exp_rows};
 use super::elimination::{Matrix, Pivots};
 use super::gain::two_sum;
 use super::graph::{Graph, RootEdges, Trivial};
-use super::numbers::{Dual, LANES, Linear, Number};
+use super::numbers::{Doubles, Dual, LANES, Linear, Number};
 use super::wide::Wide;
 
 /// Least probability that independent picks form a tree at which doubles are used.
@@ -64,10 +64,14 @@ pub(crate) fn moments(graph: &Graph, range: Range) -> TreeMoments {
             marginals: normalised.weights,
         };
     }
+    if let Some(answer) = invalid(graph) {
+        return answer;
+    }
     let shifted = Shifted::new(graph);
     let order = order(graph);
     let weight = |from, to| shifted.weight(from * graph.nodes + to);
-    let Some((matrix, pivots)) = pass(graph.nodes, graph.root_edges, &order, weight) else {
+    let Some((matrix, pivots)) = pass(graph.nodes, graph.root_edges, in_order(&order, weight))
+    else {
         return impossible(graph);
     };
     let mut marginals = vec![0.0; graph.nodes * graph.nodes];
@@ -106,6 +110,9 @@ pub(crate) fn tangents(graph: &Graph, direction: &[f64], range: Range) -> TreeTa
             marginals: slopes,
         };
     }
+    if let Some(answer) = invalid(graph) {
+        return nothing(answer);
+    }
     let shifted = Shifted::new(graph);
     let order = order(graph);
     let weight = |from: usize, to: usize| {
@@ -115,7 +122,8 @@ pub(crate) fn tangents(graph: &Graph, direction: &[f64], range: Range) -> TreeTa
         }
         Dual { value, slope: value.times(Wide::from_f64(toward(from, to))) }
     };
-    let Some((matrix, pivots)) = pass(graph.nodes, graph.root_edges, &order, weight) else {
+    let Some((matrix, pivots)) = pass(graph.nodes, graph.root_edges, in_order(&order, weight))
+    else {
         return nothing(impossible(graph));
     };
     let mut marginals = vec![0.0; graph.nodes * graph.nodes];
@@ -137,12 +145,14 @@ fn without_sums(graph: &Graph) -> Option<TreeMoments> {
             log_partition: 0.0,
             marginals: vec![0.0; graph.nodes * graph.nodes],
         }),
-        None if graph.is_invalid() => {
-            let marginals = vec![f64::NAN; graph.nodes * graph.nodes];
-            Some(TreeMoments { log_partition: f64::NAN, marginals })
-        }
         None => None,
     }
+}
+
+/// NaN everywhere, where a score is. Doubles are not safe with one: it comes to light where they have been refused.
+fn invalid(graph: &Graph) -> Option<TreeMoments> {
+    let marginals = || vec![f64::NAN; graph.nodes * graph.nodes];
+    graph.is_invalid().then(|| TreeMoments { log_partition: f64::NAN, marginals: marginals() })
 }
 
 fn impossible(graph: &Graph) -> TreeMoments {
@@ -172,24 +182,31 @@ fn entries<'a>(
     (1..graph.nodes).flat_map(row).filter(|&(a, b, _)| a != b)
 }
 
-/// Gradient and pivots of the graph with these weights; `None` where it has no tree.
+/// Gradient and pivots of the graph with weights that are written row by row; `None` where it has no tree.
 #[inline(always)]
 fn pass<N: Number>(
     nodes: usize,
     root_edges: RootEdges,
-    order: &[usize],
-    weight: impl Fn(usize, usize) -> N,
+    write: impl Fn(usize, &mut [N::Pack]),
 ) -> Option<(Matrix<N>, Pivots<N>)> {
-    let mut matrix =
-        Matrix::new(
-            nodes,
-            |a, b| {
-                if a == 0 || a == b { N::ZERO } else { weight(order[a], order[b]) }
-            },
-        );
+    let mut matrix = Matrix::new(nodes, write);
     let pivots = matrix.eliminate(root_edges)?;
     matrix.differentiate(&pivots, root_edges);
     Some((matrix, pivots))
+}
+
+/// Writes a row of weights in the order of elimination.
+#[inline(always)]
+fn in_order<N: Number>(
+    order: &[usize],
+    weight: impl Fn(usize, usize) -> N,
+) -> impl Fn(usize, &mut [N::Pack]) {
+    move |a, row| {
+        // The root has no edge.
+        for b in (0..order.len()).filter(|&b| a != 0 && b != a) {
+            N::set_lane(&mut row[b / LANES], b % LANES, weight(order[a], order[b]));
+        }
+    }
 }
 
 /// Scores that exponents can hold.
@@ -345,13 +362,20 @@ impl Normalised {
     #[inline(always)]
     fn run_in<const FUSED: bool>(&mut self) -> Option<f64> {
         let Self { nodes, root_edges, ref order, ref mut weights, .. } = *self;
-        let weight = |from: usize, to: usize| Linear::<FUSED>(weights[from * nodes + to]);
-        let (matrix, pivots) = pass(nodes, root_edges, order, weight)?;
+        // Nodes are in order but for the root, which has changed places with the first.
+        let root = order[0];
+        let write = |a: usize, packs: &mut [Doubles]| {
+            let row = &weights[order[a] * nodes..][..nodes];
+            for (pack, weights) in packs.iter_mut().zip(row.chunks(LANES)) {
+                pack.0[..weights.len()].copy_from_slice(weights);
+            }
+            packs[0].0[0] = row[root];
+            packs[root / LANES].0[root % LANES] = row[0];
+        };
+        let (matrix, pivots) = pass::<Linear<FUSED>>(nodes, root_edges, write)?;
         if !is_safe(pivots.before_last.0, pivots.partition.0) {
             return None;
         }
-        // Nodes are in order but for the root, which has changed places with the first.
-        let root = order[0];
         for a in 1..nodes {
             let row = &mut weights[order[a] * nodes..][..nodes];
             let (first, to_root) = (row[0], row[root]);
@@ -391,7 +415,8 @@ impl Normalised {
             let slope = if value > 0.0 { value * toward(from, to) } else { 0.0 };
             Dual { value: Linear::<FUSED>(value), slope: Linear(slope) }
         };
-        let (matrix, pivots) = pass(nodes, root_edges, order, weight)?;
+        let (matrix, pivots) =
+            pass::<Dual<Linear<FUSED>>>(nodes, root_edges, in_order(order, weight))?;
         if !is_safe(pivots.before_last.value.0, pivots.partition.value.0) {
             return None;
         }
@@ -470,7 +495,9 @@ mod tests {
                 if unit() < possible { score } else { f64::NEG_INFINITY }
             })
             .collect();
-        Graph::new(nodes, root, root_edges, |from, to| table[from * nodes + to])
+        let row =
+            |from: usize, row: &mut [f64]| row.copy_from_slice(&table[from * nodes..][..nodes]);
+        Graph::new(nodes, root, root_edges, row)
     }
 
     #[test]

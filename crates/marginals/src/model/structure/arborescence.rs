@@ -79,11 +79,11 @@ impl Arborescence {
 
     fn graph(&self, scores: &Scores<'_>) -> Graph {
         let nodes = scores.queries.max(scores.keys);
-        Graph::new(nodes, self.root, self.root_edges, |from, to| {
-            if from < scores.queries && to < scores.keys {
-                scores.edge(from, to)
-            } else {
-                f64::NEG_INFINITY
+        Graph::new(nodes, self.root, self.root_edges, |from, row| {
+            // A node that is no query has no edge, and one that is no key has none into it.
+            if from < scores.queries {
+                let first = from * scores.row;
+                row[..scores.keys].copy_from_slice(&scores.values[first..][..scores.keys]);
             }
         })
     }
@@ -166,15 +166,9 @@ impl EdgeSets for Arborescence {
         crate::parallel::map(factors.len(), &|factor| {
             let scores = &factors[factor];
             let graph = self.graph(scores);
-            let toward = Scores { values: &directions[factor], ..*scores };
-            let direction = Graph::new(graph.nodes, self.root, self.root_edges, |from, to| {
-                if from < scores.queries && to < scores.keys { toward.edge(from, to) } else { 0.0 }
-            });
-            let toward: Vec<f64> = direction
-                .scores
-                .iter()
-                .map(|&d| if d == f64::NEG_INFINITY { 0.0 } else { d })
-                .collect();
+            let toward = self.graph(&Scores { values: &directions[factor], ..*scores });
+            let number = |&d: &f64| if d == f64::NEG_INFINITY { 0.0 } else { d };
+            let toward: Vec<f64> = toward.scores.iter().map(number).collect();
             let found = matrix_tree::tangents(&graph, &toward, Range::Fastest);
             Tangents {
                 moments: Moments {
