@@ -95,12 +95,14 @@ impl Arborescence {
     }
 }
 
-/// Table of a graph's edges as one of the scores it came from.
-fn spread(table: &[f64], graph: &Graph, scores: &Scores<'_>) -> Vec<f64> {
-    let mut all = vec![0.0; scores.values.len()];
-    let columns = graph.nodes.min(scores.row);
-    for (row, from) in table.chunks_exact(graph.nodes.max(1)).take(scores.queries).enumerate() {
-        all[row * scores.row..][..columns].copy_from_slice(&from[..columns]);
+/// Table of a graph's edges as one of the scores it came from; `absent` where those have no edge.
+fn spread(table: Vec<f64>, nodes: usize, scores: &Scores<'_>, absent: f64) -> Vec<f64> {
+    if nodes == scores.row && table.len() == scores.values.len() {
+        return table;
+    }
+    let mut all = vec![absent; scores.values.len()];
+    for (from, row) in table.chunks_exact(nodes.max(1)).enumerate().take(scores.queries) {
+        all[from * scores.row..][..scores.keys].copy_from_slice(&row[..scores.keys]);
     }
     all
 }
@@ -117,6 +119,10 @@ impl StructurePart for Arborescence<Named> {
     fn build<T: Real>(&self, inputs: &Inputs<'_, T>) -> Result<Box<dyn Structure<T>>, Error> {
         let lengths = TreeLengths(Ragged::of_trees(inputs)?);
         Ok(Box::new(Arborescence { root: self.root, root_edges: self.root_edges, lengths }))
+    }
+
+    fn couples_queries(&self) -> bool {
+        true
     }
 }
 
@@ -157,7 +163,7 @@ impl EdgeSets for Arborescence {
             let found = matrix_tree::moments(&graph, Range::Fastest);
             Moments {
                 log_partition: found.log_partition,
-                expected: spread(&found.marginals, &graph, scores),
+                expected: spread(found.marginals, graph.nodes, scores, 0.0),
             }
         })
     }
@@ -173,9 +179,9 @@ impl EdgeSets for Arborescence {
             Tangents {
                 moments: Moments {
                     log_partition: found.moments.log_partition,
-                    expected: spread(&found.moments.marginals, &graph, scores),
+                    expected: spread(found.moments.marginals, graph.nodes, scores, 0.0),
                 },
-                expected: spread(&found.marginals, &graph, scores),
+                expected: spread(found.marginals, graph.nodes, scores, 0.0),
             }
         })
     }
@@ -195,12 +201,6 @@ impl EdgeSets for Arborescence {
 
     fn max_marginals(&self, factor: &Scores<'_>) -> Result<Vec<f64>, Error> {
         let graph = self.graph(factor);
-        let mut all = vec![f64::NEG_INFINITY; factor.values.len()];
-        let found = k_best::max_marginals(&graph);
-        for (from, row) in found.chunks_exact(graph.nodes.max(1)).enumerate().take(factor.queries) {
-            let columns = graph.nodes.min(factor.row);
-            all[from * factor.row..][..columns].copy_from_slice(&row[..columns]);
-        }
-        Ok(all)
+        Ok(spread(k_best::max_marginals(&graph), graph.nodes, factor, f64::NEG_INFINITY))
     }
 }

@@ -64,6 +64,10 @@ impl StructurePart for SpanningTree<Named> {
     fn build<T: Real>(&self, inputs: &Inputs<'_, T>) -> Result<Box<dyn Structure<T>>, Error> {
         Ok(Box::new(SpanningTree { lengths: TreeLengths(Ragged::of_trees(inputs)?) }))
     }
+
+    fn couples_queries(&self) -> bool {
+        true
+    }
 }
 
 impl<T: Real> Structure<T> for SpanningTree {
