@@ -66,6 +66,11 @@ const ALIASES: &[(&str, &[&str])] = &[
         "projective-arborescence",
         &["eisner", "projective-dependency", "dependency-tree", "projective-tree"],
     ),
+    (
+        "arborescence",
+        &["non-projective-dependency", "matrix-tree", "directed-tree", "non-projective-tree"],
+    ),
+    ("spanning-tree", &["undirected-tree", "tree"]),
     ("each-query-picks-k", &["k-subset", "subset-sampling", "subset", "k-subsets"]),
     (
         "survival",
