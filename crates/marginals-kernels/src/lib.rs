@@ -38,6 +38,7 @@ mod panels;
 pub mod random;
 mod real;
 mod sample;
+mod select;
 mod simd;
 mod softmax;
 mod stick_breaking;
@@ -55,6 +56,7 @@ pub use pages::large_pages;
 pub use panels::Panels;
 pub use real::{Real, Stored};
 pub use sample::{Draw, Winner, gumbel_argmax};
+pub use select::each_contender;
 pub use softmax::{dot_columns, dot_rows, scale_rows, softmax_backward};
 pub use stick_breaking::{
     StickBreaking, StickBreakingBackward, stick_breaking_backward, stick_breaking_rows,
