@@ -101,3 +101,49 @@ impl Vocabulary {
             .expect("whole rows")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+    use marginals::question::Map;
+
+    use super::*;
+
+    const VECTORS: [[f64; 3]; 4] =
+        [[1.0, 0.0, -0.5], [0.25, 2.0, 0.0], [-1.0, 1.0, 3.0], [0.0, 0.0, 0.0]];
+    const BIAS: [f64; 4] = [0.5, -2.0, 0.0, 3.0];
+    const ROWS: [[f64; 3]; 2] = [[1.0, 2.0, -1.0], [0.5, 0.0, 4.0]];
+
+    fn single<const N: usize>(rows: &[[f64; 3]; N]) -> Vec<f32> {
+        rows.iter().flatten().map(|x| *x as f32).collect()
+    }
+
+    #[test]
+    fn losses_are_those_of_the_definition() {
+        for cap in [None, Some(1.5)] {
+            for biased in [false, true] {
+                let vectors = TensorData::new(single(&VECTORS), [4, 3]);
+                let bias = biased.then(|| BIAS.map(|x| x as f32).to_vec());
+                let vectors = Tensor::from_data(vectors, &Device::flex());
+                let vocabulary = Vocabulary::new(vectors, bias, cap);
+                let rows = single(&ROWS);
+                let losses = vocabulary.losses(&rows, [2, 0].into_iter()).unwrap();
+                let likeliest = vocabulary.ask(&rows, Map).unwrap();
+                for (row, (next, loss)) in ROWS.iter().zip([2, 0].into_iter().zip(losses)) {
+                    let score = |token: usize| {
+                        let pairs = VECTORS[token].iter().zip(row);
+                        let bias = if biased { BIAS[token] } else { 0.0 };
+                        let score: f64 = pairs.map(|(x, y)| x * y).sum::<f64>() + bias;
+                        cap.map_or(score, |cap| cap * (score / cap).tanh())
+                    };
+                    let scores: [f64; 4] = std::array::from_fn(score);
+                    let log_z = scores.iter().map(|score| score.exp()).sum::<f64>().ln();
+                    let expected = log_z - scores[next];
+                    assert!((loss - expected).abs() < 1e-6, "{cap:?} {biased}: {loss} {expected}");
+                    let best = likeliest[[0, 0, usize::from(row[0] == 0.5)]] as usize;
+                    assert!(scores.iter().all(|score| *score <= scores[best]), "{scores:?}");
+                }
+            }
+        }
+    }
+}

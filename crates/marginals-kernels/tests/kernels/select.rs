@@ -9,6 +9,7 @@ fn contenders<T: Real>(set: InstructionSet, scores: &[T], count: usize, bound: T
         assert!(score == scores[index] && score >= bound, "{set:?}: {score:?} of {index}");
         found.push(index);
     });
+    found.reverse();
     assert!(found.is_sorted_by(|a, b| a < b), "{set:?}: out of order");
     found
 }
