@@ -18,11 +18,13 @@ pub mod rotary;
 mod settings;
 pub mod tokens;
 pub mod trained_byte_lm;
+mod vocabulary;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
+use ndarray::Array4;
 
 use self::attend::{Attend, Visible};
 use self::gguf::Architecture;
@@ -30,6 +32,7 @@ use self::published::Published;
 use self::settings::Settings;
 use self::tokens::{TextTokenizer, Tokens, sentence_model, tokenizer_from_gguf, word_pieces};
 use self::trained_byte_lm::{FAMILY as BYTE_LM, TrainedByteLm};
+use self::vocabulary::Vocabulary;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::gguf::GgufFile;
 use crate::checkpoint::safetensors::SafetensorsFile;
@@ -234,6 +237,49 @@ impl Transformer {
         match self {
             Self::Published(published) => published.layer(index, hidden, attend),
             Self::ByteLm(lm) => lm.layer(index, hidden, attend),
+        }
+    }
+
+    /// The hidden state after a layer of several texts of the same length, one after the other.
+    pub(crate) fn layer_of_texts(
+        &self,
+        index: usize,
+        hidden: Tensor<2>,
+        texts: usize,
+        attend: &mut dyn Attend,
+    ) -> Result<Tensor<2>, ModelError> {
+        match self {
+            Self::Published(published) => published.layer_of_texts(index, hidden, texts, attend),
+            Self::ByteLm(lm) => lm.layer_of_texts(index, hidden, texts, attend),
+        }
+    }
+
+    /// The hidden state after a layer, of that before it and of what its attention answers, `[B, H, N, D]`.
+    pub(crate) fn after_attention(
+        &self,
+        index: usize,
+        hidden: Tensor<2>,
+        context: &Array4<f32>,
+    ) -> Result<Tensor<2>, ModelError> {
+        match self {
+            Self::Published(published) => Ok(published.after_attention(index, hidden, context)),
+            Self::ByteLm(lm) => lm.after_attention(index, hidden, context),
+        }
+    }
+
+    /// The hidden state after the last layer as the head reads it.
+    pub(crate) fn finish(&self, hidden: Tensor<2>) -> Result<Tensor<2>, ModelError> {
+        match self {
+            Self::Published(published) => Ok(published.finish(hidden)),
+            Self::ByteLm(lm) => lm.finish(hidden),
+        }
+    }
+
+    /// Vectors of the tokens that may come next; `None` where the model is no language model.
+    pub(crate) fn vocabulary(&self) -> Option<Vocabulary> {
+        match self {
+            Self::Published(published) => published.vocabulary(),
+            Self::ByteLm(lm) => Some(lm.vocabulary()),
         }
     }
 

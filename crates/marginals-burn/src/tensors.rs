@@ -18,19 +18,34 @@ pub(crate) fn into_values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_into_vec().expect("the models hold f32 tensors only")
 }
 
-/// Rows `[N, H·D]` seen as heads `[1, H, N, D]`, without a copy.
-pub(crate) fn split_heads(rows: &[f32], nodes: usize, heads: usize) -> ArrayView4<'_, f32> {
-    let dim = rows.len() / (nodes * heads);
-    ArrayView4::from_shape([1, nodes, heads, dim], rows)
+/// Rows `[B·N, H·D]` of some texts seen as heads `[B, H, N, D]`, without a copy.
+pub(crate) fn split_heads(
+    rows: &[f32],
+    texts: usize,
+    nodes: usize,
+    heads: usize,
+) -> ArrayView4<'_, f32> {
+    let dim = rows.len() / (texts * nodes * heads);
+    ArrayView4::from_shape([texts, nodes, heads, dim], rows)
         .expect("a projection gives every node the same number of values")
         .permuted_axes([0, 2, 1, 3])
 }
 
-/// Heads `[1, H, N, D]` laid side by side into rows `[N, H·D]`.
+/// Heads `[B, H, N, D]` laid side by side into rows `[B·N, H·D]`.
 pub(crate) fn merge_heads(heads: &Array4<f32>, device: &Device) -> Tensor<2> {
-    let (_, count, nodes, dim) = heads.dim();
-    let rows: Vec<f32> = heads.view().permuted_axes([0, 2, 1, 3]).iter().copied().collect();
-    Tensor::from_data(TensorData::new(rows, [nodes, count * dim]), device)
+    let (texts, count, nodes, dim) = heads.dim();
+    let heads = heads.as_standard_layout();
+    let values = heads.as_slice().expect("the layout is standard");
+    let mut rows = Vec::with_capacity(values.len());
+    for text in 0..texts {
+        for node in 0..nodes {
+            for head in 0..count {
+                let first = ((text * count + head) * nodes + node) * dim;
+                rows.extend_from_slice(&values[first..first + dim]);
+            }
+        }
+    }
+    Tensor::from_data(TensorData::new(rows, [texts * nodes, count * dim]), device)
 }
 
 /// The values of heads `[1, H, N, D]` as the engine takes them.

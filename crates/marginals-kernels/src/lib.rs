@@ -39,6 +39,7 @@ mod panels;
 pub mod random;
 mod real;
 mod sample;
+mod select;
 mod simd;
 mod softmax;
 mod stick_breaking;
@@ -59,6 +60,7 @@ pub use pages::large_pages;
 pub use panels::Panels;
 pub use real::{Real, Stored};
 pub use sample::{Draw, Winner, gumbel_argmax};
+pub use select::each_contender;
 pub use softmax::{dot_columns, dot_rows, scale_rows, softmax_backward};
 pub use stick_breaking::{
     StickBreaking, StickBreakingBackward, stick_breaking_backward, stick_breaking_rows,

@@ -83,6 +83,8 @@ pub trait Simd: Copy {
     fn select(self, mask: Self::Mask, yes: Self::Vector, no: Self::Vector) -> Self::Vector;
     /// Whether the mask holds anywhere.
     fn any(self, mask: Self::Mask) -> bool;
+    /// Where the mask holds: bit k is lane k.
+    fn bits(self, mask: Self::Mask) -> u32;
     /// Sum of the lanes.
     fn reduce_add(self, x: Self::Vector) -> Self::Element;
     /// Largest lane, where no lane is NaN.

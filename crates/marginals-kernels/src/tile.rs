@@ -1,5 +1,7 @@
 //! Row-major views of a block of the score matrix.
 
+use std::ops::Range;
+
 /// A read-only tile: `rows` × `columns`, row `i` at `data[i * stride..][..columns]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Tile<'a, T> {
@@ -64,6 +66,14 @@ impl<'a, T> Tile<'a, T> {
     #[inline(always)]
     pub fn row(&self, i: usize) -> &'a [T] {
         &self.data[i * self.stride..][..self.columns]
+    }
+
+    /// Some of the columns. Panics when there are not so many.
+    #[inline]
+    pub fn columns(&self, columns: Range<usize>) -> Tile<'a, T> {
+        assert!(columns.end <= self.columns, "columns {columns:?} of {}", self.columns);
+        let data = if self.rows == 0 { self.data } else { &self.data[columns.start..] };
+        Tile { data, rows: self.rows, columns: columns.len(), stride: self.stride }
     }
 }
 

@@ -2,6 +2,7 @@
 //! them.
 
 use burn::tensor::{Tensor, activation};
+use marginals_kernels::{InstructionSet, TileMut, logistic_rows};
 use serde::Deserialize;
 
 /// A non-linearity without weights of its own, by element.
@@ -76,11 +77,28 @@ impl Activation {
             Self::Relu2 => activation::relu(x).square(),
             Self::Relu6 => activation::relu6(x),
             Self::Sigmoid => activation::sigmoid(x),
-            Self::Silu => activation::silu(x),
+            Self::Silu => silu(x),
             Self::SqrtSoftplus => activation::softplus(x, 1.0).sqrt(),
             Self::Tanh => activation::tanh(x),
         }
     }
+}
+
+/// x σ(x) by the engine's exponentials, a vector at a time; Burn's are taken one by one.
+fn silu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    const PIECE: usize = 1024;
+    let device = x.device();
+    let mut data = x.into_data();
+    let values = data.as_mut_slice::<f32>().expect("the models hold f32 tensors only");
+    let mut logistic = [0.0; PIECE];
+    for piece in values.chunks_mut(PIECE) {
+        let logistic = &mut logistic[..piece.len()];
+        logistic.copy_from_slice(piece);
+        let tile = TileMut::new(logistic, 1, piece.len(), PIECE);
+        logistic_rows(InstructionSet::detect(), tile, &mut [0.0]);
+        piece.iter_mut().zip(logistic).for_each(|(x, s)| *x *= *s);
+    }
+    Tensor::from_data(data, &device)
 }
 
 #[cfg(test)]

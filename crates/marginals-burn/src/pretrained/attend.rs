@@ -38,11 +38,11 @@ pub enum Visible {
 pub struct Layer<'pass> {
     /// Index of the layer, from 0.
     pub index: usize,
-    /// Queries, `[1, H, N, D]`.
+    /// Queries, `[B, H, N, D]`, of B texts that go through the model together; mostly it is one.
     pub queries: ArrayView4<'pass, f32>,
-    /// Keys, `[1, Hk, N, D]`; Hk divides H, and key head h serves query heads h·H/Hk onwards.
+    /// Keys, `[B, Hk, N, D]`; Hk divides H, and key head h serves query heads h·H/Hk onwards.
     pub keys: ArrayView4<'pass, f32>,
-    /// Values, `[1, Hk, N, D]`.
+    /// Values, `[B, Hk, N, D]`.
     pub values: ArrayView4<'pass, f32>,
     /// The model of the edges.
     pub model: &'pass ModelSpec,
@@ -167,7 +167,7 @@ impl Layer<'_> {
 
 /// Someone who asks each layer's posterior as the forward pass goes through.
 pub trait Attend {
-    /// Returns the posterior mean of the values, `[1, H, N, D]`.
+    /// Returns the posterior mean of the values, `[B, H, N, D]`.
     ///
     /// # Errors
     /// Any message; the forward pass stops and reports it with the layer's index.

@@ -1,21 +1,23 @@
 //! Loss of a language model on a text, and what a change of one head does to it.
 //!
 //! A head is changed by answering for it: its layer's attention is asked as usual, and one head's answer is
-//! replaced by another (its likeliest key, draws, nothing …). Everything below the layer is shared, everything
-//! above it is computed again; nothing is approximated.
+//! replaced by another (its likeliest key, draws, nothing …). Everything below the layer is shared, and so are
+//! its queries, keys and values; everything above it is computed again, several changes at a time as so many
+//! texts. Nothing is approximated.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Tensor;
-use marginals::potential::Dot;
-use marginals::prior::{AnyPrior, Bias, KeyBias, Window};
-use marginals::question::{ColumnMass, LogPartition, Map, Mean, Samples};
-use marginals::structure::EachQueryPicksOne;
-use marginals::{Error, Model};
-use ndarray::{Array3, Array4, ArrayView4, Axis, Dimension, s};
+use marginals::Error;
+use marginals::prior::{AnyPrior, KeyBias, Window};
+use marginals::question::{ColumnMass, LogPartition, Map, Mean, Samples, TopK, TopKAnswer};
+use ndarray::{Array3, Array4, Axis, Dimension, concatenate, s};
 use rayon::prelude::*;
 
 use super::Transformer;
 use super::attend::{Attend, Layer, PosteriorMean};
 use super::tokens::Tokens;
+use super::vocabulary::Vocabulary;
 use crate::error::ModelError;
 use crate::tensors::into_values;
 
@@ -55,14 +57,19 @@ pub struct Predictions {
 #[derive(Debug)]
 pub struct Effects<'model> {
     transformer: &'model Transformer,
+    vocabulary: Vocabulary,
     /// Token after each.
     next: Vec<u32>,
     /// Hidden state before each layer.
     before: Vec<Tensor<2>>,
-    /// Hidden state after the last layer.
-    last: Tensor<2>,
+    /// Hidden state after the last layer, as the head reads it.
+    finished: Vec<f32>,
     losses: Vec<f64>,
 }
+
+/// Rows of hidden states that go through a layer in one piece: matrix products run at full speed, and what
+/// lies between them stays in the processor's caches.
+const ROWS: usize = 2048;
 
 impl<'model> Effects<'model> {
     /// Runs the model as it is; `None` where it is no language model, or a text has no second token.
@@ -74,17 +81,19 @@ impl<'model> Effects<'model> {
         tokens: &Tokens,
     ) -> Result<Option<Self>, ModelError> {
         let mut hidden = transformer.embed(tokens)?;
+        let next = tokens.ids[1..].to_vec();
+        let Some(vocabulary) = transformer.vocabulary().filter(|_| !next.is_empty()) else {
+            return Ok(None);
+        };
         let mut before = Vec::new();
         for index in 0..transformer.layers() {
             before.push(hidden.clone());
             hidden = transformer.layer(index, hidden, &mut PosteriorMean)?;
         }
-        let next = tokens.ids[1..].to_vec();
-        if next.is_empty() {
-            return Ok(None);
-        }
-        let Some(losses) = losses(transformer, hidden.clone(), &next)? else { return Ok(None) };
-        Ok(Some(Self { transformer, next, before, last: hidden, losses }))
+        let finished = into_values(transformer.finish(hidden)?);
+        let predicting = predicting(&finished, tokens.len());
+        let losses = vocabulary.losses(predicting, next.iter().copied())?;
+        Ok(Some(Self { transformer, vocabulary, next, before, finished, losses }))
     }
 
     /// Mean loss in nats per token, of the model as it is.
@@ -97,28 +106,14 @@ impl<'model> Effects<'model> {
     /// # Errors
     /// [`ModelError`], when the head fails.
     pub fn predictions(&self, count: usize) -> Result<Predictions, ModelError> {
-        let logits = self.transformer.logits(self.last.clone())?.expect("it is a language model");
-        let [rows, vocabulary] = logits.dims();
-        let logits = into_values(logits);
-        let log_partition = log_partitions(&logits, rows)?;
-        let likeliest = logits
-            .par_chunks_exact(vocabulary)
-            .zip(&log_partition)
-            .map(|(row, log_partition)| {
-                let mut order: Vec<u32> = (0..row.len() as u32).collect();
-                let better =
-                    |a: &u32, b: &u32| row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b));
-                let count = count.min(order.len());
-                if count < order.len() {
-                    order.select_nth_unstable_by(count, better);
-                    order.truncate(count);
-                }
-                order.sort_unstable_by(better);
-                let of = |id: u32| (id, f64::from(row[id as usize]) - log_partition);
-                order.into_iter().map(of).collect()
-            })
-            .collect();
-        Ok(Predictions { losses: self.losses.clone(), likeliest })
+        let TopKAnswer { index, probability } = self.vocabulary.ask(&self.finished, TopK(count))?;
+        let rows = index.rows().into_iter().zip(probability.rows());
+        let likeliest = rows.map(|(index, probability)| {
+            // Of a small vocabulary there are fewer.
+            let tokens = index.into_iter().zip(probability).filter(|(id, _)| **id >= 0);
+            tokens.map(|(&id, &p)| (id as u32, f64::from(p).ln())).collect()
+        });
+        Ok(Predictions { losses: self.losses.clone(), likeliest: likeliest.collect() })
     }
 
     /// Change of the mean loss, in nats per token, by head of a layer and change: `[head][change]`. `done` is
@@ -139,74 +134,64 @@ impl<'model> Effects<'model> {
         let mut asked = Asked { changes, mean: None, changed: Vec::new() };
         self.transformer.layer(layer, self.before[layer].clone(), &mut asked)?;
         let usual = asked.mean.expect("a layer asks for its attention");
-        let heads = usual.dim().1;
+        let (_, heads, nodes, _) = usual.dim();
         let each: Vec<(usize, usize)> =
             (0..heads).flat_map(|head| (0..changes.len()).map(move |c| (head, c))).collect();
-        let found: Result<Vec<Option<f64>>, ModelError> = each
-            .into_par_iter()
-            .map(|(head, change)| {
-                if !done() {
+        let stopped = AtomicBool::new(false);
+        let found: Result<Vec<Option<Vec<f64>>>, ModelError> = each
+            .par_chunks((ROWS / nodes).max(1))
+            .map(|together| {
+                let with = |&(head, change): &(usize, usize)| {
+                    let mut context = usual.clone();
+                    let own = asked.changed[change].slice(s![.., head, .., ..]);
+                    context.slice_mut(s![.., head, .., ..]).assign(&own);
+                    context
+                };
+                // Once nobody wants to know, what has not begun is left out.
+                if stopped.load(Ordering::Relaxed) {
                     return Ok(None);
                 }
-                let mut context = usual.clone();
-                let own = asked.changed[change].slice(s![0, head, .., ..]);
-                context.slice_mut(s![0, head, .., ..]).assign(&own);
-                self.loss_with(layer, &context).map(|loss| Some(loss - self.loss()))
+                let contexts: Vec<Array4<f32>> = together.iter().map(with).collect();
+                let losses = self.losses_with(layer, &contexts)?;
+                let goes_on = losses.iter().fold(true, |goes_on, _| done() && goes_on);
+                if !goes_on {
+                    stopped.store(true, Ordering::Relaxed);
+                    return Ok(None);
+                }
+                Ok(Some(losses.into_iter().map(|loss| loss - self.loss()).collect()))
             })
             .collect();
-        let found: Option<Vec<f64>> = found?.into_iter().collect();
-        Ok(found.map(|found| found.chunks(changes.len()).map(<[f64]>::to_vec).collect()))
+        let found: Option<Vec<Vec<f64>>> = found?.into_iter().collect();
+        Ok(found.map(|found| found.concat().chunks(changes.len()).map(<[f64]>::to_vec).collect()))
     }
 
-    /// Mean loss where a layer's attention answers `context`.
-    fn loss_with(&self, layer: usize, context: &Array4<f32>) -> Result<f64, ModelError> {
-        let transformer = self.transformer;
-        let mut hidden =
-            transformer.layer(layer, self.before[layer].clone(), &mut Given(context))?;
+    /// Mean losses where a layer's attention answers each of `contexts`.
+    fn losses_with(&self, layer: usize, contexts: &[Array4<f32>]) -> Result<Vec<f64>, ModelError> {
+        let (transformer, texts) = (self.transformer, contexts.len());
+        let views: Vec<_> = contexts.iter().map(|context| context.view()).collect();
+        let contexts = concatenate(Axis(0), &views).expect("contexts of one layer are alike");
+        let before = self.before[layer].clone().repeat_dim(0, texts);
+        let mut hidden = transformer.after_attention(layer, before, &contexts)?;
         for index in layer + 1..transformer.layers() {
-            hidden = transformer.layer(index, hidden, &mut PosteriorMean)?;
+            hidden = transformer.layer_of_texts(index, hidden, texts, &mut PosteriorMean)?;
         }
-        let losses = losses(transformer, hidden, &self.next)?.expect("it is a language model");
-        Ok(mean(&losses))
+        let finished = into_values(transformer.finish(hidden)?);
+        let nodes = contexts.dim().2;
+        let of_texts = finished.chunks_exact(self.finished.len());
+        let rows: Vec<&[f32]> = of_texts.map(|text| predicting(text, nodes)).collect();
+        let next = self.next.iter().copied().cycle();
+        let losses = self.vocabulary.losses(&rows.concat(), next)?;
+        Ok(losses.chunks_exact(self.next.len()).map(mean).collect())
     }
 }
 
-/// −log P of each next token, `None` where the model is no language model.
-fn losses(
-    transformer: &Transformer,
-    hidden: Tensor<2>,
-    next: &[u32],
-) -> Result<Option<Vec<f64>>, ModelError> {
-    let hidden = hidden.narrow(0, 0, next.len());
-    let Some(logits) = transformer.logits(hidden)? else { return Ok(None) };
-    let vocabulary = logits.dims()[1];
-    let logits = into_values(logits);
-    let log_partition = log_partitions(&logits, next.len())?;
-    let rows = logits.chunks_exact(vocabulary).zip(&log_partition).zip(next);
-    Ok(Some(rows.map(|((row, log_z), &id)| log_z - f64::from(row[id as usize])).collect()))
-}
-
-/// log Σ exp of each row: the vocabulary as keys of which each row picks one, the scores its prior.
-fn log_partitions(scores: &[f32], rows: usize) -> Result<Vec<f64>, ModelError> {
-    let vocabulary = scores.len() / rows.max(1);
-    let scores = ArrayView4::from_shape([1, 1, rows, vocabulary], scores).expect("whole rows");
-    let model = Model::new(EachQueryPicksOne, Bias::new(scores), Dot::new(0.0));
-    let (q, k) = (Array4::<f32>::zeros([1, 1, rows, 0]), Array4::zeros([1, 1, vocabulary, 0]));
-    let posterior = model.posterior(q.view(), k.view())?;
-    Ok(posterior.ask(LogPartition)?.iter().copied().map(f64::from).collect())
+/// Rows of a text's tokens that another follows, of those of all.
+fn predicting(rows: &[f32], tokens: usize) -> &[f32] {
+    &rows[..rows.len() / tokens * (tokens - 1)]
 }
 
 fn mean(losses: &[f64]) -> f64 {
     losses.iter().sum::<f64>() / losses.len() as f64
-}
-
-/// Answers with what has been found.
-struct Given<'a>(&'a Array4<f32>);
-
-impl Attend for Given<'_> {
-    fn attend(&mut self, _layer: &Layer<'_>) -> Result<Array4<f32>, String> {
-        Ok(self.0.clone())
-    }
 }
 
 /// Asks a layer as usual, and then for each of some changes, of all heads.

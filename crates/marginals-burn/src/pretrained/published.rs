@@ -9,7 +9,7 @@ use marginals::part::Part;
 use marginals::potential::{AnyPotential, Dot};
 use marginals::prior::{AnyPrior, Bias};
 use marginals::spec::{ModelSpec, Tensors};
-use ndarray::Array2;
+use ndarray::{Array2, Array4};
 
 use super::attend::{Attend, Layer};
 use super::config::{LayerConfig, TransformerConfig};
@@ -17,6 +17,7 @@ use super::families::Description;
 use super::names::{Inner, Names, Projections};
 use super::norm::{Around, Norm, normalised};
 use super::relative::RelativeScores;
+use super::vocabulary::Vocabulary;
 use crate::checkpoint::loader::Loader;
 use crate::checkpoint::quantised::refuse_quantised;
 use crate::checkpoint::{Asked, Checkpoint};
@@ -181,13 +182,39 @@ impl Published {
         hidden: Tensor<2>,
         attend: &mut dyn Attend,
     ) -> Result<Tensor<2>, ModelError> {
+        self.layer_of_texts(index, hidden, 1, attend)
+    }
+
+    /// The hidden state after a layer of several texts of the same length, one after the other.
+    ///
+    /// # Errors
+    /// As [`Self::layer`].
+    pub(crate) fn layer_of_texts(
+        &self,
+        index: usize,
+        hidden: Tensor<2>,
+        texts: usize,
+        attend: &mut dyn Attend,
+    ) -> Result<Tensor<2>, ModelError> {
         let layer = &self.layers[index];
         let normal = layer.attention_norms.enter(hidden.clone());
-        let attended = layer.attend(&self.config, index, normal, attend)?;
+        let context = layer.context(&self.config, index, normal, texts, attend)?;
+        Ok(self.after_attention(index, hidden, &context))
+    }
+
+    /// The hidden state after a layer, of that before it and of what its attention answers.
+    pub(crate) fn after_attention(
+        &self,
+        index: usize,
+        hidden: Tensor<2>,
+        context: &Array4<f32>,
+    ) -> Tensor<2> {
+        let layer = &self.layers[index];
+        let attended = layer.attended.forward(merge_heads(context, &hidden.device()));
         let hidden = layer.attention_norms.leave(hidden, attended);
         let normal = layer.inner_norms.enter(hidden.clone());
         let inner = layer.inner.forward(normal, &self.config);
-        Ok(layer.inner_norms.leave(hidden, inner))
+        layer.inner_norms.leave(hidden, inner)
     }
 
     /// The hidden state after the last layer as the model hands it on: normalised, where the family does so.
@@ -207,6 +234,19 @@ impl Published {
             Some(cap) => (logits / cap).tanh() * cap,
             None => logits,
         })
+    }
+
+    /// Vectors of the tokens that may come next; `None` where there is no head.
+    pub(crate) fn vocabulary(&self) -> Option<Vocabulary> {
+        let (vectors, bias) = match &self.head {
+            Head::Tied => (self.words.weight.val(), None),
+            Head::Own(head) => {
+                let bias = head.bias.as_ref().map(|bias| into_values(bias.val()));
+                (head.weight.val().transpose(), bias)
+            }
+            Head::None => return None,
+        };
+        Some(Vocabulary::new(vectors, bias, self.config.logit_cap))
     }
 
     /// The last hidden state as the model hands it on, `[N, width]`.
@@ -311,17 +351,17 @@ impl PublishedLayer {
         })
     }
 
-    /// Output of the attention, which goes into the residual stream.
-    fn attend(
+    /// What the attention of some texts answers, `[B, H, N, D]`.
+    fn context(
         &self,
         config: &TransformerConfig,
         index: usize,
         normal: Tensor<2>,
+        texts: usize,
         attend: &mut dyn Attend,
-    ) -> Result<Tensor<2>, ModelError> {
+    ) -> Result<Array4<f32>, ModelError> {
         let own = &config.layers[index];
-        let device = normal.device();
-        let [nodes, _] = normal.dims();
+        let nodes = normal.dims()[0] / texts;
         let [queries, keys, values] =
             self.projections.each_ref().map(|projection| projection.forward(normal.clone()));
         let by_head = |norm: Option<&Norm>, rows: Tensor<2>, heads: usize| match norm {
@@ -333,11 +373,14 @@ impl PublishedLayer {
         let [mut queries, mut keys, values] = [queries, keys, values].map(into_values);
         if let Some(rotary) = &own.rotary {
             let rotary = rotary.of_text(nodes);
-            rotary.turn(&mut queries, nodes, config.head_width);
-            rotary.turn(&mut keys, nodes, config.head_width);
+            for rows in [&mut queries, &mut keys] {
+                let text = rows.len() / texts;
+                let texts = rows.chunks_exact_mut(text);
+                texts.for_each(|rows| rotary.turn(rows, nodes, config.head_width));
+            }
         }
-        let queries = split_heads(&queries, nodes, config.heads);
-        let keys = split_heads(&keys, nodes, config.key_heads);
+        let queries = split_heads(&queries, texts, nodes, config.heads);
+        let keys = split_heads(&keys, texts, nodes, config.key_heads);
         let mut model = own.model(config);
         let mut tensors = Tensors::default();
         if let (Some(relative), Some(vectors)) = (config.relative, &self.relative) {
@@ -345,17 +388,16 @@ impl PublishedLayer {
             model.prior.push(AnyPrior::Bias(Bias::default()));
             tensors.real.insert(Bias::NAME.to_owned(), scores.into_dyn().into());
         }
-        let context = attend
+        attend
             .attend(&Layer {
                 index,
                 queries,
                 keys,
-                values: split_heads(&values, nodes, config.key_heads),
+                values: split_heads(&values, texts, nodes, config.key_heads),
                 model: &model,
                 tensors: &tensors,
             })
-            .map_err(|reason| ModelError::Attention { layer: index, reason })?;
-        Ok(self.attended.forward(merge_heads(&context, &device)))
+            .map_err(|reason| ModelError::Attention { layer: index, reason })
     }
 }
 

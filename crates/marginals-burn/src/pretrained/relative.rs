@@ -28,7 +28,7 @@ impl RelativeScores {
         2 * context - 1
     }
 
-    /// `scale` times the scores of every edge, `[1, H, N, N]`. `vectors` holds those of all distances from
+    /// `scale` times the scores of every edge, `[B, H, N, N]`. `vectors` holds those of all distances from
     /// −(rows/2) to rows/2.
     pub(crate) fn scores(
         self,
@@ -37,24 +37,24 @@ impl RelativeScores {
         keys: ArrayView4<'_, f32>,
         scale: f64,
     ) -> Array4<f32> {
-        let (_, heads, nodes, _) = queries.dim();
+        let (texts, heads, nodes, _) = queries.dim();
         let middle = vectors.nrows() / 2;
         let near = vectors.slice(s![middle + 1 - nodes..middle + nodes, ..]);
         // [N, 2N − 1], whose column i − j + N − 1 is that of the edge from i to j.
         let products =
             |rows: ArrayView2<'_, f32>| -> Array2<f32> { rows.dot(&near.t()) * scale as f32 };
-        let mut scores = Array4::zeros([1, heads, nodes, nodes]);
-        for head in 0..heads {
-            let of_queries = products(queries.slice(s![0, head, .., ..]));
+        let mut scores = Array4::zeros([texts, heads, nodes, nodes]);
+        for (text, head) in (0..texts).flat_map(|text| (0..heads).map(move |head| (text, head))) {
+            let of_queries = products(queries.slice(s![text, head, .., ..]));
             let of_keys = match self {
                 Self::Query => None,
-                Self::QueryAndKey => Some(products(keys.slice(s![0, head, .., ..]))),
+                Self::QueryAndKey => Some(products(keys.slice(s![text, head, .., ..]))),
             };
             for i in 0..nodes {
                 for j in 0..nodes {
                     let distance = i + nodes - 1 - j;
                     let of_key = of_keys.as_ref().map_or(0.0, |of_keys| of_keys[[j, distance]]);
-                    scores[[0, head, i, j]] = of_queries[[i, distance]] + of_key;
+                    scores[[text, head, i, j]] = of_queries[[i, distance]] + of_key;
                 }
             }
         }

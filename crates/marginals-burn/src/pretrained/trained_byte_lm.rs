@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use marginals::spec::Tensors;
-use ndarray::ArrayD;
+use ndarray::{Array4, ArrayD};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
@@ -14,6 +14,7 @@ use crate::modules::{ByteLm, ByteLmConfig};
 use crate::ops::Nodes;
 use crate::pretrained::attend::{Attend, Layer};
 use crate::pretrained::tokens::Tokens;
+use crate::pretrained::vocabulary::Vocabulary;
 use crate::tensors::{heads_view, indices, into_values, merge_heads};
 
 /// Name of this family in a `config.json`.
@@ -109,10 +110,24 @@ impl TrainedByteLm {
         hidden: Tensor<2>,
         attend: &mut dyn Attend,
     ) -> Result<Tensor<2>, ModelError> {
+        self.layer_of_texts(index, hidden, 1, attend)
+    }
+
+    /// The nodes after a layer of several texts of the same length, one after the other.
+    ///
+    /// # Errors
+    /// As [`Self::layer`].
+    pub(crate) fn layer_of_texts(
+        &self,
+        index: usize,
+        hidden: Tensor<2>,
+        texts: usize,
+        attend: &mut dyn Attend,
+    ) -> Result<Tensor<2>, ModelError> {
         let block = &self.lm.blocks[index];
-        let device = hidden.device();
-        let x: Tensor<3> = hidden.unsqueeze_dim(0);
-        let normal = block.attention_norm.forward(x.clone())?;
+        let [nodes, width] = hidden.dims();
+        let x: Tensor<3> = hidden.clone().reshape([texts, nodes / texts, width]);
+        let normal = block.attention_norm.forward(x)?;
         let Nodes { q, k, v } = block.attention.projections.nodes(normal.clone(), normal);
         let v = v.expect("attention projects values");
         let shapes = [q.dims(), k.dims(), v.dims()];
@@ -133,8 +148,36 @@ impl TrainedByteLm {
                 tensors: &tensors,
             })
             .map_err(|reason| ModelError::Attention { layer: index, reason })?;
-        let attended = block.attention.projections.output.forward(merge_heads(&context, &device));
-        Ok(block.feed(x + attended.unsqueeze_dim(0))?.squeeze_dim(0))
+        self.after_attention(index, hidden, &context)
+    }
+
+    /// The nodes after a layer, of those before it and of what its attention answers.
+    ///
+    /// # Errors
+    /// [`ModelError`], when they have another width.
+    pub(crate) fn after_attention(
+        &self,
+        index: usize,
+        hidden: Tensor<2>,
+        context: &Array4<f32>,
+    ) -> Result<Tensor<2>, ModelError> {
+        let block = &self.lm.blocks[index];
+        let rows = merge_heads(context, &hidden.device());
+        let attended = block.attention.projections.output.forward(rows);
+        Ok(block.feed((hidden + attended).unsqueeze_dim(0))?.squeeze_dim(0))
+    }
+
+    /// The nodes after the last layer as the head reads them.
+    ///
+    /// # Errors
+    /// [`ModelError`], when they have another width.
+    pub(crate) fn finish(&self, hidden: Tensor<2>) -> Result<Tensor<2>, ModelError> {
+        Ok(self.lm.norm.forward(hidden)?)
+    }
+
+    /// Vectors of the bytes that may come next.
+    pub(crate) fn vocabulary(&self) -> Vocabulary {
+        Vocabulary::new(self.lm.bytes.weight.val(), None, None)
     }
 
     /// Scores of the byte after each, `[N, 256]`, of the nodes after the last layer.

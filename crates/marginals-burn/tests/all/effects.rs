@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use marginals_burn::Transformer;
 use marginals_burn::pretrained::effects::{Change, Effects};
+use marginals_burn::{PosteriorMean, Transformer};
 use serde::Deserialize;
 
 use crate::common::reference;
@@ -63,17 +63,71 @@ fn heads_are_worth_what_the_reference_says() {
     }
 }
 
+/// The same changes many times over go through the layers in several pieces, and in others places of them.
+#[test]
+fn effects_depend_neither_on_the_piece_nor_on_the_threads() {
+    let model = Transformer::open(&folder().join("llama")).unwrap();
+    let effects = Effects::new(&model, &tokens("llama")).unwrap().unwrap();
+    let changes = CHANGES.repeat(41);
+    let [found, others] = [1, 3].map(|threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| effects.of_layer(0, &changes, &go_on)).unwrap().unwrap()
+    });
+    assert_eq!(found, others);
+    for head in found {
+        for again in head.chunks(CHANGES.len()) {
+            for (effect, first) in again.iter().zip(&head) {
+                assert!((effect - first).abs() < 2e-6, "{effect} is not {first}");
+            }
+        }
+    }
+}
+
+/// Losses by the engine's normaliser over the vocabulary, against all logits in double precision.
+#[test]
+fn losses_are_those_of_the_logits() {
+    let mut read = Vec::new();
+    for folder in std::fs::read_dir(folder()).unwrap() {
+        let folder = folder.unwrap();
+        let (name, model) = (folder.file_name(), Transformer::open(&folder.path()).unwrap());
+        let name = name.to_str().unwrap();
+        if !model.is_language_model() {
+            continue;
+        }
+        let tokens = tokens(name);
+        let hidden = model.run(&tokens, &mut PosteriorMean).unwrap();
+        let logits = model.logits(hidden).unwrap().unwrap();
+        let vocabulary = logits.dims()[1];
+        let logits: Vec<f32> = logits.into_data().try_into_vec().unwrap();
+        let effects = Effects::new(&model, &tokens).unwrap().unwrap();
+        let found = effects.predictions(1).unwrap();
+        assert_eq!(found.losses.len(), tokens.len() - 1);
+        let rows = logits.chunks(vocabulary).zip(&tokens.ids[1..]).zip(&found.losses);
+        for ((row, &next), &loss) in rows {
+            let log_z = row.iter().map(|&score| f64::from(score).exp()).sum::<f64>().ln();
+            assert_near(name, loss, log_z - f64::from(row[next as usize]));
+        }
+        read.push(name.to_owned());
+    }
+    // One has a head of its own, one that of its words, one bounds its scores.
+    for name in ["llama", "gpt2", "gemma2"] {
+        assert!(read.iter().any(|read| read == name), "{read:?}");
+    }
+}
+
 /// The mean of many draws is the posterior mean, and one draw is not.
 #[test]
 fn many_draws_change_little() {
     let model = Transformer::open(&folder().join("llama")).unwrap();
     let effects = Effects::new(&model, &tokens("llama")).unwrap().unwrap();
-    let changes = [1, 40_000].map(|count| Change::Samples { count, seed: 5 });
+    let changes = [(1, 5), (40_000, 5), (1, 6)];
+    let changes = changes.map(|(count, seed)| Change::Samples { count, seed });
     let found = effects.of_layer(1, &changes, &go_on).unwrap().unwrap();
     let largest = |change: usize| found.iter().map(|head| head[change].abs()).fold(0.0, f64::max);
     assert!(largest(0) > 0.02, "{found:?}");
     assert!(largest(1) < largest(0) / 20.0, "{found:?}");
-    // A seed gives the same draws.
+    // A seed gives the same draws, and another one others.
+    assert!(found.iter().any(|head| head[0] != head[2]), "{found:?}");
     assert_eq!(found, effects.of_layer(1, &changes, &go_on).unwrap().unwrap());
 }
 

@@ -26,6 +26,10 @@ use super::sparse::{Entry, HeadLists, LEVELS, SparsePosteriors, probability_of};
 pub const ROOM: usize = 2_800_000;
 /// Bytes that the likeliest key of a query takes at most. Every query has that.
 const LIKELIEST: usize = 4;
+/// Level of compression: planes repeat little, and longer searches find no more.
+const LEVEL: u32 = 4;
+/// One of so many heads is packed first, to see how many levels fit: compressing is what takes long.
+const SAMPLED: usize = 17;
 
 /// Posteriors in the form that the page unpacks.
 #[derive(Clone, Debug, Serialize)]
@@ -51,39 +55,64 @@ pub struct Packed {
 /// the heaviest keys of the heads.
 pub fn pack(posteriors: &SparsePosteriors, columns: Vec<usize>, room: usize) -> io::Result<Packed> {
     let heads: Vec<&HeadLists> = posteriors.layers.iter().flatten().collect();
-    let lists = || heads.iter().flat_map(|head| head.lists());
-    let mut counts = [0; LEVELS as usize + 1];
-    lists().flatten().for_each(|&(_, level)| counts[usize::from(level)] += 1);
     let queries = heads.first().map_or(0, |head| head.lists().count());
     let room = room.max(LIKELIEST * heads.len() * queries);
-    // Levels from `least` on hold at most so many entries.
-    let from = |most: usize| {
-        let mut sum = 0;
-        let fits = |&level: &u16| {
-            sum += counts[usize::from(level)];
-            sum <= most
+    let some: Vec<&HeadLists> = heads.iter().copied().step_by(SAMPLED).collect();
+    let of_some: Vec<usize> = columns.iter().copied().step_by(SAMPLED).collect();
+    let share = room * some.len() / heads.len().max(1);
+    let least = Fitted::new(&some, queries, &of_some, share, 0)?.least;
+    let Fitted { planes, compressed, least } = Fitted::new(&heads, queries, &columns, room, least)?;
+    let mass: f64 = planes.levels().map(probability_of).sum();
+    Ok(Packed {
+        stream: STANDARD.encode(&compressed),
+        levels: LEVELS,
+        least: probability_of(least).max(super::sparse::LEAST),
+        share: mass / (heads.len() * queries).max(1) as f64,
+        key_bytes: planes.key_bytes,
+        ahead: planes.ahead,
+        columns,
+    })
+}
+
+/// Planes that fit into some room.
+struct Fitted {
+    planes: Planes,
+    compressed: Vec<u8>,
+    /// The lowest level that they hold, but for the likeliest key of a query.
+    least: u16,
+}
+
+impl Fitted {
+    /// The planes of the levels from `least` on, or from the lowest above it that fits.
+    fn new(
+        heads: &[&HeadLists],
+        queries: usize,
+        columns: &[usize],
+        room: usize,
+        mut least: u16,
+    ) -> io::Result<Self> {
+        let mut counts = [0; LEVELS as usize + 1];
+        let entries = heads.iter().flat_map(|head| head.lists()).flatten();
+        entries.for_each(|&(_, level)| counts[usize::from(level)] += 1);
+        // Levels from `least` on hold at most so many entries.
+        let from = |most: usize| {
+            let mut sum = 0;
+            let fits = |&level: &u16| {
+                sum += counts[usize::from(level)];
+                sum <= most
+            };
+            (0..=LEVELS).rev().take_while(fits).last().unwrap_or(LEVELS)
         };
-        (0..=LEVELS).rev().take_while(fits).last().unwrap_or(LEVELS)
-    };
-    let mut least = 0;
-    loop {
-        let planes = Planes::of(&heads, queries, &columns, least);
-        let compressed = planes.compressed()?;
-        if compressed.len() <= room || least == LEVELS {
-            let mass: f64 = planes.levels().map(probability_of).sum();
-            return Ok(Packed {
-                stream: STANDARD.encode(&compressed),
-                levels: LEVELS,
-                least: probability_of(least).max(super::sparse::LEAST),
-                share: mass / (heads.len() * queries).max(1) as f64,
-                key_bytes: planes.key_bytes,
-                ahead: planes.ahead,
-                columns,
-            });
+        loop {
+            let planes = Planes::of(heads, queries, columns, least);
+            let compressed = planes.compressed()?;
+            if compressed.len() <= room || least == LEVELS {
+                return Ok(Self { planes, compressed, least });
+            }
+            let entries = planes.levels().filter(|level| *level > 0).count();
+            let fitting = entries as f64 * room as f64 / compressed.len() as f64;
+            least = from((0.98 * fitting) as usize).max(least + 1);
         }
-        let entries = planes.levels().filter(|level| *level > 0).count();
-        let fitting = entries as f64 * room as f64 / compressed.len() as f64;
-        least = from((0.98 * fitting) as usize).max(least + 1);
     }
 }
 
@@ -140,7 +169,7 @@ impl Planes {
     }
 
     fn compressed(&self) -> io::Result<Vec<u8>> {
-        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(LEVEL));
         let halves = |levels: &[u16]| -> Vec<u8> {
             let part = |shift: u32| levels.iter().map(move |level| (level >> shift) as u8);
             part(0).chain(part(8)).collect()

@@ -1,6 +1,7 @@
 //! Relations between the tokens of one text, and the functions of edges that measures average.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use marginals::infer::EdgeFunction;
 use marginals::{Block, TileMut};
@@ -180,18 +181,34 @@ fn is_punctuation(text: &str) -> bool {
 struct ByOffset {
     /// Values by key − query, from −(N − 1) on.
     values: Vec<f32>,
+    /// Places of the values that are not 0, and of those between them.
+    live: Range<usize>,
     nodes: usize,
 }
 
 impl ByOffset {
     fn new(nodes: usize, of: impl Fn(isize) -> f64) -> Self {
         let last = nodes as isize - 1;
-        let values = (-last..=last).map(|ahead| of(-ahead) as f32).collect();
-        Self { values, nodes }
+        let values: Vec<f32> = (-last..=last).map(|ahead| of(-ahead) as f32).collect();
+        let is_live = |value: &f32| *value != 0.0;
+        let live = match (values.iter().position(is_live), values.iter().rposition(is_live)) {
+            (Some(first), Some(last)) => first..last + 1,
+            _ => 0..0,
+        };
+        Self { values, live, nodes }
     }
 }
 
 impl EdgeFunction<f32> for ByOffset {
+    fn live_keys(&self, block: &Block) -> Range<usize> {
+        let Range { start: first, end } = block.queries;
+        let before = self.nodes - 1;
+        // Of the first query the nearest to the text's beginning, of the last the farthest from it.
+        let start = (self.live.start + first).saturating_sub(before).max(block.keys.start);
+        let end = (self.live.end + end).saturating_sub(before + 1).min(block.keys.end);
+        start..end.max(start)
+    }
+
     fn fill(&self, block: &Block, mut values: TileMut<'_, f32>) {
         for (row, query) in block.queries.clone().enumerate() {
             let start = block.keys.start + self.nodes - 1 - query;
@@ -332,12 +349,21 @@ mod tests {
                 let stride = columns + 3;
                 let mut values = vec![f32::NAN; rows * stride];
                 function.fill(&block, TileMut::new(&mut values, rows, columns, stride));
+                let live = function.live_keys(&block);
+                let within = block.keys.start <= live.start && live.end <= block.keys.end;
+                assert!(live.is_empty() || within, "{place}: {live:?} of {:?}", block.keys);
+                let mut needed = vec![false; columns];
                 for (r, i) in block.queries.clone().enumerate() {
                     for (c, j) in block.keys.clone().enumerate() {
                         let wanted = expected(place, i, j);
                         assert_eq!(values[r * stride + c], wanted, "{place} {i} {j}");
+                        assert!(wanted == 0.0 || live.contains(&j), "{place} {i} {j}: {live:?}");
+                        needed[c] |= wanted != 0.0;
                     }
                 }
+                // Of functions of the offset no more than that: windows would cost as much as the matrix.
+                let needed = needed.iter().filter(|needed| **needed).count();
+                assert!(place < 3 || live.len() == needed, "{place}: {live:?}");
             }
         }
         let sums: Vec<f64> = (0..11).map(f64::from).collect();

@@ -9,6 +9,7 @@ use minijinja::{AutoEscape, Environment, context};
 use super::catalogue::{MEASURES, Measure, Scale};
 use super::document::Document;
 use super::measure::{HeadMeasures, label_counts};
+use super::numbers::decimals;
 use super::packed::{self, Packed, pack};
 use super::page_data::page_data;
 use super::subject::{Described, Subject, title};
@@ -142,7 +143,7 @@ fn effects(document: &Document) -> Option<Value> {
         context! {
             head => format!("{}.{}", head.layer, head.head),
             label => head.label,
-            effects => effects.iter().map(|effect| format!("{effect:.3}")).collect::<Vec<_>>(),
+            effects => effects.iter().map(|effect| decimals(*effect, 3)).collect::<Vec<_>>(),
         }
     });
     Some(context! {

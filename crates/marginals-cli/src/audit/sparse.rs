@@ -4,6 +4,8 @@
 //! these lists alone.
 
 use marginals::question::{TopK, TopKAnswer};
+use ndarray::s;
+use rayon::prelude::*;
 
 /// Least probability that is kept.
 pub const LEAST: f64 = 0.0005;
@@ -72,7 +74,7 @@ impl SparsePosteriors {
                 .take_while(|&(_, probability)| probability >= LEAST)
                 .map(|(key, probability)| (key as u32, level_of(probability)))
         };
-        let lists = (0..heads).map(|head| {
+        let lists = (0..heads).into_par_iter().map(|head| {
             let mut lists = HeadLists::default();
             (0..queries).for_each(|query| lists.push(list(head, query)));
             lists
@@ -87,10 +89,10 @@ pub fn likeliest(
     head: usize,
     query: usize,
 ) -> impl Iterator<Item = (usize, f64)> {
-    (0..answer.index.dim().3).filter_map(move |place| {
-        let key = usize::try_from(answer.index[[0, head, query, place]]).ok()?;
-        Some((key, f64::from(answer.probability[[0, head, query, place]])))
-    })
+    let index = answer.index.slice(s![0, head, query, ..]);
+    let probability = answer.probability.slice(s![0, head, query, ..]);
+    let pairs = index.into_iter().zip(probability);
+    pairs.filter_map(|(&key, &p)| Some((usize::try_from(key).ok()?, f64::from(p))))
 }
 
 /// A probability as it is kept.

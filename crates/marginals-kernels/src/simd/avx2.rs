@@ -229,6 +229,10 @@ macro_rules! implement {
                 unsafe { $movemask(mask) != 0 }
             }
             #[inline(always)]
+            fn bits(self, mask: $vector) -> u32 {
+                unsafe { $movemask(mask) as u32 }
+            }
+            #[inline(always)]
             fn reduce_add(self, x: $vector) -> $element {
                 unsafe { $reduce_add(x) }
             }

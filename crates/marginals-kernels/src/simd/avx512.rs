@@ -246,6 +246,10 @@ macro_rules! implement {
                 mask != 0
             }
             #[inline(always)]
+            fn bits(self, mask: $mask) -> u32 {
+                u32::from(mask)
+            }
+            #[inline(always)]
             fn reduce_add(self, x: $vector) -> $element {
                 unsafe { $reduce_add(x) }
             }

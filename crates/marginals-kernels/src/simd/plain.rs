@@ -107,6 +107,10 @@ impl<T: Real, const N: usize> Simd for Plain<T, N> {
         mask.contains(&true)
     }
     #[inline(always)]
+    fn bits(self, mask: [bool; N]) -> u32 {
+        (0..N).fold(0, |bits, lane| bits | u32::from(mask[lane]) << lane)
+    }
+    #[inline(always)]
     fn reduce_add(self, x: [T; N]) -> T {
         x.into_iter().fold(T::zero(), |sum, x| sum + x)
     }

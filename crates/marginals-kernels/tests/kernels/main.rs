@@ -13,6 +13,7 @@ mod naive;
 mod online;
 mod panels;
 mod sample;
+mod select;
 mod softmax;
 mod stick_breaking;
 mod unpacked;

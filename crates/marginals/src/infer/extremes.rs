@@ -38,12 +38,16 @@ impl<T: Real> Candidate<T> {
 
 /// Puts a candidate in its place in a list kept best first, dropping the worst.
 pub(crate) fn insert<T: Real>(list: &mut [Candidate<T>], candidate: Candidate<T>) {
-    // Nearly all candidates of a long list of keys fail here.
-    if !list.last().is_some_and(|worst| candidate.beats(worst)) {
+    let Some(worst) = list.last() else { return };
+    if !candidate.beats(worst) {
         return;
     }
-    let place = list.partition_point(|kept| !candidate.beats(kept));
-    list[place..].rotate_right(1);
+    // Lists are short: moving one by one is faster than a search.
+    let mut place = list.len() - 1;
+    while place > 0 && candidate.beats(&list[place - 1]) {
+        list[place] = list[place - 1];
+        place -= 1;
+    }
     list[place] = candidate;
 }
 

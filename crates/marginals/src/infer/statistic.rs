@@ -7,6 +7,7 @@
 //! [`Slopes`](super::Slopes).
 
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 
 use marginals_kernels::{Tile, TileMut};
@@ -25,6 +26,12 @@ const COPIES: usize = 2;
 pub trait EdgeFunction<T: Real>: Debug + Send + Sync {
     /// The tile method: writes f(i, j) over `block`.
     fn fill(&self, block: &Block, values: TileMut<'_, T>);
+
+    /// A range of keys outside which f is 0 for every query of `block`; within `block.keys`. Only they are
+    /// filled where f is averaged by itself.
+    fn live_keys(&self, block: &Block) -> Range<usize> {
+        block.keys.clone()
+    }
 
     /// Writes f(i, j) − c_i over `block`, c_i being the [references](EdgeFunction::references): what is
     /// common to all edges of a query costs no digits where it cancels.
@@ -55,6 +62,9 @@ pub trait EdgeFunction<T: Real>: Debug + Send + Sync {
 impl<T: Real, F: EdgeFunction<T> + ?Sized> EdgeFunction<T> for &F {
     fn fill(&self, block: &Block, values: TileMut<'_, T>) {
         (**self).fill(block, values);
+    }
+    fn live_keys(&self, block: &Block) -> Range<usize> {
+        (**self).live_keys(block)
     }
     fn fill_apart(&self, block: &Block, values: TileMut<'_, T>) {
         (**self).fill_apart(block, values);

@@ -3,6 +3,7 @@
 use super::{Style, colour};
 use crate::audit::document::Document;
 use crate::audit::measure::HeadMeasures;
+use crate::audit::numbers::decimals;
 use crate::explain::page::Page;
 
 /// Heads that are shown, where not all are.
@@ -36,7 +37,7 @@ pub fn effects(
             page.paint(colour(label), &format!("{:<15}", label.name()))
         );
         for effect in effects {
-            row += &format!("{effect:>9.4}");
+            row += &format!("{:>9}", decimals(*effect, 4));
         }
         page.line(&row);
     }

@@ -78,10 +78,17 @@ pub(super) fn gather<T: Real>(
                 }
             }
             Linear::Edge(ref function) => {
-                let mut values = TileMut::new(tile, n, m, STRIDE);
-                function.fill(block, values.reborrow());
+                let live = function.live_keys(block);
+                if live.is_empty() {
+                    continue;
+                }
+                let columns = live.start - block.keys.start..live.end - block.keys.start;
+                let weights = weights.as_tile().columns(columns);
+                let block = Block { keys: live, ..block.clone() };
+                let mut values = TileMut::new(tile, n, block.keys.len(), STRIDE);
+                function.fill(&block, values.reborrow());
                 let mut sums = [T::zero(); MOST_ROWS];
-                dot_rows(set, weights.as_tile(), values.as_tile(), &mut sums[..n]);
+                dot_rows(set, weights, values.as_tile(), &mut sums[..n]);
                 let own = &mut into.values[rows.clone()];
                 own.iter_mut().zip(&sums[..n]).for_each(|(total, &sum)| *total += sum);
             }

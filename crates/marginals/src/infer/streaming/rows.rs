@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use marginals_kernels::{Aligned, InstructionSet, Tile, TileMut, Winner, gumbel_argmax};
+use marginals_kernels::{
+    Aligned, InstructionSet, Tile, TileMut, Winner, each_contender, gumbel_argmax,
+};
 
 use super::blocks::{KEY_BLOCK, STRIDE, STRIP, blocks, narrowed};
 use super::gather::{self, Room, Sums};
@@ -240,6 +242,16 @@ fn write_highest<T: Real>(finding: &mut Finding<T>, rows: Range<usize>, from: &[
     }
 }
 
+/// Puts the best of a row of scores, of keys from `first` on, into a list kept best first.
+fn keep_best<T: Real>(list: &mut [Candidate<T>], row: &[T], first: i64) {
+    let Some(worst) = list.last() else { return };
+    // Only what is possible is ever kept.
+    let bound = worst.score.max(T::min_value());
+    each_contender(InstructionSet::detect(), row, list.len(), bound, |at, score| {
+        insert(list, Candidate { score, index: first + at as i64 });
+    });
+}
+
 /// Keeps the best edges of a strip that the fold does not find by itself.
 fn keep_extremes<T: Real>(
     task: &Task<'_, T>,
@@ -252,18 +264,15 @@ fn keep_extremes<T: Real>(
     for (extremes, wanted) in finding.extremal.iter_mut().zip(&task.request.extremal) {
         for (r, row) in rows.clone().enumerate() {
             let first = strip.number(strip.keys.start);
-            let of = |row| {
-                move || {
-                    (first..).zip(row).map(|(index, &score): (_, &T)| Candidate { score, index })
-                }
+            let candidates = || {
+                let numbered = (first..).zip(scores.row(r));
+                numbered.map(|(index, &score)| Candidate { score, index })
             };
-            let (candidates, best) = (of(scores.row(r)), of(ranked.row(r)));
             match (&mut *extremes, *wanted) {
                 // The fold does that.
                 (Extremes::Best { count: 1, .. } | Extremes::Highest(_), _) if followed => {}
                 (Extremes::Best { count, edges }, _) => {
-                    let list = &mut edges[row * *count..][..*count];
-                    best().for_each(|candidate| insert(list, candidate));
+                    keep_best(&mut edges[row * *count..][..*count], ranked.row(r), first);
                 }
                 (Extremes::Highest(edges), _) => {
                     for candidate in candidates() {
