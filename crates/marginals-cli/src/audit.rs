@@ -220,7 +220,9 @@ fn refuse_inputs<'a>(
             false => inputs.push(Input::new(KIND, path)),
         }
     }
-    Ok(output::refuse_inputs(&outputs, &inputs)?)
+    output::refuse_inputs(&outputs, &inputs)?;
+    output::refuse_folder_of_run(&arguments.out)?;
+    Ok(output::refuse_report_of_others(&arguments.out, OUTPUTS[0])?)
 }
 
 /// Audit of one model.

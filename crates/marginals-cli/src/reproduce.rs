@@ -77,6 +77,9 @@ pub enum ReproduceError {
     Json(#[from] serde_json::Error),
 }
 
+/// The results as data.
+const DATA: &str = "reproduce.json";
+
 /// One model of one seed.
 #[derive(Clone, Copy, Debug)]
 enum Job {
@@ -94,6 +97,7 @@ enum Finished {
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<(), ReproduceError> {
     interruption::ends_the_command();
+    output::refuse_report_of_others(&arguments.out, DATA)?;
     output::prepare_folder(&arguments.out)?;
     let scale = if arguments.quick { Scale::quick() } else { Scale::full() };
     let seeds = arguments.seeds.unwrap_or(if arguments.quick { 2 } else { 10 });
@@ -124,7 +128,7 @@ pub fn run(arguments: &Arguments) -> Result<(), ReproduceError> {
         let path = arguments.out.join(format!("{}.svg", figure.name));
         output::write_whole(&path, crate::chart::alone(&figure.svg).as_bytes())?;
     }
-    let (data, report) = (arguments.out.join("reproduce.json"), arguments.out.join("report.html"));
+    let (data, report) = (arguments.out.join(DATA), arguments.out.join("report.html"));
     output::write_whole(&data, &json)?;
     output::write_whole(&report, page.as_bytes())?;
     let table = terminal::table(&document);
