@@ -116,6 +116,7 @@ def main():
     ids = {}
     llama_3 = byte_level(LLAMA_3, whole_words=True)
     qwen = byte_level(QWEN2, normalizers.NFC())
+    gpt_4o = byte_level(GGUF_PRE_TOKENIZER_SPLITS["gpt-4o"])
     tekken = byte_level(GGUF_PRE_TOKENIZER_SPLITS["tekken"], whole_words=True)
     # What files leave out is as llama.cpp has it: Llama 3's and Mistral's texts have a beginning, the others' not.
     for name, rule, tokenizer, flags, ends in [
@@ -126,6 +127,9 @@ def main():
         ("dbrx", "dbrx", byte_level(LLAMA_3), (None, None), ([], [])),
         ("qwen2", "qwen2", qwen, (None, None), ([], [])),
         ("tekken", "tekken", tekken, (None, None), ([0], [])),
+        ("gpt-4o", "gpt-4o", gpt_4o, (None, None), ([], [])),
+        ("smaug-bpe", "smaug-bpe", byte_level(GGUF_PRE_TOKENIZER_SPLITS["smaug-bpe"]), (None, None), ([], [])),
+        ("falcon3", "falcon3", byte_level(GGUF_PRE_TOKENIZER_SPLITS["falcon3"], whole_words=True), (None, None), ([0], [])),
     ]:
         write_byte_level(name, rule, tokenizer, flags)
         ids[f"{name}.gguf"] = [ends[0] + tokenizer.encode(text, add_special_tokens=False).ids + ends[1] for text in TEXTS]

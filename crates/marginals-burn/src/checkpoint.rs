@@ -36,6 +36,11 @@ pub trait Checkpoint {
     /// format is, [`ModelError::Read`] when the file cannot be read.
     fn values(&self, name: &str) -> Result<Vec<f32>, ModelError>;
 
+    /// Name that the file has for the tensor called `name` here, or would have; for messages.
+    fn stored_name(&self, name: &str) -> String {
+        name.to_owned()
+    }
+
     /// The values of `name` after checking that it has exactly `shape`.
     ///
     /// The check comes before any allocation, so a configuration cannot ask for more memory than
@@ -47,9 +52,10 @@ pub trait Checkpoint {
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
         let damaged = |reason| ModelError::Damaged { path: self.path().to_path_buf(), reason };
         match self.shape(name) {
-            None => Err(damaged(format!("the tensor `{name}` is missing"))),
+            None => Err(damaged(format!("the tensor `{}` is missing", self.stored_name(name)))),
             Some(found) if found != shape => Err(damaged(format!(
-                "the tensor `{name}` has shape {found:?}, but the configuration asks for {shape:?}"
+                "the tensor `{}` has shape {found:?}, but the configuration asks for {shape:?}",
+                self.stored_name(name)
             ))),
             Some(_) => self.values(name),
         }

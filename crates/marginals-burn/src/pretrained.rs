@@ -318,7 +318,7 @@ fn open_gguf(path: &Path) -> Result<(Transformer, TextTokenizer), ModelError> {
 
 fn gguf_transformer(
     file: &GgufFile,
-    architecture: &Architecture,
+    architecture: &'static Architecture,
 ) -> Result<Transformer, ModelError> {
     let settings = Settings::of(file.path(), architecture.config(file)?);
     let tensors = gguf::Tensors::new(file, architecture)?;

@@ -57,11 +57,12 @@ const DEFAULT_SOURCE: &str = "the opening of Macbeth";
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// A folder with config.json, model.safetensors and tokenizer.json (BERT, RoBERTa, XLM-RoBERTa,
-    /// CamemBERT, DistilBERT, ModernBERT, GPT-2, Llama, Mistral, Qwen 2 and 3, Phi-3, Gemma 2 and 3), the DIR
-    /// of a run of `marginals train`, finished or stopped, or a GGUF file; or `shakespeare`, the
-    /// small model of Shakespeare's plays that comes with this program, which is read without it too (a
-    /// folder of that name goes before it). The weights may be in several safetensors files, and a BERT's
-    /// vocab.txt does for its tokenizer.json
+    /// CamemBERT, DistilBERT, ModernBERT, GPT-2, Llama, Mistral, Qwen 2 and 3, Phi-3, Gemma 2 and 3); a GGUF
+    /// file (GPT-2, Llama and Mistral, Qwen 2 and 3, Phi-3, Gemma 2 and 3); the DIR of a run of `marginals
+    /// train`, finished or stopped; or `shakespeare`, the small model of Shakespeare's plays that comes with
+    /// this program, which is read without it too (a folder of that name goes before it). The weights may be
+    /// in several safetensors files, and in place of tokenizer.json SentencePiece's tokenizer.model does, or a
+    /// BERT's vocab.txt
     model: Option<PathBuf>,
     /// UTF-8 texts, folders of them, or - for standard input; without any, a page of Pride and Prejudice,
     /// or for the model that comes with this program a page of Macbeth. Of several, heads are described
@@ -147,7 +148,7 @@ pub enum AuditError {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<(), AuditError> {
-    interruption::ends_the_command();
+    interruption::ends_the_command("");
     let threads = arguments.threads.map_or(0, usize::from);
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
@@ -220,7 +221,9 @@ fn refuse_inputs<'a>(
             false => inputs.push(Input::new(KIND, path)),
         }
     }
-    Ok(output::refuse_inputs(&outputs, &inputs)?)
+    output::refuse_inputs(&outputs, &inputs)?;
+    output::refuse_folder_of_run(&arguments.out)?;
+    Ok(output::refuse_report_of_others(&arguments.out, OUTPUTS[0])?)
 }
 
 /// Audit of one model.

@@ -186,11 +186,15 @@ pub fn alone(svg: &str) -> String {
     }
 }
 
-/// A number with about three significant digits, as a reader wants it.
+/// A number with about three significant digits, as a reader wants it. NaN is what was not measured.
 pub fn readable(value: f64) -> String {
+    // No reader wants a zero with a sign.
+    let value = value + 0.0;
     let magnitude = value.abs();
-    if !value.is_finite() {
-        "not finite".to_owned()
+    if value.is_nan() {
+        "not measured".to_owned()
+    } else if value.is_infinite() {
+        if value > 0.0 { "∞" } else { "−∞" }.to_owned()
     } else if magnitude >= 1e6 || (magnitude > 0.0 && magnitude < 1e-3) {
         format!("{value:.1e}").replace(".0e", "e")
     } else if magnitude >= 1000.0 {
@@ -232,7 +236,10 @@ mod tests {
             (3e-4, "3e-4"),
             (0.000_12, "1.2e-4"),
             (0.0045, "0.0045"),
-            (f64::NAN, "not finite"),
+            (-0.0, "0"),
+            (f64::NAN, "not measured"),
+            (f64::INFINITY, "∞"),
+            (f64::NEG_INFINITY, "−∞"),
         ];
         for (value, expected) in cases {
             assert_eq!(readable(value), expected);

@@ -6,9 +6,9 @@ use crate::{message, output, progress};
 pub const STOPPED: u8 = 130;
 
 /// From now on such a request ends the command at once, whatever it computes, with a line that says how far
-/// it came. A file that is being written is written to its end.
-pub fn ends_the_command() {
-    on_request(|| {
+/// it came. A file that is being written is written to its end. `goes_on` is said after the files that were.
+pub fn ends_the_command(goes_on: &'static str) {
+    on_request(move || {
         // Nothing is written any more.
         let written = output::written();
         let done = progress::clear().map_or(String::new(), |done| format!(" after {done}"));
@@ -16,7 +16,7 @@ pub fn ends_the_command() {
             [] => "nothing was written".to_owned(),
             files => {
                 let names: Vec<String> = files.iter().map(|file| message::path(file)).collect();
-                format!("written before: {}", names.join(", "))
+                format!("written before: {}{goes_on}", names.join(", "))
             }
         };
         message::say(&format!("stopped{done}; {written}"));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use marginals_burn::{ModelError, Pretrained};
 
-use crate::output::Input;
+use crate::output::{Input, STATE};
 use crate::{foreign, message};
 
 /// Name of the model that comes with the program, trained by `experiments/default-model`.
@@ -16,8 +16,6 @@ const BUNDLED_WEIGHTS: &[u8] = include_bytes!("../data/default-model/model.safet
 
 /// Folder of a run of `marginals train` in which its model lies.
 const OF_A_RUN: &str = "model";
-/// File that tells such a folder from others.
-const STATE: &str = "state.safetensors";
 
 /// A model to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use error::{PrintError, WriteError};
 use leftovers::folder_of;
-pub use overlap::{Input, refuse_inputs};
+pub use overlap::{Input, STATE, refuse_folder_of_run, refuse_inputs, refuse_report_of_others};
 
 /// Files that this process has written so far. Whoever holds it keeps others from beginning to write.
 static WRITTEN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());

@@ -5,6 +5,7 @@ mod claims;
 mod document;
 mod edges;
 mod expanding;
+mod kept;
 mod multihop;
 mod random;
 mod report;
@@ -15,11 +16,14 @@ mod windows;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use marginals_burn::train::{ThreadsError, run_all};
+use serde::{Deserialize, Serialize};
 
 use self::document::{Document, Scale};
+use self::kept::{Kept, KeptError};
 use crate::output::{self, PrintError, WriteError};
 use crate::{interruption, message, progress};
 
@@ -28,7 +32,8 @@ use crate::{interruption, message, progress};
 /// Trains every layer on the problems of "Attention: Marginal Probability is All You Need?" (arXiv
 /// 2304.04556), and beside them what the framework predicts beyond the paper. Writes reproduce.json, a
 /// self-contained report.html and its figures next to a table on the terminal. The same seeds give the
-/// same numbers at any number of threads.
+/// same numbers at any number of threads. Runs that are finished when it is stopped are kept, and the same
+/// command goes on from them.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Which problem
@@ -69,6 +74,8 @@ pub enum ReproduceError {
     Write(#[from] WriteError),
     #[error(transparent)]
     Print(#[from] PrintError),
+    #[error(transparent)]
+    Kept(#[from] KeptError),
     #[error("{0} with `--threads`")]
     Threads(#[from] ThreadsError),
     #[error("the report could not be put together: {0}")]
@@ -76,6 +83,11 @@ pub enum ReproduceError {
     #[error("the results could not be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
+
+/// Said where runs are kept when the command is stopped.
+const GOES_ON: &str = "; the same command goes on from there";
+/// The results as data.
+const DATA: &str = "reproduce.json";
 
 /// One model of one seed.
 #[derive(Clone, Copy, Debug)]
@@ -85,33 +97,60 @@ enum Job {
 }
 
 /// Outcome of one.
-#[derive(Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
 enum Finished {
     Multihop(multihop::Run),
     Expanding(expanding::Run),
 }
 
+impl Finished {
+    /// Whether it is the outcome of a job.
+    fn is_of(&self, job: &Job) -> bool {
+        match (self, *job) {
+            (Self::Multihop(run), Job::Multihop(mechanism, seed)) => {
+                (run.mechanism, run.seed) == (mechanism, seed)
+            }
+            (Self::Expanding(run), Job::Expanding(mechanism, setting, seed)) => {
+                (run.mechanism, run.setting, run.seed) == (mechanism, setting, seed)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<(), ReproduceError> {
-    interruption::ends_the_command();
+    interruption::ends_the_command(GOES_ON);
+    output::refuse_report_of_others(&arguments.out, DATA)?;
     output::prepare_folder(&arguments.out)?;
     let scale = if arguments.quick { Scale::quick() } else { Scale::full() };
     let seeds = arguments.seeds.unwrap_or(if arguments.quick { 2 } else { 10 });
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let threads = arguments.threads.and_then(|t| NonZeroUsize::new(t.into())).unwrap_or(cores);
 
+    let kept = Kept::open(&arguments.out, &scale)?;
     let jobs = jobs(arguments.which, &scale, seeds);
-    let bar = progress::start(jobs.len(), "run");
-    let finished = run_all(&jobs, threads, |job| -> Result<Finished, ReproduceError> {
+    let before: Vec<Option<Finished>> = jobs.iter().map(|job| kept.of(job)).collect();
+    let left: Vec<Job> =
+        jobs.iter().zip(&before).filter(|(_, run)| run.is_none()).map(|(job, _)| *job).collect();
+    let there = jobs.len() - left.len();
+    if there > 0 {
+        message::note(&format!("{there} of {} runs were finished before", jobs.len()));
+    }
+    let bar = progress::resume(there, jobs.len(), "run", Duration::ZERO);
+    let finished = run_all(&left, threads, |job| -> Result<Finished, ReproduceError> {
         let finished = work(job, &scale)?;
+        kept.add(&finished)?;
         bar.inc(1);
         Ok(finished)
     })?;
     bar.finish_and_clear();
 
     let (mut walks, mut expansions) = (Vec::new(), Vec::new());
-    for finished in finished {
-        match finished {
+    let mut finished = finished.into_iter();
+    for run in before.into_iter().filter_map(|run| run.or_else(|| finished.next())) {
+        match run {
             Finished::Multihop(run) => walks.push(run),
             Finished::Expanding(run) => expansions.push(run),
         }
@@ -124,9 +163,10 @@ pub fn run(arguments: &Arguments) -> Result<(), ReproduceError> {
         let path = arguments.out.join(format!("{}.svg", figure.name));
         output::write_whole(&path, crate::chart::alone(&figure.svg).as_bytes())?;
     }
-    let (data, report) = (arguments.out.join("reproduce.json"), arguments.out.join("report.html"));
+    let (data, report) = (arguments.out.join(DATA), arguments.out.join("report.html"));
     output::write_whole(&data, &json)?;
     output::write_whole(&report, page.as_bytes())?;
+    kept.finish(&jobs);
     let table = terminal::table(&document);
     let [report, data] = [report, data].map(|path| path.display().to_string());
     let [report, data] = [&report, &data].map(|path| message::on_one_line(path));

@@ -14,8 +14,8 @@ use marginals_burn::train::{Corpus, TrainConfig, TrainError, Training};
 
 use self::document::{Document, TextSection};
 pub use self::error::Error;
-use self::shared::{Locked, Run, STATE};
-use crate::output::Input;
+use self::shared::{Locked, Run};
+use crate::output::{Input, STATE};
 use crate::{chart, interruption, message, output, progress};
 
 /// Train a language model over bytes whose attention is any model.
@@ -89,6 +89,7 @@ fn train(arguments: &Arguments, begun: &OnceLock<Run>) -> Result<(), Error> {
         .chain(files.iter().map(|file| Input::new("a text", file)))
         .collect();
     output::refuse_inputs(&outputs, &inputs)?;
+    output::refuse_report_of_others(&arguments.out, RESULTS[0])?;
     let mut bytes = Vec::new();
     for file in &files {
         bytes.extend(read(file)?);

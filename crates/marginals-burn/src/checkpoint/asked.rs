@@ -49,7 +49,7 @@ impl<'file> Asked<'file> {
         rest.retain(|name| !harmless.iter().any(|end| name.ends_with(end)));
         let Some(last) = rest.len().checked_sub(1) else { return Ok(()) };
         let listed: Vec<String> =
-            rest.iter().take(LISTED).map(|name| format!("`{name}`")).collect();
+            rest.iter().take(LISTED).map(|name| format!("`{}`", self.stored_name(name))).collect();
         let more = match last + 1 - listed.len() {
             0 => String::new(),
             count => format!(" and {count} more"),
@@ -81,6 +81,10 @@ impl Checkpoint for Asked<'_> {
     fn values(&self, name: &str) -> Result<Vec<f32>, ModelError> {
         self.read.borrow_mut().insert(name.to_owned());
         self.checkpoint.values(name)
+    }
+
+    fn stored_name(&self, name: &str) -> String {
+        self.checkpoint.stored_name(name)
     }
 }
 

@@ -27,7 +27,7 @@ impl Loader<'_> {
     pub fn missing(&self, name: &str) -> ModelError {
         ModelError::Damaged {
             path: self.checkpoint.path().to_path_buf(),
-            reason: format!("the tensor `{name}` is missing"),
+            reason: format!("the tensor `{}` is missing", self.checkpoint.stored_name(name)),
         }
     }
 

@@ -70,6 +70,10 @@ impl Checkpoint for Renamed<'_> {
     fn values(&self, name: &str) -> Result<Vec<f32>, ModelError> {
         self.checkpoint.values(self.stored.get(name).map_or(name, String::as_str))
     }
+
+    fn stored_name(&self, name: &str) -> String {
+        self.checkpoint.stored_name(self.stored.get(name).map_or(name, String::as_str))
+    }
 }
 
 #[cfg(test)]
@@ -104,6 +108,8 @@ mod tests {
         assert_eq!(renamed.values("a.weight").unwrap(), [0.0]);
         assert_eq!(renamed.shape("layers.0.c"), Some(vec![2]));
         assert_eq!(renamed.shape("module.bert.a.gamma"), None);
+        assert_eq!(renamed.stored_name("a.weight"), "module.bert.a.gamma");
+        assert_eq!(renamed.stored_name("d"), "d");
         let twice = Names(&["a.gamma", "a.weight"]);
         let refused = Renamed::new(&twice, strip).map(drop).unwrap_err().to_string();
         assert!(refused.contains("`a.gamma` and `a.weight`"), "{refused}");

@@ -4,6 +4,7 @@
 //! changed. Both are undone here, so that a family is read in one way: the settings become those of a
 //! `config.json`, and the tensors go by their published names.
 
+mod labels;
 mod scaling;
 mod tensors;
 
@@ -31,6 +32,10 @@ pub(super) struct Architecture {
     layers: &'static str,
     /// Tensors of a layer.
     parts: &'static [Renaming],
+    /// Those of them that some models of the architecture have and others have not.
+    optional: &'static [&'static str],
+    /// Linear maps that have a bias in every model.
+    biased: &'static [&'static str],
     changed: Changed,
 }
 
@@ -97,6 +102,8 @@ const PARTS: &[Renaming] = &[
     ("attn_k_norm", "self_attn.k_norm"),
 ];
 
+const NORMS_OF_HEADS: &[&str] = &["attn_q_norm", "attn_k_norm"];
+
 const LLAMA: Architecture = Architecture {
     name: "llama",
     family: "llama",
@@ -105,6 +112,8 @@ const LLAMA: Architecture = Architecture {
     outside: OUTSIDE,
     layers: "model.layers",
     parts: PARTS,
+    optional: NORMS_OF_HEADS,
+    biased: &[],
     changed: Changed::Pairs,
 };
 
@@ -120,6 +129,7 @@ const PHI_3: Architecture = Architecture {
         ("ffn_up", "mlp.gate_up_proj"),
         ("ffn_down", "mlp.down_proj"),
     ],
+    optional: &[],
     changed: Changed::Nothing,
     ..LLAMA
 };
@@ -159,6 +169,7 @@ const GEMMA_3: Architecture = Architecture {
             ("rope.freq_base_swa", "rope_local_base_freq"),
         ],
     ],
+    optional: &[],
     ..GEMMA_2
 };
 
@@ -197,18 +208,29 @@ const GPT_2: Architecture = Architecture {
         ("ffn_up", "mlp.c_fc"),
         ("ffn_down", "mlp.c_proj"),
     ],
+    optional: &[],
+    biased: &["attn_qkv", "attn_output", "ffn_up", "ffn_down"],
     changed: Changed::Transposed,
 };
 
-const ARCHITECTURES: [Architecture; 7] = [
-    GEMMA_2,
-    GEMMA_3,
-    GPT_2,
-    LLAMA,
-    PHI_3,
-    Architecture { name: "qwen2", family: "qwen2", changed: Changed::Nothing, ..LLAMA },
-    Architecture { name: "qwen3", family: "qwen3", changed: Changed::Nothing, ..LLAMA },
-];
+const QWEN_2: Architecture = Architecture {
+    name: "qwen2",
+    family: "qwen2",
+    // Without them it is a Llama, whose rows are in another order.
+    biased: &["attn_q", "attn_k", "attn_v"],
+    changed: Changed::Nothing,
+    ..LLAMA
+};
+
+const QWEN_3: Architecture = Architecture {
+    name: "qwen3",
+    family: "qwen3",
+    optional: &[],
+    changed: Changed::Nothing,
+    ..LLAMA
+};
+
+const ARCHITECTURES: [Architecture; 7] = [GEMMA_2, GEMMA_3, GPT_2, LLAMA, PHI_3, QWEN_2, QWEN_3];
 
 /// Keys that change nothing here: sizes that the tensors have, notes on how the file was made, and what
 /// comes after the last layer.
@@ -229,7 +251,8 @@ impl Architecture {
     /// The architecture of a file.
     ///
     /// # Errors
-    /// [`ModelError::Unsupported`], where it is none of these, or has experts.
+    /// [`ModelError::Unsupported`], where it is none of these, has experts, or has another's tensors;
+    /// [`ModelError::Damaged`], where tensors are missing.
     pub fn of(file: &GgufFile) -> Result<&'static Self, ModelError> {
         let name = file.text("general.architecture").unwrap_or("(not given)");
         let found = ARCHITECTURES.iter().find(|one| one.name == name);
@@ -243,7 +266,10 @@ impl Architecture {
                 "it has {experts} experts in each layer (`{name}.expert_count`); models without \
                  experts are read"
             ))),
-            _ => Ok(architecture),
+            _ => {
+                architecture.refuse_tensors_of_others(file)?;
+                Ok(architecture)
+            }
         }
     }
 

@@ -120,7 +120,8 @@ impl Names {
             .collect();
         found.sort_unstable();
         let Some(prefix) = found.pop() else {
-            return Err(refused(format!("it has no tensor `{}{words}`", self.base)));
+            let name = checkpoint.stored_name(&format!("{}{words}", self.base));
+            return Err(refused(format!("it has no tensor `{name}`")));
         };
         if let Some(other) = found.first() {
             return Err(refused(format!(

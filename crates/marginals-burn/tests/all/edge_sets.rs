@@ -20,7 +20,7 @@ fn tensor<const D: usize>(of: &ArrayD<f64>, device: &Device) -> Tensor<D> {
 }
 
 fn numbers<const D: usize>(of: Tensor<D>) -> Vec<f64> {
-    of.into_data().convert::<f64>().to_vec().expect("numbers")
+    of.into_data().convert::<f64>().try_to_vec().expect("numbers")
 }
 
 fn check(structure: &str, own: &[(&'static str, &[usize])]) {

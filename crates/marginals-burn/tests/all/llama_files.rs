@@ -392,6 +392,49 @@ fn gguf_files_of_other_models_are_refused_by_name() {
     assert!(told.contains("`mamba`") && told.contains("`qwen3`"), "{told}");
 }
 
+/// A label that is not the weights' own is named, and missing tensors go by the file's names for them.
+#[test]
+fn gguf_labels_and_tensors_belong_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    write_gguf(&path, "gpt-2");
+    let plain = std::fs::read(&path).unwrap();
+    let told = |from: &str, to: &str| {
+        let mut bytes = plain.clone();
+        let from = from.as_bytes();
+        let at = bytes.windows(from.len()).position(|window| window == from).unwrap();
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        std::fs::write(&path, &bytes).unwrap();
+        Pretrained::open(&path).unwrap_err()
+    };
+    for (label, missing) in
+        [("qwen2", "no `blk.0.attn_q.bias`"), ("qwen3", "no `blk.0.attn_q_norm.weight`")]
+    {
+        match told("llama", label) {
+            ModelError::Unsupported { reason, .. } => {
+                assert!(reason.contains(&format!("`{label}`")), "{reason}");
+                assert!(
+                    reason.contains("those of `llama`") && reason.contains(missing),
+                    "{reason}"
+                );
+            }
+            other => panic!("{label}: {other:?}"),
+        }
+    }
+    match told("blk.0.ffn_up.weight", "blk.9.ffn_up.weight") {
+        ModelError::Damaged { reason, .. } => {
+            assert_eq!(reason, "the tensor `blk.0.ffn_up.weight` is missing");
+        }
+        other => panic!("{other:?}"),
+    }
+    match told("blk.1.ffn_up.weight", "blk.9.ffn_up.weight") {
+        ModelError::Damaged { reason, .. } => {
+            assert_eq!(reason, "the tensor `blk.1.ffn_up.weight` is missing");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Which keys the layers of a model see, from the model that each hands to the engine.
 struct Seen(Vec<Visible>);
 

@@ -1,20 +1,19 @@
-//! Numbers as JSON files have them, and as tables show them.
+//! Numbers as JSON files have them, and as columns do.
 
 /// Measures by name; one that is not finite has no JSON form and becomes null.
 pub type Numbers = serde_json::Map<String, serde_json::Value>;
 
-/// Seven significant digits: all an `f32` holds, and files half the size.
+/// Seven significant digits: all an `f32` holds, and files half the size. Zeros have no sign.
 pub fn tidy(number: f64) -> f64 {
-    format!("{number:.6e}").parse().unwrap_or(number)
+    format!("{number:.6e}").parse().unwrap_or(number) + 0.0
 }
 
-/// Decimals of a difference; one that is 0 in all of them has no sign.
-pub fn decimals(number: f64, places: usize) -> String {
-    let written = format!("{number:.places$}");
-    let is_zero = written.chars().all(|c| matches!(c, '-' | '0' | '.'));
-    match is_zero {
-        true => written.trim_start_matches('-').to_owned(),
-        false => written,
+/// A number with so many digits after the point; one that they round to zero has no sign.
+pub fn fixed(number: f64, digits: usize) -> String {
+    let text = format!("{number:.digits$}");
+    match text.strip_prefix('-') {
+        Some(zero) if zero.bytes().all(|byte| matches!(byte, b'0' | b'.')) => zero.to_owned(),
+        _ => text,
     }
 }
 
@@ -23,10 +22,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zero_has_no_sign() {
-        let written = [-0.0004, 0.0004, -0.0005001, -0.0, 12.3456, -10.0, f64::NAN];
-        let written = written.map(|number| decimals(number, 3));
-        assert_eq!(written, ["0.000", "0.000", "-0.001", "0.000", "12.346", "-10.000", "NaN"]);
-        assert_eq!(decimals(-0.4, 0), "0");
+    fn zeros_have_no_sign() {
+        let cases = [
+            (-0.0, 3, "0.000"),
+            (-0.0004, 3, "0.000"),
+            (-0.0006, 3, "-0.001"),
+            (0.0004, 3, "0.000"),
+            (-0.4, 0, "0"),
+            (-12.5, 1, "-12.5"),
+            (f64::NAN, 2, "NaN"),
+            (f64::NEG_INFINITY, 2, "-inf"),
+        ];
+        for (number, digits, expected) in cases {
+            assert_eq!(fixed(number, digits), expected);
+        }
+        assert!(tidy(-0.0).is_sign_positive() && tidy(-1e-9) == -1e-9);
     }
 }

@@ -1,14 +1,17 @@
 //! Data that the report's script reads: tokens, numbers of every head, and how the posteriors are packed.
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::catalogue::MEASURES;
 use super::choice::Showcase;
-use super::document::TextSection;
+use super::document::{OverTexts, TextSection};
 use super::effects::PredictionSection;
+use super::head::mean_and_deviation;
 use super::measure::{HISTOGRAM_BINS, HeadMeasures};
 use super::numbers::tidy;
 use super::packed::Packed;
+use super::rule::margin_of;
 use super::subject::{Described, Subject, title};
 use crate::chart::readable;
 
@@ -29,8 +32,29 @@ struct PageModel<'audit> {
     subjects: [usize; 2],
     heads: usize,
     labels: Vec<&'static str>,
+    margins: Vec<Option<PageMargin>>,
     values: Vec<Vec<f64>>,
+    /// What several texts say of each head; empty where there is one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    over_texts: Vec<PageSpread>,
     histograms: Vec<[usize; HISTOGRAM_BINS]>,
+}
+
+/// Margin of a label: its size, the place of the measure in the list, and the other label.
+#[derive(Serialize)]
+struct PageMargin(f64, usize, &'static str);
+
+/// Spread of one head over several texts.
+#[derive(Serialize)]
+struct PageSpread {
+    /// How many texts alone give the head its label.
+    agreeing: usize,
+    /// Mean and standard deviation of the margins that it has on each.
+    margin: [f64; 2],
+    /// Every measure's mean and standard deviation, as they are read.
+    measures: Vec<String>,
+    /// Standard deviation of every measure.
+    deviations: Vec<f64>,
 }
 
 /// A text as a model read it.
@@ -43,6 +67,7 @@ struct PageSubject<'audit> {
     layers: usize,
     heads: usize,
     head_labels: Vec<&'static str>,
+    head_margins: Vec<Option<PageMargin>>,
     /// Numbers of each head as they are read.
     head_measures: Vec<Vec<String>>,
     posteriors: &'audit Packed,
@@ -98,9 +123,28 @@ fn numbers(head: &HeadMeasures) -> impl Iterator<Item = f64> {
     MEASURES.iter().map(|measure| (measure.of)(head))
 }
 
-/// A number as it is read; a dash where it is not known.
-fn known(number: f64) -> String {
-    if number.is_finite() { readable(number) } else { "–".to_owned() }
+/// Margin of a head; `None` where nothing would change its label.
+fn page_margin(head: &HeadMeasures) -> Option<PageMargin> {
+    let margin = margin_of(head)?;
+    let measure = MEASURES.iter().position(|measure| measure.name == margin.measure)?;
+    Some(PageMargin(tidy(margin.distance), measure, margin.label.name()))
+}
+
+/// Spread over several texts of a head whose means are `head`.
+fn page_spread(head: &HeadMeasures, over: &OverTexts) -> PageSpread {
+    let deviation = |name| over.deviations.get(name).and_then(Value::as_f64).unwrap_or(f64::NAN);
+    let deviations: Vec<f64> = MEASURES.iter().map(|measure| deviation(measure.name)).collect();
+    let written = |(mean, deviation): (f64, &f64)| match deviation.is_nan() {
+        true => readable(mean),
+        false => format!("{} ± {}", readable(mean), readable(*deviation)),
+    };
+    let (mean, deviation) = mean_and_deviation(over.by_text.iter().filter_map(|text| text.margin));
+    PageSpread {
+        agreeing: over.agreeing_texts,
+        margin: [mean, deviation].map(tidy),
+        measures: numbers(head).zip(&deviations).map(written).collect(),
+        deviations,
+    }
 }
 
 fn page_model<'audit>(model: &Described<'audit>, subjects: [usize; 2]) -> PageModel<'audit> {
@@ -110,6 +154,11 @@ fn page_model<'audit>(model: &Described<'audit>, subjects: [usize; 2]) -> PageMo
         subjects,
         heads: model.document.model.heads,
         labels: heads().map(|head| head.label.name()).collect(),
+        margins: heads().map(page_margin).collect(),
+        over_texts: heads()
+            .zip(&model.document.heads)
+            .filter_map(|(head, section)| Some(page_spread(head, section.over_texts.as_ref()?)))
+            .collect(),
         values: heads().map(|head| numbers(head).map(tidy).collect()).collect(),
         histograms: heads().map(|head| head.entropy_share_histogram).collect(),
     }
@@ -126,7 +175,8 @@ fn of<'audit>(subject: &Subject<'audit>, packed: &'audit Packed) -> PageSubject<
         layers: subject.model.layers,
         heads: subject.model.heads,
         head_labels: heads().map(|head| head.label.name()).collect(),
-        head_measures: heads().map(|head| numbers(head).map(known).collect()).collect(),
+        head_margins: heads().map(page_margin).collect(),
+        head_measures: heads().map(|head| numbers(head).map(readable).collect()).collect(),
         posteriors: packed,
         predictions: subject.predictions,
     }

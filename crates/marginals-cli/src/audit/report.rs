@@ -9,9 +9,10 @@ use minijinja::{AutoEscape, Environment, context};
 use super::catalogue::{MEASURES, Measure, Scale};
 use super::document::Document;
 use super::measure::{HeadMeasures, label_counts};
-use super::numbers::decimals;
+use super::numbers::fixed;
 use super::packed::{self, Packed, pack};
 use super::page_data::page_data;
+use super::rule::{clearest, closeness};
 use super::subject::{Described, Subject, title};
 use super::svg;
 use crate::chart::readable;
@@ -30,10 +31,14 @@ const SCRIPT: &str = concat!(
     include_str!("../../templates/report/address.js"),
     include_str!("../../templates/report/save.js"),
     include_str!("../../templates/report/charts.js"),
+    include_str!("../../templates/report/heads.js"),
     include_str!("../../templates/report/pane.js"),
     include_str!("../../templates/report/page.js"),
     "})();\n"
 );
+
+/// Heads of each label that the page names.
+const CLEAREST: usize = 4;
 
 /// Why there is no page.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +106,18 @@ fn section(described: &Described<'_>, first: usize) -> Value {
     let labels: Vec<Value> = label_counts(layers)
         .into_iter()
         .map(|(label, count)| {
-            context! { name => label.name(), rule => label.rule(), count => count }
+            let clearest = clearest(layers, label, CLEAREST).into_iter().map(|(index, margin)| {
+                let head = format!("{}.{}", index / model.heads, index % model.heads);
+                context! { head => head, margin => fixed(margin, 2) }
+            });
+            let of_document = document.labels.iter().find(|own| own.name == label.name());
+            context! {
+                name => label.name(),
+                rule => label.rule(),
+                count => count,
+                stable => of_document.and_then(|own| own.stable_heads),
+                clearest => clearest.collect::<Vec<_>>(),
+            }
         })
         .collect();
     let absent = label_counts(layers).into_iter().filter(|(_, count)| *count == 0);
@@ -122,6 +138,7 @@ fn section(described: &Described<'_>, first: usize) -> Value {
         token_count_of_whole_text => text.token_count_of_whole_text,
         labels => labels,
         absent => absent.join(", "),
+        closeness => closeness(layers),
         label_map => safe(svg::label_map(layers)),
         maps => maps(layers),
         effects => effects(document),
@@ -143,7 +160,7 @@ fn effects(document: &Document) -> Option<Value> {
         context! {
             head => format!("{}.{}", head.layer, head.head),
             label => head.label,
-            effects => effects.iter().map(|effect| decimals(*effect, 3)).collect::<Vec<_>>(),
+            effects => effects.iter().map(|effect| fixed(*effect, 3)).collect::<Vec<_>>(),
         }
     });
     Some(context! {
@@ -152,7 +169,7 @@ fn effects(document: &Document) -> Option<Value> {
         changes => section.changes.iter().map(|c| c.definition.clone()).collect::<Vec<_>>(),
         columns => section.changes.iter().map(|c| c.column.clone()).collect::<Vec<_>>(),
         rows => rows.collect::<Vec<_>>(),
-        correlation => section.gap_rank_correlation.map(|r| format!("{r:.2}")),
+        correlation => section.gap_rank_correlation.map(|r| fixed(r, 2)),
     })
 }
 

@@ -4,6 +4,9 @@ use super::catalogue::MEASURES;
 use super::head::HeadMeasures;
 use super::label::{Comparison, Condition, Label, Margin, RULES};
 
+/// A label is uncertain where its head is this close to another, in the measure's own unit.
+const CLOSE: f64 = 0.05;
+
 impl Condition {
     /// By how much it holds (below 0, by how much it fails), in the measure's unit. NaN where the
     /// measure is.
@@ -53,6 +56,29 @@ pub fn margin_of(head: &HeadMeasures) -> Option<Margin> {
         .filter_map(change)
         .filter(|margin| margin.distance.is_finite())
         .min_by(|a, b| a.distance.total_cmp(&b.distance))
+}
+
+/// Whether a small change would give the head another label.
+pub fn is_close(head: &HeadMeasures) -> bool {
+    margin_of(head).is_some_and(|margin| margin.distance < CLOSE)
+}
+
+/// Count of the heads that are close to another label, in words.
+pub fn closeness(layers: &[Vec<HeadMeasures>]) -> String {
+    let heads = || layers.iter().flatten();
+    let close = heads().filter(|head| is_close(head)).count();
+    format!("{} heads, {close} of them within {CLOSE} of another label", heads().count())
+}
+
+/// Heads of one label, by their numbers layer by layer, with their margins: the largest first, at most
+/// `count`.
+pub fn clearest(layers: &[Vec<HeadMeasures>], label: Label, count: usize) -> Vec<(usize, f64)> {
+    let own = layers.iter().flatten().enumerate().filter(|(_, head)| head.label == label);
+    let margin = |head| margin_of(head).map_or(0.0, |margin| margin.distance);
+    let mut own: Vec<(usize, f64)> = own.map(|(index, head)| (index, margin(head))).collect();
+    own.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    own.truncate(count);
+    own
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use super::catalogue::{Measure, Scale};
 use super::measure::{HISTOGRAM_BINS, HeadMeasures};
+use super::rule::is_close;
 use crate::chart::{self, Axis, Frame, round_indices};
 
 const STEPS: usize = 10;
@@ -15,6 +16,8 @@ const STEPS: usize = 10;
 const MAP_WIDTH: f64 = 252.0;
 const MAP_HEIGHT: f64 = 168.0;
 const AXIS: f64 = 20.0;
+/// What the map of labels leaves free around a head that is close to another label, as a share of its cell.
+const CLOSE_INSET: f64 = 0.22;
 
 /// A layer × head map of one measure: layers from left to right, heads from top to bottom. One path per
 /// step of the ramp: a page has many maps of hundreds of heads.
@@ -49,12 +52,18 @@ pub fn map(layers: &[Vec<HeadMeasures>], measure: &Measure) -> Option<(String, [
     Some((svg, ends))
 }
 
-/// A layer × head map of the labels, which keys move over.
+/// A layer × head map of the labels, which keys move over. Heads that are close to another label are drawn
+/// smaller.
 pub fn label_map(layers: &[Vec<HeadMeasures>]) -> String {
     let grid = Grid::of(layers);
     let mut svg = grid.open("Labels", r#" tabindex="0""#);
     for (place, head) in heads(layers) {
-        let [x, y, width, height] = grid.cell(place);
+        let [mut x, mut y, mut width, mut height] = grid.cell(place);
+        if is_close(head) {
+            let inset = CLOSE_INSET * width.min(height);
+            (x, y) = (x + inset, y + inset);
+            (width, height) = (width - 2.0 * inset, height - 2.0 * inset);
+        }
         let _ = write!(
             svg,
             r#"<rect class="label {}" x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}"/>"#,

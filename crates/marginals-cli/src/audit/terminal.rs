@@ -13,14 +13,13 @@ use super::document::{Document, HeadSection};
 use super::head::{HeadMeasures, mean_and_deviation};
 use super::label::Label;
 use super::measure::label_counts;
-use super::rule::margin_of;
+use super::numbers::fixed;
+use super::rule::{clearest, closeness, margin_of};
 use crate::explain::page::Page;
 use crate::message;
 
 /// Columns that everything but names from files keeps to.
 const WIDTH: usize = 80;
-/// A label is uncertain where its head is this close to another, in the measure's own unit.
-const CLOSE: f64 = 0.05;
 /// Heads of one label that the list of counts names.
 const NAMED: usize = 4;
 /// Heads of one label that are shown with their numbers.
@@ -53,20 +52,12 @@ pub fn summary(document: &Document, layers: &[Vec<HeadMeasures>], style: Style) 
     let heads = heads(document, layers);
     let several = !document.texts.is_empty();
 
-    let close = heads.iter().filter(|head| head.margin < CLOSE).count();
-    page.line(&format!(
-        "  {} heads, {close} of them within {CLOSE} of another label\n",
-        heads.len()
-    ));
+    page.line(&format!("  {}\n", closeness(layers)));
     let stable = if several { "  stable" } else { "" };
     let header = format!("{:<15}  heads{stable}  clearest heads, with their margins", "label");
     page.line(&page.paint("2", &header));
-    let clearest = |label: Label, count: usize| {
-        let mut own: Vec<&Head<'_>> =
-            heads.iter().filter(|head| head.measures.label == label).collect();
-        own.sort_by(|a, b| b.margin.total_cmp(&a.margin));
-        own.truncate(count);
-        own
+    let clearest = |label: Label, count: usize| -> Vec<&Head<'_>> {
+        clearest(layers, label, count).into_iter().map(|(index, _)| &heads[index]).collect()
     };
     for (label, count) in label_counts(layers) {
         if count == 0 {
@@ -296,7 +287,7 @@ fn number(value: f64, width: usize, digits: usize) -> String {
     if value.is_nan() {
         return format!("{:>width$}", "-");
     }
-    let plain = format!("{value:>width$.digits$}");
+    let plain = format!("{:>width$}", fixed(value, digits));
     match plain.len() > width {
         true => format!("{value:>width$.1e}"),
         false => plain,

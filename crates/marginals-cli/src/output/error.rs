@@ -22,6 +22,14 @@ pub enum WriteError {
         /// The folder.
         path: PathBuf,
     },
+    /// A report of something else, which would be lost.
+    #[error("cannot write {}: {reason}. Nothing was changed; name another place with `--out`", path.display())]
+    NotOwn {
+        /// The report.
+        path: PathBuf,
+        /// Whose it is, or why it is not this command's.
+        reason: String,
+    },
     /// A file that is read, where the result of reading it is to be.
     #[error(
         "cannot write {}: it is {kind} (`{}`), which is read here. Nothing was changed; name another place for the output",

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::error::WriteError;
 
+/// File that tells the folder of a run of `marginals train` from others.
+pub const STATE: &str = "state.safetensors";
+
 /// A file that a command reads.
 #[derive(Clone, Debug)]
 pub struct Input {
@@ -50,6 +53,35 @@ pub fn refuse_inputs(outputs: &[PathBuf], inputs: &[Input]) -> Result<(), WriteE
     Ok(())
 }
 
+/// Name of the page that several commands leave in their folder.
+const REPORT: &str = "report.html";
+
+/// Refuses to replace a `report.html` that is not the command's own: its reports lie beside `data`, which it
+/// writes first.
+///
+/// # Errors
+/// [`WriteError::NotOwn`].
+pub fn refuse_report_of_others(folder: &Path, data: &str) -> Result<(), WriteError> {
+    let path = folder.join(REPORT);
+    if !path.is_file() || folder.join(data).exists() {
+        return Ok(());
+    }
+    let reason = format!("another command's report is there: no `{data}` lies beside it");
+    Err(WriteError::NotOwn { path, reason })
+}
+
+/// Refuses a folder in which a run of `marginals train` goes on, or went: its report is, or will be, there.
+///
+/// # Errors
+/// [`WriteError::NotOwn`].
+pub fn refuse_folder_of_run(folder: &Path) -> Result<(), WriteError> {
+    if !folder.join(STATE).is_file() {
+        return Ok(());
+    }
+    let reason = "the report of a run of `marginals train` has its place there".to_owned();
+    Err(WriteError::NotOwn { path: folder.join(REPORT), reason })
+}
+
 /// A file itself, whatever it is called; pipes and devices are none.
 #[derive(PartialEq, Eq)]
 struct Identity {
@@ -78,6 +110,23 @@ impl Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_report_is_replaced_by_one_of_its_own_kind() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let refuse = || refuse_report_of_others(folder.path(), "own.json");
+        refuse().unwrap();
+        fs::write(at("report.html"), b"x").unwrap();
+        let error = refuse().unwrap_err().to_string();
+        assert!(error.contains("report.html") && error.contains("no `own.json`"), "{error}");
+        fs::write(at("own.json"), b"x").unwrap();
+        refuse().unwrap();
+
+        refuse_folder_of_run(folder.path()).unwrap();
+        fs::write(at(STATE), b"x").unwrap();
+        assert!(matches!(refuse_folder_of_run(folder.path()), Err(WriteError::NotOwn { .. })));
+    }
 
     #[test]
     fn a_file_is_known_by_all_its_names() {

@@ -17,7 +17,7 @@ use marginals::Error;
 use marginals::potential::Dot;
 use marginals::spec::{EngineSpec, ExpandingInference, ExpandingSpec, ModelSpec, PerHead};
 use marginals_burn::{Attention, AttentionConfig, Expanding, ExpandingConfig, ops};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::edges::{floats, hard, marginals};
 use super::random::{Purpose, Random};
@@ -32,7 +32,7 @@ pub const TOLERANCE: f64 = 0.05;
 const NOISE: f64 = 0.1;
 
 /// The layer under test.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mechanism {
     /// Attention to everything up to the query.
@@ -69,7 +69,7 @@ impl Mechanism {
 }
 
 /// How hard a problem is.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Setting {
     /// Numbers in a vector.
     pub dimension: usize,
@@ -336,7 +336,7 @@ impl Schedule {
 }
 
 /// How one model of one seed did; windows, steps and masses are means over held-out sequences.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Run {
     /// The layer.
     pub mechanism: Mechanism,
@@ -362,7 +362,7 @@ pub struct Run {
 }
 
 /// Result of expanding attention.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Expansion {
     /// Keys that the engine read, a block at a time.
     pub window_read: f64,

@@ -16,7 +16,7 @@ use marginals::spec::ModelSpec;
 use marginals_burn::ops::Nodes;
 use marginals_burn::{Attention, AttentionConfig, Multihop, MultihopConfig};
 use ndarray::{ArrayD, IxDyn};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::edges::{floats, hard, marginals};
 use super::random::{Purpose, Random};
@@ -30,7 +30,7 @@ const WIDTH: usize = 3;
 const UNIT: f64 = 10.0;
 
 /// The layer under test.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mechanism {
     /// One attention layer.
@@ -317,7 +317,7 @@ fn last(x: Tensor<3>) -> Tensor<2> {
 }
 
 /// How one model of one seed did.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Run {
     /// The layer.
     pub mechanism: Mechanism,

@@ -11,10 +11,9 @@ use marginals_burn::train::{Step, TrainError, Training};
 
 use super::error::Error;
 use crate::interruption::STOPPED;
+use crate::output::STATE;
 use crate::{message, output, progress};
 
-/// The saved state within the output folder.
-pub const STATE: &str = "state.safetensors";
 /// Folder of the model within it, and its files.
 const MODEL: &str = "model";
 const MODEL_FILES: [&str; 2] = ["config.json", "model.safetensors"];

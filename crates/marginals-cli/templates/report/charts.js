@@ -12,13 +12,22 @@ function headAt(event) {
   return layer >= 0 && layer < layers && head >= 0 && head < heads ? [layer, head] : null;
 }
 
+const writtenNumber = (value) => (value === null ? "not measured" : Number(value.toPrecision(3)).toLocaleString("en"));
+
+// A mean, with its standard deviation over the texts where there are several.
+const withSpread = (mean, deviation) => (deviation == null ? writtenNumber(mean) : `${writtenNumber(mean)} ± ${writtenNumber(deviation)}`);
+
 // What a chart says of a head.
 function describe(model, figure, [layer, head]) {
   const index = layer * model.heads + head;
   const [kind, ...chosen] = figure.dataset.csv.split(" ");
-  const number = (name) => model.values[index][names.indexOf(name)];
-  const written = (value) => (value === null ? "not known" : Number(value.toPrecision(3)).toLocaleString("en"));
-  const values = kind === "labels" ? [model.labels[index]] : chosen.map((name) => written(number(name)));
+  const number = (name) => {
+    const at = names.indexOf(name);
+    return withSpread(model.values[index][at], model.over_texts?.[index].deviations[at]);
+  };
+  const margin = model.margins[index];
+  const label = margin ? `${model.labels[index]}, margin ${margin[0].toFixed(2)}` : model.labels[index];
+  const values = kind === "labels" ? [label] : chosen.map(number);
   return `layer ${layer}, head ${head}: ${values.join(", ")}`;
 }
 
@@ -65,7 +74,8 @@ class Charts {
       this.part.querySelectorAll("svg[data-grid]").forEach((svg) => frame(svg, [layer, head], className));
       this.part.querySelectorAll(`[data-head="${layer}.${head}"]`).forEach((dot) => {
         dot.classList.add(...className.split(" "));
-        dot.parentNode.append(dot);
+        // Above the other dots.
+        if (dot instanceof SVGElement) dot.parentNode.append(dot);
       });
     }
   }

@@ -64,6 +64,7 @@ const charts = [...document.querySelectorAll("[data-model]")].map((part) => {
   part.querySelectorAll("svg[tabindex]").forEach((map) => {
     map.addEventListener("keydown", (event) => walk(model, event));
   });
+  listHeads(part, model);
   return [model, new Charts(part, model, pick)];
 });
 const reads = (model, pane) => model.subjects[0] <= pane.of && pane.of <= model.subjects[1];

@@ -52,6 +52,10 @@ class Pane {
     return this.subjects[this.shown.of];
   }
 
+  get model() {
+    return models.find(({ subjects: [first, last] }) => first <= this.shown.of && this.shown.of <= last);
+  }
+
   // Arrows: the token before or after, the head above or below.
   press(event) {
     const { token, layer, head } = this.shown;
@@ -126,20 +130,47 @@ class Pane {
     const index = layer * subject.heads + head;
     const count = layer === "all" ? subject.layers * subject.heads : subject.heads;
     if (single) {
-      const label = subject.head_labels[index];
+      const [label, margin] = [subject.head_labels[index], subject.head_margins[index]];
       part.kind.replaceChildren(make("i", `swatch ${label}`), label);
+      if (margin) part.kind.append(make("small", "", `margin ${margin[0].toFixed(2)}`));
+      part.margin.textContent = this.margins(index);
     } else {
       part.kind.textContent = `mean of ${count} heads`;
     }
     part.about.hidden = !single;
     if (!single) return;
+    const over = this.model.over_texts?.[index];
+    const row = (cell, title, ...values) => {
+      const made = make("tr");
+      made.append(make(cell, "", title), ...values.map((value) => make(cell, "", value)));
+      return made;
+    };
     part.numbers.replaceChildren(
+      ...(over ? [row("th", "", "this text", "mean ± s.d.")] : []),
       ...measures.map((title, measure) => {
-        const row = make("tr");
-        row.append(make("td", "", title), make("td", "", subject.head_measures[index][measure]));
-        return row;
+        const own = subject.head_measures[index][measure];
+        return row("td", title, own, ...(over ? [over.measures[measure]] : []));
       }),
     );
+  }
+
+  // What would change the label of a head, and what several texts say of it.
+  margins(index) {
+    const { subject, model } = this;
+    const said = [];
+    const margin = subject.head_margins[index];
+    if (margin) {
+      const [size, measure, label] = margin;
+      said.push(`It would be ${label} with a change of ${size.toFixed(2)} in “${measures[measure]}”.`);
+    }
+    const over = model.over_texts?.[index];
+    if (over) {
+      const count = model.subjects[1] - model.subjects[0] + 1;
+      const [mean, deviation] = over.margin;
+      const spread = mean === null ? "" : `; margins on each: ${withDigits(mean, deviation)}`;
+      said.push(`By the means over ${count} texts it is ${model.labels[index]}, and on ${over.agreeing} of them alone${spread}.`);
+    }
+    return said.join(" ");
   }
 
   colour(way, withoutSink) {

@@ -57,9 +57,21 @@ function table(model, what) {
     return rows;
   }
   const columns = chosen.map((name) => names.indexOf(name));
-  const rows = [["layer", "head", "label", ...chosen]];
+  const spread = model.over_texts;
+  const ofLabels = kind === "labels";
+  const rows = [["layer", "head", "label"]];
+  if (ofLabels) rows[0].push("margin", "margin_measure", "margin_label", ...(spread ? ["agreeing_texts"] : []));
+  for (const name of chosen) rows[0].push(name, ...(spread ? [`${name}_deviation`] : []));
   model.labels.forEach((label, index) => {
-    rows.push([...placeOf(index), label, ...columns.map((column) => model.values[index][column])]);
+    const row = [...placeOf(index), label];
+    if (ofLabels) {
+      const [margin, measure, other] = model.margins[index] ?? [];
+      row.push(margin, names[measure], other, ...(spread ? [spread[index].agreeing] : []));
+    }
+    for (const column of columns) {
+      row.push(model.values[index][column], ...(spread ? [spread[index].deviations[column]] : []));
+    }
+    rows.push(row);
   });
   return rows;
 }

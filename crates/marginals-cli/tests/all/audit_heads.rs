@@ -288,6 +288,8 @@ fn heads_of_a_decoder_written_by_hand_are_named() {
     ] {
         let mass = head(&document, layer, index)[measure].as_f64().unwrap();
         assert!(mass > 0.999, "{layer}.{index}: {measure} {mass}");
+        let margin = head(&document, layer, index)["margin"].as_f64().unwrap();
+        assert!(margin > 0.35, "{layer}.{index}: margin {margin}");
     }
     // Decoders see no token after the query.
     assert!(head(&document, 0, 0)["next_token_mass"].is_null());

@@ -2,6 +2,7 @@
 
 mod audit;
 mod audit_bad_input;
+mod audit_compiled;
 mod audit_heads;
 mod audit_reference;
 mod audit_texts;

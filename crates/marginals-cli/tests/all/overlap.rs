@@ -92,23 +92,63 @@ fn audit_keeps_model_and_text() {
     }
 }
 
+/// A report is no input, and still not to be replaced by another command's.
+#[test]
+fn reports_of_other_commands_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    write_model(&at("model"));
+    fs::write(at("text.txt"), "a single man in want of a wife").unwrap();
+    let refused = |arguments: &[&str], words: &str| {
+        let before = content(folder.path());
+        let mut command = Command::new(BINARY);
+        let output = command.current_dir(folder.path()).args(arguments).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {told}");
+        assert!(told.contains(words) && told.contains("report.html"), "{arguments:?}: {told}");
+        assert!(told.contains("another place with `--out`"), "{told}");
+        assert_eq!(content(folder.path()), before, "{arguments:?}");
+    };
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(BINARY);
+        let output = command.current_dir(folder.path()).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    fs::write(at("train.toml"), TRAIN).unwrap();
+    fs::write(at("plays.txt"), "to be, or not to be: ".repeat(40)).unwrap();
+    let train = |out| ["train", "--config", "train.toml", "--text", "plays.txt", "--out", out];
+    run(&train("run"));
+    for model in ["run", "run/model", "model"] {
+        refused(&["audit", model, "text.txt", "--out", "run"], "a run of `marginals train`");
+    }
+    run(&train("run"));
+    run(&["audit", "run", "text.txt", "--out", "audit"]);
+    run(&["audit", "run", "text.txt", "--out", "audit"]);
+    refused(&train("audit"), "no `run.json` lies beside it");
+    refused(&["reproduce", "--quick", "--out", "audit"], "no `reproduce.json` lies beside it");
+    fs::create_dir(at("other")).unwrap();
+    fs::copy(at("run/report.html"), at("other/report.html")).unwrap();
+    refused(&["audit", "model", "text.txt", "--out", "other"], "no `audit.json` lies beside it");
+}
+
+const TRAIN: &str = r#"
+    [model]
+    layers = 1
+    width  = 8
+    heads  = 2
+    attention = { structure = "each-query-picks-one", prior = ["causal"], potential = "dot" }
+    [batches]
+    context = 8
+    size    = 2
+    steps   = 3
+"#;
+
 #[test]
 fn train_keeps_configuration_and_texts() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     fs::create_dir(at("run")).unwrap();
-    let config = r#"
-        [model]
-        layers = 1
-        width  = 8
-        heads  = 2
-        attention = { structure = "each-query-picks-one", prior = ["causal"], potential = "dot" }
-        [batches]
-        context = 8
-        size    = 2
-        steps   = 3
-    "#;
-    fs::write(at("train.toml"), config).unwrap();
+    fs::write(at("train.toml"), TRAIN).unwrap();
     fs::write(at("run/sample.txt"), "to be, or not to be: ".repeat(40)).unwrap();
     let train = ["train", "--config", "train.toml", "--text", "run/sample.txt", "--out", "run"];
     refuse(folder.path(), &train, "a text");

@@ -126,6 +126,58 @@ fn what_makes_no_experiment_is_refused() {
     assert!(message.contains("taken"), "{message}");
 }
 
+/// Runs that are finished are kept, and the same command comes to what it would have come to.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_is_gone_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["multihop", "--seeds", "1", "--threads", "1"];
+    let (whole, stopped) = (folder.path().join("whole"), folder.path().join("stopped"));
+    quick(&whole, &arguments);
+    let start = || {
+        std::process::Command::new(env!("CARGO_BIN_EXE_marginals"))
+            .args(["reproduce", "--quick", "--out"])
+            .arg(&stopped)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts")
+    };
+    let child = start();
+    let partial = stopped.join("partial.json");
+    let patience = Instant::now();
+    while !partial.exists() && patience.elapsed() < Duration::from_secs(120) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::process::Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status()
+        .expect("kill is a command of every Unix");
+    let output = child.wait_with_output().expect("it ends");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(130), "{told}");
+    let said = format!(
+        " of 7 runs; written before: {}; the same command goes on from there\n",
+        partial.display()
+    );
+    assert!(told.starts_with("stopped after ") && told.ends_with(&said), "{told}");
+    // Another size is another experiment.
+    let refused = complaint(reproduce(&stopped).args(arguments));
+    assert!(refused.contains("partial.json` holds") && refused.contains("--quick"), "{refused}");
+
+    let output = start().wait_with_output().expect("it ends");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{told}");
+    assert!(
+        told.starts_with("note: ") && told.contains(" of 7 runs were finished before"),
+        "{told}"
+    );
+    let data = |out: &Path| read(&out.join("reproduce.json"));
+    assert_eq!(data(&whole), data(&stopped));
+    assert!(!partial.exists());
+}
+
 /// What is stopped on the way leaves nothing that looks like a result.
 #[cfg(unix)]
 #[test]

@@ -377,6 +377,130 @@ def charts_are_saved(page, document, folder):
     expect(all(abs(100 * shares[token] - share) < 0.06 for token, share in bars), bars, shares)
 
 
+def number(text):
+    """The number that a page writes, with commas or a power of ten; None for what was not measured."""
+    return None if text == "not measured" else float(text.replace(",", "").replace("−", "-").replace("∞", "inf"))
+
+
+def written_as(text, value):
+    """Whether a text is how the page writes a number: to the last digit of two or three."""
+    shown = number(text)
+    if shown is None or value is None:
+        return shown is None and value is None
+    steps = ((100, 1), (10, 0.1), (0.1, 0.01), (0.01, 0.001), (0.001, 0.0001))
+    step = next((step for least, step in steps if abs(value) >= least), 0.1 * abs(value))
+    return abs(shown - value) <= 0.5001 * max(step, 0.1 * abs(value) if "e" in text else 0)
+
+
+def card(page, pane=0):
+    """The numbers beside the text, by their titles; a list of each, where several texts were read."""
+    rows = page.browser.run(
+        f"""[...document.querySelectorAll("#pane-{pane} [data-part=numbers] tr")]
+            .map((row) => [...row.cells].map((cell) => cell.textContent))"""
+    )
+    return {title: values for title, *values in rows}
+
+
+def labels_have_margins(page, document):
+    """In the table of kinds, on the map, beside the text and in the list of every head."""
+    browser = page.browser
+    model, heads, texts = document["model"], document["heads"], document.get("texts", [])
+    name = lambda head: f"{head['layer']}.{head['head']}"
+    rows = browser.run(
+        """[...document.querySelectorAll(".legend tbody tr, .legend:not(:has(tbody)) tr")].map((row) => ({
+            label: row.querySelector("th").textContent,
+            counts: [...row.querySelectorAll(".count")].map((cell) => Number(cell.textContent)),
+            clearest: [...row.querySelectorAll(".clearest > span")].map((one) => one.textContent),
+            heads: [...row.querySelectorAll("[data-head]")].map((button) => button.dataset.head),
+        }))"""
+    )
+    labels = [label for label in document["labels"] if label["heads"] > 0]
+    expect([row["label"] for row in rows] == [label["name"] for label in labels], rows)
+    for row, label in zip(rows, labels):
+        counts = [label["heads"]] + ([label["stable_heads"]] if texts else [])
+        expect(row["counts"] == counts, row, counts)
+        own = sorted((head for head in heads if head["label"] == row["label"]), key=lambda head: -(head["margin"] or 0))
+        expect(row["heads"] == [name(head) for head in own[:4]], row)
+        expect(row["clearest"] == [f"{name(head)} {head['margin'] or 0:.2f}" for head in own[:4]], row)
+    close = {name(head) for head in heads if head["margin"] is not None and head["margin"] < 0.05}
+    said = browser.run("document.querySelector('.kinds + .note').textContent")
+    expect(said.startswith(f"{len(heads)} heads, {len(close)} of them within 0.05"), said)
+    widths = browser.run("[...document.querySelectorAll('[data-csv=labels] rect.label')].map((r) => r.width.baseVal.value)")
+    expect({name(head) for head, width in zip(heads, widths, strict=True) if width < max(widths) - 0.2} == close, widths, close)
+
+    titles = {measure["name"]: measure["title"] for measure in document["measures"]}
+    for head in (heads[0], heads[-1], min(heads, key=lambda head: head["margin"] or 9)):
+        page.select("layer", head["layer"])
+        page.select("head", head["head"])
+        alone = head["by_text"][0] if texts else head
+        kind = browser.run("document.querySelector('#pane-0 .kind').textContent")
+        expect(kind == f"{alone['label']}margin {alone['margin']:.2f}", kind, alone)
+        margin = browser.run("document.querySelector('#pane-0 [data-part=margin]').textContent")
+        if texts:
+            expect(f"over {len(texts)} texts it is {head['label']}, and on {head['agreeing_texts']} of them" in margin, margin)
+            margins = [text["margin"] for text in head["by_text"]]
+            expect(f"{sum(margins) / len(margins):.2f} ± " in margin, margin, margins)
+        else:
+            expect(f"would be {head['margin_label']} with a change of {head['margin']:.2f} in" in margin, margin)
+            expect(f"“{titles[head['margin_measure']]}”" in margin, margin)
+        numbers = card(page)
+        for measure, title in titles.items():
+            shown = numbers[title]
+            expect(len(shown) == (2 if texts else 1), shown)
+            expect(written_as(shown[0], alone[measure]), title, shown, alone[measure])
+            if texts:
+                mean, _, deviation = shown[1].partition(" ± ")
+                expect(written_as(mean, head[measure]), title, shown, head[measure])
+                expect((deviation == "") == (head["deviations"][measure] is None), shown)
+                expect(not deviation or written_as(deviation, head["deviations"][measure]), title, shown)
+
+    browser.click("details.all summary")
+    browser.wait("document.querySelector('details.all tbody tr')")
+    listed = "[...document.querySelectorAll('details.all tbody tr')].map((row) => [...row.cells].map((c) => c.textContent))"
+    rows = browser.run(listed)
+    for row, head in zip(rows, heads, strict=True):
+        expect(row[:2] == [name(head), f" {head['label']}"], row)
+        margin = "none" if head["margin"] is None else f"{head['margin']:.2f}"
+        expect(row[2:4] == [margin, head["margin_label"] or ""], row, head["margin"])
+        expect(not texts or row[5] == f"{head['agreeing_texts']} of {len(texts)}", row)
+    browser.click('details.all [title="sort by margin"]')
+    by_margin = [head["margin"] or 0 for head in sorted(heads, key=lambda head: -(head["margin"] or 0))]
+    expect([row[2] for row in browser.run(listed)] == [f"{margin:.2f}" for margin in by_margin], "not sorted")
+    browser.click("details.all tbody button")
+    first = browser.run(listed)[0][0]
+    expect(".".join(page.head()) == first, page.head(), first)
+    browser.click("details.all summary")
+
+
+def nothing_reads_like_a_fault(page):
+    """What was not measured says so, and no zero has a sign."""
+    text = page.browser.run("document.body.innerText + [...document.querySelectorAll('main td')].map((c) => c.textContent).join(' ')")
+    for word in ("not finite", "NaN", "null", "undefined", "Infinity"):
+        expect(not re.search(rf"\b{word}\b", text), word, "is on the page")
+    zero = re.search(r"[-−]0(\.0+)?(?![\d.])", text)
+    expect(not zero, "a zero with a sign:", text[max(0, zero.start() - 60) : zero.end() + 20] if zero else "")
+
+
+def several_texts(page, program, folder):
+    """Means with their spread; a text that repeats nothing leaves measures unknown."""
+    texts = []
+    for index, words in enumerate(("She said so, and he said so. " * 9, "All that is gold does not glitter.\n" * 6, "abcdefg hij")):
+        texts.append(os.path.join(folder, f"text-{index}.txt"))
+        with open(texts[-1], "w", encoding="utf-8") as file:
+            file.write(words)
+    path, [document] = audit(program, os.path.join(folder, "several"), DEFAULT_MODEL, *texts, "--effects")
+    page.browser.open(path)
+    labels_have_margins(page, document)
+    nothing_reads_like_a_fault(page)
+    heads = document["heads"]
+    expect(any(head["next_token_mass"] is None for head in heads), "everything was measured")
+    shown = card(page)["Mass on the token after"]
+    expect(shown == ["not measured"] * 2, shown)
+    table = page.browser.run("document.querySelector('main section:last-of-type table').textContent")
+    expect("0.000" in table, "no effect is next to nothing", table)
+    every_theme_and_width(page, path, "several", None)
+
+
 def every_theme_and_width(page, path, name, pictures):
     browser = page.browser
     for theme in THEMES:
@@ -405,6 +529,7 @@ def every_theme_and_width(page, path, name, pictures):
             light = [sum(map(int, re.findall(r"\d+", colour)[:3])) / 3 for colour in (background, ink)]
             expect((light[0] > light[1]) == (theme == "light") and abs(light[0] - light[1]) > 120, light)
             if pictures:
+                os.makedirs(pictures, exist_ok=True)
                 browser.picture(os.path.join(pictures, f"{name}-{theme}-{width}.png"))
     browser.look(1200, 800, "light")
 
@@ -481,6 +606,8 @@ def main(program, pictures=None):
         check("mean over heads", mean_over_heads, page, document)
         check("without the sink", without_the_sink, page, document)
         check("both ways agree", both_ways_agree, page, document)
+        check("labels and margins", labels_have_margins, page, document)
+        check("nothing reads like a fault", nothing_reads_like_a_fault, page)
         check("keys", keys_move_over_tokens_and_heads, page, document)
         check("addresses", addresses_lead_back, page, document, path)
         check("hovering", hovering_lights, page, document)
@@ -490,6 +617,7 @@ def main(program, pictures=None):
         check("charts are saved", charts_are_saved, page, document, downloads)
         check("themes and widths", every_theme_and_width, page, path, "default", pictures)
         check("hostile text", hostile_text_is_text, page, program, folder)
+        check("several texts", several_texts, page, program, folder)
         check("two models", two_models_side_by_side, page, program, folder, DEFAULT_MODEL)
         minilm = os.path.join(ROOT, "models", "minilm")
         if os.path.exists(minilm):

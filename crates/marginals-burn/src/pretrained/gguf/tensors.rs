@@ -12,7 +12,7 @@ use crate::error::ModelError;
 #[derive(Debug)]
 pub(in crate::pretrained) struct Tensors<'file> {
     file: &'file GgufFile,
-    changed: Changed,
+    architecture: &'static Architecture,
     heads: usize,
     key_heads: usize,
     /// The file's name of each tensor.
@@ -25,7 +25,10 @@ impl<'file> Tensors<'file> {
     /// # Errors
     /// [`ModelError::Unsupported`], naming it, where one is not of the architecture;
     /// [`ModelError::Damaged`], where the numbers of heads are missing.
-    pub fn new(file: &'file GgufFile, architecture: &Architecture) -> Result<Self, ModelError> {
+    pub fn new(
+        file: &'file GgufFile,
+        architecture: &'static Architecture,
+    ) -> Result<Self, ModelError> {
         let mut stored = HashMap::new();
         for name in file.names() {
             if scaling::TENSORS.contains(&&*name) {
@@ -42,7 +45,7 @@ impl<'file> Tensors<'file> {
         }
         Ok(Self {
             file,
-            changed: architecture.changed,
+            architecture,
             heads: architecture.heads(file)?,
             key_heads: architecture.key_heads(file)?,
             stored,
@@ -52,12 +55,14 @@ impl<'file> Tensors<'file> {
     /// Whether a linear map is stored the other way round.
     fn is_transposed(&self, stored: &str) -> bool {
         let linear = stored.starts_with("blk.") && stored.ends_with(".weight");
-        self.changed == Changed::Transposed && linear && !stored.ends_with("norm.weight")
+        self.architecture.changed == Changed::Transposed
+            && linear
+            && !stored.ends_with("norm.weight")
     }
 }
 
 /// The published name of a tensor.
-fn published(name: &str, architecture: &Architecture) -> Option<String> {
+pub(super) fn published(name: &str, architecture: &Architecture) -> Option<String> {
     let (stem, kind) = name.rsplit_once('.')?;
     let named = |list: &[super::Renaming], own: &str| {
         list.iter().find(|(known, _)| *known == own).map(|(_, published)| *published)
@@ -66,6 +71,21 @@ fn published(name: &str, architecture: &Architecture) -> Option<String> {
         Some((layer, own)) => {
             let own = named(architecture.parts, own)?;
             Some(format!("{}.{layer}.{own}.{kind}", architecture.layers))
+        }
+        None => Some(format!("{}.{kind}", named(architecture.outside, stem)?)),
+    }
+}
+
+/// The GGUF name of a published tensor; `None` where the architecture has none of that name.
+fn unpublished(name: &str, architecture: &Architecture) -> Option<String> {
+    let (stem, kind) = name.rsplit_once('.')?;
+    let named = |list: &[super::Renaming], published: &str| {
+        list.iter().find(|(_, known)| *known == published).map(|(own, _)| *own)
+    };
+    let of_layer = stem.strip_prefix(architecture.layers).and_then(|rest| rest.strip_prefix('.'));
+    match of_layer.and_then(|rest| rest.split_once('.')) {
+        Some((layer, own)) => {
+            Some(format!("blk.{layer}.{}.{kind}", named(architecture.parts, own)?))
         }
         None => Some(format!("{}.{kind}", named(architecture.outside, stem)?)),
     }
@@ -96,7 +116,7 @@ impl Checkpoint for Tensors<'_> {
         let rows = shape.first().copied().unwrap_or(0);
         let width = values.len().checked_div(rows).unwrap_or(0);
         let of = |part: &str| stored.contains(&format!(".{part}."));
-        match self.changed {
+        match self.architecture.changed {
             Changed::Pairs if of("attn_q") => values = apart(&values, width, rows, self.heads),
             Changed::Pairs if of("attn_k") => values = apart(&values, width, rows, self.key_heads),
             Changed::NormsAroundOne if stored.ends_with("norm.weight") => {
@@ -109,6 +129,11 @@ impl Checkpoint for Tensors<'_> {
             _ => {}
         }
         Ok(values)
+    }
+
+    fn stored_name(&self, name: &str) -> String {
+        let stored = self.stored.get(name).cloned();
+        stored.or_else(|| unpublished(name, self.architecture)).unwrap_or_else(|| name.to_owned())
     }
 }
 
@@ -132,6 +157,22 @@ fn apart(values: &[f32], width: usize, rows: usize, heads: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_lead_there_and_back() {
+        for (architecture, name, published_name) in [
+            ("llama", "blk.11.attn_q.weight", "model.layers.11.self_attn.q_proj.weight"),
+            ("qwen2", "blk.0.attn_k.bias", "model.layers.0.self_attn.k_proj.bias"),
+            ("gemma2", "blk.3.ffn_norm.weight", "model.layers.3.pre_feedforward_layernorm.weight"),
+            ("gpt2", "position_embd.weight", "transformer.wpe.weight"),
+            ("phi3", "output.weight", "lm_head.weight"),
+        ] {
+            let known = &super::super::ARCHITECTURES;
+            let architecture = known.iter().find(|one| one.name == architecture).unwrap();
+            assert_eq!(published(name, architecture).as_deref(), Some(published_name));
+            assert_eq!(unpublished(published_name, architecture).as_deref(), Some(name));
+        }
+    }
 
     #[test]
     fn pairs_are_put_apart() {

@@ -51,6 +51,8 @@ fn of(parts: &mut Parts<'_>, potential: &AnyPotential, q: Tensor<4>, k: Tensor<4
         AnyPotential::Additive(Additive { form, slope, .. }) => {
             additive(parts, *form, slope.unwrap_or(USUAL_SLOPE), q, k)
         }
+        // A query is the row of its scores.
+        AnyPotential::Scores(_) => q,
         AnyPotential::Rotary(Rotary { base, pairs, potential }) => {
             let offset = parts.model.spec.query_offset;
             let turned_q = turn(parts, q, offset, *base, *pairs);

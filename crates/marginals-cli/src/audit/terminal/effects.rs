@@ -3,7 +3,7 @@
 use super::{Style, colour};
 use crate::audit::document::Document;
 use crate::audit::measure::HeadMeasures;
-use crate::audit::numbers::decimals;
+use crate::audit::numbers::fixed;
 use crate::explain::page::Page;
 
 /// Heads that are shown, where not all are.
@@ -37,7 +37,7 @@ pub fn effects(
             page.paint(colour(label), &format!("{:<15}", label.name()))
         );
         for effect in effects {
-            row += &format!("{:>9}", decimals(*effect, 4));
+            row += &format!("{:>9}", fixed(*effect, 4));
         }
         page.line(&row);
     }
@@ -51,7 +51,8 @@ pub fn effects(
     if let Some(correlation) = effects.gap_rank_correlation {
         page.line("");
         page.line(&format!(
-            "Over all heads the soft–hard gap has a rank correlation of {correlation:.2} with the effect"
+            "Over all heads the soft–hard gap has a rank correlation of {} with the effect",
+            fixed(correlation, 2)
         ));
         page.line("of reading only the likeliest key.");
     }

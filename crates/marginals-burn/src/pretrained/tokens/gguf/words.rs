@@ -39,21 +39,26 @@ const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{
 /// Mistral's from Nemo on: words end where a capital follows a small letter.
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
+/// GPT-4o's, which has contractions with their words and digits by threes.
+const GPT_4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
 const PLAIN: Rule =
     Rule { names: &[], words: Words::Gpt2, whole_words: false, begins: false, composes: false };
 
-const RULES: [Rule; 6] = [
+const RULES: [Rule; 7] = [
     Rule { names: &["gpt-2"], ..PLAIN },
     Rule { names: &["smollm"], words: Words::Digits, ..PLAIN },
     Rule {
-        names: &["llama-bpe", "llama3", "llama-v3"],
+        names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral", "midm-2.0"],
         words: Words::Matches(LLAMA_3),
         whole_words: true,
         begins: true,
         ..PLAIN
     },
     // Phi-4's files have the name of another model that cuts words so.
-    Rule { names: &["dbrx"], words: Words::Matches(LLAMA_3), ..PLAIN },
+    Rule { names: &["dbrx", "smaug-bpe"], words: Words::Matches(LLAMA_3), ..PLAIN },
+    // Phi-4-mini's.
+    Rule { names: &["gpt-4o"], words: Words::Matches(GPT_4O), ..PLAIN },
     Rule {
         names: &["qwen2", "deepseek-r1-qwen"],
         words: Words::Matches(QWEN_2),
