@@ -38,9 +38,7 @@ pub trait StructurePart {
 
     /// Whether the edges of a query depend on other queries, those after it among them, whatever the prior
     /// lets it see.
-    fn couples_queries(&self) -> bool {
-        false
-    }
+    fn couples_queries(&self) -> bool;
 }
 
 macro_rules! forwarding {

@@ -134,6 +134,10 @@ impl StructurePart for EachQueryPicksAtMostOne<Named> {
             },
         }))
     }
+
+    fn couples_queries(&self) -> bool {
+        false
+    }
 }
 
 /// Index of a query in numbers whose axes of B and H may have length 1.

@@ -74,6 +74,10 @@ impl StructurePart for EachQueryPicksK {
     fn build<T: Real>(&self, _inputs: &Inputs<'_, T>) -> Result<Box<dyn Structure<T>>, Error> {
         Ok(Box::new(*self))
     }
+
+    fn couples_queries(&self) -> bool {
+        false
+    }
 }
 
 /// All keys are there.

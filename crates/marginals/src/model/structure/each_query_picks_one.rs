@@ -25,6 +25,10 @@ impl StructurePart for EachQueryPicksOne {
     fn build<T: Real>(&self, _inputs: &Inputs<'_, T>) -> Result<Box<dyn Structure<T>>, Error> {
         Ok(Box::new(*self))
     }
+
+    fn couples_queries(&self) -> bool {
+        false
+    }
 }
 
 impl<T: Real> Structure<T> for EachQueryPicksOne {
