@@ -87,6 +87,17 @@ impl<N: Number> Matrix<N> {
         let (mut before_last, mut partition) = (N::ONE, N::ONE);
         for block in (0..across).rev() {
             let (left, panel) = self.packs.split_at_mut(block * LANES * across);
+            // Weights of each node of the block towards the nodes before it, summed: with those to nodes of the
+            // block they are all that its pivot needs.
+            let mut outside = [N::ZERO; LANES];
+            for (row, sum) in panel.chunks_exact(across).zip(&mut outside) {
+                let mut sums = N::ZEROS;
+                for (t, w) in row[..block].iter().enumerate() {
+                    let without_root = t == 0 && root_edges == RootEdges::One;
+                    sums = N::add(sums, &if without_root { N::without_first(w) } else { *w });
+                }
+                *sum = N::total(&sums);
+            }
             // Row l: the p of the block's node l towards the nodes of the block before it.
             let mut within = [N::ZEROS; LANES];
             for lane in (0..LANES).rev() {
@@ -94,34 +105,18 @@ impl<N: Number> Matrix<N> {
                 if node == 0 {
                     continue;
                 }
-                let (row, after) = panel[lane * across..].split_at_mut(across);
-                for later in lane + 1..LANES {
-                    let later = LANES + lane - later;
-                    let u = N::lane(&row[block], later);
-                    let p = &after[(later - lane - 1) * across..][..block];
-                    for (w, p) in row[..block].iter_mut().zip(p) {
-                        *w = N::add_scaled(*w, u, p);
-                    }
-                    row[block] = N::add_scaled(row[block], u, &within[later]);
+                let mut own = panel[lane * across + block];
+                let mut outer = outside[lane];
+                for later in (lane + 1..LANES).rev() {
+                    let u = N::lane(&own, later);
+                    own = N::add_scaled(own, u, &within[later]);
+                    outer = outer.plus(u.times(outside[later]));
                 }
-                let own = N::first_lanes(&row[block], lane);
-                let mut sums = own;
-                let without_root = root_edges == RootEdges::One && node > 1;
-                if block == 0 {
-                    if without_root {
-                        N::set_lane(&mut sums, 0, N::ZERO);
-                    }
-                } else {
-                    let mut first = row[0];
-                    if without_root {
-                        N::set_lane(&mut first, 0, N::ZERO);
-                    }
-                    sums = N::add(sums, &first);
-                    for w in &row[1..block] {
-                        sums = N::add(sums, w);
-                    }
-                }
-                let pivot = N::total(&sums);
+                let inner = N::first_lanes(&own, lane);
+                // With one edge into the root its column counts for the last node only, which has nothing else.
+                let without_root = block == 0 && node > 1 && root_edges == RootEdges::One;
+                let counted = if without_root { N::without_first(&inner) } else { inner };
+                let pivot = outer.plus(N::total(&counted));
                 if !pivot.is_positive() {
                     return None;
                 }
@@ -131,22 +126,20 @@ impl<N: Number> Matrix<N> {
                 }
                 let reciprocal = pivot.reciprocal();
                 reciprocals[node] = reciprocal;
-                for w in &mut row[..block] {
-                    *w = N::scaled(reciprocal, w);
-                }
-                within[lane] = N::scaled(reciprocal, &own);
+                outside[lane] = reciprocal.times(outer);
+                within[lane] = N::scaled(reciprocal, &inner);
                 for earlier in 0..lane {
-                    let p = N::lane(&within[lane], earlier);
-                    N::set_lane(&mut row[block], earlier, p);
+                    N::set_lane(&mut own, earlier, N::lane(&within[lane], earlier));
                 }
+                panel[lane * across + block] = own;
             }
-            // Side by side what a sweep reads together.
-            for (t, ways) in ways.chunks_exact_mut(LANES).take(block).enumerate() {
-                for (lane, p) in ways.iter_mut().enumerate() {
-                    *p = panel[lane * across + t];
-                }
+            let reciprocals = &reciprocals[block * LANES..][..LANES];
+            normalise::<N>(panel, &mut ways, reciprocals, across, block);
+            if N::TOGETHER == 4 {
+                spread::<N, 4>(left, &ways, &within, across, block);
+            } else {
+                spread::<N, 1>(left, &ways, &within, across, block);
             }
-            spread::<N>(left, &ways, &within, across, block);
         }
         Some(Pivots { reciprocals, before_last, partition })
     }
@@ -178,31 +171,66 @@ impl<N: Number> Matrix<N> {
     }
 }
 
-/// Adds the ways through the nodes of a block to the weights between the nodes left.
+/// The p of a block's nodes towards the nodes before it, in place of their weights, and side by side what a sweep
+/// reads together.
 #[inline(always)]
-fn spread<N: Number>(
+fn normalise<N: Number>(
+    panel: &mut [N::Pack],
+    ways: &mut [N::Pack],
+    reciprocals: &[N],
+    across: usize,
+    block: usize,
+) {
+    // Row l: the weights u of the block's node l towards the nodes of the block after it.
+    let mut u = [[N::ZERO; LANES]; LANES];
+    for (lane, row) in u.iter_mut().enumerate() {
+        for (later, u) in row.iter_mut().enumerate().skip(lane + 1) {
+            *u = N::lane(&panel[lane * across + block], later);
+        }
+    }
+    for (t, p) in ways.chunks_exact_mut(LANES).take(block).enumerate() {
+        for lane in (0..LANES).rev() {
+            let mut w = panel[lane * across + t];
+            for later in (lane + 1..LANES).rev() {
+                w = N::add_scaled(w, u[lane][later], &p[later]);
+            }
+            p[lane] = N::scaled(reciprocals[lane], &w);
+            panel[lane * across + t] = p[lane];
+        }
+    }
+}
+
+/// Adds the ways through the nodes of a block to the weights between the nodes left, `ROWS` of these at a time.
+#[inline(always)]
+fn spread<N: Number, const ROWS: usize>(
     left: &mut [N::Pack],
     ways: &[N::Pack],
     within: &[N::Pack; LANES],
     across: usize,
     block: usize,
 ) {
-    for row in left.chunks_exact_mut(across) {
-        let mut u = row[block];
-        for lane in (1..LANES).rev() {
-            u = N::add_scaled(u, N::lane(&u, lane), &within[lane]);
-        }
-        row[block] = u;
-        let mut factors = [N::ZERO; LANES];
-        for (lane, factor) in factors.iter_mut().enumerate() {
-            *factor = N::lane(&u, lane);
-        }
-        for (w, ways) in row[..block].iter_mut().zip(ways.chunks_exact(LANES)) {
-            let mut sum = *w;
-            for (&factor, p) in factors.iter().zip(ways) {
-                sum = N::add_scaled(sum, factor, p);
+    for rows in left.chunks_exact_mut(ROWS * across) {
+        let mut u = [N::ZEROS; ROWS];
+        for (row, u) in rows.chunks_exact_mut(across).zip(&mut u) {
+            *u = row[block];
+            for lane in (1..LANES).rev() {
+                *u = N::add_scaled(*u, N::lane(u, lane), &within[lane]);
             }
-            *w = sum;
+            row[block] = *u;
+        }
+        for (t, p) in ways.chunks_exact(LANES).take(block).enumerate() {
+            let mut sums = [N::ZEROS; ROWS];
+            for (row, sum) in sums.iter_mut().enumerate() {
+                *sum = rows[row * across + t];
+            }
+            for (lane, p) in p.iter().enumerate() {
+                for (sum, u) in sums.iter_mut().zip(&u) {
+                    *sum = N::add_scaled(*sum, N::lane(u, lane), p);
+                }
+            }
+            for (row, sum) in sums.iter().enumerate() {
+                rows[row * across + t] = *sum;
+            }
         }
     }
 }

@@ -16,6 +16,8 @@ pub(super) trait Number: Copy {
     const ONE: Self;
     /// A pack of zeros.
     const ZEROS: Self::Pack;
+    /// Rows to take through a sweep together, 1 or 4: as many as registers hold with what they share.
+    const TOGETHER: usize = 1;
 
     /// self + other.
     fn plus(self, other: Self) -> Self;
@@ -49,6 +51,14 @@ pub(super) trait Number: Copy {
         first
     }
 
+    /// The pack with 0 in its first lane.
+    #[inline(always)]
+    fn without_first(pack: &Self::Pack) -> Self::Pack {
+        let mut rest = *pack;
+        Self::set_lane(&mut rest, 0, Self::ZERO);
+        rest
+    }
+
     /// factor · pack.
     #[inline(always)]
     fn scaled(factor: Self, pack: &Self::Pack) -> Self::Pack {
@@ -77,6 +87,7 @@ impl<const FUSED: bool> Number for Linear<FUSED> {
     const ZERO: Self = Self(0.0);
     const ONE: Self = Self(1.0);
     const ZEROS: Doubles = Doubles([0.0; LANES]);
+    const TOGETHER: usize = 4;
 
     #[inline(always)]
     fn plus(self, other: Self) -> Self {
