@@ -97,7 +97,10 @@ impl<T: Real> Inference<T> for Walking<'_, T> {
         }
         Err(Error::NotAnswerable {
             question: "walk".into(),
-            why: format!("`{}` does not give a query one edge to follow", self.structure),
+            why: match self.step.sets() {
+                Some(_) => format!("edges of `{}` depend on each other", self.structure),
+                None => format!("`{}` does not give a query one edge to follow", self.structure),
+            },
             instead: "Walk with `each-query-picks-one` or `each-query-picks-at-most-one`.".into(),
         })
     }

@@ -68,7 +68,12 @@ impl<'p, 'a, T: Real> Bounds<'p, 'a, T> {
             .is_some_and(ChoiceQuestions::has_one_edge)
         {
             return Err(refused(
-                format!("`{}` does not give each query one edge", posterior.structure()),
+                match posterior.inference().sets() {
+                    Some(_) => format!("edges of `{}` depend on each other", posterior.structure()),
+                    None => {
+                        format!("`{}` does not give each query one edge", posterior.structure())
+                    }
+                },
                 "It is there for `each-query-picks-one` and `each-query-picks-at-most-one`.",
             ));
         }
