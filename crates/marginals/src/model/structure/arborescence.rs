@@ -30,6 +30,7 @@ use crate::{Error, Real, Shape, Value};
 /// - log Z, the marginals and their derivatives are exact at any scale of the scores: an elimination without
 ///   subtractions (Grassmann, Taksar & Heyman 1985), n³ steps, in doubles or, where those do not reach, with a
 ///   wider exponent.
+///   Scores more than 2⁵⁰ below 0, as masks of −10³⁸, count as this far in them, whatever they are.
 /// - The best tree is Chu & Liu's and Edmonds', n² steps, with one edge into the root too (Zmigrod, Vieira &
 ///   Cotterell, EMNLP 2020); the k best take n runs each, max-marginals one run per edge. Ties go to the smallest
 ///   heads, node after node.
