@@ -52,8 +52,8 @@ fn trees(kind: Kind) -> Trees {
     LISTED.lock().unwrap().entry(kind).or_insert_with(|| Arc::new(list())).clone()
 }
 
-/// Scores that trees are summed over with: small, all over the place, masked, tied, and cliques that are all but
-/// impossible to leave.
+/// Scores that trees are summed over with: small, all over the place, masked, tied, and cliques
+/// that are all but impossible to leave.
 fn table(nodes: usize, random: &mut Random) -> (Vec<f64>, &'static str) {
     let kind = random.integer(0, 8);
     let clique = random.integer(1, 1 << nodes);
@@ -112,7 +112,8 @@ pub fn case(seed: u64, most: usize) -> Case {
     for i in 0..nodes {
         for j in (0..nodes).filter(|&j| j != i) {
             let score = scores[i * nodes + j];
-            // Of two masks on one edge the sum is a mask of another size, which is beyond what is told apart.
+            // Of two masks on one edge the sum is a mask of another size, which is beyond what is
+            // told apart.
             let twice = name == "undirected" && j < i && score < -1e30 && score.is_finite();
             if name == "undirected" || i != root {
                 values[i * row + j] = if twice { 0.0 } else { score };

@@ -10,8 +10,8 @@ use super::case::case;
 /// Cases per test.
 const CASES: u64 = 1500;
 
-/// Largest difference of log Z, as a share of the largest score; of a marginal; of its derivative along a direction
-/// of size 1.
+/// Largest difference of log Z, as a share of the largest score; of a marginal; of its derivative
+/// along a direction of size 1.
 const BOUNDS: [f64; 3] = [1e-13, 1e-13, 1e-11];
 
 #[test]
@@ -52,8 +52,8 @@ fn moments_and_tangents_are_those_of_all_trees() {
     println!("worst log Z, marginal, derivative: {worst:?}");
 }
 
-/// n^(n−2) trees connect n nodes (Cayley 1889), (n−1)^(n−2) of them with one edge into a given root; each edge is in as
-/// many as any other. Every block size and its ends are passed on the way.
+/// n^(n−2) trees connect n nodes (Cayley 1889), (n−1)^(n−2) of them with one edge into a given
+/// root; each edge is in as many as any other. Every block size and its ends are passed on the way.
 #[test]
 fn numbers_of_trees_are_those_of_closed_forms() {
     for nodes in (2..=33usize).chain([39, 40, 41, 64, 100]) {
@@ -85,8 +85,8 @@ fn numbers_of_trees_are_those_of_closed_forms() {
     }
 }
 
-/// log Z is homogeneous: what is added to all scores of a node is added to it; and its derivative are the marginals,
-/// whose derivative are the tangents, at sizes that cannot be written out.
+/// log Z is homogeneous: what is added to all scores of a node is added to it; and its derivative
+/// are the marginals, whose derivative are the tangents, at sizes that cannot be written out.
 #[test]
 fn gradients_are_finite_differences_at_any_size() {
     for (nodes, root_edges) in [(17, RootEdges::Any), (17, RootEdges::One), (30, RootEdges::One)] {
