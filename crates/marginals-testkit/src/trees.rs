@@ -2,8 +2,9 @@
 
 use crate::exact::{Exact, relative_to_largest};
 
-/// Every choice of a head for each node but the root from which heads lead to the root everywhere, as edges (node,
-/// head) in order of the nodes; of them those with `root_edges` edges into the root, if it says how many.
+/// Every choice of a head for each node but the root from which heads lead to the root everywhere,
+/// as edges (node, head) in order of the nodes; of them those with `root_edges` edges into the
+/// root, if it says how many.
 pub fn arborescences(
     nodes: usize,
     root: usize,
@@ -106,8 +107,8 @@ impl Listed {
         marginals
     }
 
-    /// Derivative of the marginals as the scores move along a direction: covariances of each edge with the
-    /// direction's sum over the set.
+    /// Derivative of the marginals as the scores move along a direction: covariances of each edge
+    /// with the direction's sum over the set.
     pub fn derivative(&self, direction: &[f64]) -> Vec<f64> {
         let along =
             |set: &Vec<usize>| -> f64 { set.iter().map(|&edge| direction[edge]).sum::<f64>() };

@@ -1,7 +1,7 @@
 //! Direct inference: spanning trees, whose sums do not fold.
 //!
-//! A recursion over parts of a problem, as chains and projective trees have, does not reach trees whose edges
-//! cross. Each question has an algorithm of its own instead:
+//! A recursion over parts of a problem, as chains and projective trees have, does not reach trees
+//! whose edges cross. Each question has an algorithm of its own instead:
 //!
 //! | question | algorithm |
 //! |---|---|

@@ -1,17 +1,19 @@
 //! Best arborescences: Chu & Liu (1965) and Edmonds (1967).
 //!
-//! Every node takes its best edge. Where that closes a cycle, the cycle becomes a node whose edges are worth what
-//! they add, and goes on; opened again, it loses the edge of the node whose head lies outside. Tarjan ("Finding
-//! optimum branchings", Networks 7, 1977) has it in n² steps for dense graphs, as here.
+//! Every node takes its best edge. Where that closes a cycle, the cycle becomes a node whose edges
+//! are worth what they add, and goes on; opened again, it loses the edge of the node whose head
+//! lies outside. Tarjan ("Finding optimum branchings", Networks 7, 1977) has it in n² steps for
+//! dense graphs, as here.
 //!
-//! **One edge into the root** is exact: what is maximised is the pair (fewest edges into the root, highest score),
-//! in that order ([`Gain`]), and the algorithm needs no more of its weights than that they can be added and compared
-//! (cf. McDonald & Satta 2007; Zmigrod, Vieira & Cotterell, "Please mind the root", EMNLP 2020).
+//! **One edge into the root** is exact: what is maximised is the pair (fewest edges into the root,
+//! highest score), in that order ([`Gain`]), and the algorithm needs no more of its weights than
+//! that they can be added and compared (cf. McDonald & Satta 2007; Zmigrod, Vieira & Cotterell,
+//! "Please mind the root", EMNLP 2020).
 //!
-//! **Ties** go to the smallest heads, node after node. The weights that were subtracted on the way are a solution of
-//! the dual linear program, and a best tree has no edge of positive slack there; for each edge without slack that
-//! would come first, the algorithm is run again with it forced, and the edge stays if nothing is lost. There are few
-//! such edges but for ties and cycles.
+//! **Ties** go to the smallest heads, node after node. The weights that were subtracted on the way
+//! are a solution of the dual linear program, and a best tree has no edge of positive slack there;
+//! for each edge without slack that would come first, the algorithm is run again with it forced,
+//! and the edge stays if nothing is lost. There are few such edges but for ties and cycles.
 
 use std::cmp::Ordering;
 
@@ -98,8 +100,8 @@ struct Duals {
 }
 
 impl Duals {
-    /// Whether an edge has no slack: what it is worth is what was subtracted from it, that of all cycles and nodes
-    /// which it leaves.
+    /// Whether an edge has no slack: what it is worth is what was subtracted from it, that of all
+    /// cycles and nodes which it leaves.
     fn is_tight(&self, graph: &Graph, from: usize, to: usize) -> bool {
         let Some(mut rest) = gain(graph, from, to) else {
             return false;
@@ -204,7 +206,8 @@ fn any_best(graph: &Graph) -> Option<(Tree, Duals)> {
             status[member] = Status::Done;
         }
     }
-    // Open the cycles, latest first: the member whose edge leaves it takes that in place of its own.
+    // Open the cycles, latest first: the member whose edge leaves it takes that in place of its
+    // own.
     for cycle in (nodes..chosen.len()).rev() {
         let (from, to) = chosen[cycle]?;
         let mut member = from;

@@ -1,37 +1,40 @@
 //! Elimination of nodes: the determinant of a Laplacian without a subtraction.
 //!
-//! By the matrix-tree theorem (Tutte 1948) the weights w of a graph's trees towards a root, Z = Σ_φ Π w_ij,
-//! are the determinant of its Laplacian, L_ii = Σ_j w_ij and L_ij = −w_ij, without the root's row and column.
-//! Gaussian elimination of node k leaves the Laplacian of a graph without k,
+//! By the matrix-tree theorem (Tutte 1948) the weights w of a graph's trees towards a root, Z = Σ_φ
+//! Π w_ij, are the determinant of its Laplacian, L_ii = Σ_j w_ij and L_ij = −w_ij, without the
+//! root's row and column. Gaussian elimination of node k leaves the Laplacian of a graph without k,
 //!
 //! ```text
 //! w_ij ← w_ij + w_ik w_kj / s_k,      s_k = Σ_j≠k w_kj over the nodes left,      Z = Π_k s_k,
 //! ```
 //!
-//! and with s_k from that sum, in place of the diagonal, nothing is ever subtracted (Grassmann, Taksar & Heyman,
-//! "Regenerative analysis and steady state distributions for Markov chains", Operations Research 33, 1985): every
-//! number is right to a few roundings per node, however close to singular L is.
+//! and with s_k from that sum, in place of the diagonal, nothing is ever subtracted (Grassmann,
+//! Taksar & Heyman, "Regenerative analysis and steady state distributions for Markov chains",
+//! Operations Research 33, 1985): every number is right to a few roundings per node, however close
+//! to singular L is.
 //!
-//! Trees with **one edge into the root** are the part of Z that is linear in a factor t of the root's column
-//! (Koo, Globerson, Carreras & Collins, "Structured prediction models via the matrix-tree theorem", EMNLP 2007).
-//! At t → 0 the root's column is left out of every s_k but the last node's, which has nothing else; carried along
-//! like any other it gives the coefficient, again without a subtraction. The last node must be one that all others
-//! reach.
+//! Trees with **one edge into the root** are the part of Z that is linear in a factor t of the
+//! root's column (Koo, Globerson, Carreras & Collins, "Structured prediction models via the
+//! matrix-tree theorem", EMNLP 2007). At t → 0 the root's column is left out of every s_k but the
+//! last node's, which has nothing else; carried along like any other it gives the coefficient,
+//! again without a subtraction. The last node must be one that all others reach.
 //!
-//! The **gradient** g = ∂ log Z/∂w goes back through the same steps. With u_i = w_ik and p_j = w_kj / s_k as they
-//! were when k went,
+//! The **gradient** g = ∂ log Z/∂w goes back through the same steps. With u_i = w_ik and p_j = w_kj
+//! / s_k as they were when k went,
 //!
 //! ```text
 //! g_ik = Σ_j g_ij p_j,      g_kj = (1 + Σ_i u_i g_ij − Σ_i u_i g_ik) / s_k,
 //! ```
 //!
-//! and w_ij g_ij is the marginal of edge (i, j). Both directions cost n³ multiplications and additions together.
-//! Nodes go eight at a time, last first, so that each sweep over those left does eight steps; node 0 is the root.
+//! and w_ij g_ij is the marginal of edge (i, j). Both directions cost n³ multiplications and
+//! additions together. Nodes go eight at a time, last first, so that each sweep over those left
+//! does eight steps; node 0 is the root.
 
 use super::graph::RootEdges;
 use super::numbers::{LANES, Number};
 
-/// Weights w of a graph, row after row in packs; then what elimination left of them; then the gradient.
+/// Weights w of a graph, row after row in packs; then what elimination left of them; then the
+/// gradient.
 pub(super) struct Matrix<N: Number> {
     packs: Vec<N::Pack>,
     /// Packs in a row; [`LANES`] rows for each.
@@ -49,8 +52,8 @@ pub(super) struct Pivots<N> {
 }
 
 impl<N: Number> Matrix<N> {
-    /// Weights of a graph of at least two nodes, written row by row; the root's row must be 0. The diagonal is not
-    /// read.
+    /// Weights of a graph of at least two nodes, written row by row; the root's row must be 0. The
+    /// diagonal is not read.
     #[inline(always)]
     pub fn new(nodes: usize, write: impl Fn(usize, &mut [N::Pack])) -> Self {
         let across = nodes.div_ceil(LANES);
@@ -78,7 +81,8 @@ impl<N: Number> Matrix<N> {
         &self.packs[from * self.across..][..self.across]
     }
 
-    /// Eliminates every node but the root; `None` where a pivot is not above 0, and so where there is no tree.
+    /// Eliminates every node but the root; `None` where a pivot is not above 0, and so where there
+    /// is no tree.
     #[inline(always)]
     pub fn eliminate(&mut self, root_edges: RootEdges) -> Option<Pivots<N>> {
         let across = self.across;
@@ -87,8 +91,8 @@ impl<N: Number> Matrix<N> {
         let (mut before_last, mut partition) = (N::ONE, N::ONE);
         for block in (0..across).rev() {
             let (left, panel) = self.packs.split_at_mut(block * LANES * across);
-            // Weights of each node of the block towards the nodes before it, summed: with those to nodes of the
-            // block they are all that its pivot needs.
+            // Weights of each node of the block towards the nodes before it, summed: with those to
+            // nodes of the block they are all that its pivot needs.
             let mut outside = [N::ZERO; LANES];
             for (row, sum) in panel.chunks_exact(across).zip(&mut outside) {
                 let mut sums = N::ZEROS;
@@ -113,7 +117,8 @@ impl<N: Number> Matrix<N> {
                     outer = outer.plus(u.times(outside[later]));
                 }
                 let inner = N::first_lanes(&own, lane);
-                // With one edge into the root its column counts for the last node only, which has nothing else.
+                // With one edge into the root its column counts for the last node only, which has
+                // nothing else.
                 let without_root = block == 0 && node > 1 && root_edges == RootEdges::One;
                 let counted = if without_root { N::without_first(&inner) } else { inner };
                 let pivot = outer.plus(N::total(&counted));
@@ -152,7 +157,8 @@ impl<N: Number> Matrix<N> {
         let mut gathered = vec![N::ZEROS; across * LANES];
         for block in 0..across {
             let (done, panel) = self.packs.split_at_mut(block * LANES * across);
-            // The panel the other way round: pack j holds the p of the block's nodes towards node j.
+            // The panel the other way round: pack j holds the p of the block's nodes towards node
+            // j.
             for (t, columns) in columns.chunks_exact_mut(LANES).take(block + 1).enumerate() {
                 for lane in 0..LANES {
                     let p = &panel[lane * across + t];
@@ -171,8 +177,8 @@ impl<N: Number> Matrix<N> {
     }
 }
 
-/// The p of a block's nodes towards the nodes before it, in place of their weights, and side by side what a sweep
-/// reads together.
+/// The p of a block's nodes towards the nodes before it, in place of their weights, and side by
+/// side what a sweep reads together.
 #[inline(always)]
 fn normalise<N: Number>(
     panel: &mut [N::Pack],
@@ -200,7 +206,8 @@ fn normalise<N: Number>(
     }
 }
 
-/// Adds the ways through the nodes of a block to the weights between the nodes left, `ROWS` of these at a time.
+/// Adds the ways through the nodes of a block to the weights between the nodes left, `ROWS` of
+/// these at a time.
 #[inline(always)]
 fn spread<N: Number, const ROWS: usize>(
     left: &mut [N::Pack],
@@ -243,7 +250,8 @@ struct Back<N: Number> {
     within: [N::Pack; LANES],
 }
 
-/// Gradient of the columns of a block in the rows before it, and of its rows as far as those rows say.
+/// Gradient of the columns of a block in the rows before it, and of its rows as far as those rows
+/// say.
 #[inline(always)]
 fn gather<N: Number>(
     done: &mut [N::Pack],

@@ -4,9 +4,10 @@ use std::cmp::Ordering;
 
 /// Number of edges into the root, fewest first, and a sum of scores, largest first.
 ///
-/// Adding, subtracting and comparing are all that Edmonds' algorithm does, and both are exact here: the number is
-/// one, in place of a large penalty that would swamp the scores, and the sum is kept in two doubles, so that what is
-/// subtracted from a score does not decide between others. Ties of scores are ties of sums.
+/// Adding, subtracting and comparing are all that Edmonds' algorithm does, and both are exact here:
+/// the number is one, in place of a large penalty that would swamp the scores, and the sum is kept
+/// in two doubles, so that what is subtracted from a score does not decide between others. Ties of
+/// scores are ties of sums.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Gain {
     root_edges: i32,

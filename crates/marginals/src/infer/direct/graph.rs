@@ -15,7 +15,8 @@ pub enum RootEdges {
     One,
 }
 
-/// Directed graph with a root, towards which its trees point: every other node has one edge, to its head.
+/// Directed graph with a root, towards which its trees point: every other node has one edge, to its
+/// head.
 #[derive(Clone, Debug)]
 pub(crate) struct Graph {
     /// Number of nodes.
@@ -31,8 +32,8 @@ pub(crate) struct Graph {
 }
 
 impl Graph {
-    /// The graph whose edges have these scores, written row by row over −∞; those of the root and of a node to
-    /// itself are left out.
+    /// The graph whose edges have these scores, written row by row over −∞; those of the root and
+    /// of a node to itself are left out.
     pub fn new(
         nodes: usize,
         root: usize,
@@ -49,8 +50,8 @@ impl Graph {
         Self { nodes, root, root_edges, scores, rests: Vec::new() }
     }
 
-    /// The graph whose edges have two scores each, that of either direction: trees without directions, which read
-    /// as trees towards any root.
+    /// The graph whose edges have two scores each, that of either direction: trees without
+    /// directions, which read as trees towards any root.
     pub fn undirected(nodes: usize, root: usize, score: impl Fn(usize, usize) -> f64) -> Self {
         let sum = |from, to| two_sum(score(from, to), score(to, from));
         let mut graph = Self::new(nodes, root, RootEdges::Any, |from, row| {
@@ -103,11 +104,11 @@ impl Graph {
         self.scores[from * self.nodes + to] = score;
     }
 
-    /// A node that all others but the root reach without passing it, if there is one: where there are trees with
-    /// one edge into the root, one of its children is.
+    /// A node that all others but the root reach without passing it, if there is one: where there
+    /// are trees with one edge into the root, one of its children is.
     ///
-    /// Going backwards along edges, a search from the last node at which one had to be begun reaches everything
-    /// if any does.
+    /// Going backwards along edges, a search from the last node at which one had to be begun
+    /// reaches everything if any does.
     pub fn reached_by_all(&self) -> usize {
         let mut seen = vec![false; self.nodes];
         if self.root < self.nodes {

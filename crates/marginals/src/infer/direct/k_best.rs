@@ -1,10 +1,11 @@
 //! Best trees by partition, and the best tree with each edge.
 //!
-//! The trees other than a best one fall into classes: those that differ from it first at the head of node 1, of
-//! node 2, and so on (Lawler, "A procedure for computing the K best solutions to discrete optimization problems",
-//! Management Science 18, 1972). The best of each class is found by the same algorithm with edges forced and left
-//! out, and the best of all classes comes next. k trees of n nodes cost k n runs of n² steps (Camerini, Fratta &
-//! Maffioli 1980 have one run's cost for each; ties in order, which this keeps, are not theirs).
+//! The trees other than a best one fall into classes: those that differ from it first at the head
+//! of node 1, of node 2, and so on (Lawler, "A procedure for computing the K best solutions to
+//! discrete optimization problems", Management Science 18, 1972). The best of each class is found
+//! by the same algorithm with edges forced and left out, and the best of all classes comes next. k
+//! trees of n nodes cost k n runs of n² steps (Camerini, Fratta & Maffioli 1980 have one run's cost
+//! for each; ties in order, which this keeps, are not theirs).
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -47,7 +48,8 @@ impl Ord for Class {
     }
 }
 
-/// The `count` trees of highest score, best first, ties by the smallest heads; fewer where there are fewer.
+/// The `count` trees of highest score, best first, ties by the smallest heads; fewer where there
+/// are fewer.
 pub(crate) fn best(graph: &Graph, count: usize) -> Vec<Scored> {
     let mut found = Vec::new();
     if graph.is_invalid() {
@@ -86,8 +88,8 @@ pub(crate) fn best(graph: &Graph, count: usize) -> Vec<Scored> {
     found
 }
 
-/// Highest score of the trees that have each edge, [nodes, nodes]; −∞ where there is none. One run of Edmonds'
-/// algorithm for each edge, n⁴ steps in all.
+/// Highest score of the trees that have each edge, [nodes, nodes]; −∞ where there is none. One run
+/// of Edmonds' algorithm for each edge, n⁴ steps in all.
 pub(crate) fn max_marginals(graph: &Graph) -> Vec<f64> {
     if graph.is_invalid() {
         return vec![f64::NAN; graph.nodes * graph.nodes];

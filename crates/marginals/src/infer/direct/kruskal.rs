@@ -1,9 +1,9 @@
 //! Best spanning trees of undirected graphs.
 //!
-//! Edges are taken from the best down, each unless it closes a cycle (Kruskal 1956): with equal ones in order of their
-//! numbers, the tree found is the best whose edges come first. More than one tree comes by partition (Lawler 1972;
-//! Gabow 1977), and the best tree with an edge is the best tree with it in place of the worst edge on the path
-//! between its ends.
+//! Edges are taken from the best down, each unless it closes a cycle (Kruskal 1956): with equal
+//! ones in order of their numbers, the tree found is the best whose edges come first. More than one
+//! tree comes by partition (Lawler 1972; Gabow 1977), and the best tree with an edge is the best
+//! tree with it in place of the worst edge on the path between its ends.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;

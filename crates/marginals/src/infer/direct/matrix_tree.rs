@@ -1,11 +1,12 @@
 //! Log-partition, marginals and their derivatives of the spanning trees of a graph.
 //!
-//! Two number ranges serve the same [elimination](super::elimination). With the weights of every node's edges
-//! normalised, Z is the probability that heads picked independently of each other happen to form a tree. While
-//! that is at least [`SAFE`], doubles do: a partial result too small for them, δ < 10⁻³⁰⁷, moves log Z and the
-//! marginals by δ ∂ log Z/∂w, and no derivative is larger than n/Z (with one edge into the root n²/(Z Z′), Z′ being
-//! the product of all pivots but the last). Where independent picks are all but certain to have a cycle, the
-//! numbers are [`Wide`] ones instead, about thirty times slower and right at any scale.
+//! Two number ranges serve the same [elimination](super::elimination). With the weights of every
+//! node's edges normalised, Z is the probability that heads picked independently of each other
+//! happen to form a tree. While that is at least [`SAFE`], doubles do: a partial result too small
+//! for them, δ < 10⁻³⁰⁷, moves log Z and the marginals by δ ∂ log Z/∂w, and no derivative is larger
+//! than n/Z (with one edge into the root n²/(Z Z′), Z′ being the product of all pivots but the
+//! last). Where independent picks are all but certain to have a cycle, the numbers are [`Wide`]
+//! ones instead, about thirty times slower and right at any scale.
 
 use marginals_kernels::{InstructionSet, LogPartition, TileMut, exp_rows};
 
@@ -18,8 +19,8 @@ use super::wide::Wide;
 /// Least probability that independent picks form a tree at which doubles are used.
 const SAFE: f64 = 1e-140;
 
-/// Scores farther below 0 than this count as this far, and where the best of a node is larger in size, so do those
-/// farther below that: their differences have no digits after the point left.
+/// Scores farther below 0 than this count as this far, and where the best of a node is larger in
+/// size, so do those farther below that: their differences have no digits after the point left.
 const FARTHEST: f64 = (1u64 << 50) as f64;
 
 /// log Z of a graph's trees, with its gradient.
@@ -83,7 +84,8 @@ pub(crate) fn moments(graph: &Graph, range: Range) -> TreeMoments {
     TreeMoments { log_partition, marginals }
 }
 
-/// [`moments`], and the derivative of the marginals as the scores move along `direction`, [nodes, nodes].
+/// [`moments`], and the derivative of the marginals as the scores move along `direction`, [nodes,
+/// nodes].
 pub(crate) fn tangents(graph: &Graph, direction: &[f64], range: Range) -> TreeTangents {
     let nothing = |moments: TreeMoments| {
         let slope = if moments.log_partition.is_nan() { f64::NAN } else { 0.0 };
@@ -149,7 +151,8 @@ fn without_sums(graph: &Graph) -> Option<TreeMoments> {
     }
 }
 
-/// NaN everywhere, where a score is. Doubles are not safe with one: it comes to light where they have been refused.
+/// NaN everywhere, where a score is. Doubles are not safe with one: it comes to light where they
+/// have been refused.
 fn invalid(graph: &Graph) -> Option<TreeMoments> {
     let marginals = || vec![f64::NAN; graph.nodes * graph.nodes];
     graph.is_invalid().then(|| TreeMoments { log_partition: f64::NAN, marginals: marginals() })
@@ -182,7 +185,8 @@ fn entries<'a>(
     (1..graph.nodes).flat_map(row).filter(|&(a, b, _)| a != b)
 }
 
-/// Gradient and pivots of the graph with weights that are written row by row; `None` where it has no tree.
+/// Gradient and pivots of the graph with weights that are written row by row; `None` where it has
+/// no tree.
 #[inline(always)]
 fn pass<N: Number>(
     nodes: usize,
@@ -270,7 +274,8 @@ impl<'a> Shifted<'a> {
 
 /// Weights with those of every node's edges normalised.
 ///
-/// With one edge into the root, those into it are left out of the sums and relative to the largest of them.
+/// With one edge into the root, those into it are left out of the sums and relative to the largest
+/// of them.
 struct Normalised {
     nodes: usize,
     root_edges: RootEdges,
@@ -325,7 +330,8 @@ impl Normalised {
         let mut log_scale: f64 = log_sums.iter().sum();
         log_scale += maxima.iter().enumerate().filter(dependent).map(|(_, max)| max).sum::<f64>();
         if graph.root_edges == RootEdges::One {
-            // In two parts: scores of a node that are far below that of the root would take its digits.
+            // In two parts: scores of a node that are far below that of the root would take its
+            // digits.
             let relative = |node: usize| {
                 let (high, low) = two_sum(into_root[node], -maxima[node]);
                 if high.is_finite() { (high, low - log_sums[node]) } else { (high, 0.0) }
@@ -348,7 +354,8 @@ impl Normalised {
         Some(Self { nodes, root_edges: graph.root_edges, order, weights, log_scale })
     }
 
-    /// Leaves the marginals in place of the weights and gives log Z; `None` where doubles are not safe.
+    /// Leaves the marginals in place of the weights and gives log Z; `None` where doubles are not
+    /// safe.
     fn run(&mut self) -> Option<f64> {
         match InstructionSet::detect() {
             InstructionSet::Plain => self.run_in::<false>(),
@@ -475,7 +482,8 @@ fn normalise(row: &mut [f64]) -> f64 {
 mod tests {
     use super::*;
 
-    /// Scores from a small generator: as [`Range`] picks doubles where they are safe, both are compared here.
+    /// Scores from a small generator: as [`Range`] picks doubles where they are safe, both are
+    /// compared here.
     fn graph(
         nodes: usize,
         root: usize,

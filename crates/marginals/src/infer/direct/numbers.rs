@@ -1,7 +1,8 @@
 //! Numbers that eliminations run over, eight side by side.
 //!
-//! An elimination adds, multiplies and divides positive numbers, whatever they are: doubles, doubles
-//! with a wider exponent ([`Wide`](super::wide::Wide)), or either with a derivative ([`Dual`]).
+//! An elimination adds, multiplies and divides positive numbers, whatever they are: doubles,
+//! doubles with a wider exponent ([`Wide`](super::wide::Wide)), or either with a derivative
+//! ([`Dual`]).
 
 /// Numbers in a pack.
 pub(super) const LANES: usize = 8;
@@ -16,7 +17,8 @@ pub(super) trait Number: Copy {
     const ONE: Self;
     /// A pack of zeros.
     const ZEROS: Self::Pack;
-    /// Rows to take through a sweep together, 1 or 4: as many as registers hold with what they share.
+    /// Rows to take through a sweep together, 1 or 4: as many as registers hold with what they
+    /// share.
     const TOGETHER: usize = 1;
 
     /// self + other.
@@ -72,8 +74,8 @@ pub(super) trait Number: Copy {
     }
 }
 
-/// A double. `FUSED` multiplies and adds in one instruction, which the processor must have: without it
-/// `mul_add` is a call of a function.
+/// A double. `FUSED` multiplies and adds in one instruction, which the processor must have: without
+/// it `mul_add` is a call of a function.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Linear<const FUSED: bool>(pub f64);
 

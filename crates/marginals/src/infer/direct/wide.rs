@@ -6,8 +6,8 @@ use super::numbers::{LANES, Number};
 
 /// fraction · 2^(256 · exponent), 2⁻¹²⁸ ≤ |fraction| < 2¹²⁸, or 0.
 ///
-/// Products of exponentials of scores: a double's precision at any scale, where logarithms would lose
-/// as many digits as the scores have before the point.
+/// Products of exponentials of scores: a double's precision at any scale, where logarithms would
+/// lose as many digits as the scores have before the point.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wide {
     fraction: f64,

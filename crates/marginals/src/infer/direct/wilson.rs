@@ -1,16 +1,17 @@
 //! Exact draws of trees: Wilson's algorithm.
 //!
-//! From each node in turn a random walk follows edges in proportion to their weights until it meets the tree drawn
-//! so far, and joins it by its path without loops (Wilson, "Generating random spanning trees more quickly than the
-//! cover time", STOC 1996). With one edge into the root, its child is drawn first, from the marginals, and is then
-//! the root of the others.
+//! From each node in turn a random walk follows edges in proportion to their weights until it meets
+//! the tree drawn so far, and joins it by its path without loops (Wilson, "Generating random
+//! spanning trees more quickly than the cover time", STOC 1996). With one edge into the root, its
+//! child is drawn first, from the marginals, and is then the root of the others.
 //!
-//! A walk may go round a cycle practically for ever, as in one whose weights are e^10000 times those of all ways
-//! out. How long the walks of a tree are is independent of the tree: they are its n − 1 edges and cycles, and the
-//! cycles that are popped and the tree that remains are independent of each other (Propp & Wilson, "How to get a
-//! perfectly random sample from a generic Markov chain", J. Algorithms 27, 1998). So to give up after some number
-//! of steps takes nothing from the distribution, provided that all of the tree is drawn anew: head after head, each
-//! from its marginals given those before. Draws that agree so far share the work.
+//! A walk may go round a cycle practically for ever, as in one whose weights are e^10000 times
+//! those of all ways out. How long the walks of a tree are is independent of the tree: they are its
+//! n − 1 edges and cycles, and the cycles that are popped and the tree that remains are independent
+//! of each other (Propp & Wilson, "How to get a perfectly random sample from a generic Markov
+//! chain", J. Algorithms 27, 1998). So to give up after some number of steps takes nothing from the
+//! distribution, provided that all of the tree is drawn anew: head after head, each from its
+//! marginals given those before. Draws that agree so far share the work.
 
 use super::graph::{Graph, RootEdges, Trivial};
 use super::matrix_tree::{self, Range};
@@ -22,7 +23,8 @@ const PATIENCE: usize = 1000;
 /// Number of the uniform that draws the root's child.
 const OF_CHILD: usize = u32::MAX as usize;
 
-/// Number, less the node, of the uniforms that draw heads one by one: behind those of the walks, which are few.
+/// Number, less the node, of the uniforms that draw heads one by one: behind those of the walks,
+/// which are few.
 const OF_HEADS: usize = 1 << 31;
 
 /// Below this a marginal is rounding error.
@@ -192,7 +194,8 @@ impl<'a> OneByOne<'a> {
         Self { graph, dependents, heads, noise, drawn }
     }
 
-    /// Draws the heads from the dependent at `place` on, for draws whose heads before it are settled.
+    /// Draws the heads from the dependent at `place` on, for draws whose heads before it are
+    /// settled.
     fn draw(&mut self, place: usize, draws: &[usize]) {
         let Some(&node) = self.dependents.get(place) else {
             for &draw in draws {

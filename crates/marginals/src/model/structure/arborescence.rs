@@ -16,27 +16,31 @@ use crate::{Error, Real, Shape, Value};
 
 /// Directed trees towards a root, whose edges may cross: non-projective dependency attention.
 ///
-/// Queries and keys are the same nodes. Every node but the root has one edge, to its head, and from every node heads
-/// lead to the root: N^(N−2) trees if any number of edges go into the root, (N−1)^(N−2) if one does.
+/// Queries and keys are the same nodes. Every node but the root has one edge, to its head, and from
+/// every node heads lead to the root: N^(N−2) trees if any number of edges go into the root,
+/// (N−1)^(N−2) if one does.
 ///
 /// ```text
 /// p(φ) = Π_(i,j)∈φ e^θ_ij / Z,      Z = det L,      L_ii = Σ_j e^θ_ij,   L_ij = −e^θ_ij      (without the root),
 /// ```
 ///
-/// by the matrix-tree theorem (Tutte 1948; for parsing Smith & Smith, EMNLP 2007; Koo, Globerson, Carreras &
-/// Collins, EMNLP 2007; McDonald & Satta, IWPT 2007). The root's own edges and those of a node to itself are no part
-/// of Φ, whatever their scores. The root may have any number of edges into it, or exactly one ([`RootEdges`]).
+/// by the matrix-tree theorem (Tutte 1948; for parsing Smith & Smith, EMNLP 2007; Koo, Globerson,
+/// Carreras & Collins, EMNLP 2007; McDonald & Satta, IWPT 2007). The root's own edges and those of
+/// a node to itself are no part of Φ, whatever their scores. The root may have any number of edges
+/// into it, or exactly one ([`RootEdges`]).
 ///
-/// - log Z, the marginals and their derivatives are exact at any scale of the scores: an elimination without
-///   subtractions (Grassmann, Taksar & Heyman 1985), n³ steps, in doubles or, where those do not reach, with a
-///   wider exponent.
-/// - The best tree is Chu & Liu's and Edmonds', n² steps, with one edge into the root too (Zmigrod, Vieira &
-///   Cotterell, EMNLP 2020); the k best take n runs each, max-marginals one run per edge. Ties go to the smallest
-///   heads, node after node.
+/// - log Z, the marginals and their derivatives are exact at any scale of the scores: an
+///   elimination without subtractions (Grassmann, Taksar & Heyman 1985), n³ steps, in doubles or,
+///   where those do not reach, with a wider exponent. Scores more than 2⁵⁰ below 0, as masks of
+///   −10³⁸, count as this far in them, whatever they are.
+/// - The best tree is Chu & Liu's and Edmonds', n² steps, with one edge into the root too (Zmigrod,
+///   Vieira & Cotterell, EMNLP 2020); the k best take n runs each, max-marginals one run per edge.
+///   Ties go to the smallest heads, node after node.
 /// - Draws are Wilson's (STOC 1996), exact and independent.
 ///
-/// Where there is no tree, log Z is −∞, marginals are 0, and there is no best tree and no draw. That is so too where the
-/// root is not a node, and with one edge into the root where there is no other node.
+/// Where there is no tree, log Z is −∞, marginals are 0, and there is no best tree and no draw.
+/// That is so too where the root is not a node, and with one edge into the root where there is no
+/// other node.
 ///
 /// ```
 /// use marginals::{Model, potential::Dot, prior::Uniform};

@@ -17,20 +17,22 @@ use crate::{Error, Real, Shape, Value};
 
 /// Spanning trees: undirected, φ symmetric.
 ///
-/// Queries and keys are the same nodes, N^(N−2) trees connect them (Cayley), and edge {i, j} is both (i, j) and
-/// (j, i), which it has the scores of:
+/// Queries and keys are the same nodes, N^(N−2) trees connect them (Cayley), and edge {i, j} is
+/// both (i, j) and (j, i), which it has the scores of:
 ///
 /// ```text
 /// p(φ) = Π_{i,j}∈φ e^(θ_ij + θ_ji) / Z,
 /// ```
 ///
 /// Z being any cofactor of the Laplacian of these weights (Kirchhoff 1847). It is summed as an
-/// [`Arborescence`](super::Arborescence) towards the first node, as which every tree can be read in one way: exact at
-/// any scale of the scores, n³ steps. The best trees are Kruskal's, ties going to the edges that come first; the best with
-/// each edge swaps it for the worst on the path between its ends; draws are Wilson's.
+/// [`Arborescence`](super::Arborescence) towards the first node, as which every tree can be read in
+/// one way: exact at any scale of the scores, n³ steps. The best trees are Kruskal's, ties going to
+/// the edges that come first; the best with each edge swaps it for the worst on the path between
+/// its ends; draws are Wilson's.
 ///
-/// An edge is impossible where either of its scores is −∞; those of a node to itself are no part of Φ. Where the
-/// graph is not connected, or there is no node, log Z is −∞, marginals are 0, and there is no best tree and no draw.
+/// An edge is impossible where either of its scores is −∞; those of a node to itself are no part of
+/// Φ. Where the graph is not connected, or there is no node, log Z is −∞, marginals are 0, and
+/// there is no best tree and no draw.
 ///
 /// In a file the lengths of a ragged batch are the tensor `lengths`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,7 +19,8 @@ fn counts(case: &Case, count: usize) -> Vec<u64> {
     counts
 }
 
-/// 100,000 draws each, of small graphs of every kind: with walks, and head by head where walks would not end.
+/// 100,000 draws each, of small graphs of every kind: with walks, and head by head where walks
+/// would not end.
 #[test]
 fn draws_follow_the_posterior() {
     let mut p_values = Vec::new();
@@ -37,7 +38,8 @@ fn draws_follow_the_posterior() {
     assert!(p_values.len() > 80 && below(0.01) <= 6 && below(0.5) < p_values.len() * 7 / 10);
 }
 
-/// Two nodes that point at each other e^10000 times as strongly as at anything else, and a third beside them.
+/// Two nodes that point at each other e^10000 times as strongly as at anything else, and a third
+/// beside them.
 #[test]
 fn a_cycle_that_walks_do_not_leave_ends() {
     let far = 1e4;

@@ -1,4 +1,5 @@
-//! Spanning trees, directed and not, against all trees written out, closed forms and finite differences.
+//! Spanning trees, directed and not, against all trees written out, closed forms and finite
+//! differences.
 
 mod best;
 mod case;
