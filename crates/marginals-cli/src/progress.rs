@@ -89,7 +89,14 @@ fn line(
 /// Takes the line away, and says how far it was, where it counted: "12 of 30 layers", say.
 pub fn clear() -> Option<String> {
     let shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let (bar, unit) = shown?;
+    let Some((bar, unit)) = shown else {
+        // A terminal writes `^C` where there is no line either.
+        let terminal = Term::stderr();
+        if terminal.is_term() {
+            let _ = terminal.clear_line();
+        }
+        return None;
+    };
     let (done, of) = (bar.position(), bar.length().unwrap_or(0));
     bar.finish_and_clear();
     // Whoever still counts draws nothing any more.

@@ -58,6 +58,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     interruption::on_request(move || match found.get() {
         Some(run) => run.stop(),
         None => {
+            progress::clear();
             message::say("stopped before the first step; nothing was written");
             std::process::exit(interruption::STOPPED.into());
         }

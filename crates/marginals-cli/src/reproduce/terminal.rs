@@ -1,9 +1,11 @@
 //! The results as tables for the terminal.
 
-use std::fmt::Write;
-
 use super::document::Document;
 use super::spread::Spread;
+use crate::explain::page::Page;
+
+/// Columns that everything keeps to.
+const WIDTH: usize = 80;
 
 /// Median and quartiles as `0.123 [0.100, 0.150]`.
 pub fn spread(spread: Option<Spread>) -> String {
@@ -13,6 +15,10 @@ pub fn spread(spread: Option<Spread>) -> String {
             format!("{} [{}, {}]", number(median), number(lower), number(upper))
         }
     }
+}
+
+fn median(spread: Option<Spread>) -> String {
+    spread.map_or("–".to_owned(), |spread| number(spread.median))
 }
 
 /// Three digits, in powers of ten where it takes more than a few places to have any.
@@ -31,95 +37,79 @@ pub fn fraction(p: f64) -> String {
     format!("1/{:.0}", 1.0 / p)
 }
 
-/// All of it.
+/// All of it, within 80 columns.
 pub fn table(document: &Document) -> String {
-    let mut out = String::new();
-    // Writing to a String cannot fail.
-    let _ = writeln!(
-        out,
-        "{} seeds{}. Medians [quartiles]; errors are shares of the targets' variance.",
+    let mut page = Page::new(WIDTH, false);
+    page.line(&format!(
+        "{} seed{}{}",
         document.seeds,
+        if document.seeds == 1 { "" } else { "s" },
         if document.quick { ", quick: too short to learn anything from" } else { "" }
-    );
+    ));
+    page.line("Medians [quartiles]; errors are shares of the targets' variance, div. are runs");
+    page.line("that diverged.");
+    let diverged = |diverged: usize, runs: usize| format!("{diverged}/{runs}");
     if !document.multihop.is_empty() {
-        let _ = writeln!(
-            out,
-            "\n{:<22}{:<26}{:<26}{:>7}{:>7}{:>7}{:>8}{:>10}",
-            "multihop", "error", "hard", "x0", "x1", "x2", "others", "diverged"
-        );
+        page.line(&format!(
+            "\n{:<21}{:<22}{:>6}{:>6}{:>6}{:>6}{:>7}{:>6}",
+            "multihop", "error", "hard", "x0", "x1", "x2", "others", "div."
+        ));
     }
     for row in &document.multihop {
         let share = |role: usize| {
             row.attention[role].map_or("–".to_owned(), |s| format!("{:.2}", s.median))
         };
-        let _ = writeln!(
-            out,
-            "{:<22}{:<26}{:<26}{:>7}{:>7}{:>7}{:>8}{:>10}",
+        page.line(&format!(
+            "{:<21}{:<22}{:>6}{:>6}{:>6}{:>6}{:>7}{:>6}",
             row.mechanism.title(),
             spread(row.error),
-            spread(row.error_hard),
+            median(row.error_hard),
             share(0),
             share(1),
             share(2),
             share(3),
-            format!("{}/{}", row.diverged, row.runs),
-        );
+            diverged(row.diverged, row.runs),
+        ));
     }
     if !document.expanding.is_empty() {
-        let _ = writeln!(
-            out,
-            "\n{:<22}{:>3} {:>5}  {:<24}{:<24}{:>7}{:>10}{:>7}{:>6}{:>10}",
-            "expanding",
-            "D",
-            "p",
-            "error",
-            "hard",
-            "needed",
-            "certified",
-            "steps",
-            "cost",
-            "diverged"
-        );
+        page.line(&format!(
+            "\n{:<22}{:>3}{:>5}{:>8}{:>8}{:>7}{:>10}{:>6}{:>5}{:>6}",
+            "expanding", "D", "p", "error", "hard", "needed", "certified", "steps", "cost", "div."
+        ));
     }
     for row in &document.expanding {
-        let median = |s: Option<Spread>, places: usize| {
+        let places = |s: Option<Spread>, places: usize| {
             s.map_or("–".to_owned(), |s| format!("{:.places$}", s.median))
         };
-        let _ = writeln!(
-            out,
-            "{:<22}{:>3} {:>5}  {:<24}{:<24}{:>7}{:>10}{:>7}{:>6}{:>10}",
+        page.line(&format!(
+            "{:<22}{:>3}{:>5}{:>8}{:>8}{:>7}{:>10}{:>6}{:>5}{:>6}",
             row.mechanism.title(),
             row.setting.dimension,
             fraction(row.setting.p),
-            spread(row.error),
-            spread(row.error_hard),
-            median(row.window_needed, 1),
-            median(row.window_certified, 1),
-            median(row.steps, 1),
-            median(row.cost, 2),
-            format!("{}/{}", row.diverged, row.runs),
-        );
+            median(row.error),
+            median(row.error_hard),
+            places(row.window_needed, 1),
+            places(row.window_certified, 1),
+            places(row.steps, 1),
+            places(row.cost, 2),
+            diverged(row.diverged, row.runs),
+        ));
     }
+    page.line("");
     if document.quick {
-        let _ = writeln!(
-            out,
-            "\nNo verdict on {} claims: a quick run is too short to judge them by.",
+        page.line(&format!(
+            "No verdict on {} claims: a quick run is too short to judge them by.",
             document.claims.len()
-        );
-        return out;
+        ));
+        return page.into_text();
     }
-    let _ = writeln!(out, "\nSaid before, and how it turned out:");
+    page.line("Said before, and how it turned out:");
     for claim in &document.claims {
         let found = claim.found.map_or("–".to_owned(), number);
-        let _ = writeln!(
-            out,
-            "  {:<15} {found:>8}  {}: {}",
-            claim.outcome.word(),
-            claim.problem,
-            claim.claim
-        );
+        let outcome = format!("{:<15} {found:>8}", claim.outcome.word());
+        page.field(&outcome, 24, &format!("{}: {}", claim.problem, claim.claim));
     }
-    out
+    page.into_text()
 }
 
 #[cfg(test)]

@@ -34,6 +34,12 @@ fn the_quick_run_works_from_end_to_end() {
     for expected in ["two hops", "expanding, mean field", "diverged", "1/10", "report.html"] {
         assert!(table.contains(expected), "{expected} is not in:\n{table}");
     }
+    for line in table
+        .lines()
+        .filter(|line| !line.contains("reproduce.json") && !line.contains("report.html"))
+    {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
     let data: Value = serde_json::from_str(&read(&folder.path().join("reproduce.json"))).unwrap();
     assert_eq!(data["seeds"], 2);
     // No verdicts: neither in the data nor in the table nor on the page.

@@ -98,6 +98,22 @@ fn training_fits_the_terminal_and_leaves_a_clean_line() {
     }
 }
 
+/// Where nothing is counted yet, what the terminal wrote for Ctrl-C goes too.
+#[test]
+fn a_command_that_has_not_begun_to_count_leaves_a_clean_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text");
+    let made = Command::new("mkfifo").arg(&text).status().expect("mkfifo is there");
+    assert!(made.success());
+    let mut terminal = Terminal::start(folder.path(), 80, "audit shakespeare text");
+    // It can be written to once the command reads it, and waits.
+    let _writer = fs::File::options().write(true).open(&text).unwrap();
+    terminal.interrupt();
+    let (code, shown) = terminal.end();
+    assert_eq!(code, STOPPED, "{shown}");
+    assert_eq!(screen(&shown, 80).concat(), "stopped; nothing was written", "{shown:?}");
+}
+
 /// Some of a run is done when it is gone on with: what is left must not look like no time at all.
 #[test]
 fn the_time_left_after_a_resume_is_that_of_the_steps_left() {
