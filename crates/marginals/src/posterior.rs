@@ -90,7 +90,7 @@ impl<'a, T: Real> Posterior<'a, T> {
     ) -> Result<&dyn SetQuestions<T>, Error> {
         self.inference.sets().ok_or_else(|| Error::NotAnswerable {
             question: question.into(),
-            why: format!("`{}` does not choose whole edge sets", self.structure),
+            why: "its structure does not choose whole edge sets".into(),
             instead: format!("Ask for {instead}; `chain` and its like answer it."),
         })
     }

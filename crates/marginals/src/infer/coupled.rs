@@ -167,10 +167,8 @@ impl Coupled<'_> {
             PerQuery::One => Ok(()),
             PerQuery::Several => Err(Error::NotAnswerable {
                 question: question.into(),
-                why: format!(
-                    "`{}` may give a query several edges, which depend on each other",
-                    self.sets.name()
-                ),
+                why: "its structure may give a query several edges, which depend on each other"
+                    .into(),
                 instead: "Ask for the mean, the marginals, `k-best` or `samples`.".into(),
             }),
         }
@@ -233,7 +231,7 @@ impl<T: Real> Inference<T> for Coupled<'_> {
         if OF_CHOICES.contains(&question) {
             return Err(Error::NotAnswerable {
                 question: question.into(),
-                why: format!("`{}` chooses whole edge sets", self.sets.name()),
+                why: "its structure chooses whole edge sets".into(),
                 instead: "Ask for `k-best`, `map` or the marginals.".into(),
             });
         }

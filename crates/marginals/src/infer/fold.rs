@@ -33,10 +33,6 @@ pub struct Fold<U> {
 }
 
 impl<U: Unfold> EdgeSets for Fold<U> {
-    fn name(&self) -> &'static str {
-        self.unfold.name()
-    }
-
     fn per_query(&self) -> PerQuery {
         self.unfold.per_query()
     }

@@ -147,6 +147,8 @@ impl Default for Instance {
         ] {
             tensors.integer.insert(name.to_owned(), whole(&[numbers.len()], numbers));
         }
+        // The same at every step, of chains and of segments.
+        tensors.real.insert("transitions".to_owned(), numbers(&[NODES, NODES]).into());
         // Every node is there.
         for name in ["lengths", "key-lengths"] {
             tensors.integer.insert(name.to_owned(), whole(&[1], &[NODES as i64]));

@@ -101,9 +101,6 @@ impl Noise {
 /// With x the scores and n(φ) how often each counts in φ, p(φ) = exp(n(φ)·x)/Z. Everything that is asked
 /// of a posterior comes down to the methods here; where one has no algorithm it is refused by name.
 pub trait EdgeSets: Debug + Send + Sync {
-    /// Name of the structure.
-    fn name(&self) -> &'static str;
-
     /// Most edges of one query.
     fn per_query(&self) -> PerQuery;
 

@@ -100,9 +100,6 @@ pub trait Recursion: Debug + Send + Sync {
 
 /// What makes the recursion of a size: a structure.
 pub trait Unfold: Debug + Send + Sync {
-    /// Name of the structure.
-    fn name(&self) -> &'static str;
-
     /// Most edges of one query in an edge set.
     fn per_query(&self) -> PerQuery;
 

@@ -152,10 +152,6 @@ impl<T: Real> Structure<T> for Arborescence {
 }
 
 impl EdgeSets for Arborescence {
-    fn name(&self) -> &'static str {
-        <Arborescence<Named> as Part>::NAME
-    }
-
     fn per_query(&self) -> PerQuery {
         PerQuery::One
     }

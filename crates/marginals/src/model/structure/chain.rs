@@ -205,10 +205,6 @@ impl<T: Real> Structure<T> for Chain {
 struct Unfolded<'c>(&'c Chain);
 
 impl Unfold for Unfolded<'_> {
-    fn name(&self) -> &'static str {
-        <Chain<Named> as Part>::NAME
-    }
-
     fn per_query(&self) -> PerQuery {
         PerQuery::One
     }

@@ -102,10 +102,6 @@ impl<T: Real> Structure<T> for EachQueryPicksK {
 }
 
 impl Unfold for EachQueryPicksK {
-    fn name(&self) -> &'static str {
-        Self::NAME
-    }
-
     fn per_query(&self) -> PerQuery {
         PerQuery::Several
     }

@@ -139,10 +139,6 @@ impl<T: Real> Structure<T> for MonotoneAlignment {
 struct Unfolded<'a>(&'a MonotoneAlignment);
 
 impl Unfold for Unfolded<'_> {
-    fn name(&self) -> &'static str {
-        <MonotoneAlignment<Named> as Part>::NAME
-    }
-
     fn per_query(&self) -> PerQuery {
         PerQuery::One
     }

@@ -38,7 +38,7 @@ use crate::{Error, Real, Shape, Value};
 /// # Ok::<(), marginals::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, bound(deserialize = "L: Default"))]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, bound(deserialize = "L: Default"))]
 pub struct ProjectiveArborescence<L = TreeLengths> {
     /// Edges into the root.
     #[serde(default)]
@@ -122,10 +122,6 @@ impl<T: Real> Structure<T> for ProjectiveArborescence {
 struct Unfolded(RootEdges);
 
 impl Unfold for Unfolded {
-    fn name(&self) -> &'static str {
-        <ProjectiveArborescence<Named> as Part>::NAME
-    }
-
     fn per_query(&self) -> PerQuery {
         PerQuery::One
     }

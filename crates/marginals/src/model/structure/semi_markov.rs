@@ -222,10 +222,6 @@ impl Segmented {
 }
 
 impl EdgeSets for Segmented {
-    fn name(&self) -> &'static str {
-        <SemiMarkov<Named> as Part>::NAME
-    }
-
     fn per_query(&self) -> PerQuery {
         PerQuery::One
     }
@@ -254,10 +250,6 @@ impl EdgeSets for Segmented {
 }
 
 impl Unfold for Layout {
-    fn name(&self) -> &'static str {
-        <SemiMarkov<Named> as Part>::NAME
-    }
-
     fn per_query(&self) -> PerQuery {
         PerQuery::One
     }

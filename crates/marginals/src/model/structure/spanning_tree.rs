@@ -141,10 +141,6 @@ fn numbers(edges: impl Iterator<Item = (usize, usize)>, row: usize) -> Vec<usize
 }
 
 impl EdgeSets for SpanningTree {
-    fn name(&self) -> &'static str {
-        <SpanningTree<Named> as Part>::NAME
-    }
-
     fn per_query(&self) -> PerQuery {
         PerQuery::Several
     }
