@@ -9,11 +9,11 @@ use marginals::potential::Dot;
 use marginals::prior::{Alibi, Bias, Causal, Prior, Uniform, Window};
 use marginals::question::{Entropy, Kl, LogEvidence, Map, Mean};
 use marginals::structure::{EachQueryPicksOne, NearestAccepted, Structure};
-use ndarray::{Array, Array3, Array4, ArrayView4, Dimension};
+use ndarray::{Array3, Array4, ArrayView4};
 use rayon::ThreadPool;
 
 use crate::inputs::Inputs;
-use crate::side::{Answer, Answers, Side};
+use crate::side::{Answer, Answers, Side, flat, real};
 use crate::slots;
 use crate::structured;
 use crate::work::Task;
@@ -140,21 +140,4 @@ pub fn mean_and_entropy(
 ) -> Result<(Array4<f32>, Array3<f32>)> {
     let model = Model::new(EachQueryPicksOne, Uniform, Dot::scaled(q.dim().3));
     Ok(model.posterior(q, k)?.ask((Mean(v), Entropy))?)
-}
-
-/// Numbers by name.
-pub fn real<D: Dimension>(name: &str, answer: Array<f32, D>) -> (String, Answer) {
-    (name.to_owned(), Answer::Real(flat(answer)))
-}
-
-/// The entries in row-major order, moved out where they lie so.
-fn flat<T: Clone, D: Dimension>(array: Array<T, D>) -> Vec<T> {
-    if array.is_standard_layout() && array.as_slice().is_some() {
-        let length = array.len();
-        let (mut entries, offset) = array.into_raw_vec_and_offset();
-        entries.drain(..offset.unwrap_or(0));
-        entries.truncate(length);
-        return entries;
-    }
-    array.iter().cloned().collect()
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
+use ndarray::{Array, Dimension};
 use serde::{Deserialize, Serialize};
 
 /// One party of a measurement.
@@ -23,6 +24,23 @@ pub enum Answer {
     Real(Vec<f32>),
     /// Indices of keys.
     Index(Vec<i64>),
+}
+
+/// Numbers by name.
+pub fn real<D: Dimension>(name: &str, answer: Array<f32, D>) -> (String, Answer) {
+    (name.to_owned(), Answer::Real(flat(answer)))
+}
+
+/// The entries in row-major order, moved out where they lie so.
+pub fn flat<T: Clone, D: Dimension>(array: Array<T, D>) -> Vec<T> {
+    if array.is_standard_layout() && array.as_slice().is_some() {
+        let length = array.len();
+        let (mut entries, offset) = array.into_raw_vec_and_offset();
+        entries.drain(..offset.unwrap_or(0));
+        entries.truncate(length);
+        return entries;
+    }
+    array.iter().cloned().collect()
 }
 
 /// How far two sides' answers lie apart.

@@ -8,9 +8,8 @@ use marginals::question::{LogPartition, Marginals};
 use marginals::structure::{Chain, EachQueryPicksK, ProjectiveArborescence, RootEdges, Structure};
 use ndarray::Array4;
 
-use crate::engine::real;
 use crate::inputs::Inputs;
-use crate::side::Answers;
+use crate::side::{Answers, real};
 use crate::work::Structured;
 
 /// The tensor that a chain reads beside the scores, by keys.

@@ -5,6 +5,7 @@ mod claims;
 mod document;
 mod edges;
 mod expanding;
+mod job;
 mod kept;
 mod multihop;
 mod random;
@@ -20,9 +21,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use marginals_burn::train::{ThreadsError, run_all};
-use serde::{Deserialize, Serialize};
 
 use self::document::{Document, Scale};
+use self::job::{Finished, Job};
 use self::kept::{Kept, KeptError};
 use crate::output::{self, PrintError, WriteError};
 use crate::{interruption, message, progress};
@@ -88,36 +89,6 @@ pub enum ReproduceError {
 const GOES_ON: &str = "; the same command goes on from there";
 /// The results as data.
 const DATA: &str = "reproduce.json";
-
-/// One model of one seed.
-#[derive(Clone, Copy, Debug)]
-enum Job {
-    Multihop(multihop::Mechanism, u64),
-    Expanding(expanding::Mechanism, expanding::Setting, u64),
-}
-
-/// Outcome of one.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum Finished {
-    Multihop(multihop::Run),
-    Expanding(expanding::Run),
-}
-
-impl Finished {
-    /// Whether it is the outcome of a job.
-    fn is_of(&self, job: &Job) -> bool {
-        match (self, *job) {
-            (Self::Multihop(run), Job::Multihop(mechanism, seed)) => {
-                (run.mechanism, run.seed) == (mechanism, seed)
-            }
-            (Self::Expanding(run), Job::Expanding(mechanism, setting, seed)) => {
-                (run.mechanism, run.setting, run.seed) == (mechanism, setting, seed)
-            }
-            _ => false,
-        }
-    }
-}
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<(), ReproduceError> {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::document::Scale;
-use super::{Finished, Job};
+use super::job::{Finished, Job};
 use crate::output::{self, WriteError};
 
 /// Name of the file in the folder of the results.
