@@ -99,6 +99,6 @@ fn draws_agree_with_marginals_at_larger_sizes() {
         }
         // A mean of squares of about standard normal numbers, not independent ones.
         let mean: f64 = statistic / cells;
-        assert!((0.85..1.15).contains(&mean), "{}: {mean}", structure.name());
+        assert!((0.85..1.15).contains(&mean), "{structure:?}: {mean}");
     }
 }
