@@ -84,7 +84,7 @@ impl Chain {
         Ok(Self { scores, ..self })
     }
 
-    /// The chain with scores of the first key, [M]; axes before it are heads and batch entries.
+    /// The chain with scores of the first key, \[M\]; axes before it are heads and batch entries.
     ///
     /// # Errors
     /// [`Error::Shape`] for tensors without axes, or more than three.

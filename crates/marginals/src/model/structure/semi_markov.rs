@@ -97,7 +97,7 @@ impl SemiMarkov {
         Ok(Self { scores: SegmentScores { transitions, ..self.scores }, ..self })
     }
 
-    /// The structure with scores of the first segment's key, [M].
+    /// The structure with scores of the first segment's key, \[M\].
     ///
     /// # Errors
     /// [`Error::Shape`] for tensors without axes, or more than three.
@@ -106,7 +106,7 @@ impl SemiMarkov {
         Ok(Self { scores: SegmentScores { start, ..self.scores }, ..self })
     }
 
-    /// The structure with scores of the last segment's key, [M].
+    /// The structure with scores of the last segment's key, \[M\].
     ///
     /// # Errors
     /// As [`with_start`](Self::with_start).
