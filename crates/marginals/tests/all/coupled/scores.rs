@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 
 use marginals::ask::{Answers, Input, Settings, ask};
 use marginals::potential::{Dot, Scores};
-use marginals::prior::Uniform;
-use marginals::question::Named;
-use marginals::question::{Entropy, LogPartition, Marginals, Mean};
+use marginals::prior::{Bias, Uniform};
+use marginals::question::{
+    Entropy, Jvp, LogPartition, Marginals, Mean, Named, QueryMass, Tangents,
+};
 use marginals::spec::ModelFile;
 use marginals::structure::{
-    Chain, EachQueryPicksOne, MonotoneAlignment, Moves, ProjectiveArborescence, RootEdges,
+    Chain, EachQueryPicksK, EachQueryPicksOne, MonotoneAlignment, Moves, ProjectiveArborescence,
+    RootEdges, SpanningTree, Structure,
 };
-use marginals::{Error, Model};
+use marginals::{Error, Model, Value};
+use marginals_testkit::finite_difference;
 use marginals_testkit::generate::Random;
 use ndarray::{Array2, Array4, ArrayD, IxDyn};
 
@@ -215,4 +218,84 @@ fn bad_input_is_named() {
     let picks = picks.posterior(x.view(), x.view()).unwrap();
     refused(picks.ask(marginals::question::KBest(2)).err(), &["k-best", "top-k"]);
     refused(picks.ask(marginals::question::LogCount).err(), &["log-count"]);
+}
+
+/// The derivative of the mean as queries, keys, values and log-weights move, by differences of means, where
+/// queries have one edge and where they have several.
+#[test]
+fn means_move_as_tangents_say() {
+    let mut random = Random::new(6);
+    let (b, h, n, m, d) = (1, 2, 4, 4, 3);
+    let mut draw = |shape: (usize, usize, usize, usize)| {
+        Array4::from_shape_simple_fn(shape, || random.normal())
+    };
+    let (q, k, v) = (draw((b, h, n, d)), draw((b, h, m, d)), draw((b, h, m, 2)));
+    let (dq, dk, dv) = (draw((b, h, n, d)), draw((b, h, m, d)), draw((b, h, m, 2)));
+    let (bias, dbias) = (draw((b, h, n, m)), draw((b, h, n, m)));
+    let mut random = Random::new(7);
+    let transitions = normal(&mut random, &[m, m]);
+    let structures: Vec<Box<dyn Structure<f64>>> = vec![
+        Box::new(Chain::new().with_transitions(transitions).unwrap()),
+        Box::new(ProjectiveArborescence::new(RootEdges::Any)),
+        Box::new(EachQueryPicksK::exactly(2)),
+        Box::new(SpanningTree::new()),
+    ];
+    for structure in structures {
+        let name = structure.name();
+        let mean = |t: f64| -> Vec<f64> {
+            let at = |x: &Array4<f64>, dx: &Array4<f64>| x + &(dx * t);
+            let (q, k, v, bias) = (at(&q, &dq), at(&k, &dk), at(&v, &dv), at(&bias, &dbias));
+            let model = Model::new(&*structure, Bias::new(bias.view()), Dot::new(0.7));
+            let mean = model.posterior(q.view(), k.view()).unwrap().ask(Mean(v.view())).unwrap();
+            mean.iter().copied().collect()
+        };
+        let tangents = Tangents {
+            q: Some(dq.view()),
+            k: Some(dk.view()),
+            v: Some(dv.view()),
+            bias: Some(dbias.view()),
+        };
+        let model = Model::new(&*structure, Bias::new(bias.view()), Dot::new(0.7));
+        let posterior = model.posterior(q.view(), k.view()).unwrap();
+        let found = posterior.ask(Jvp { v: v.view(), tangents }).unwrap();
+        let expected = finite_difference::of_curve(1e-2, found.len(), mean);
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected.value).abs() < 1e-8, "{name}: {found}, {expected:?}");
+        }
+    }
+}
+
+/// Averages over the mass of a query, and their gradients: of subsets, whose mass is their size.
+#[test]
+fn averages_are_over_the_mass() {
+    let mut random = Random::new(8);
+    let mut draw =
+        |nodes, width| Array4::from_shape_simple_fn((1, 2, nodes, width), || random.normal());
+    let (q, k, v, up) = (draw(3, 2), draw(5, 2), draw(5, 2), draw(3, 2));
+    let average = |q: &Array4<f64>| {
+        let model = Model::new(EachQueryPicksK::at_most(2), Uniform, Dot::new(1.0));
+        let model = model.with_value(Value::Average);
+        let pass = model.posterior(q.view(), k.view()).unwrap().ask((Mean(v.view()), QueryMass));
+        pass.unwrap()
+    };
+    let gathered = |q: &Array4<f64>| {
+        let model = Model::new(EachQueryPicksK::at_most(2), Uniform, Dot::new(1.0));
+        model.posterior(q.view(), k.view()).unwrap().ask(Mean(v.view())).unwrap()
+    };
+    let (mean, mass) = average(&q);
+    let expected = &gathered(&q) / &mass.insert_axis(ndarray::Axis(3));
+    assert!((&mean - &expected).iter().all(|x| x.abs() < 1e-12));
+    let model = Model::new(EachQueryPicksK::at_most(2), Uniform, Dot::new(1.0));
+    let model = model.with_value(Value::Average);
+    let posterior = model.posterior(q.view(), k.view()).unwrap();
+    let pass = posterior.pass(Mean(v.view())).unwrap();
+    let gradients = pass.backward(&up).unwrap();
+    let x: Vec<f64> = q.iter().copied().collect();
+    let expected = finite_difference::gradient(&x, |x| {
+        let q = Array4::from_shape_vec(q.dim(), x.to_vec()).unwrap();
+        (average(&q).0 * &up).sum()
+    });
+    for (found, expected) in gradients.q.iter().zip(expected) {
+        assert!((found - expected.value).abs() < 1e-7, "{found}, {expected:?}");
+    }
 }
