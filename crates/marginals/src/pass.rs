@@ -96,7 +96,8 @@ impl<'a, T: Real> Posterior<'a, T> {
     fn check_finding(&self, request: &Request<'_, T>, finding: &Finding<T>) -> Result<(), Error> {
         let shape = &self.problem.shape;
         let heads = shape.batch * shape.heads;
-        let by_key = finding.merge == Merge::Factors;
+        // Edge sets are whole heads or queries, whatever keys they are over.
+        let by_key = finding.merge == Merge::Factors && self.inference.sets().is_none();
         let factors = match by_key {
             true => heads * (finding.keys.end - finding.keys.start).max(0) as usize,
             false => heads * self.factor_count(),

@@ -6,7 +6,7 @@ use marginals::ask::{Answers, Input, Settings, ask};
 use marginals::potential::{Dot, Scores};
 use marginals::prior::{Bias, Uniform};
 use marginals::question::{
-    Entropy, Jvp, LogPartition, Marginals, Mean, Named, QueryMass, Tangents,
+    Entropy, Jvp, Kl, LogPartition, Marginals, Mean, Named, QueryMass, Tangents,
 };
 use marginals::spec::ModelFile;
 use marginals::structure::{
@@ -298,4 +298,23 @@ fn averages_are_over_the_mass() {
     for (found, expected) in gradients.q.iter().zip(expected) {
         assert!((found - expected.value).abs() < 1e-7, "{found}, {expected:?}");
     }
+}
+
+/// A finding that has been elsewhere answers and differentiates as the pass that found it.
+#[test]
+fn findings_are_completed() {
+    let mut random = Random::new(9);
+    let x = Array4::from_shape_simple_fn((2, 1, 4, 2), || random.normal());
+    let up = Array4::from_shape_simple_fn((2, 1, 4, 2), || random.normal());
+    let ones = ndarray::Array3::ones((2, 1, 1));
+    let model = Model::new(Chain::new().with_lengths(&[4, 3]), Uniform, Dot::new(1.0));
+    let posterior = model.posterior(x.view(), x.view()).unwrap();
+    let questions = (Mean(x.view()), Kl);
+    let pass = posterior.pass(questions).unwrap();
+    let finding = posterior.find(&questions, 0..4).unwrap();
+    let completed = posterior.complete(questions, finding).unwrap();
+    assert_eq!(completed.answer().unwrap(), pass.answer().unwrap());
+    let (a, b) = (pass.backward((&up, &ones)).unwrap(), completed.backward((&up, &ones)).unwrap());
+    assert_eq!((a.q, a.k), (b.q, b.k));
+    assert!(posterior.find(&questions, 0..3).is_err(), "edges depend on all keys");
 }
