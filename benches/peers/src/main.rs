@@ -34,7 +34,7 @@ use worker::{TorchSide, Worker};
 /// Measure this engine and PyTorch in alternation.
 #[derive(Parser)]
 struct Arguments {
-    /// What is measured.
+    /// Benchmark to run.
     #[arg(value_enum, default_value = "peers")]
     suite: Suite,
     /// Small sizes and few rounds: whether it runs, not how fast.

@@ -39,7 +39,7 @@ pub struct Results {
     pub seconds: f64,
 }
 
-/// What all results were of once.
+/// Suite of results that name none.
 fn attention() -> String {
     Suite::Peers.word().to_owned()
 }

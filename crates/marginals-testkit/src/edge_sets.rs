@@ -135,7 +135,7 @@ impl<'s> Posterior<'s> {
         all
     }
 
-    /// What every query gathers of the values, E\[Σ_j φ_ij v_j\], and the variance of it.
+    /// Mean of the sums that queries gather of the values, E\[Σ_j φ_ij v_j\], and their variance.
     pub fn gathered(&self, values: &Array2<f64>) -> (Array2<f64>, Array2<f64>) {
         let (queries, width) = (self.sizes.0, values.ncols());
         let of_set = |set: &EdgeSet| {

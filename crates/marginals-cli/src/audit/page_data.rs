@@ -34,7 +34,7 @@ struct PageModel<'audit> {
     labels: Vec<&'static str>,
     margins: Vec<Option<PageMargin>>,
     values: Vec<Vec<f64>>,
-    /// What several texts say of each head; empty where there is one.
+    /// Findings of several texts about each head; empty where there is one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     over_texts: Vec<PageSpread>,
     histograms: Vec<[usize; HISTOGRAM_BINS]>,
@@ -47,7 +47,7 @@ struct PageMargin(f64, usize, &'static str);
 /// Spread of one head over several texts.
 #[derive(Serialize)]
 struct PageSpread {
-    /// How many texts alone give the head its label.
+    /// Number of texts that alone give the head its label.
     agreeing: usize,
     /// Mean and standard deviation of the margins that it has on each.
     margin: [f64; 2],

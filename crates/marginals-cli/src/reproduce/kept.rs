@@ -42,7 +42,7 @@ pub enum KeptError {
 /// The content of the file.
 #[derive(Debug, Deserialize, Serialize)]
 struct Content {
-    /// What the runs depend on beside mechanism, setting and seed.
+    /// Version and scale, which the runs depend on beside mechanism, setting and seed.
     version: String,
     scale: Value,
     runs: Vec<Finished>,

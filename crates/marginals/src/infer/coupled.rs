@@ -90,7 +90,7 @@ impl OwnScores {
 pub struct Coupled<'s> {
     /// The possible edge sets.
     sets: Box<dyn EdgeSets + 's>,
-    /// How edges are cut into factors.
+    /// Cut of the edges into factors.
     factors: Factors,
     /// Scores of the structure's own, in the order in which the edge sets number them.
     own: Vec<&'s OwnScores>,
@@ -328,7 +328,7 @@ impl State {
         by_head(of, shape, head, |factor| &self.moments[factor].expected)
     }
 
-    /// How fast the marginals of every head move, for each tangent of the request.
+    /// Derivatives of the marginals of every head, for each tangent of the request.
     fn tangents_of<T: Real>(
         &self,
         of: &Coupled<'_>,

@@ -28,7 +28,7 @@ use crate::infer::coupled::{EdgeSet, EdgeSets, Moments, Noise, PerQuery, Scores,
 /// Edge sets that a recursion builds.
 #[derive(Clone, Debug)]
 pub struct Fold<U> {
-    /// What makes the recursion of a size.
+    /// Maker of the recursion of a size.
     pub unfold: U,
 }
 

@@ -11,7 +11,7 @@ use crate::{Error, Real};
 /// depend on each other.
 ///
 /// Possible are those whose score is above −∞; log-weights of −∞ take edges out. −∞ where there is none.
-/// The same recursion as the log-partition's, with every score 0.
+/// It is the recursion of the log-partition with every score 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogCount;
 

@@ -107,7 +107,7 @@ pub trait EdgeSets: Debug + Send + Sync {
     /// log Z and its gradient of every factor.
     fn moments(&self, factors: &[Scores<'_>]) -> Vec<Moments>;
 
-    /// The same with the derivative of the gradient along a direction of each factor's scores. Where a
+    /// Moments with the derivative of the gradient along a direction of each factor's scores. Where a
     /// score is −∞ its direction is 0.
     fn tangents(&self, factors: &[Scores<'_>], directions: &[Vec<f64>]) -> Vec<Tangents>;
 

@@ -134,7 +134,7 @@ pub(super) fn backward<T: Real>(
     Ok(Gradients { q: dq, k: dk, values: dv, parameters: all })
 }
 
-/// What a loss says of the statistics, and what those are of.
+/// Slopes of a loss in the statistics, with the problem that those are of.
 struct Upstream<'a, 'p, 'v, T: Real> {
     problem: &'a Problem<'p, T>,
     request: &'a Request<'v, T>,

@@ -21,7 +21,7 @@ pub(super) struct Table {
     pub weights: Vec<f64>,
 }
 
-/// What may be read of the log-weights.
+/// Tables that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reads {
     Scores,
@@ -101,7 +101,7 @@ fn table<T: Real>(problem: &Problem<'_, T>, head: (usize, usize), reads: Reads) 
     all
 }
 
-/// How the edges of a head are cut into factors.
+/// Cut of the edges of a head into factors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Factors {
     /// The edges of a head are one factor.

@@ -27,7 +27,7 @@ pub(crate) struct Graph {
     pub root_edges: RootEdges,
     /// Score of every edge, [nodes, nodes]: −∞ in the root's row and on the diagonal.
     pub scores: Vec<f64>,
-    /// What rounding took from scores that are sums; empty where they are not.
+    /// Rounding errors of scores that are sums; empty where they are not.
     pub rests: Vec<f64>,
 }
 

@@ -218,7 +218,7 @@ struct Shifted<'a> {
     scores: Vec<f64>,
     /// [`Graph::rests`].
     rests: &'a [f64],
-    /// What has been taken off the scores of each node.
+    /// Offsets taken off the scores of each node.
     offsets: Vec<f64>,
     changed: bool,
 }

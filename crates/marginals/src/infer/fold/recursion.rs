@@ -98,7 +98,7 @@ pub trait Recursion: Debug + Send + Sync {
     fn goal(&self, queries: usize, keys: usize) -> usize;
 }
 
-/// What makes the recursion of a size: a structure.
+/// Maker of the recursion of a size: a structure.
 pub trait Unfold: Debug + Send + Sync {
     /// Most edges of one query in an edge set.
     fn per_query(&self) -> PerQuery;

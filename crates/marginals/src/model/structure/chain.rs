@@ -200,7 +200,7 @@ impl<T: Real> Structure<T> for Chain {
     }
 }
 
-/// What a chain unfolds to.
+/// Recursion that a chain unfolds to.
 #[derive(Clone, Copy, Debug)]
 struct Unfolded<'c>(&'c Chain);
 

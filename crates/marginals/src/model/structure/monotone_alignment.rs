@@ -134,7 +134,7 @@ impl<T: Real> Structure<T> for MonotoneAlignment {
     }
 }
 
-/// What an alignment unfolds to.
+/// Recursion that an alignment unfolds to.
 #[derive(Clone, Copy, Debug)]
 struct Unfolded<'a>(&'a MonotoneAlignment);
 

@@ -117,7 +117,7 @@ impl<T: Real> Structure<T> for ProjectiveArborescence {
     }
 }
 
-/// What trees unfold to.
+/// Recursion that trees unfold to.
 #[derive(Clone, Copy, Debug)]
 struct Unfolded(RootEdges);
 
