@@ -351,7 +351,7 @@ impl PublishedLayer {
         })
     }
 
-    /// What the attention of some texts answers, `[B, H, N, D]`.
+    /// Answer of the attention of some texts, `[B, H, N, D]`.
     fn context(
         &self,
         config: &TransformerConfig,

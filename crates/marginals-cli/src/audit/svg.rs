@@ -16,7 +16,7 @@ const STEPS: usize = 10;
 const MAP_WIDTH: f64 = 252.0;
 const MAP_HEIGHT: f64 = 168.0;
 const AXIS: f64 = 20.0;
-/// What the map of labels leaves free around a head that is close to another label, as a share of its cell.
+/// Margin that the map of labels leaves free around a head that is close to another label, as a share of its cell.
 const CLOSE_INSET: f64 = 0.22;
 
 /// A layer × head map of one measure: layers from left to right, heads from top to bottom. One path per

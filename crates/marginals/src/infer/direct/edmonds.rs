@@ -93,7 +93,7 @@ struct Edge {
 
 /// Nodes and contracted cycles, the dual solution: each has what its best edge added.
 struct Duals {
-    /// What the best edge of each added.
+    /// Gain of the best edge of each.
     gains: Vec<Gain>,
     /// The cycle each has been contracted into.
     parents: Vec<Option<usize>>,

@@ -253,7 +253,7 @@ impl<'a> Shifted<'a> {
         }
     }
 
-    /// What log Z lost: offsets, and by how much the edges that are used lie beyond [`FARTHEST`].
+    /// Loss of log Z: offsets, and by how much the edges that are used lie beyond [`FARTHEST`].
     fn log_scale(&self, graph: &Graph, marginals: &[f64]) -> f64 {
         if !self.changed {
             return 0.0;

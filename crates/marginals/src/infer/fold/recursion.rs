@@ -1,4 +1,4 @@
-//! How cells are made.
+//! Recursions: cells, and the rules that make them.
 
 use std::fmt::Debug;
 

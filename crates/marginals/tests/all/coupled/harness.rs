@@ -1,4 +1,4 @@
-//! What every structure must do, held against the list of its edge sets.
+//! Contract of every structure, held against the list of its edge sets.
 
 use marginals::potential::Dot;
 use marginals::prior::Bias;
