@@ -97,7 +97,8 @@ impl<'a, T: Real> Posterior<'a, T> {
         let shape = &self.problem.shape;
         let heads = shape.batch * shape.heads;
         // Edge sets are whole heads or queries, whatever keys they are over.
-        let by_key = finding.merge == Merge::Factors && self.inference.sets().is_none();
+        let sets = self.inference.sets();
+        let by_key = finding.merge == Merge::Factors && sets.is_none();
         let factors = match by_key {
             true => heads * (finding.keys.end - finding.keys.start).max(0) as usize,
             false => heads * self.factor_count(),
@@ -111,7 +112,17 @@ impl<'a, T: Real> Posterior<'a, T> {
             sizes.push(of.extremal.len());
             sizes
         };
-        let (found, expected) = (sizes(finding), sizes(&expected));
+        let (mut found, mut expected) = (sizes(finding), sizes(&expected));
+        // Moments of edge sets, by how many there are and how many of those fit.
+        let scores = sets.map_or(0, |sets| sets.scores(shape));
+        for (moments, is_there) in
+            [(&finding.moments, true), (&finding.prior_moments, request.wants_prior())]
+        {
+            found.push(moments.len());
+            found.push(moments.iter().filter(|own| own.expected.len() == scores).count());
+            let wanted = if sets.is_some() && is_there { factors } else { 0 };
+            expected.extend([wanted; 2]);
+        }
         if found == expected {
             return Ok(());
         }

@@ -176,8 +176,8 @@ pub trait SetQuestions<T: Real> {
     /// Most edges of one query.
     fn per_query(&self) -> PerQuery;
 
-    /// log Z and expected counts of every factor.
-    fn moments(&self, problem: &Problem<'_, T>) -> Vec<Moments>;
+    /// Number of scores of a factor: of its edges, and the structure's own.
+    fn scores(&self, shape: &Shape) -> usize;
 
     /// The best edge sets, best first.
     ///

@@ -17,6 +17,7 @@ mod lengths;
 mod scatter;
 mod tables;
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use ndarray::{Array, ArrayD, ArrayView2, Axis, IxDyn, Slice};
@@ -136,6 +137,14 @@ impl Coupled<'_> {
         }
     }
 
+    /// Number of edges of a factor.
+    fn edges(&self, shape: &Shape) -> usize {
+        match self.factors {
+            Factors::Head => shape.queries * shape.keys,
+            Factors::Query => shape.keys,
+        }
+    }
+
     /// The scores of every factor, from those of the edges of every head.
     fn instances<'t>(
         &self,
@@ -180,10 +189,7 @@ impl Coupled<'_> {
         shape: &Shape,
         by_factor: &[Vec<f64>],
     ) -> Vec<ParameterGradient<T>> {
-        let mut first = shape.queries * shape.keys;
-        if self.factors == Factors::Query {
-            first = shape.keys;
-        }
+        let mut first = self.edges(shape);
         let mut gradients = Vec::with_capacity(self.own.len());
         for own in &self.own {
             let count = own.count();
@@ -252,36 +258,26 @@ impl<T: Real> Inference<T> for Coupled<'_> {
         keys: Range<usize>,
         _complete: bool,
     ) -> Result<Finding<T>, Error> {
-        let shape = &problem.shape;
-        if keys != (0..shape.keys) {
-            return Err(Error::value(
-                "keys",
-                format!("all of them, 0..{}: edges depend on each other", shape.keys),
-                format!("{keys:?}"),
-            ));
-        }
-        let state = State::new(self, problem, request.wants_prior());
+        require_all(&keys, &problem.shape)?;
+        let state = State::find(self, problem, request.wants_prior());
         let tangents = state.tangents_of(self, problem, request);
-        Ok(gather::find(self, problem, request, &state, &tangents))
+        let mut finding = gather::find(self, problem, request, &state, &tangents);
+        finding.moments = state.moments.into_owned();
+        finding.prior_moments = state.prior.into_owned();
+        Ok(finding)
     }
 
     fn backward(
         &self,
         problem: &Problem<'_, T>,
         request: &Request<'_, T>,
-        _finding: &Finding<T>,
+        finding: &Finding<T>,
         slopes: &Slopes<'_, T>,
         keys: Range<usize>,
         values: Values,
     ) -> Result<Gradients<T>, Error> {
-        if keys != (0..problem.shape.keys) {
-            return Err(Error::value(
-                "keys",
-                format!("all of them, 0..{}: edges depend on each other", problem.shape.keys),
-                format!("{keys:?}"),
-            ));
-        }
-        scatter::backward(self, problem, request, slopes, values)
+        require_all(&keys, &problem.shape)?;
+        scatter::backward(self, problem, request, finding, slopes, values)
     }
 
     fn edges(&self) -> Option<&dyn EdgeQuestions<T>> {
@@ -297,35 +293,59 @@ impl<T: Real> Inference<T> for Coupled<'_> {
     }
 }
 
-/// Scores and moments of every factor.
-struct State {
-    tables: Vec<Table>,
-    instances: Instances,
-    moments: Vec<Moments>,
-    /// Those of the prior alone; empty where nobody asks.
-    prior: Vec<Moments>,
+/// Refuses part of the keys.
+fn require_all(keys: &Range<usize>, shape: &Shape) -> Result<(), Error> {
+    if *keys == (0..shape.keys) {
+        return Ok(());
+    }
+    Err(Error::value(
+        "keys",
+        format!("all of them, 0..{}: edges depend on each other", shape.keys),
+        format!("{keys:?}"),
+    ))
 }
 
-impl State {
-    fn new<T: Real>(of: &Coupled<'_>, problem: &Problem<'_, T>, prior: bool) -> Self {
-        let shape = &problem.shape;
-        let reads = if prior { Reads::ScoresAndWeights } else { Reads::Scores };
-        let tables = tables::tables(problem, reads);
-        let instances = of.instances(shape, tables.iter().map(|table| &table.scores));
+/// Scores and moments of every factor.
+struct State<'f> {
+    tables: Vec<Table>,
+    instances: Instances,
+    moments: Cow<'f, [Moments]>,
+    /// Those of the prior alone; empty where nobody asks.
+    prior: Cow<'f, [Moments]>,
+}
+
+impl State<'static> {
+    /// The state, with the moments found.
+    fn find<T: Real>(of: &Coupled<'_>, problem: &Problem<'_, T>, prior: bool) -> Self {
+        let (tables, instances) = of.tables(problem, prior);
         let moments = of.sets.moments(&instances.views());
         let prior = match prior {
             false => Vec::new(),
             true => {
-                let weights = of.instances(shape, tables.iter().map(|table| &table.weights));
-                of.sets.moments(&weights.views())
+                let weights = tables.iter().map(|table| &table.weights);
+                of.sets.moments(&of.instances(&problem.shape, weights).views())
             }
         };
-        Self { tables, instances, moments, prior }
+        Self { tables, instances, moments: moments.into(), prior: prior.into() }
+    }
+}
+
+impl<'f> State<'f> {
+    /// The state of a pass that has found the moments.
+    fn found<T: Real>(
+        of: &Coupled<'_>,
+        problem: &Problem<'_, T>,
+        finding: &'f Finding<T>,
+        prior: bool,
+    ) -> Self {
+        let (tables, instances) = of.tables(problem, prior);
+        let prior = if prior { &*finding.prior_moments } else { &[] };
+        Self { tables, instances, moments: (&*finding.moments).into(), prior: prior.into() }
     }
 
-    /// Marginals of one head, row after row: those of its factors one after the other.
+    /// Marginals of one head.
     fn marginals(&self, of: &Coupled<'_>, shape: &Shape, head: usize) -> Vec<f64> {
-        by_head(of, shape, head, |factor| &self.moments[factor].expected)
+        of.marginals_of(&self.moments, shape, head)
     }
 
     /// Derivatives of the marginals of every head, for each tangent of the request.
@@ -358,15 +378,25 @@ fn by_head<'m>(
     expected: impl Fn(usize) -> &'m Vec<f64>,
 ) -> Vec<f64> {
     let count = of.per_head(shape);
-    let edges = match of.factors {
-        Factors::Head => shape.queries * shape.keys,
-        Factors::Query => shape.keys,
-    };
+    let edges = of.edges(shape);
     let factors = head * count..(head + 1) * count;
     factors.flat_map(|factor| expected(factor)[..edges].iter().copied()).collect()
 }
 
 impl Coupled<'_> {
+    /// Scores of every head, log-weights with them where they are read, and the factors of the scores.
+    fn tables<T: Real>(&self, problem: &Problem<'_, T>, weights: bool) -> (Vec<Table>, Instances) {
+        let reads = if weights { Reads::ScoresAndWeights } else { Reads::Scores };
+        let tables = tables::tables(problem, reads);
+        let instances = self.instances(&problem.shape, tables.iter().map(|table| &table.scores));
+        (tables, instances)
+    }
+
+    /// Marginals of one head, row after row: those of its factors one after the other.
+    fn marginals_of(&self, moments: &[Moments], shape: &Shape, head: usize) -> Vec<f64> {
+        by_head(self, shape, head, |factor| &moments[factor].expected)
+    }
+
     /// Directions of every factor's scores, from those of the edges of every head: 0 for the impossible
     /// and the structure's own.
     fn directions<'t>(
@@ -390,11 +420,10 @@ impl Coupled<'_> {
 }
 
 impl<T: Real> EdgeQuestions<T> for Coupled<'_> {
-    fn column_mass(&self, problem: &Problem<'_, T>, _: &Finding<T>) -> Vec<T> {
+    fn column_mass(&self, problem: &Problem<'_, T>, finding: &Finding<T>) -> Vec<T> {
         let shape = &problem.shape;
-        let state = State::new(self, problem, false);
         let of_head = |head| {
-            let marginals = state.marginals(self, shape, head);
+            let marginals = self.marginals_of(&finding.moments, shape, head);
             let rows = ArrayView2::from_shape((shape.queries, shape.keys), &marginals);
             let sums = rows.expect("a number of every edge").sum_axis(Axis(0));
             sums.into_iter().map(T::of).collect::<Vec<T>>()
@@ -402,11 +431,10 @@ impl<T: Real> EdgeQuestions<T> for Coupled<'_> {
         (0..shape.batch * shape.heads).flat_map(of_head).collect()
     }
 
-    fn marginals(&self, problem: &Problem<'_, T>, _: &Finding<T>) -> Vec<T> {
+    fn marginals(&self, problem: &Problem<'_, T>, finding: &Finding<T>) -> Vec<T> {
         let shape = &problem.shape;
-        let state = State::new(self, problem, false);
-        let of_head = |head| state.marginals(self, shape, head).into_iter().map(T::of);
-        (0..shape.batch * shape.heads).flat_map(of_head).collect()
+        let of_head = |head| self.marginals_of(&finding.moments, shape, head).into_iter();
+        (0..shape.batch * shape.heads).flat_map(of_head).map(T::of).collect()
     }
 }
 
@@ -415,13 +443,12 @@ impl<T: Real> SetQuestions<T> for Coupled<'_> {
         self.sets.per_query()
     }
 
-    fn moments(&self, problem: &Problem<'_, T>) -> Vec<Moments> {
-        State::new(self, problem, false).moments
+    fn scores(&self, shape: &Shape) -> usize {
+        self.edges(shape) + self.own.iter().map(|own| own.count()).sum::<usize>()
     }
 
     fn best(&self, problem: &Problem<'_, T>, count: usize) -> Result<Vec<Vec<EdgeSet>>, Error> {
-        let tables = tables::tables(problem, Reads::Scores);
-        let instances = self.instances(&problem.shape, tables.iter().map(|table| &table.scores));
+        let (_, instances) = self.tables(problem, false);
         let views = instances.views();
         parallel::try_map(views.len(), &|factor| self.sets.best(&views[factor], count))
     }
@@ -432,8 +459,7 @@ impl<T: Real> SetQuestions<T> for Coupled<'_> {
         count: usize,
         seed: u64,
     ) -> Vec<Vec<Option<Vec<usize>>>> {
-        let tables = tables::tables(problem, Reads::Scores);
-        let instances = self.instances(&problem.shape, tables.iter().map(|table| &table.scores));
+        let (_, instances) = self.tables(problem, false);
         let views = instances.views();
         parallel::map(views.len(), &|factor| {
             self.sets.draws(&views[factor], count, Noise { seed, factor: factor as u64 })
@@ -442,8 +468,7 @@ impl<T: Real> SetQuestions<T> for Coupled<'_> {
 
     fn max_marginals(&self, problem: &Problem<'_, T>) -> Result<Vec<T>, Error> {
         let shape = &problem.shape;
-        let tables = tables::tables(problem, Reads::Scores);
-        let instances = self.instances(shape, tables.iter().map(|table| &table.scores));
+        let (_, instances) = self.tables(problem, false);
         let views = instances.views();
         let all =
             parallel::try_map(views.len(), &|factor| self.sets.max_marginals(&views[factor]))?;
@@ -452,9 +477,7 @@ impl<T: Real> SetQuestions<T> for Coupled<'_> {
     }
 
     fn log_count(&self, problem: &Problem<'_, T>) -> Vec<T> {
-        let tables = tables::tables(problem, Reads::Scores);
-        let mut instances =
-            self.instances(&problem.shape, tables.iter().map(|table| &table.scores));
+        let (_, mut instances) = self.tables(problem, false);
         for x in instances.scores.iter_mut().flatten() {
             // Garbage is not a possibility that could be counted.
             *x = if *x > f64::NEG_INFINITY { 0.0 } else { *x };
@@ -465,14 +488,14 @@ impl<T: Real> SetQuestions<T> for Coupled<'_> {
 
     fn pairs(&self, problem: &Problem<'_, T>, given: (usize, usize)) -> Vec<T> {
         let shape = &problem.shape;
-        let state = State::new(self, problem, false);
+        let (_, instances) = self.tables(problem, false);
         let mut of_edge = vec![0.0; shape.queries * shape.keys];
         of_edge[given.0 * shape.keys + given.1] = 1.0;
         let heads = shape.batch * shape.heads;
-        let directions = self.directions(shape, &state.instances, (0..heads).map(|_| &of_edge));
-        let tangents = self.sets.tangents(&state.instances.views(), &directions);
+        let directions = self.directions(shape, &instances, (0..heads).map(|_| &of_edge));
+        let tangents = self.sets.tangents(&instances.views(), &directions);
         let of_head = |head: usize| {
-            let marginals = state.marginals(self, shape, head);
+            let marginals = by_head(self, shape, head, |factor| &tangents[factor].moments.expected);
             let moved = by_head(self, shape, head, |factor| &tangents[factor].expected);
             let number = given.0 * shape.keys + given.1;
             let p = marginals[number];
@@ -496,13 +519,13 @@ impl<T: Real> SetQuestions<T> for Coupled<'_> {
         problem: &Problem<'_, T>,
         other: (&dyn SetQuestions<T>, &Problem<'_, T>),
     ) -> Vec<T> {
-        let state = State::new(self, problem, false);
+        let state = State::find(self, problem, false);
         let log_q = other.0.expected_log_probability(other.1, &state.moments);
         log_q.into_iter().map(|x| T::of(0.0 - x)).collect()
     }
 
     fn expected_log_probability(&self, problem: &Problem<'_, T>, under: &[Moments]) -> Vec<f64> {
-        let state = State::new(self, problem, false);
+        let state = State::find(self, problem, false);
         let of_factor = |(factor, under): (usize, &Moments)| {
             let log_partition = state.moments[factor].log_partition;
             if under.log_partition == f64::NEG_INFINITY {

@@ -8,6 +8,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::collapsed::Reason;
+use super::coupled::Moments;
 use super::expectation::Kind;
 use super::statistic::{Handle, Request};
 use crate::Real;
@@ -116,6 +117,10 @@ pub struct Finding<T> {
     pub(crate) log_scale: Vec<T>,
     pub(crate) linear: Vec<Expectation<T>>,
     pub(crate) extremal: Vec<Extremes<T>>,
+    /// Moments of every factor, where edges depend on each other; empty otherwise.
+    pub(crate) moments: Vec<Moments>,
+    /// Those of the prior alone, where they were asked for.
+    pub(crate) prior_moments: Vec<Moments>,
     /// Findings of single steps, where the inference takes several and a backward is to follow.
     pub(crate) steps: Vec<Finding<T>>,
     /// How it was come by.
@@ -384,6 +389,8 @@ impl<T: Real> Finding<T> {
             log_scale: Vec::new(),
             linear: linear.collect(),
             extremal: extremal.iter().map(|&w| Extremes::new(w, factors, queries)).collect(),
+            moments: Vec::new(),
+            prior_moments: Vec::new(),
             steps: Vec::new(),
             report: Report::default(),
         }

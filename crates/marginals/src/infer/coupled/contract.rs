@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use marginals_kernels::random::{philox, uniform};
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
@@ -40,7 +41,7 @@ impl Scores<'_> {
 }
 
 /// The first two derivatives' worth of a posterior over edge sets: log Z, and its gradient in every score.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Moments {
     /// log Z; −∞ where no edge set is possible.
     pub log_partition: f64,

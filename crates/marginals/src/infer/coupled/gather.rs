@@ -72,7 +72,7 @@ pub(super) fn find<T: Real>(
     of: &Coupled<'_>,
     problem: &Problem<'_, T>,
     request: &Request<'_, T>,
-    state: &State,
+    state: &State<'_>,
     tangents: &[(usize, Vec<Vec<f64>>)],
 ) -> Finding<T> {
     let shape = &problem.shape;
@@ -128,14 +128,14 @@ pub(super) fn find<T: Real>(
 }
 
 /// E[log ψ] − log-evidence of every factor; never negative.
-fn log_ratios<T: Real>(of: &Coupled<'_>, problem: &Problem<'_, T>, state: &State) -> Vec<f64> {
+fn log_ratios<T: Real>(of: &Coupled<'_>, problem: &Problem<'_, T>, state: &State<'_>) -> Vec<f64> {
     let shape = &problem.shape;
     let log_potentials: Vec<Vec<f64>> = (state.tables.iter())
         .map(|table| table.scores.iter().zip(&table.weights).map(|(x, w)| x - w).collect())
         .collect();
     let mut log_potentials = of.instances(shape, log_potentials.iter());
     let own = log_potentials.own;
-    let all = log_potentials.scores.iter_mut().zip(&state.moments).zip(&state.prior);
+    let all = log_potentials.scores.iter_mut().zip(&*state.moments).zip(&*state.prior);
     all.map(|((log_potentials, moments), prior)| {
         if moments.log_partition == f64::NEG_INFINITY {
             return 0.0;
@@ -236,7 +236,7 @@ impl Head<'_> {
 }
 
 /// Highest or lowest score of every query.
-fn extremes<T: Real>(wanted: Extremal, state: &State, shape: &Shape, into: &mut Extremes<T>) {
+fn extremes<T: Real>(wanted: Extremal, state: &State<'_>, shape: &Shape, into: &mut Extremes<T>) {
     let keys = shape.keys.max(1);
     let rows = || state.tables.iter().flat_map(|table| table.scores.chunks_exact(keys));
     let candidate = |(index, &score): (usize, &f64)| Candidate {

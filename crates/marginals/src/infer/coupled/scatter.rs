@@ -17,7 +17,7 @@ use super::gather::{on_edges, product, values};
 use super::tables::{blocks, features};
 use super::{Coupled, State, by_head};
 use crate::gradient::{Accumulator, Layout, number_repeats};
-use crate::infer::finding::at;
+use crate::infer::finding::{Finding, at};
 use crate::infer::slopes::Slopes;
 use crate::infer::statistic::{EdgeFunction, Linear, Request};
 use crate::infer::{Gradients, Problem, Values};
@@ -37,6 +37,7 @@ pub(super) fn backward<T: Real>(
     of: &Coupled<'_>,
     problem: &Problem<'_, T>,
     request: &Request<'_, T>,
+    finding: &Finding<T>,
     slopes: &Slopes<'_, T>,
     destination: Values,
 ) -> Result<Gradients<T>, Error> {
@@ -48,7 +49,7 @@ pub(super) fn backward<T: Real>(
     let entropy = of_statistic(request.log_probability());
     let evidence = &*slopes.prior_log_partition;
     let reads_prior = !ratio.is_empty() || !evidence.is_empty();
-    let state = State::new(of, problem, reads_prior);
+    let state = State::found(of, problem, finding, reads_prior);
 
     // f, by head and then by factor.
     let heads: Vec<_> = shape.all_heads().collect();
@@ -222,7 +223,7 @@ impl<T: Real> Upstream<'_, '_, '_, T> {
     fn values_and_functions(
         &self,
         of: &Coupled<'_>,
-        state: &State,
+        state: &State<'_>,
         (dv, of_functions): (&mut Vec<Option<Array4<T>>>, &mut Vec<ParameterGradient<T>>),
         dk: &mut Array4<T>,
     ) -> Result<(), Error> {

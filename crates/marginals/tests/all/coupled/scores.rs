@@ -317,4 +317,12 @@ fn findings_are_completed() {
     let (a, b) = (pass.backward((&up, &ones)).unwrap(), completed.backward((&up, &ones)).unwrap());
     assert_eq!((a.q, a.k), (b.q, b.k));
     assert!(posterior.find(&questions, 0..3).is_err(), "edges depend on all keys");
+    // A finding of a chain without transitions is none of one with them.
+    let finding = posterior.find(&questions, 0..4).unwrap();
+    let zeros = ArrayD::zeros(vec![4, 4]);
+    let chain = Chain::new().with_transitions(zeros).unwrap().with_lengths(&[4, 3]);
+    let other = Model::new(chain, Uniform, Dot::new(1.0));
+    let other = other.posterior(x.view(), x.view()).unwrap();
+    let error = other.complete(questions, finding).unwrap_err().to_string();
+    assert!(error.contains("finding"), "{error}");
 }
