@@ -31,6 +31,7 @@ mod fresh;
 mod gemm;
 mod instruction_set;
 mod lanes;
+mod linear;
 mod log_weights;
 mod math;
 mod online;
@@ -54,6 +55,7 @@ pub use instruction_set::InstructionSet;
 pub use lanes::{
     ExponentialSum, LANES, Lanes, Term, shares, shares_of, sum_exponentials, sum_exponentials_of,
 };
+pub use linear::{Banded, Entries, Side, add_outer_products, add_product};
 pub use log_weights::{add_log_weight, add_log_weights};
 pub use online::{OnlineColumns, OnlineRows, online_columns, online_rows};
 pub use pages::large_pages;

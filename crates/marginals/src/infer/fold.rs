@@ -17,6 +17,7 @@
 mod best;
 mod draws;
 mod lanes;
+pub(crate) mod messages;
 mod recursion;
 pub(crate) mod segments;
 

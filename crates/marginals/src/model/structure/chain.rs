@@ -3,7 +3,11 @@ use serde::{Deserialize, Serialize};
 
 use super::contract::{Structure, StructurePart};
 use crate::infer::Inference;
-use crate::infer::coupled::{Coupled, Factors, OF_QUERIES, OwnScores, PerQuery, Ragged};
+use crate::infer::coupled::{
+    Coupled, EdgeSet, EdgeSets, Factors, Moments, Noise, OF_QUERIES, OwnScores, PerQuery, Ragged,
+    Scores, Tangents,
+};
+use crate::infer::fold::messages::{self, Layout};
 use crate::infer::fold::{Fold, Recursion, Rule, Size, Unfold};
 use crate::model::part::{Named, NamedTensor, Part};
 use crate::model::tensors::Inputs;
@@ -22,7 +26,8 @@ use crate::{Error, Real, Shape, Value};
 /// transition of −∞ is forbidden. With all of them 0 it is
 /// [`EachQueryPicksOne`](super::EachQueryPicksOne), and its log-partition the sum over the queries.
 ///
-/// Cost: O(N M²) exponentials a head, O(N M w) under a band of w; O(N M) memory. A batch entry may have
+/// Cost: O(N M²) multiplications a head, O(N M w) under a band of w, or as many exponentials where finite
+/// scores range over more than 300 nats; O(N M) memory. A batch entry may have
 /// fewer queries than the tensors have rows ([`with_lengths`](Self::with_lengths)): those behind have no
 /// edge. Where no path is possible: log-partition −∞, everything else 0, MAP and samples −1.
 ///
@@ -181,7 +186,7 @@ impl<T: Real> Structure<T> for Chain {
     fn exact(&self) -> Box<dyn Inference<T> + '_> {
         let ChainScores { transitions, start, end, lengths } = &self.scores;
         let own: Vec<&OwnScores> = [transitions, start, end].into_iter().flatten().collect();
-        Box::new(Coupled::new(Fold { unfold: Unfolded(self) }, Factors::Head, own, lengths))
+        Box::new(Coupled::new(Paths(self), Factors::Head, own, lengths))
     }
 
     fn check(&self, shape: &Shape, _value: Value) -> Result<(), Error> {
@@ -200,59 +205,101 @@ impl<T: Real> Structure<T> for Chain {
     }
 }
 
-/// Recursion that a chain unfolds to.
+/// Paths of a chain: by messages where the scores allow it, and else by the recursion that it unfolds to.
 #[derive(Clone, Copy, Debug)]
-struct Unfolded<'c>(&'c Chain);
+struct Paths<'c>(&'c Chain);
 
-impl Unfold for Unfolded<'_> {
+impl Paths<'_> {
+    /// Where the structure's own scores stand.
+    fn layout(&self) -> Layout {
+        let ChainScores { transitions, start, end, .. } = &self.0.scores;
+        let mut next = 0;
+        let mut take = |own: &Option<OwnScores>| {
+            own.as_ref().map(|own| {
+                let first = next;
+                next += own.count();
+                first
+            })
+        };
+        Layout {
+            transitions: take(transitions),
+            by_step: transitions.as_ref().is_some_and(|own| own.values.shape()[2] > 1),
+            start: take(start),
+            end: take(end),
+            band: self.0.band.unwrap_or(usize::MAX),
+        }
+    }
+}
+
+impl EdgeSets for Paths<'_> {
+    fn per_query(&self) -> PerQuery {
+        PerQuery::One
+    }
+
+    fn moments(&self, factors: &[Scores<'_>]) -> Vec<Moments> {
+        let found = messages::moments(&self.layout(), factors);
+        completed(found, |rest| {
+            let factors: Vec<_> = rest.iter().map(|&factor| factors[factor]).collect();
+            Fold { unfold: *self }.moments(&factors)
+        })
+    }
+
+    fn tangents(&self, factors: &[Scores<'_>], directions: &[Vec<f64>]) -> Vec<Tangents> {
+        let found = messages::tangents(&self.layout(), factors, directions);
+        completed(found, |rest| {
+            let factors: Vec<_> = rest.iter().map(|&factor| factors[factor]).collect();
+            let directions: Vec<_> = rest.iter().map(|&f| directions[f].clone()).collect();
+            Fold { unfold: *self }.tangents(&factors, &directions)
+        })
+    }
+
+    fn best(&self, factor: &Scores<'_>, count: usize) -> Result<Vec<EdgeSet>, Error> {
+        Fold { unfold: *self }.best(factor, count)
+    }
+
+    fn draws(&self, factor: &Scores<'_>, count: usize, noise: Noise) -> Vec<Option<Vec<usize>>> {
+        Fold { unfold: *self }.draws(factor, count, noise)
+    }
+
+    fn max_marginals(&self, factor: &Scores<'_>) -> Result<Vec<f64>, Error> {
+        Fold { unfold: *self }.max_marginals(factor)
+    }
+}
+
+/// What was found, and for the factors of which nothing was, the results of `otherwise`.
+fn completed<R>(found: Vec<Option<R>>, otherwise: impl FnOnce(&[usize]) -> Vec<R>) -> Vec<R> {
+    let is_left = |factor: &usize| found[*factor].is_none();
+    let rest: Vec<usize> = (0..found.len()).filter(is_left).collect();
+    let mut others = if rest.is_empty() { Vec::new() } else { otherwise(&rest) }.into_iter();
+    let mut one = |own: Option<R>| own.or_else(|| others.next());
+    found.into_iter().map(|own| one(own).expect("a result of every factor")).collect()
+}
+
+impl Unfold for Paths<'_> {
     fn per_query(&self) -> PerQuery {
         PerQuery::One
     }
 
     fn unfold(&self, size: Size) -> Box<dyn Recursion> {
-        let ChainScores { transitions, start, end, .. } = &self.0.scores;
-        let mut next = 0;
-        let mut take = |own: &Option<OwnScores>| {
-            own.as_ref().map(|own| {
-                let first = size.own(next);
-                next += own.count();
-                first
-            })
-        };
-        let (first_transition, first_start, first_end) =
-            (take(transitions), take(start), take(end));
-        let by_step = transitions.as_ref().is_some_and(|own| own.values.shape()[2] > 1);
-        Box::new(Paths {
-            size,
-            band: self.0.band.unwrap_or(usize::MAX),
-            transitions: first_transition,
-            by_step,
-            start: first_start,
-            end: first_end,
-        })
+        Box::new(Steps { size, layout: self.layout() })
     }
 }
 
 /// Cell i M + s is every way to get to state s at query i; cell N M + n ends after n queries.
 #[derive(Debug)]
-struct Paths {
+struct Steps {
     size: Size,
-    band: usize,
-    /// Where the structure's own scores begin.
-    transitions: Option<usize>,
-    /// Whether transitions differ from step to step.
-    by_step: bool,
-    start: Option<usize>,
-    end: Option<usize>,
+    layout: Layout,
 }
 
-impl Paths {
-    fn also(rule: Rule, first: Option<usize>, index: usize) -> Rule {
-        first.map_or(rule, |first| rule.with(first + index))
+impl Steps {
+    /// The rule with one of the structure's own scores.
+    fn also(&self, rule: Rule, first: Option<usize>, index: usize) -> Rule {
+        first.map_or(rule, |first| rule.with(self.size.own(first + index)))
     }
 }
 
-impl Recursion for Paths {
+impl Recursion for Steps {
     fn cells(&self) -> usize {
         self.size.queries * self.size.keys + self.size.queries + 1
     }
@@ -264,7 +311,7 @@ impl Recursion for Paths {
             if length == 0 {
                 into.push(Rule::ONE);
             } else if length <= n {
-                let last = |s| Self::also(Rule::cell((length - 1) * m + s), self.end, s);
+                let last = |s| self.also(Rule::cell((length - 1) * m + s), self.layout.end, s);
                 into.extend((0..m).map(last));
             }
             return;
@@ -272,19 +319,151 @@ impl Recursion for Paths {
         let (query, state) = (cell / m, cell % m);
         let edge = self.size.edge(query, state);
         if query == 0 {
-            into.push(Self::also(Rule::ONE.with(edge), self.start, state));
+            into.push(self.also(Rule::ONE.with(edge), self.layout.start, state));
             return;
         }
-        let first = if self.by_step { (query - 1) * m * m } else { 0 };
-        let from = state.saturating_sub(self.band)
-            ..m.min(state.saturating_add(self.band).saturating_add(1));
+        let first = if self.layout.by_step { (query - 1) * m * m } else { 0 };
+        let from = state.saturating_sub(self.layout.band)
+            ..m.min(state.saturating_add(self.layout.band).saturating_add(1));
         into.extend(from.map(|before| {
             let rule = Rule::cell((query - 1) * m + before).with(edge);
-            Self::also(rule, self.transitions, first + before * m + state)
+            self.also(rule, self.layout.transitions, first + before * m + state)
         }));
     }
 
     fn goal(&self, queries: usize, _keys: usize) -> usize {
         self.size.queries * self.size.keys + queries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A random number from 0 to 1, of its place.
+    fn number(seed: u64, index: usize) -> f64 {
+        Noise { seed, factor: 0 }.uniform(0, index)
+    }
+
+    /// Largest difference between messages and the recursion, of the moments and their derivatives of
+    /// chains of different lengths; and how many of them messages answer.
+    fn compare(
+        chain: &Chain,
+        (n, m): (usize, usize),
+        score: &dyn Fn(usize) -> f64,
+    ) -> (f64, usize) {
+        let paths = Paths(chain);
+        let ChainScores { transitions, start, end, .. } = &chain.scores;
+        let all = [transitions, start, end].into_iter().flatten();
+        let own: Vec<f64> = all.flat_map(|own| own.values.iter().copied()).collect();
+        let lengths: Vec<usize> = (0..11).map(|factor| n - factor % 3 * (n / 4)).collect();
+        let values: Vec<Vec<f64>> = (lengths.iter().enumerate())
+            .map(|(factor, &length)| {
+                let of_edge = |edge: usize| match edge < length * m {
+                    true => score(factor * n * m + edge),
+                    false => f64::NEG_INFINITY,
+                };
+                (0..n * m).map(of_edge).chain(own.iter().copied()).collect()
+            })
+            .collect();
+        let directions: Vec<Vec<f64>> = (values.iter().enumerate())
+            .map(|(factor, values)| {
+                let of_score = |(index, x): (usize, &f64)| match *x > f64::NEG_INFINITY {
+                    true => number(factor as u64 + 100, index) * 6.0 - 2.0,
+                    false => 0.0,
+                };
+                values.iter().enumerate().map(of_score).collect()
+            })
+            .collect();
+        let factors: Vec<Scores<'_>> = (values.iter().zip(&lengths))
+            .map(|(values, &queries)| Scores { queries, keys: m, row: m, edges: n * m, values })
+            .collect();
+        let found = messages::tangents(&paths.layout(), &factors, &directions);
+        let moments = messages::moments(&paths.layout(), &factors);
+        let expected = Fold { unfold: paths }.tangents(&factors, &directions);
+        let mut worst = 0.0f64;
+        let mut answered = 0;
+        for ((found, moments), expected) in found.iter().zip(&moments).zip(&expected) {
+            assert_eq!(found.as_ref().map(|own| &own.moments), moments.as_ref());
+            let Some(found) = found else { continue };
+            answered += 1;
+            let (own, of_recursion) = (&found.moments, &expected.moments);
+            if of_recursion.log_partition == f64::NEG_INFINITY {
+                assert_eq!(own.log_partition, f64::NEG_INFINITY);
+            } else {
+                worst = worst.max((own.log_partition - of_recursion.log_partition).abs());
+            }
+            let of_moments = own.expected.iter().zip(&of_recursion.expected);
+            let of_tangents = found.expected.iter().zip(&expected.expected);
+            for (found, expected) in of_moments.chain(of_tangents) {
+                assert!(!found.is_nan(), "{found} {expected}");
+                worst = worst.max((found - expected).abs());
+            }
+        }
+        (worst, answered)
+    }
+
+    /// Chains with transitions of one kind or another, starts and ends.
+    fn chain(steps: usize, m: usize, wide: f64, forbidden: f64) -> Chain {
+        let of = |seed: u64, shape: Vec<usize>| {
+            let count = shape.iter().product::<usize>();
+            let score = |index: usize| match number(seed + 50, index) < forbidden {
+                true => f64::NEG_INFINITY,
+                false => (number(seed, index) - 0.5) * wide,
+            };
+            ArrayD::from_shape_vec(shape, (0..count).map(score).collect()).unwrap()
+        };
+        Chain::new()
+            .with_transitions(of(1, vec![steps, m, m]))
+            .and_then(|chain| chain.with_start(of(2, vec![m])))
+            .and_then(|chain| chain.with_end(of(3, vec![m])))
+            .unwrap()
+    }
+
+    #[test]
+    fn messages_agree_with_the_recursion() {
+        let (n, m) = (40, 13);
+        let normal = |index: usize| (number(7, index) - 0.5) * 20.0;
+        let masked = |index: usize| match number(8, index) < 0.3 {
+            true => f64::NEG_INFINITY,
+            false => normal(index),
+        };
+        for steps in [1, n - 1] {
+            for chain in [
+                chain(steps, m, 8.0, 0.0),
+                chain(steps, m, 8.0, 0.5),
+                chain(steps, m, 60.0, 0.2),
+                chain(steps, m, 3.0, 0.0).with_band(2),
+                Chain::new().with_band(1),
+                Chain::new(),
+            ] {
+                for score in [&normal as &dyn Fn(usize) -> f64, &masked] {
+                    let (worst, answered) = compare(&chain, (n, m), score);
+                    assert!(worst < 1e-11, "{worst:e} {chain:?}");
+                    assert_eq!(answered, 11, "{chain:?}");
+                }
+            }
+        }
+    }
+
+    /// Scores that range far are left to the recursion, and those that forbidden transitions let run apart
+    /// step by step are where digits would be lost.
+    #[test]
+    fn messages_give_up_what_they_cannot_keep() {
+        let (n, m) = (60, 2);
+        let wide = |index: usize| (number(7, index) - 0.5) * 4000.0;
+        assert_eq!(compare(&Chain::new(), (n, m), &wide), (0.0, 0));
+        // Two states that never meet: one falls behind by 20 nats a step, and 5 more in its last.
+        let apart = vec![0.0, f64::NEG_INFINITY, f64::NEG_INFINITY, 0.0];
+        let apart = ArrayD::from_shape_vec(vec![2, 2], apart).unwrap();
+        let chain = Chain::new().with_transitions(apart).unwrap();
+        let falls = |index: usize| if index.is_multiple_of(2) { 0.0 } else { -20.0 };
+        let (worst, answered) = compare(&chain, (n, m), &falls);
+        // Those of 30 steps are 600 nats apart and are kept; those of 45 and 60 are not.
+        assert_eq!(answered, 3);
+        assert!(worst < 1e-11, "{worst:e}");
+        // NaN is the recursion's, and only its own chain's.
+        let garbage = |index: usize| if index == 5 { f64::NAN } else { 0.5 };
+        assert_eq!(compare(&Chain::new(), (n, m), &garbage).1, 10);
     }
 }
