@@ -290,6 +290,17 @@ def tree_log_partitions(scores, t, settings):
     return from_left[-1][..., 0]
 
 
+def any_tree_log_partitions(scores, t, settings):
+    """The matrix-tree theorem. scores[i, j]: j heads i; node 0 is the root."""
+    rows = scores[..., 1:, :]
+    nodes = rows.shape[-1]
+    own = torch.eye(nodes, dtype=torch.bool)[1:]
+    largest = rows.masked_fill(own, IMPOSSIBLE).amax(-1, keepdim=True)
+    weights = (rows - largest).exp() * ~own
+    laplacian = torch.diag_embed(weights.sum(-1)) - weights[..., 1:]
+    return torch.linalg.slogdet(laplacian)[1] + largest.sum((-1, -2))
+
+
 def subset_log_partitions(scores, t, settings):
     """Elementary symmetric polynomials, a key of all queries at a time."""
     k = settings["k"]
@@ -304,6 +315,7 @@ def subset_log_partitions(scores, t, settings):
 for name, log_partitions in [
     ("chain", chain_log_partitions),
     ("projective-trees", tree_log_partitions),
+    ("trees", any_tree_log_partitions),
     ("subsets", subset_log_partitions),
 ]:
     WORK[name] = structured(log_partitions, differentiated=False)

@@ -5,7 +5,9 @@ use marginals::Model;
 use marginals::potential::Scores;
 use marginals::prior::Uniform;
 use marginals::question::{LogPartition, Marginals};
-use marginals::structure::{Chain, EachQueryPicksK, ProjectiveArborescence, RootEdges, Structure};
+use marginals::structure::{
+    Arborescence, Chain, EachQueryPicksK, ProjectiveArborescence, RootEdges, Structure,
+};
 use ndarray::Array4;
 
 use crate::inputs::Inputs;
@@ -16,7 +18,7 @@ use crate::work::Structured;
 pub fn weights(of: Structured, keys: usize) -> Vec<(&'static str, Vec<usize>)> {
     match of {
         Structured::Chain => vec![("transitions", vec![keys, keys])],
-        Structured::ProjectiveTrees | Structured::Subsets(_) => Vec::new(),
+        Structured::ProjectiveTrees | Structured::Trees | Structured::Subsets(_) => Vec::new(),
     }
 }
 
@@ -32,6 +34,7 @@ pub fn answers(
                 let transitions = inputs.weights["transitions"].mapv(f64::from);
                 Box::new(Chain::new().with_transitions(transitions)?)
             }
+            Structured::Trees => Box::new(Arborescence::new(0, RootEdges::Any)),
             Structured::ProjectiveTrees => Box::new(ProjectiveArborescence::new(RootEdges::Any)),
             Structured::Subsets(k) => Box::new(EachQueryPicksK::exactly(k)),
         };

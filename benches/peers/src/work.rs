@@ -41,6 +41,8 @@ pub enum Structured {
     Chain,
     /// Projective trees, any number of edges into the root.
     ProjectiveTrees,
+    /// Directed trees, projective or not, likewise.
+    Trees,
     /// Subsets of so many keys.
     Subsets(usize),
 }
@@ -139,15 +141,23 @@ impl Case {
     /// The sizes it is measured at.
     pub fn sizes(&self, quick: bool) -> impl Iterator<Item = Size> + use<> {
         let lengths = self.lengths[usize::from(quick)];
-        let heads = match self.task {
+        let heads = |queries: usize| match self.task {
             Task::Slots(_) => 1,
             // Instances of a batch, each as a head.
             Task::Structured(Structured::Subsets(_))
             | Task::StructuredBackward(Structured::Subsets(_)) => 1,
+            // Long sentences come in smaller batches.
+            Task::Structured(Structured::Trees) | Task::StructuredBackward(Structured::Trees)
+                if queries > 100 =>
+            {
+                8
+            }
+            Task::Structured(Structured::Trees) | Task::StructuredBackward(Structured::Trees) => 64,
             Task::Structured(_) | Task::StructuredBackward(_) => 32,
             _ => 8,
         };
-        lengths.iter().map(move |&(queries, keys)| Size { heads, queries, keys, dim: 64 })
+        let size = |&(queries, keys)| Size { heads: heads(queries), queries, keys, dim: 64 };
+        lengths.iter().map(size).collect::<Vec<_>>().into_iter()
     }
 }
 
@@ -162,9 +172,12 @@ const GRID: [&[(usize, usize)]; 2] =
 const DENSE_GRID: [&[(usize, usize)]; 2] = [&[(512, 512), (1024, 1024), (4096, 4096)], QUICK];
 /// Where our own softmax is what the time is read against.
 const STICKS: [&[(usize, usize)]; 2] = [&[(1024, 1024), (4096, 4096)], QUICK];
-/// Steps and states; nodes; queries and keys.
+/// Steps and states.
 const CHAIN: [&[(usize, usize)]; 2] = [&[(256, 64)], &[(32, 16)]];
+/// Sentences for projective trees, and for any.
 const TREES: [&[(usize, usize)]; 2] = [&[(40, 40)], &[(12, 12)]];
+const ANY_TREES: [&[(usize, usize)]; 2] = [&[(40, 40), (200, 200)], &[(40, 40)]];
+/// Queries and keys.
 const SUBSETS: [&[(usize, usize)]; 2] = [&[(1024, 512)], &[(64, 32)]];
 /// Edges of a query in the case of subsets.
 const PICKS: usize = 16;
@@ -315,6 +328,20 @@ pub const CASES: &[Case] = &[
         task: Task::StructuredBackward(Structured::ProjectiveTrees),
         peers: &[torch("recursion in PyTorch", "projective-trees-backward")],
         lengths: TREES,
+    },
+    Case {
+        name: "trees",
+        title: "directed trees, log-partition + marginals",
+        task: Task::Structured(Structured::Trees),
+        peers: &[torch("determinants in PyTorch", "trees")],
+        lengths: ANY_TREES,
+    },
+    Case {
+        name: "trees-backward",
+        title: "directed trees, and gradients through the marginals",
+        task: Task::StructuredBackward(Structured::Trees),
+        peers: &[torch("determinants in PyTorch", "trees-backward")],
+        lengths: ANY_TREES,
     },
     Case {
         name: "subsets",
