@@ -344,7 +344,7 @@ impl<'f> State<'f> {
     }
 
     /// Marginals of one head.
-    fn marginals(&self, of: &Coupled<'_>, shape: &Shape, head: usize) -> Vec<f64> {
+    fn marginals(&self, of: &Coupled<'_>, shape: &Shape, head: usize) -> Cow<'_, [f64]> {
         of.marginals_of(&self.moments, shape, head)
     }
 
@@ -362,8 +362,9 @@ impl<'f> State<'f> {
                 parallel::map_each(heads, &|head| gather::on_edges(problem, head, function));
             let directions = of.directions(shape, &self.instances, moves.iter());
             let tangents = of.sets.tangents(&self.instances.views(), &directions);
-            let by_head = (0..shape.batch * shape.heads)
-                .map(|head| by_head(of, shape, head, |factor| &tangents[factor].expected));
+            let by_head = (0..shape.batch * shape.heads).map(|head| {
+                by_head(of, shape, head, |factor| &tangents[factor].expected).into_owned()
+            });
             (index, by_head.collect())
         };
         request.tangents().map(of_statistic).collect()
@@ -376,11 +377,14 @@ fn by_head<'m>(
     shape: &Shape,
     head: usize,
     expected: impl Fn(usize) -> &'m Vec<f64>,
-) -> Vec<f64> {
+) -> Cow<'m, [f64]> {
     let count = of.per_head(shape);
     let edges = of.edges(shape);
-    let factors = head * count..(head + 1) * count;
-    factors.flat_map(|factor| expected(factor)[..edges].iter().copied()).collect()
+    let mut factors = (head * count..(head + 1) * count).map(|factor| &expected(factor)[..edges]);
+    match of.factors {
+        Factors::Head => factors.next().expect("a factor of every head").into(),
+        Factors::Query => factors.collect::<Vec<_>>().concat().into(),
+    }
 }
 
 impl Coupled<'_> {
@@ -393,7 +397,12 @@ impl Coupled<'_> {
     }
 
     /// Marginals of one head, row after row: those of its factors one after the other.
-    fn marginals_of(&self, moments: &[Moments], shape: &Shape, head: usize) -> Vec<f64> {
+    fn marginals_of<'m>(
+        &self,
+        moments: &'m [Moments],
+        shape: &Shape,
+        head: usize,
+    ) -> Cow<'m, [f64]> {
         by_head(self, shape, head, |factor| &moments[factor].expected)
     }
 
@@ -433,8 +442,12 @@ impl<T: Real> EdgeQuestions<T> for Coupled<'_> {
 
     fn marginals(&self, problem: &Problem<'_, T>, finding: &Finding<T>) -> Vec<T> {
         let shape = &problem.shape;
-        let of_head = |head| self.marginals_of(&finding.moments, shape, head).into_iter();
-        (0..shape.batch * shape.heads).flat_map(of_head).map(T::of).collect()
+        let mut all = Vec::with_capacity(shape.batch * shape.heads * shape.queries * shape.keys);
+        for head in 0..shape.batch * shape.heads {
+            let marginals = self.marginals_of(&finding.moments, shape, head);
+            all.extend(marginals.iter().map(|&p| T::of(p)));
+        }
+        all
     }
 }
 
@@ -472,7 +485,7 @@ impl<T: Real> SetQuestions<T> for Coupled<'_> {
         let views = instances.views();
         let all =
             parallel::try_map(views.len(), &|factor| self.sets.max_marginals(&views[factor]))?;
-        let of_head = |head| by_head(self, shape, head, |factor| &all[factor]);
+        let of_head = |head| by_head(self, shape, head, |factor| &all[factor]).into_owned();
         Ok((0..shape.batch * shape.heads).flat_map(of_head).map(T::of).collect())
     }
 
@@ -501,9 +514,9 @@ impl<T: Real> SetQuestions<T> for Coupled<'_> {
             let p = marginals[number];
             let pairs: Vec<T> = marginals
                 .iter()
-                .zip(moved)
+                .zip(&*moved)
                 .enumerate()
-                .map(|(edge, (&own, moved))| match edge == number {
+                .map(|(edge, (&own, &moved))| match edge == number {
                     true => T::of(p),
                     // Cov(a, b) = P(a, b) − P(a) P(b).
                     false => T::of((moved + own * p).clamp(0.0, own.min(p))),

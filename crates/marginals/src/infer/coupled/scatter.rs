@@ -102,11 +102,11 @@ pub(super) fn backward<T: Real>(
         .collect();
     let of_edges: Vec<OfEdges> = (0..heads.len())
         .map(|number| {
-            let scores = by_head(of, shape, number, |factor| &in_scores[factor]);
+            let scores = by_head(of, shape, number, |factor| &in_scores[factor]).into_owned();
             let mut weights = scores.clone();
             if !of_prior.is_empty() {
                 let direct = by_head(of, shape, number, |factor| &of_prior[factor]);
-                weights.iter_mut().zip(direct).for_each(|(w, g)| *w += g);
+                weights.iter_mut().zip(&*direct).for_each(|(w, g)| *w += g);
             }
             OfEdges { scores, weights }
         })

@@ -128,13 +128,13 @@ pub(super) fn factors(
     own: &[f64],
     cut: Factors,
 ) -> Vec<Vec<f64>> {
-    let absent = |query: usize, key: usize| query >= lengths.queries || key >= lengths.keys;
     let table = |rows: &[f64], first: usize| {
         let mut all = Vec::with_capacity(rows.len() + own.len());
-        all.extend(rows.iter().enumerate().map(|(index, &x)| {
-            let (query, key) = (first + index / row.max(1), index % row.max(1));
-            if absent(query, key) { f64::NEG_INFINITY } else { x }
-        }));
+        for (query, scores) in (first..).zip(rows.chunks_exact(row.max(1))) {
+            let keys = if query < lengths.queries { lengths.keys } else { 0 };
+            all.extend_from_slice(&scores[..keys]);
+            all.resize(all.len() + row - keys, f64::NEG_INFINITY);
+        }
         all.extend_from_slice(own);
         all
     };

@@ -17,6 +17,7 @@
 //! Derivatives along a direction go the same way, as dual numbers. What all states of a step have in
 //! common is taken out of them: it moves log Z alone.
 
+use std::borrow::Cow;
 use std::f64::consts::LN_2;
 use std::ops::Range;
 
@@ -177,16 +178,30 @@ struct Extent {
 }
 
 impl Extent {
-    fn of(scores: impl Iterator<Item = f64>) -> Self {
-        let mut all = Self { least: f64::INFINITY, largest: f64::NEG_INFINITY, is_valid: true };
-        for x in scores {
-            all.is_valid &= x < f64::INFINITY;
-            if x > f64::NEG_INFINITY {
-                all.least = all.least.min(x);
-                all.largest = all.largest.max(x);
-            }
+    fn of(set: InstructionSet, scores: &[f64]) -> Self {
+        let (mut least, mut largest) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
+        let mut invalid = [0u64; LANES];
+        set.run(
+            #[inline(always)]
+            || {
+                let mut take = |lane: usize, x: f64| {
+                    let finite = if x > f64::NEG_INFINITY { x } else { f64::INFINITY };
+                    least[lane] = if finite < least[lane] { finite } else { least[lane] };
+                    largest[lane] = if x > largest[lane] { x } else { largest[lane] };
+                    invalid[lane] |= u64::from(x.is_nan() | (x == f64::INFINITY));
+                };
+                let (rows, rest) = scores.as_chunks::<LANES>();
+                for row in rows {
+                    row.iter().enumerate().for_each(|(lane, &x)| take(lane, x));
+                }
+                rest.iter().enumerate().for_each(|(lane, &x)| take(lane, x));
+            },
+        );
+        Self {
+            least: least.into_iter().fold(f64::INFINITY, f64::min),
+            largest: largest.into_iter().fold(f64::NEG_INFINITY, f64::max),
+            is_valid: invalid == [0; LANES],
         }
-        all
     }
 
     /// Nats from the smallest to the largest.
@@ -200,6 +215,26 @@ impl Extent {
     /// The largest, or 0 where all is impossible.
     fn offset(&self) -> f64 {
         if self.largest > f64::NEG_INFINITY { self.largest } else { 0.0 }
+    }
+}
+
+/// Scores of the states of one step, with those of the start.
+fn of_states<'s>(layout: &Layout, own: &Scores<'s>, query: usize) -> Cow<'s, [f64]> {
+    let row = &own.values[query * own.row..][..own.row];
+    match layout.start {
+        Some(first) if query == 0 => {
+            let start = &own.values[own.edges + first..];
+            row.iter().zip(start).map(|(x, start)| x + start).collect()
+        }
+        _ => row.into(),
+    }
+}
+
+/// Scores of the ends.
+fn of_ends<'s>(layout: &Layout, own: &Scores<'s>) -> Cow<'s, [f64]> {
+    match layout.end {
+        Some(first) => own.values[own.edges + first..][..own.row].into(),
+        None => vec![0.0; own.row].into(),
     }
 }
 
@@ -227,16 +262,20 @@ impl<'s> Chains<'s> {
             counts: Vec::new(),
             normaliser: ZERO,
         };
-        for lane in 0..factors.len() {
-            chains.read(lane);
-        }
-        let steps = chains.weights.chunks_exact_mut(m.max(1));
-        for row in steps.chain([&mut *chains.ends]) {
-            let mut largest = [f64::NEG_INFINITY; LANES];
-            for lanes in &*row {
-                (0..LANES).for_each(|lane| largest[lane] = largest[lane].max(lanes[lane]));
+        let mut largest = vec![[f64::NEG_INFINITY; LANES]; n + 1];
+        (0..factors.len()).for_each(|lane| chains.measure(lane, &mut largest));
+        let rows = chains.weights.chunks_exact_mut(m.max(1)).chain([&mut *chains.ends]);
+        for (step, row) in rows.enumerate() {
+            for lane in (0..factors.len()).filter(|&lane| chains.is_exact[lane]) {
+                let own = &factors[lane];
+                let scores = match step < n {
+                    true if step >= own.queries => continue,
+                    true => of_states(&layout, own, step),
+                    false => of_ends(&layout, own),
+                };
+                row.iter_mut().zip(&*scores).for_each(|(into, &x)| into[lane] = x);
             }
-            shares_of(chains.set, row, &largest);
+            shares_of(chains.set, row, &largest[step]);
         }
         let counts = chains.layout.transitions.map_or(0, |_| chains.matrices() * m * m);
         chains.counts = vec![ZERO; counts];
@@ -261,43 +300,33 @@ impl<'s> Chains<'s> {
         move |entry| (entry / m).abs_diff(entry % m) <= band
     }
 
-    /// Reads the scores of one factor, but for its transitions, if they do not range too widely.
-    fn read(&mut self, lane: usize) {
-        let (own, layout, m) = (self.factors[lane], self.layout, self.m);
-        let score = |query: usize, key: usize| match layout.start {
-            Some(first) if query == 0 => own.edge(query, key) + own.own(first + key),
-            _ => own.edge(query, key),
-        };
-        let end = |key: usize| layout.end.map_or(0.0, |first| own.own(first + key));
+    /// Finds how widely the scores of one factor range, and the largest of every step and of the ends.
+    fn measure(&mut self, lane: usize, largest: &mut [Lanes]) {
+        let (set, own, layout) = (self.set, self.factors[lane], self.layout);
         let mut widest = 0.0f64;
-        for query in 0..own.queries {
-            let extent = Extent::of((0..m).map(|key| score(query, key)));
+        for (query, largest) in largest.iter_mut().enumerate().take(own.queries) {
+            let extent = Extent::of(set, &of_states(&layout, &own, query));
             widest = widest.max(extent.width());
             self.offset[lane] += extent.offset();
+            largest[lane] = extent.largest;
         }
-        let ends = Extent::of((0..m).map(end));
+        let ends = Extent::of(set, &of_ends(&layout, &own));
+        self.offset[lane] += ends.offset();
+        largest[self.n][lane] = ends.largest;
         let mut of_transitions = 0.0f64;
         if let Some(first) = layout.transitions {
             let steps = own.queries.saturating_sub(1);
             let matrices = if layout.by_step { steps } else { steps.min(1) };
             for matrix in 0..matrices {
-                let extent = Extent::of(self.of_step(lane, first, matrix).iter().copied());
+                let extent = Extent::of(set, self.of_step(lane, first, matrix));
                 of_transitions = of_transitions.max(extent.width());
                 let times = if layout.by_step { 1.0 } else { steps as f64 };
                 self.offset[lane] += times * extent.offset();
             }
         }
         let range = widest + ends.width() + of_transitions;
-        if range > WIDEST {
-            return;
-        }
-        self.is_exact[lane] = true;
+        self.is_exact[lane] = range <= WIDEST;
         self.floor[lane] = (range - 700.0).exp();
-        self.offset[lane] += ends.offset();
-        for query in 0..own.queries {
-            (0..m).for_each(|key| self.weights[query * m + key][lane] = score(query, key));
-        }
-        (0..m).for_each(|key| self.ends[key][lane] = end(key));
     }
 
     /// Makes the weights of the transitions into step `to`, unless they are there.
@@ -311,7 +340,7 @@ impl<'s> Chains<'s> {
         own.step = Some(step);
         let (size, near) = (self.m * self.m, self.near());
         let of_lane = |lane: usize| self.of_step(lane, first, step);
-        let largest = |lane: usize| Extent::of(of_lane(lane).iter().copied()).largest;
+        let largest = |lane: usize| Extent::of(self.set, of_lane(lane)).largest;
         let is_shared = (1..self.factors.len()).all(|lane| of_lane(lane) == of_lane(0));
         own.shared.clear();
         own.each.clear();
