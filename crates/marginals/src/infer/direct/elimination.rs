@@ -170,7 +170,11 @@ impl<N: Number> Matrix<N> {
                 }
             }
             gathered[..block * LANES].fill(N::ZEROS);
-            let back = gather::<N>(done, &columns, &mut gathered, across, block);
+            let back = if N::TOGETHER == 4 {
+                gather::<N, 4>(done, &columns, &mut gathered, across, block)
+            } else {
+                gather::<N, 1>(done, &columns, &mut gathered, across, block)
+            };
             let reciprocals = &pivots.reciprocals[block * LANES..][..LANES];
             close::<N>(panel, &gathered, back, reciprocals, across, block, root_edges);
         }
@@ -250,10 +254,10 @@ struct Back<N: Number> {
     within: [N::Pack; LANES],
 }
 
-/// Gradient of the columns of a block in the rows before it, and of its rows as far as those rows
-/// say.
+/// Gradient of the columns of a block in the rows before it, `ROWS` of these at a time, and of its rows
+/// as far as those rows say.
 #[inline(always)]
-fn gather<N: Number>(
+fn gather<N: Number, const ROWS: usize>(
     done: &mut [N::Pack],
     columns: &[N::Pack],
     gathered: &mut [N::Pack],
@@ -262,31 +266,42 @@ fn gather<N: Number>(
 ) -> Back<N> {
     let (columns, own) = columns.split_at(block * LANES);
     let mut back = Back::<N> { through: N::ZEROS, within: [N::ZEROS; LANES] };
-    for row in done.chunks_exact_mut(across) {
-        let u = row[block];
-        let mut factors = [N::ZERO; LANES];
-        for (lane, factor) in factors.iter_mut().enumerate() {
-            *factor = N::lane(&u, lane);
+    for rows in done.chunks_exact_mut(ROWS * across) {
+        let mut u = [N::ZEROS; ROWS];
+        for (row, u) in rows.chunks_exact(across).zip(&mut u) {
+            *u = row[block];
         }
-        // Four sums, so that none waits for its own last result.
-        let mut sums = [N::ZEROS; 4];
+        // Two sums a row, so that none waits long for its own last result.
+        let mut sums = [[N::ZEROS; 2]; ROWS];
         let blocks = columns.chunks_exact(LANES).zip(gathered.chunks_exact_mut(LANES));
-        for (g, (columns, gathered)) in row[..block].iter().zip(blocks) {
+        for (t, (columns, gathered)) in blocks.take(block).enumerate() {
+            let mut g = [N::ZEROS; ROWS];
+            for (row, g) in rows.chunks_exact(across).zip(&mut g) {
+                *g = row[t];
+            }
             for lane in 0..LANES {
-                sums[lane % 4] = N::add_scaled(sums[lane % 4], N::lane(g, lane), &columns[lane]);
-                gathered[lane] = N::add_scaled(gathered[lane], factors[lane], g);
+                for (sums, g) in sums.iter_mut().zip(&g) {
+                    let own = &mut sums[lane % 2];
+                    *own = N::add_scaled(*own, N::lane(g, lane), &columns[lane]);
+                }
+                let mut sum = gathered[lane];
+                for (u, g) in u.iter().zip(&g) {
+                    sum = N::add_scaled(sum, N::lane(u, lane), g);
+                }
+                gathered[lane] = sum;
             }
         }
-        let [a, b, c, d] = sums;
-        let mut a = N::add(N::add(a, &b), &N::add(c, &d));
-        for (lane, p) in own[..LANES - 1].iter().enumerate() {
-            a = N::add_scaled(a, N::lane(&a, lane), p);
+        for ((row, [a, b]), u) in rows.chunks_exact_mut(across).zip(sums).zip(&u) {
+            let mut a = N::add(a, &b);
+            for (lane, p) in own[..LANES - 1].iter().enumerate() {
+                a = N::add_scaled(a, N::lane(&a, lane), p);
+            }
+            back.through = N::add_product(back.through, u, &a);
+            for (lane, within) in back.within.iter_mut().enumerate() {
+                *within = N::add_scaled(*within, N::lane(u, lane), &a);
+            }
+            row[block] = a;
         }
-        back.through = N::add_product(back.through, &u, &a);
-        for (within, &factor) in back.within.iter_mut().zip(&factors) {
-            *within = N::add_scaled(*within, factor, &a);
-        }
-        row[block] = a;
     }
     back
 }
