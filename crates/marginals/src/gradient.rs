@@ -209,6 +209,79 @@ impl<T: Real> ParameterGradient<T> {
     }
 }
 
+/// An accumulator of the whole of each parameter.
+pub(crate) struct Whole<T> {
+    pub parameters: Vec<Parameter>,
+    small: Vec<Vec<f64>>,
+    tensors: Vec<Array4<T>>,
+}
+
+impl<T: Real> Whole<T> {
+    pub fn new(parameters: Vec<Parameter>) -> Self {
+        let small = parameters.iter().map(|p| match p.layout {
+            Layout::Small => vec![0.0; p.len()],
+            _ => Vec::new(),
+        });
+        let tensors = parameters.iter().map(|p| match (p.layout, &p.shape[..]) {
+            (Layout::Small, _) => Array4::zeros((0, 0, 0, 0)),
+            (_, &[b, h, n, m]) => Array4::zeros((b, h, n, m)),
+            (_, shape) => unreachable!("a parameter of tiles or rows has four axes, not {shape:?}"),
+        });
+        Self { small: small.collect(), tensors: tensors.collect(), parameters }
+    }
+
+    /// Lets `add` add to every parameter.
+    ///
+    /// # Errors
+    /// [`Error::NotAnswerable`], where it adds in another way than a parameter is laid out.
+    pub fn add(&mut self, add: impl FnOnce(&mut [Accumulator<'_, T>])) -> Result<(), Error> {
+        let parts = self.parameters.iter().zip(self.small.iter_mut().zip(&mut self.tensors));
+        let mut accumulators: Vec<Accumulator<'_, T>> = parts
+            .map(|(parameter, (small, tensor))| match parameter.layout {
+                Layout::Small => Accumulator::Small(std::mem::take(small)),
+                Layout::Scores => {
+                    Accumulator::Scores { region: tensor.view_mut(), first_key: 0, first: (0, 0) }
+                }
+                Layout::Queries | Layout::Keys => {
+                    Accumulator::Rows { rows: std::mem::take(tensor), first: (0, 0, 0) }
+                }
+            })
+            .collect();
+        add(&mut accumulators);
+        let mut rows = Vec::new();
+        let mut sums = Vec::new();
+        for (accumulator, parameter) in accumulators.iter_mut().zip(&self.parameters) {
+            rows.push(accumulator.take_rows());
+            sums.push(accumulator.take_sums(parameter)?);
+        }
+        drop(accumulators);
+        for ((tensor, small), (rows, sums)) in
+            self.tensors.iter_mut().zip(&mut self.small).zip(rows.into_iter().zip(sums))
+        {
+            if let Some((rows, _)) = rows {
+                *tensor = rows;
+            }
+            *small = sums;
+        }
+        Ok(())
+    }
+
+    /// The gradients; those of keys are added to `dk`.
+    pub fn finish(self, dk: &mut Array4<T>, into: &mut Vec<ParameterGradient<T>>) {
+        for ((parameter, small), tensor) in self.parameters.iter().zip(self.small).zip(self.tensors)
+        {
+            match parameter.layout {
+                Layout::Small => into.push(ParameterGradient::from_small(parameter, &small)),
+                Layout::Keys => *dk += &tensor,
+                Layout::Scores | Layout::Queries => {
+                    let name = parameter.name.clone();
+                    into.push(ParameterGradient { name, gradient: tensor.into_dyn() });
+                }
+            }
+        }
+    }
+}
+
 /// Tells parameters of the same name apart: the second `geometric.rho` becomes `geometric.rho.2`.
 pub(crate) fn number_repeats(mut names: Vec<&mut String>) {
     for i in (1..names.len()).rev() {

@@ -26,6 +26,7 @@ mod extremes;
 pub mod finding;
 pub mod fold;
 mod normalisers;
+pub mod pairs;
 pub mod problem;
 pub mod slopes;
 pub mod statistic;

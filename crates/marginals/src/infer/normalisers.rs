@@ -64,11 +64,14 @@ pub(super) fn shares_of<T: Real>(
     let shares = (0..a.len())
         .map(|r| {
             let max = a.max[r].max(b.max[r]);
-            if max == T::neg_infinity() {
+            // Garbage alone has no largest score, and is not nothing.
+            let is_nothing =
+                |n: &Normalisers<T>| n.max[r] == T::neg_infinity() && !n.log_sum[r].is_nan();
+            if is_nothing(a) && is_nothing(b) {
                 sum.push(max, T::neg_infinity());
                 return (T::one(), T::zero());
             }
-            let part = |n: &Normalisers<T>| match n.max[r] == T::neg_infinity() {
+            let part = |n: &Normalisers<T>| match is_nothing(n) {
                 true => T::zero(),
                 false => ((n.max[r] - max) + n.log_sum[r]).exp(),
             };

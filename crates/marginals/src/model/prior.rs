@@ -26,8 +26,8 @@ mod window;
 
 pub use adjacency::Graph;
 pub use bias::LogWeights;
-pub(crate) use contract::intersect;
 pub use contract::{Coverage, Prior, PriorPart};
+pub(crate) use contract::{intersect, restrict};
 pub use from_function::FromFunction;
 pub use of_distance::{OfDistance, Over};
 pub use product::{And, Combine, Product};

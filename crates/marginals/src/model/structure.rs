@@ -4,7 +4,8 @@
 //! over it. A structure says which [inference](crate::infer) is exact for it. Most fall apart into
 //! independent choices, one per query, per key or per edge, and are streamed; [`Walk`] couples the
 //! picks of a path and takes a streaming pass per hop; [`Chain`] and its like couple the edges of a head,
-//! and are summed over by a recursion, or, as the trees of [`Arborescence`] and [`SpanningTree`], directly.
+//! and are summed over by a recursion, or, as the trees of [`Arborescence`] and [`SpanningTree`], directly;
+//! [`EachQueryPicksAPair`] takes a streaming pass for every distance of a first key.
 //!
 //! To add one, see CONTRIBUTING.md.
 
@@ -12,6 +13,7 @@ mod arborescence;
 mod chain;
 mod contract;
 mod each_key_picks_one;
+mod each_query_picks_a_pair;
 mod each_query_picks_at_most_one;
 mod each_query_picks_k;
 mod each_query_picks_one;
@@ -26,6 +28,7 @@ mod walk;
 pub use crate::infer::walk::HopDistribution;
 pub use chain::ChainScores;
 pub use contract::{Structure, StructurePart};
+pub use each_query_picks_a_pair::SecondKeys;
 pub use each_query_picks_at_most_one::Null;
 pub use each_query_picks_k::Count;
 pub use monotone_alignment::{AlignmentLengths, Ends, Moves};
@@ -51,6 +54,7 @@ parts! {
     monotone_alignment::MonotoneAlignment<Named>,
     projective_arborescence::ProjectiveArborescence<Named>,
     each_query_picks_k::EachQueryPicksK,
+    each_query_picks_a_pair::EachQueryPicksAPair<Named>,
     arborescence::Arborescence<Named>,
     spanning_tree::SpanningTree<Named>,
 }

@@ -35,3 +35,19 @@ fn equal_keys_share_equally_at_any_score() {
         marginals.iter().chain(&most).for_each(third);
     }
 }
+
+/// A range of keys that holds garbage alone leaves its query garbage, wherever it is merged.
+#[test]
+fn garbage_in_one_range_is_not_passed_over() {
+    let q = Array4::<f64>::ones((1, 1, 1, 2));
+    let mut k = Array4::<f64>::ones((1, 1, 6, 2));
+    k.slice_mut(ndarray::s![.., .., 2..4, ..]).fill(f64::NAN);
+    let model = Model::new(EachQueryPicksOne, Uniform, Dot::scaled(2));
+    let posterior = model.posterior(q.view(), k.view()).unwrap();
+    assert!(posterior.ask(LogPartition).unwrap()[[0, 0, 0]].is_nan());
+    let mut merged = posterior.find(&LogPartition, 0..2).unwrap();
+    merged.merge(posterior.find(&LogPartition, 2..4).unwrap()).unwrap();
+    merged.merge(posterior.find(&LogPartition, 4..6).unwrap()).unwrap();
+    let log_z = posterior.complete(LogPartition, merged).unwrap().answer().unwrap();
+    assert!(log_z[[0, 0, 0]].is_nan(), "{log_z}");
+}

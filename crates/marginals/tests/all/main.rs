@@ -10,6 +10,7 @@ mod hopfield;
 mod large_scores;
 mod misuse;
 mod mixture;
+mod pairs;
 mod prior;
 mod questions;
 mod recorded;

@@ -16,14 +16,14 @@ use ndarray::{Array1, Array2, Array4, ArrayView2, Axis, s};
 use super::gather::{on_edges, product, values};
 use super::tables::{blocks, features};
 use super::{Coupled, State, by_head};
-use crate::gradient::{Accumulator, Layout, number_repeats};
+use crate::gradient::{Whole, number_repeats};
 use crate::infer::finding::{Finding, at};
 use crate::infer::slopes::Slopes;
 use crate::infer::statistic::{EdgeFunction, Linear, Request};
 use crate::infer::{Gradients, Problem, Values};
 use crate::potential::{FeatureGradient, Features, Place};
 use crate::prior::NodeGradient;
-use crate::{Block, Error, Parameter, ParameterGradient, Real, TileMut, parallel};
+use crate::{Block, Error, ParameterGradient, Real, TileMut, parallel};
 
 /// Gradients of the edges of one head, row after row.
 struct OfEdges {
@@ -363,79 +363,6 @@ impl Spread {
     /// s − E\[s\] of an edge.
     fn apart(&self, i: usize, j: usize) -> f64 {
         self.edges[i * self.keys + j] - self.edge_means[i]
-    }
-}
-
-/// An accumulator of the whole of each parameter.
-struct Whole<T> {
-    parameters: Vec<Parameter>,
-    small: Vec<Vec<f64>>,
-    tensors: Vec<Array4<T>>,
-}
-
-impl<T: Real> Whole<T> {
-    fn new(parameters: Vec<Parameter>) -> Self {
-        let small = parameters.iter().map(|p| match p.layout {
-            Layout::Small => vec![0.0; p.len()],
-            _ => Vec::new(),
-        });
-        let tensors = parameters.iter().map(|p| match (p.layout, &p.shape[..]) {
-            (Layout::Small, _) => Array4::zeros((0, 0, 0, 0)),
-            (_, &[b, h, n, m]) => Array4::zeros((b, h, n, m)),
-            (_, shape) => unreachable!("a parameter of tiles or rows has four axes, not {shape:?}"),
-        });
-        Self { small: small.collect(), tensors: tensors.collect(), parameters }
-    }
-
-    /// Lets `add` add to every parameter.
-    ///
-    /// # Errors
-    /// [`Error::NotAnswerable`], where it adds in another way than a parameter is laid out.
-    fn add(&mut self, add: impl FnOnce(&mut [Accumulator<'_, T>])) -> Result<(), Error> {
-        let parts = self.parameters.iter().zip(self.small.iter_mut().zip(&mut self.tensors));
-        let mut accumulators: Vec<Accumulator<'_, T>> = parts
-            .map(|(parameter, (small, tensor))| match parameter.layout {
-                Layout::Small => Accumulator::Small(std::mem::take(small)),
-                Layout::Scores => {
-                    Accumulator::Scores { region: tensor.view_mut(), first_key: 0, first: (0, 0) }
-                }
-                Layout::Queries | Layout::Keys => {
-                    Accumulator::Rows { rows: std::mem::take(tensor), first: (0, 0, 0) }
-                }
-            })
-            .collect();
-        add(&mut accumulators);
-        let mut rows = Vec::new();
-        let mut sums = Vec::new();
-        for (accumulator, parameter) in accumulators.iter_mut().zip(&self.parameters) {
-            rows.push(accumulator.take_rows());
-            sums.push(accumulator.take_sums(parameter)?);
-        }
-        drop(accumulators);
-        for ((tensor, small), (rows, sums)) in
-            self.tensors.iter_mut().zip(&mut self.small).zip(rows.into_iter().zip(sums))
-        {
-            if let Some((rows, _)) = rows {
-                *tensor = rows;
-            }
-            *small = sums;
-        }
-        Ok(())
-    }
-
-    /// The gradients; those of keys are added to `dk`.
-    fn finish(self, dk: &mut Array4<T>, into: &mut Vec<ParameterGradient<T>>) {
-        for ((parameter, small), tensor) in self.parameters.iter().zip(self.small).zip(self.tensors)
-        {
-            match parameter.layout {
-                Layout::Small => into.push(ParameterGradient::from_small(parameter, &small)),
-                Layout::Keys => *dk += &tensor,
-                Layout::Scores | Layout::Queries => {
-                    let name = parameter.name.clone();
-                    into.push(ParameterGradient { name, gradient: tensor.into_dyn() });
-                }
-            }
-        }
     }
 }
 
