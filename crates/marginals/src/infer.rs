@@ -7,6 +7,7 @@
 //! | inference | what it is for |
 //! |---|---|
 //! | [`streaming`] | structures that fall apart into queries, keys or edges: one pass over tiles of scores |
+//! | [`pairs`] | two keys of every query: a streaming pass for every distance of the first |
 //! | [`coupled`] | edges that depend on each other: sums over edge sets, by a recursion or directly |
 //! | [`fold`] | edge sets that a recursion builds: sums, best ones and draws by the same recursion |
 //! | `direct` | spanning trees, whose sums do not fold: eliminations, Edmonds' algorithm, Wilson's |

@@ -71,6 +71,16 @@ const ALIASES: &[(&str, &[&str])] = &[
         &["non-projective-dependency", "matrix-tree", "directed-tree", "non-projective-tree"],
     ),
     ("spanning-tree", &["undirected-tree", "tree"]),
+    (
+        "each-query-picks-a-pair",
+        &[
+            "2-simplicial",
+            "two-simplicial",
+            "2-simplicial-attention",
+            "trilinear-attention",
+            "pairs",
+        ],
+    ),
     ("each-query-picks-k", &["k-subset", "subset-sampling", "subset", "k-subsets"]),
     (
         "survival",

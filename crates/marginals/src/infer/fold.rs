@@ -11,7 +11,8 @@
 //! One recursion answers everything. Read with another addition and multiplication it gives the best edge
 //! sets (max and +), or counts them (scores of 0); read backwards, with the share of every rule in its
 //! cell, the expected numbers of all scores, and with both in dual numbers, their derivatives; read
-//! from the goal down with drawn rules, exact draws. Goodman, *Semiring Parsing* (1999), and Huang,
+//! from the goal down with drawn rules, exact draws. Where a recursion has a faster form for its sums it may
+//! take that: `messages` of chains. Goodman, *Semiring Parsing* (1999), and Huang,
 //! *Advanced Dynamic Programming in Semiring and Hypergraph Frameworks* (2008), are the theory.
 
 mod best;

@@ -91,8 +91,8 @@ fn sizes(shape: &str, example: &str) -> Option<Vec<usize>> {
     let size = |symbol: &str| match symbol {
         "B" => Some(1),
         "H" | "Hk" => Some(HEADS),
-        "N" | "M" => Some(NODES),
-        "D" | "F" => Some(WIDTH),
+        "N" | "M" | "M2" => Some(NODES),
+        "D" | "D_v" | "F" => Some(WIDTH),
         "E" => Some(EDGES),
         setting => settings?.get(setting)?.as_u64().map(|number| number as usize),
     };
