@@ -1,5 +1,5 @@
-//! Structures whose edges depend on each other, on the tape: answers and gradients are the library's, which
-//! its own tests hold against lists of all edge sets.
+//! Structures whose edges depend on each other, and pairs of keys, on the tape: answers and gradients are
+//! the library's, which its own tests hold against lists of all edge sets.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,8 @@ fn check(structure: &str, own: &[(&'static str, &[usize])]) {
     let bias = draw(&[1, h, n, m]);
     let own: Vec<(&str, ArrayD<f64>)> =
         own.iter().map(|(name, shape)| (*name, draw(shape))).collect();
-    let per_head = if structure.contains("picks-k") { n } else { 1 };
+    let by_query = structure.contains("each-query");
+    let per_head = if by_query { n } else { 1 };
     let upstream: Vec<ArrayD<f64>> = QUESTIONS
         .iter()
         .map(|name| match *name {
@@ -55,7 +56,10 @@ fn check(structure: &str, own: &[(&'static str, &[usize])]) {
     for (name, array) in QUESTIONS.iter().zip(&upstream) {
         inputs.insert(format!("grad.{name}"), array.clone().into());
     }
-    inputs.insert("lengths".into(), lengths.clone().into());
+    let takes_lengths = !structure.contains("a-pair");
+    if takes_lengths {
+        inputs.insert("lengths".into(), lengths.clone().into());
+    }
     let named: Vec<Named> =
         QUESTIONS.iter().map(|name| Named::parse(name).expect("a name")).collect();
     let expected = ask(&file, &named, &inputs, Settings::default()).expect("answers");
@@ -69,12 +73,21 @@ fn check(structure: &str, own: &[(&'static str, &[usize])]) {
         Nodes { q: tensor(&q, &device), k: tensor(&k, &device), v: Some(tensor(&v, &device)) };
     let of_bias = tensor::<4>(&bias, &device);
     let mut parameters = Parameters::none().with("bias", of_bias.clone());
-    let own: Vec<(&str, Tensor<2>)> =
-        own.iter().map(|(name, array)| (*name, tensor::<2>(array, &device))).collect();
-    for (name, tensor) in &own {
-        parameters = parameters.with(name, tensor.clone());
+    let mut leaves = Vec::new();
+    for (name, array) in &own {
+        let flat: ArrayD<f64> = array.iter().copied().collect::<ndarray::Array1<f64>>().into_dyn();
+        let flat = tensor::<1>(&flat, &device);
+        parameters = match *array.shape() {
+            [a, b] => parameters.with(name, flat.clone().reshape([a, b])),
+            [a, b, c, d] => parameters.with(name, flat.clone().reshape([a, b, c, d])),
+            ref other => panic!("no such parameter: {other:?}"),
+        };
+        leaves.push((*name, flat));
     }
-    let posterior = Posterior::new(spec.clone()).with_integers("lengths", lengths);
+    let mut posterior = Posterior::new(spec.clone());
+    if takes_lengths {
+        posterior = posterior.with_integers("lengths", lengths);
+    }
     let answers = posterior.ask(&nodes, &parameters, &QUESTIONS).expect("answers");
     let mut loss = Tensor::<1>::zeros([1], (&device, DType::F64));
     for (name, up) in QUESTIONS.iter().zip(&upstream) {
@@ -105,7 +118,7 @@ fn check(structure: &str, own: &[(&'static str, &[usize])]) {
     close("k", numbers(nodes.k.grad(&gradients).expect("a gradient")));
     close("v", numbers(nodes.v.expect("values").grad(&gradients).expect("a gradient")));
     close("bias", numbers(of_bias.grad(&gradients).expect("a gradient")));
-    for (name, tensor) in own {
+    for (name, tensor) in leaves {
         close(name, numbers(tensor.grad(&gradients).expect("a gradient")));
     }
 }
@@ -117,4 +130,8 @@ fn edge_sets_are_answered_and_differentiated_as_by_the_library() {
     check("{ monotone-alignment = { moves = \"forward-or-stay\" } }", &[]);
     check("{ projective-arborescence = { root-edges = \"one\" } }", &[]);
     check("{ each-query-picks-k = { k = 2 } }", &[]);
+    let second: [(&str, &[usize]); 2] =
+        [("second-keys", &[2, 2, 4, 3]), ("second-values", &[2, 2, 4, 2])];
+    check("\"each-query-picks-a-pair\"", &second);
+    check("{ each-query-picks-a-pair = { window = 3, second-window = 2 } }", &second[..1]);
 }
