@@ -257,6 +257,7 @@ struct Back<N: Number> {
 /// Gradient of the columns of a block in the rows before it, `ROWS` of these at a time, and of its rows
 /// as far as those rows say.
 #[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "with constant indices the sums stay in registers")]
 fn gather<N: Number, const ROWS: usize>(
     done: &mut [N::Pack],
     columns: &[N::Pack],
@@ -271,28 +272,31 @@ fn gather<N: Number, const ROWS: usize>(
         for (row, u) in rows.chunks_exact(across).zip(&mut u) {
             *u = row[block];
         }
-        // Two sums a row, so that none waits long for its own last result.
-        let mut sums = [[N::ZEROS; 2]; ROWS];
+        // Two sums a row, so that none waits long for its own last result; named, so that they stay in
+        // registers.
+        let (mut even, mut odd) = ([N::ZEROS; ROWS], [N::ZEROS; ROWS]);
         let blocks = columns.chunks_exact(LANES).zip(gathered.chunks_exact_mut(LANES));
         for (t, (columns, gathered)) in blocks.take(block).enumerate() {
             let mut g = [N::ZEROS; ROWS];
             for (row, g) in rows.chunks_exact(across).zip(&mut g) {
                 *g = row[t];
             }
-            for lane in 0..LANES {
-                for (sums, g) in sums.iter_mut().zip(&g) {
-                    let own = &mut sums[lane % 2];
-                    *own = N::add_scaled(*own, N::lane(g, lane), &columns[lane]);
+            for lane in (0..LANES).step_by(2) {
+                let (mut first, mut second) = (gathered[lane], gathered[lane + 1]);
+                for row in 0..ROWS {
+                    let (g, u) = (&g[row], &u[row]);
+                    even[row] = N::add_scaled(even[row], N::lane(g, lane), &columns[lane]);
+                    odd[row] = N::add_scaled(odd[row], N::lane(g, lane + 1), &columns[lane + 1]);
+                    first = N::add_scaled(first, N::lane(u, lane), g);
+                    second = N::add_scaled(second, N::lane(u, lane + 1), g);
                 }
-                let mut sum = gathered[lane];
-                for (u, g) in u.iter().zip(&g) {
-                    sum = N::add_scaled(sum, N::lane(u, lane), g);
-                }
-                gathered[lane] = sum;
+                (gathered[lane], gathered[lane + 1]) = (first, second);
             }
         }
-        for ((row, [a, b]), u) in rows.chunks_exact_mut(across).zip(sums).zip(&u) {
-            let mut a = N::add(a, &b);
+        for row in 0..ROWS {
+            even[row] = N::add(even[row], &odd[row]);
+        }
+        for ((row, mut a), u) in rows.chunks_exact_mut(across).zip(even).zip(&u) {
             for (lane, p) in own[..LANES - 1].iter().enumerate() {
                 a = N::add_scaled(a, N::lane(&a, lane), p);
             }
