@@ -77,6 +77,7 @@ impl<'a, T: Real> Posterior<'a, T> {
         questions: &Q,
     ) -> Result<(Request<'v, T>, Q::Plan), Error> {
         let mut request = Request::new(&self.problem.shape);
+        request.reads_sums = questions.reads_sums();
         let plan = questions.plan(self, &mut request)?;
         Ok((request, plan))
     }

@@ -73,6 +73,20 @@ const ALIASES: &[(&str, &[&str])] = &[
     ("spanning-tree", &["undirected-tree", "tree"]),
     ("each-query-picks-k", &["k-subset", "subset-sampling", "subset", "k-subsets"]),
     (
+        "matching",
+        &[
+            "sinkhorn",
+            "sinkhorn-attention",
+            "sinkformer",
+            "optimal-transport",
+            "permanent",
+            "bipartite-matching",
+            "assignment",
+            "hungarian",
+            "linear-sum-assignment",
+        ],
+    ),
+    (
         "survival",
         &[
             "forgetting",

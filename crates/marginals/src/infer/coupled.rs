@@ -15,12 +15,13 @@ pub mod contract;
 mod gather;
 mod lengths;
 mod scatter;
-mod tables;
+pub(in crate::infer) mod tables;
 
 use std::ops::Range;
 
 use ndarray::{Array, ArrayD, ArrayView2, Axis, IxDyn, Slice};
 
+use super::entropic::Margins;
 use super::finding::{Finding, Merge};
 use super::slopes::Slopes;
 use super::statistic::Request;
@@ -245,6 +246,11 @@ impl<T: Real> Inference<T> for Coupled<'_> {
         self.per_head(shape)
     }
 
+    fn margins(&self, shape: &Shape) -> Option<Margins> {
+        let whole = Lengths { queries: shape.queries, keys: shape.keys };
+        self.sets.margins(shape, &|batch| self.lengths.of(batch, whole))
+    }
+
     fn find(
         &self,
         problem: &Problem<'_, T>,
@@ -260,6 +266,10 @@ impl<T: Real> Inference<T> for Coupled<'_> {
                 format!("{keys:?}"),
             ));
         }
+        if !request.reads_sums {
+            return Ok(Finding::of_sets(request, shape, self.per_head(shape)));
+        }
+        self.check_sums(problem)?;
         let state = State::new(self, problem, request.wants_prior());
         let tangents = state.tangents_of(self, problem, request);
         Ok(gather::find(self, problem, request, &state, &tangents))
@@ -413,6 +423,15 @@ impl<T: Real> EdgeQuestions<T> for Coupled<'_> {
 impl<T: Real> SetQuestions<T> for Coupled<'_> {
     fn per_query(&self) -> PerQuery {
         self.sets.per_query()
+    }
+
+    fn check_sums(&self, problem: &Problem<'_, T>) -> Result<(), Error> {
+        let shape = &problem.shape;
+        let whole = Lengths { queries: shape.queries, keys: shape.keys };
+        (0..shape.batch).try_for_each(|batch| {
+            let Lengths { queries, keys } = self.lengths.of(batch, whole);
+            self.sets.check_sums(queries, keys)
+        })
     }
 
     fn moments(&self, problem: &Problem<'_, T>) -> Vec<Moments> {

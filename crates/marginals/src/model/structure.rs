@@ -16,6 +16,7 @@ mod each_query_picks_at_most_one;
 mod each_query_picks_k;
 mod each_query_picks_one;
 mod independent;
+mod matching;
 mod monotone_alignment;
 mod nearest_accepted;
 mod projective_arborescence;
@@ -28,6 +29,7 @@ pub use chain::ChainScores;
 pub use contract::{Structure, StructurePart};
 pub use each_query_picks_at_most_one::Null;
 pub use each_query_picks_k::Count;
+pub use matching::MatchingNodes;
 pub use monotone_alignment::{AlignmentLengths, Ends, Moves};
 pub use projective_arborescence::{RootEdges, TreeLengths};
 pub use semi_markov::SegmentScores;
@@ -53,6 +55,7 @@ parts! {
     each_query_picks_k::EachQueryPicksK,
     arborescence::Arborescence<Named>,
     spanning_tree::SpanningTree<Named>,
+    matching::Matching<Named>,
 }
 
 impl StructurePart for AnyStructure {
