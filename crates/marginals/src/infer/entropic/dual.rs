@@ -158,7 +158,7 @@ fn advance<T: Real>(
 ///
 /// Keys that have too much lose it, in proportion, and what is missing then is spread over queries and keys
 /// that have room, in proportion to that (Altschuler, Weed & Rigollet, arXiv 1705.09634, algorithm 2). The
-/// sum <P, θ> + H(P) of the two parts is bounded by concavity. Infinite where what is missing would have to
+/// sum Σ P θ + H(P) of the two parts is bounded by concavity. Infinite where what is missing would have to
 /// go over an impossible edge.
 pub(super) fn gaps<T: Real>(sweep: &Sweep<'_, '_, T>, solved: &[Solved]) -> Vec<f64> {
     let all: Vec<usize> = (0..solved.len()).collect();
@@ -199,7 +199,7 @@ pub(super) fn gaps<T: Real>(sweep: &Sweep<'_, '_, T>, solved: &[Solved]) -> Vec<
 
 /// A plan of one head without too much anywhere, and what is missing.
 struct Rounded {
-    /// <P', θ> + H(P').
+    /// Σ P' θ + H(P').
     kept: f64,
     /// Share of the total that is missing.
     missing: f64,
