@@ -18,6 +18,8 @@ import sys
 import time
 
 import numpy
+import ot
+import ot.batch
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
@@ -322,6 +324,54 @@ for name, log_partitions in [
     WORK[f"{name}-backward"] = structured(log_partitions, differentiated=True)
 
 
+def transports(solve):
+    """Mean and log-partition of matchings from the plan of POT's, a head at a time or all at once."""
+
+    def builder(t, settings):
+        def answers(t):
+            scores = (t["q"] @ t["k"].mT)[0] * settings["times"] * t["q"].shape[-1] ** -0.5
+            plan = solve(scores, settings["tolerance"])
+            entropy = -torch.special.xlogy(plan, plan).sum((-2, -1))
+            value = (plan * scores).sum((-2, -1)) + entropy
+            return {"mean": (plan @ t["v"][0])[None], "log-partition": value[None, :, None]}
+
+        def run():
+            with torch.inference_mode():
+                return answers(t)
+
+        def exactly():
+            wide = answers({name: tensor.double() for name, tensor in t.items()})
+            return {name: tensor.float() for name, tensor in wide.items()}
+
+        run.exactly = exactly
+        return run
+
+    return builder
+
+
+def euclidean(tolerance, nodes):
+    """Norm of normal errors of this mean size, by which POT stops."""
+    return tolerance * (nodes * numpy.pi / 2) ** 0.5
+
+
+def pot_plans(scores, tolerance):
+    """`ot.sinkhorn`, a head at a time."""
+    a, b = scores.new_ones(scores.shape[-2]), scores.new_ones(scores.shape[-1])
+    stop = {"stopThr": euclidean(tolerance, len(b)), "numItermax": 10_000}
+    return torch.stack([ot.sinkhorn(a, b, -head, 1.0, **stop) for head in scores])
+
+
+def pot_batch_plans(scores, tolerance):
+    """`ot.batch`, all heads together."""
+    a, b = (scores.new_ones(scores.shape[:1] + (nodes,)) for nodes in scores.shape[-2:])
+    stop = {"tol": euclidean(tolerance, scores.shape[-2]), "max_iter": 10_000}
+    return ot.batch.solve_batch(-scores, 1.0, a=a, b=b, method="sinkhorn", grad="detach", **stop).plan
+
+
+WORK["transport"] = transports(pot_plans)
+WORK["transport-batch"] = transports(pot_batch_plans)
+
+
 class Worker:
     def __init__(self):
         self.slots = {}
@@ -330,6 +380,7 @@ class Worker:
         return {
             "torch": torch.__version__,
             "numpy": numpy.__version__,
+            "pot": ot.__version__,
             "python": platform.python_version(),
             "threads": torch.get_num_threads(),
             "capability": torch.backends.cpu.get_cpu_capability(),

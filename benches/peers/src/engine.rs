@@ -47,6 +47,7 @@ impl<'a> Engine<'a> {
             }
             Task::Structured(of) => structured::answers(of, false, inputs),
             Task::StructuredBackward(of) => structured::answers(of, true, inputs),
+            Task::Transport(times) => structured::transport(times, inputs),
             Task::Slots(iterations) => slots::step(iterations, inputs),
         };
         Self { pool, run }

@@ -195,6 +195,9 @@ impl Team {
                     let settings = match case.task {
                         Task::Window(keys) => json!({ "window": keys }),
                         Task::Slots(iterations) => json!({ "iterations": iterations }),
+                        Task::Transport(times) => {
+                            json!({ "times": times, "tolerance": structured::TOLERANCE })
+                        }
                         Task::Structured(Structured::Subsets(k))
                         | Task::StructuredBackward(Structured::Subsets(k)) => json!({ "k": k }),
                         _ => json!({}),

@@ -2,11 +2,12 @@
 
 use anyhow::Result;
 use marginals::Model;
-use marginals::potential::Scores;
+use marginals::infer::Entropic;
+use marginals::potential::{Dot, Scores};
 use marginals::prior::Uniform;
-use marginals::question::{LogPartition, Marginals};
+use marginals::question::{LogPartition, Marginals, Mean};
 use marginals::structure::{
-    Arborescence, Chain, EachQueryPicksK, ProjectiveArborescence, RootEdges, Structure,
+    Arborescence, Chain, EachQueryPicksK, Matching, ProjectiveArborescence, RootEdges, Structure,
 };
 use ndarray::Array4;
 
@@ -56,5 +57,20 @@ pub fn answers(
             real("marginals", marginals),
             real("grad.scores", gradients.q),
         ])
+    })
+}
+
+/// Σ |mass of a key − 1| over their number at which both sides stop.
+pub const TOLERANCE: f64 = 1e-5;
+
+/// Mean and log-partition of matchings by the entropic dual, of scores so many times q·k / √D.
+pub fn transport(times: u8, inputs: &Inputs) -> Box<dyn Fn() -> Result<Answers> + Sync + '_> {
+    let scale = f64::from(times) / (inputs.q.dim().3 as f64).sqrt();
+    let model = Model::new(Matching::new(), Uniform, Dot::new(scale))
+        .with_inference(Entropic::within(TOLERANCE));
+    Box::new(move || {
+        let posterior = model.posterior(inputs.q.view(), inputs.k.view())?;
+        let (mean, log_partition) = posterior.ask((Mean(inputs.v.view()), LogPartition))?;
+        Ok(vec![real("mean", mean), real("log-partition", log_partition)])
     })
 }

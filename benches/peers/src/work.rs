@@ -29,6 +29,8 @@ pub enum Task {
     Structured(Structured),
     /// Those and the gradient of a weighted sum of the marginals in the scores.
     StructuredBackward(Structured),
+    /// The mean and the log-partition of matchings by the entropic dual, of scores so many times the usual ones.
+    Transport(u8),
     /// A step of slot attention with so many iterations: the slots from a start, and the gradients of
     /// inputs, start and weights.
     Slots(usize),
@@ -133,7 +135,9 @@ impl Case {
     /// The benchmark it belongs to.
     pub fn suite(&self) -> Suite {
         match self.task {
-            Task::Structured(_) | Task::StructuredBackward(_) => Suite::Structured,
+            Task::Structured(_) | Task::StructuredBackward(_) | Task::Transport(_) => {
+                Suite::Structured
+            }
             _ => Suite::Peers,
         }
     }
@@ -179,6 +183,7 @@ const TREES: [&[(usize, usize)]; 2] = [&[(40, 40)], &[(12, 12)]];
 const ANY_TREES: [&[(usize, usize)]; 2] = [&[(40, 40), (200, 200)], &[(40, 40)]];
 /// Queries and keys.
 const SUBSETS: [&[(usize, usize)]; 2] = [&[(1024, 512)], &[(64, 32)]];
+const MATCHING: [&[(usize, usize)]; 2] = [&[(1024, 1024)], &[(128, 128)]];
 /// Edges of a query in the case of subsets.
 const PICKS: usize = 16;
 /// Slots and inputs.
@@ -349,6 +354,26 @@ pub const CASES: &[Case] = &[
         task: Task::Structured(Structured::Subsets(PICKS)),
         peers: &[torch("recursion in PyTorch", "subsets")],
         lengths: SUBSETS,
+    },
+    Case {
+        name: "matching",
+        title: "matching by transport, mean + log-partition",
+        task: Task::Transport(1),
+        peers: &[
+            torch("POT, `sinkhorn`", "transport"),
+            torch("POT, `solve_batch`", "transport-batch"),
+        ],
+        lengths: MATCHING,
+    },
+    Case {
+        name: "matching-sharp",
+        title: "matching by transport, scores of four times the size",
+        task: Task::Transport(4),
+        peers: &[
+            torch("POT, `sinkhorn`", "transport"),
+            torch("POT, `solve_batch`", "transport-batch"),
+        ],
+        lengths: MATCHING,
     },
     Case {
         name: "subsets-backward",

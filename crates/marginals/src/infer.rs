@@ -13,6 +13,7 @@
 //! | `direct` | spanning trees, whose sums do not fold: eliminations, Edmonds' algorithm, Wilson's |
 //! | [`walk`] | paths of several picks: a streaming pass per hop |
 //! | [`truncated`] | blocks of edges that provably weigh next to nothing are left out, and by how much is told |
+//! | [`entropic`] | matchings too large to be summed over: the transport of mass that takes their place, and how far it is |
 //! | [`expanding`] | windows that grow while it matters, with a bound on the mass left out |
 //! | [`collapsed`] | nodes that are unknown too: the edges are summed out, and the evidence is climbed |
 
@@ -21,6 +22,7 @@ pub mod collapsed;
 pub mod contract;
 pub mod coupled;
 pub(crate) mod direct;
+pub mod entropic;
 pub mod expanding;
 mod expectation;
 mod extremes;
@@ -37,6 +39,7 @@ pub mod walk;
 
 pub use any::AnyInference;
 pub use contract::{ChoiceQuestions, EdgeQuestions, Inference, SetQuestions, Steps};
+pub use entropic::{Entropic, Margins};
 pub use finding::{Exactness, Finding, Merge, Report};
 pub use problem::{Engine, Gradients, Problem, Values};
 pub use slopes::Slopes;

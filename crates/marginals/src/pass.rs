@@ -77,6 +77,7 @@ impl<'a, T: Real> Posterior<'a, T> {
         questions: &Q,
     ) -> Result<(Request<'v, T>, Q::Plan), Error> {
         let mut request = Request::new(&self.problem.shape);
+        request.reads_sums = questions.reads_sums();
         let plan = questions.plan(self, &mut request)?;
         Ok((request, plan))
     }
@@ -120,7 +121,8 @@ impl<'a, T: Real> Posterior<'a, T> {
         {
             found.push(moments.len());
             found.push(moments.iter().filter(|own| own.expected.len() == scores).count());
-            let wanted = if sets.is_some() && is_there { factors } else { 0 };
+            let is_there = sets.is_some() && is_there && request.reads_sums;
+            let wanted = if is_there { factors } else { 0 };
             expected.extend([wanted; 2]);
         }
         if found == expected {

@@ -65,7 +65,7 @@ impl<'a, T: Real> Posterior<'a, T> {
     }
 
     /// The posterior by an inference in place of the exact one:
-    /// [`Truncated`](crate::infer::Truncated).
+    /// [`Truncated`](crate::infer::Truncated), or of matchings [`Entropic`](crate::infer::Entropic).
     ///
     /// # Errors
     /// [`Error`], naming what the inference needs and does not find.
@@ -90,7 +90,8 @@ impl<'a, T: Real> Posterior<'a, T> {
     ) -> Result<&dyn SetQuestions<T>, Error> {
         self.inference.sets().ok_or_else(|| Error::NotAnswerable {
             question: question.into(),
-            why: "its structure does not choose whole edge sets".into(),
+            why: "its structure, or the inference in place of the exact one, does not choose whole edge sets"
+                .into(),
             instead: format!("Ask for {instead}; `chain` and its like answer it."),
         })
     }

@@ -154,6 +154,16 @@ const WORDS: &[Word] = &[
         "Nothing need be said about it here: key heads are those of the tensor `k`, a divisor of those of `q`",
     ),
     word(
+        &["sinkhorn", "optimal-transport", "ot", "sinkformer", "sinkhorn-knopp"],
+        &[],
+        "It is the structure `matching` with `inference = { entropic = {} }` here",
+    ),
+    word(
+        &["permanent", "bipartite-matching", "hungarian", "assignment", "linear-sum-assignment"],
+        &["structure", "question", "part"],
+        "It is the structure `matching` here; its best assignment is the question `map`",
+    ),
+    word(
         &["softmax"],
         &["structure", "potential", "part"],
         "Softmax over the keys is the structure `each-query-picks-one` here",

@@ -83,6 +83,20 @@ const ALIASES: &[(&str, &[&str])] = &[
     ),
     ("each-query-picks-k", &["k-subset", "subset-sampling", "subset", "k-subsets"]),
     (
+        "matching",
+        &[
+            "sinkhorn",
+            "sinkhorn-attention",
+            "sinkformer",
+            "optimal-transport",
+            "permanent",
+            "bipartite-matching",
+            "assignment",
+            "hungarian",
+            "linear-sum-assignment",
+        ],
+    ),
+    (
         "survival",
         &[
             "forgetting",

@@ -5,6 +5,7 @@ use ndarray::{Array1, ArrayD, IxDyn};
 use super::Answers;
 use crate::Real;
 use crate::infer::collapsed::{AdjointReport, InputGradients, Reason, Solution};
+use crate::infer::{Exactness, Report};
 
 /// Meaning of the numbers of `reason`.
 const REASONS: &str = "0 converged, 1 energy stands still, 2 steps exhausted, 3 not finite";
@@ -45,6 +46,20 @@ pub(super) fn write<T: Real>(solution: &Solution<T>, shape: &[usize], answers: &
     }
     let trace: Array1<T> = solution.trace.iter().map(|entry| entry.residual).collect();
     answers.real("trace.residual", trace.into_dyn());
+}
+
+/// Adds how a transport was solved: how far it can be from what it is to be, the worst of all heads.
+pub(super) fn transport<T: Real>(report: &Report, answers: &mut Answers<T>) {
+    let Exactness::Transport { gap, marginal_error, below } = report.exactness else { return };
+    let one = |number: f64| ndarray::arr1(&[T::of(number)]).into_dyn();
+    answers.real("transport.gap", one(gap));
+    answers.real("transport.marginal-error", one(marginal_error));
+    answers.real("transport.below", one(below));
+    let whole = |number: i64| ndarray::arr1(&[number]).into_dyn();
+    answers.index("steps", whole(report.steps as i64));
+    if let Some(reason) = report.reason {
+        reasons(whole(code(reason)), answers);
+    }
 }
 
 /// Adds the gradients in the inputs of an update.

@@ -2,9 +2,10 @@
 
 use ndarray::{Array4, ArrayViewD, Ix4, IxDyn};
 
+use super::iteration;
 use super::source::GRADIENT;
 use super::{Answers, CowTensor, Inputs, Nan, Questions};
-use crate::infer::{Request, Slopes};
+use crate::infer::{AnyInference, Request, Slopes};
 use crate::posterior::{Found, Posterior};
 use crate::potential::AnyPotential;
 use crate::question::{Entry, Named, QUESTIONS, Question, Upstream};
@@ -53,12 +54,17 @@ pub(super) fn answer<T: Real>(
     let mut answers = Answers::default();
     let v = || v.as_ref().map(|v| v.view());
     let asked = questions.of(v(), &tensors)?;
-    if upstream.gradients.is_empty() {
+    let is_transport = matches!(spec.inference, Some(AnyInference::Entropic(_)));
+    if upstream.gradients.is_empty() && !is_transport {
         answers.extend(posterior.ask(asked)?);
         return Ok(answers);
     }
     let pass = posterior.pass((asked, Unanswered(unasked.of(v(), &tensors)?)))?;
     answers.extend(pass.answer()?.0);
+    iteration::transport(&pass.finding().report, &mut answers);
+    if upstream.gradients.is_empty() {
+        return Ok(answers);
+    }
     let gradients = (upstream.of(questions.named), upstream.of(unasked.named));
     answers.gradients(pass.backward(gradients)?);
     if given {

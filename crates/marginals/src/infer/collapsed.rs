@@ -35,6 +35,7 @@ use ndarray::{ArrayD, IxDyn};
 
 use crate::{Error, ParameterGradient, Real};
 
+pub(in crate::infer) use anderson::Anderson;
 pub use backward::{AdjointReport, SolutionGradient};
 pub use descent::{Backtracking, Descent};
 pub use differentiation::Differentiation;

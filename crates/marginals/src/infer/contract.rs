@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::ops::Range;
 
 use super::coupled::contract::{EdgeSet, Moments, PerQuery};
+use super::entropic::Margins;
 use super::finding::Finding;
 use super::problem::{Gradients, Problem, Values};
 use super::slopes::Slopes;
@@ -50,6 +51,11 @@ pub trait Inference<T: Real>: Debug + Send + Sync {
     /// Number of independent choices per head.
     fn factors(&self, shape: &Shape) -> usize {
         shape.queries
+    }
+
+    /// Masses of the nodes, where edges move them: what a transport takes the place of.
+    fn margins(&self, _shape: &Shape) -> Option<Margins> {
+        None
     }
 
     /// Finding over a range of keys. Where `complete`, they are all, and what factors may choose
@@ -178,6 +184,12 @@ pub trait SetQuestions<T: Real> {
 
     /// Number of scores of a factor: of its edges, and the structure's own.
     fn scores(&self, shape: &Shape) -> usize;
+
+    /// Refuses problems in which sums over edge sets are out of reach.
+    ///
+    /// # Errors
+    /// [`Error::Value`] with the limit, and what to ask instead.
+    fn check_sums(&self, problem: &Problem<'_, T>) -> Result<(), Error>;
 
     /// The best edge sets, best first.
     ///

@@ -15,13 +15,14 @@ pub mod contract;
 mod gather;
 mod lengths;
 mod scatter;
-mod tables;
+pub(in crate::infer) mod tables;
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use ndarray::{Array, ArrayD, ArrayView2, Axis, IxDyn, Slice};
 
+use super::entropic::Margins;
 use super::finding::{Finding, Merge};
 use super::slopes::Slopes;
 use super::statistic::Request;
@@ -251,6 +252,11 @@ impl<T: Real> Inference<T> for Coupled<'_> {
         self.per_head(shape)
     }
 
+    fn margins(&self, shape: &Shape) -> Option<Margins> {
+        let whole = Lengths { queries: shape.queries, keys: shape.keys };
+        self.sets.margins(shape, &|batch| self.lengths.of(batch, whole))
+    }
+
     fn find(
         &self,
         problem: &Problem<'_, T>,
@@ -259,6 +265,11 @@ impl<T: Real> Inference<T> for Coupled<'_> {
         _complete: bool,
     ) -> Result<Finding<T>, Error> {
         require_all(&keys, &problem.shape)?;
+        if !request.reads_sums {
+            let shape = &problem.shape;
+            return Ok(Finding::of_sets(request, shape, self.per_head(shape)));
+        }
+        self.check_sums(problem)?;
         let state = State::find(self, problem, request.wants_prior());
         let tangents = state.tangents_of(self, problem, request);
         let mut finding = gather::find(self, problem, request, &state, &tangents);
@@ -277,6 +288,9 @@ impl<T: Real> Inference<T> for Coupled<'_> {
         values: Values,
     ) -> Result<Gradients<T>, Error> {
         require_all(&keys, &problem.shape)?;
+        if !request.reads_sums {
+            self.check_sums(problem)?;
+        }
         scatter::backward(self, problem, request, finding, slopes, values)
     }
 
@@ -331,13 +345,16 @@ impl State<'static> {
 }
 
 impl<'f> State<'f> {
-    /// The state of a pass that has found the moments.
+    /// The state of a pass that has found the moments, or was asked for nothing that they are needed for.
     fn found<T: Real>(
         of: &Coupled<'_>,
         problem: &Problem<'_, T>,
         finding: &'f Finding<T>,
         prior: bool,
     ) -> Self {
+        if finding.moments.is_empty() {
+            return State::find(of, problem, prior);
+        }
         let (tables, instances) = of.tables(problem, prior);
         let prior = if prior { &*finding.prior_moments } else { &[] };
         Self { tables, instances, moments: (&*finding.moments).into(), prior: prior.into() }
@@ -458,6 +475,15 @@ impl<T: Real> SetQuestions<T> for Coupled<'_> {
 
     fn scores(&self, shape: &Shape) -> usize {
         self.edges(shape) + self.own.iter().map(|own| own.count()).sum::<usize>()
+    }
+
+    fn check_sums(&self, problem: &Problem<'_, T>) -> Result<(), Error> {
+        let shape = &problem.shape;
+        let whole = Lengths { queries: shape.queries, keys: shape.keys };
+        (0..shape.batch).try_for_each(|batch| {
+            let Lengths { queries, keys } = self.lengths.of(batch, whole);
+            self.sets.check_sums(queries, keys)
+        })
     }
 
     fn best(&self, problem: &Problem<'_, T>, count: usize) -> Result<Vec<Vec<EdgeSet>>, Error> {

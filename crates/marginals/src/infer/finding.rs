@@ -42,6 +42,17 @@ pub enum Exactness {
     MassLost(f64),
     /// The best member of a smaller family; its log-partition is a lower bound.
     LowerBound,
+    /// The optimum of a transport of mass in place of sums over matchings; its log-partition is an upper
+    /// bound of theirs. See [`entropic`](super::entropic).
+    Transport {
+        /// By how much the log-partition can be above the optimum, in nats: the largest of all heads.
+        gap: f64,
+        /// Σ |mass of a key − what it is to have| over the total, likewise.
+        marginal_error: f64,
+        /// log Z of the matchings is at most this below the log-partition, likewise; infinite where masses
+        /// that are given make it something else.
+        below: f64,
+    },
 }
 
 impl Exactness {
@@ -50,7 +61,7 @@ impl Exactness {
         match self {
             Self::Exact => Self::MassLost(mass),
             Self::MassLost(before) => Self::MassLost((before + mass).min(1.0)),
-            Self::LowerBound => self,
+            Self::LowerBound | Self::Transport { .. } => self,
         }
     }
 
@@ -62,6 +73,9 @@ impl Exactness {
         match (self, other) {
             (Self::MassLost(a), Self::MassLost(b)) => Self::MassLost(a.max(b)),
             (Self::Exact, one) | (one, Self::Exact) => one,
+            // Of a head that there is no sum over, parts are not found.
+            (Self::Transport { .. }, _) => self,
+            (_, Self::Transport { .. }) => other,
             (Self::LowerBound, _) | (_, Self::LowerBound) => Self::LowerBound,
         }
     }
@@ -115,6 +129,8 @@ pub struct Finding<T> {
     /// Log of the scale of what is gathered, by query; empty where it is 0. A mass may be
     /// far below the smallest number and still be averaged over.
     pub(crate) log_scale: Vec<T>,
+    /// Biases of the keys at which a transport has their masses, [B, H, M]; empty elsewhere.
+    pub(crate) biases: Vec<f64>,
     pub(crate) linear: Vec<Expectation<T>>,
     pub(crate) extremal: Vec<Extremes<T>>,
     /// Moments of every factor, where edges depend on each other; empty otherwise.
@@ -195,6 +211,18 @@ impl<T: Real> Finding<T> {
     /// Σ_j p_ij of every query.
     pub fn mass(&self) -> &[T] {
         &self.mass
+    }
+
+    /// Potentials f [B, H, N] of the queries and g [B, H, M] of the keys, of a transport: its plan is
+    /// e^(θ_ij + f_i + g_j). `None` of other findings. Nodes without mass have −∞.
+    pub fn potentials(&self) -> Option<(Vec<f64>, &[f64])> {
+        let rows = self.steps.first().filter(|_| !self.biases.is_empty())?;
+        let each = self.mass.iter().enumerate();
+        let of_query = |(query, &mass): (usize, &T)| match mass == T::zero() {
+            true => f64::NEG_INFINITY,
+            false => mass.f64().ln() - rows.log_partition_exactly(query),
+        };
+        Some((each.map(of_query).collect(), &self.biases))
     }
 
     /// An expectation that was asked for.
@@ -387,6 +415,7 @@ impl<T: Real> Finding<T> {
             },
             mass: vec![T::zero(); queries],
             log_scale: Vec::new(),
+            biases: Vec::new(),
             linear: linear.collect(),
             extremal: extremal.iter().map(|&w| Extremes::new(w, factors, queries)).collect(),
             moments: Vec::new(),

@@ -172,6 +172,8 @@ pub struct Request<'v, T: Real> {
     pub(crate) prior_normaliser: bool,
     /// Whether a backward pass may follow, so that what single steps found is to be kept.
     pub(crate) keeps_steps: bool,
+    /// Whether sums over edge sets are read, and not the best of them alone.
+    pub(crate) reads_sums: bool,
     /// How many questions read each linear statistic.
     readers: Vec<usize>,
 }
@@ -186,6 +188,7 @@ impl<'v, T: Real> Request<'v, T> {
             extremal: Vec::new(),
             prior_normaliser: false,
             keeps_steps: true,
+            reads_sums: true,
             readers: Vec::new(),
         }
     }
@@ -251,6 +254,24 @@ impl<'v, T: Real> Request<'v, T> {
         let index = self.stored_values(tensor);
         self.values[index].constant = true;
         index
+    }
+
+    /// The same, to be added to.
+    pub(crate) fn reborrow(&self) -> Request<'_, T> {
+        let values = self.values.iter().map(|own| Values {
+            tensor: own.tensor.reborrow(),
+            own_heads: own.own_heads,
+            source: own.source.clone(),
+            constant: own.constant,
+        });
+        Request {
+            shape: self.shape,
+            values: values.collect(),
+            linear: self.linear.clone(),
+            extremal: self.extremal.clone(),
+            readers: self.readers.clone(),
+            ..*self
+        }
     }
 
     /// Wants an expectation.

@@ -18,6 +18,7 @@ mod each_query_picks_at_most_one;
 mod each_query_picks_k;
 mod each_query_picks_one;
 mod independent;
+mod matching;
 mod monotone_alignment;
 mod nearest_accepted;
 mod projective_arborescence;
@@ -31,6 +32,7 @@ pub use contract::{Structure, StructurePart};
 pub use each_query_picks_a_pair::SecondKeys;
 pub use each_query_picks_at_most_one::Null;
 pub use each_query_picks_k::Count;
+pub use matching::MatchingNodes;
 pub use monotone_alignment::{AlignmentLengths, Ends, Moves};
 pub use projective_arborescence::{RootEdges, TreeLengths};
 pub use semi_markov::SegmentScores;
@@ -57,6 +59,7 @@ parts! {
     each_query_picks_a_pair::EachQueryPicksAPair<Named>,
     arborescence::Arborescence<Named>,
     spanning_tree::SpanningTree<Named>,
+    matching::Matching<Named>,
 }
 
 impl StructurePart for AnyStructure {

@@ -27,6 +27,12 @@ pub trait Question<'v, T: Real> {
         request: &mut Request<'v, T>,
     ) -> Result<Self::Plan, Error>;
 
+    /// Whether the answer reads a normaliser or expectations. Where edges depend on each other, what is
+    /// searched for and not summed over may be found where sums are out of reach.
+    fn reads_sums(&self) -> bool {
+        true
+    }
+
     /// The answer, from what was found.
     ///
     /// # Errors
@@ -74,6 +80,9 @@ macro_rules! several {
                 request: &mut Request<'v, T>,
             ) -> Result<Self::Plan, Error> {
                 Ok(($(self.$index.plan(posterior, request)?,)+))
+            }
+            fn reads_sums(&self) -> bool {
+                false $(|| self.$index.reads_sums())+
             }
             fn answer(
                 &self,

@@ -17,6 +17,8 @@ impl<T: Real> Posterior<'_, T> {
     pub fn cross_entropy(&self, other: &Posterior<'_, T>) -> Result<Array3<T>, Error> {
         self.check_comparable(other)?;
         if let (Some(own), Some(others)) = (self.inference.sets(), other.inference.sets()) {
+            own.check_sums(&self.problem)?;
+            others.check_sums(&other.problem)?;
             let (b, h) = (self.shape().batch, self.shape().heads);
             let all = own.cross_entropy(&self.problem, (others, &other.problem));
             let all = Array3::from_shape_vec((b, h, self.factor_count()), all);

@@ -33,6 +33,10 @@ impl<'v, T: Real> Question<'v, T> for Map {
         Ok(by_choice.then(|| request.extremal(Extremal::Best(1))))
     }
 
+    fn reads_sums(&self) -> bool {
+        false
+    }
+
     fn answer(
         &self,
         plan: &Option<Handle>,

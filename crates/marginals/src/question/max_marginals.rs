@@ -28,6 +28,10 @@ impl<'v, T: Real> Question<'v, T> for MaxMarginals {
         check_room(Self::NAME, &edges, size_of::<T>())
     }
 
+    fn reads_sums(&self) -> bool {
+        false
+    }
+
     fn answer(&self, _: &(), found: &Found<'_, '_, 'v, T>) -> Result<Array4<T>, Error> {
         let posterior = found.posterior;
         let sets = posterior.require_sets(Self::NAME, "`max-score` or `top-k`")?;

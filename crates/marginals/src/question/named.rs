@@ -227,6 +227,9 @@ pub trait AnyQuestion<'v, T: Real>: Send + Sync {
         request: &mut Request<'v, T>,
     ) -> Result<Box<dyn Any + Send + Sync>, Error>;
 
+    /// As [`Question::reads_sums`].
+    fn reads_sums_any(&self) -> bool;
+
     /// As [`Question::answer`], as tensors.
     ///
     /// # Errors
@@ -274,6 +277,10 @@ where
         request: &mut Request<'v, T>,
     ) -> Result<Box<dyn Any + Send + Sync>, Error> {
         Ok(Box::new(self.plan(posterior, request)?))
+    }
+
+    fn reads_sums_any(&self) -> bool {
+        self.reads_sums()
     }
 
     fn answer_any(
@@ -361,6 +368,10 @@ impl<'v, T: Real> Question<'v, T> for Asked<'v, T> {
         request: &mut Request<'v, T>,
     ) -> Result<Self::Plan, Error> {
         self.0.iter().map(|(_, question)| question.plan_any(posterior, request)).collect()
+    }
+
+    fn reads_sums(&self) -> bool {
+        self.0.iter().any(|(_, question)| question.reads_sums_any())
     }
 
     fn answer(

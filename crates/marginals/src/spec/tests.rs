@@ -475,3 +475,20 @@ fn older_words_are_read() {
     assert_eq!(rotary("neighbours"), rotary("interleaved"));
     assert_ne!(rotary("halves"), rotary("neighbours"));
 }
+
+#[test]
+fn matchings_and_their_inference_survive_toml_and_json() {
+    for (structure, inference) in [
+        ("\"matching\"", "{ entropic = {} }"),
+        ("{ matching = { mass = 3.5 } }", "{ entropic = { tolerance = 1e-8, steps = 50 } }"),
+    ] {
+        let text =
+            format!("structure = {structure}\npotential = \"scores\"\ninference = {inference}\n");
+        let spec = ModelSpec::from_toml(&text).unwrap();
+        assert_eq!(ModelSpec::from_toml(&spec.to_toml().unwrap()).unwrap(), spec);
+        assert_eq!(ModelSpec::from_json(&spec.to_json().unwrap()).unwrap(), spec);
+    }
+    let text = "structure = \"matching\"\npotential = \"scores\"\ninference = { entropic = { iterations = 3 } }\n";
+    let told = ModelSpec::from_toml(text).unwrap_err().to_string();
+    assert!(told.contains("iterations") && told.contains("steps"), "{told}");
+}

@@ -597,3 +597,34 @@ fn tensors_of_questions_are_asked_for() {
     let wrong = refusal(&file, &["covariance"], &inputs);
     assert!(wrong.contains("`covariance.r` holds whole numbers"), "{wrong}");
 }
+
+#[test]
+fn a_transport_is_asked_by_name() {
+    let text = "structure = { matching = { mass = 2.5 } }\npotential = \"scores\"\n\
+                inference = { entropic = { tolerance = 1e-10 } }";
+    let file = ModelFile::from_toml(text).unwrap();
+    let of = |name: &str, tensor: ArrayD<f64>| (name.to_owned(), Input::from(tensor));
+    let masses = |seed, nodes| numbers::<f64>(seed, &[nodes]).mapv(|x| 1.0 + 0.2 * x);
+    let mut inputs = BTreeMap::from([
+        of("scores", numbers(1.0, &[1, 1, 3, 4])),
+        of("v", numbers(2.0, &[1, 1, 4, 2])),
+        of("query-mass", masses(3.0, 3)),
+        of("key-mass", masses(4.0, 4)),
+    ]);
+    let asked = ["mean", "log-partition", "column-mass"];
+    let answers = run(&file, &asked, &inputs).unwrap();
+    let column = numbers_of(&answers, "column-mass");
+    assert!((column.sum() - 2.5).abs() < 1e-9, "{column}");
+    assert!(column.iter().zip(&masses(4.0, 4)).all(|(c, most)| *c <= most + 1e-9), "{column}");
+    assert!(numbers_of(&answers, "transport.gap")[[0]] < 1e-7);
+    assert!(numbers_of(&answers, "transport.marginal-error")[[0]] <= 1e-10);
+    assert_eq!(numbers_of(&answers, "transport.below")[[0]], f64::INFINITY);
+    assert!(matches!(answers.get("reason"), Some(Tensor::Index(code)) if code[[0]] == 0));
+    assert!(answers.get("steps").is_some());
+    inputs.insert("grad.mean".into(), ArrayD::<f64>::ones(IxDyn(&[1, 1, 3, 2])).into());
+    let answers = run(&file, &asked, &inputs).unwrap();
+    assert_eq!(numbers_of(&answers, "grad.scores").shape(), [1, 1, 3, 4]);
+    assert!(answers.get("transport.gap").is_some());
+    let refused = refusal(&file, &["samples=2"], &inputs);
+    assert!(refused.contains("samples") && refused.contains("entropic"), "{refused}");
+}

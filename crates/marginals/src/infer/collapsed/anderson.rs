@@ -16,7 +16,7 @@ const DEPENDENT: f64 = 1e-8;
 ///
 /// Cost: memory² products of vectors; 2 · memory vectors kept.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Anderson<T> {
+pub(in crate::infer) struct Anderson<T> {
     /// Differences of successive (f, g), newest last.
     differences: VecDeque<(Vec<T>, Vec<T>)>,
     last: Option<(Vec<T>, Vec<T>)>,

@@ -5,7 +5,9 @@ use std::fmt::Debug;
 use marginals_kernels::random::{philox, uniform};
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use super::tables::Lengths;
+use crate::infer::entropic::Margins;
+use crate::{Error, Shape};
 
 /// Scores of one factor: those of its edges row after row, then the structure's own.
 ///
@@ -129,4 +131,19 @@ pub trait EdgeSets: Debug + Send + Sync {
     /// # Errors
     /// [`Error::NotAnswerable`] where there is no algorithm for it.
     fn max_marginals(&self, factor: &Scores<'_>) -> Result<Vec<f64>, Error>;
+
+    /// Refuses factors of so many queries and keys where sums over their edge sets are out of reach, and
+    /// only the best are found.
+    ///
+    /// # Errors
+    /// [`Error::Value`] with the limit, and what to ask instead.
+    fn check_sums(&self, _queries: usize, _keys: usize) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Masses of the nodes of every head, where an edge set is a plan that moves them; `lengths` are those of
+    /// a batch entry.
+    fn margins(&self, _shape: &Shape, _lengths: &dyn Fn(usize) -> Lengths) -> Option<Margins> {
+        None
+    }
 }

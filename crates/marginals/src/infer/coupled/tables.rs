@@ -29,13 +29,13 @@ pub(super) enum Reads {
 }
 
 /// Features of the queries or keys of one head, those that are not numbers set to 0 where `clean`.
-pub(super) struct NodeFeatures<'a, T> {
+pub(in crate::infer) struct NodeFeatures<'a, T> {
     pub q: Features<'a, T>,
     pub k: Features<'a, T>,
 }
 
 /// Features of one head.
-pub(super) fn features<'a, T: Real>(
+pub(in crate::infer) fn features<'a, T: Real>(
     problem: &'a Problem<'_, T>,
     (batch, head): (usize, usize),
     (q, k): (ArrayView2<'a, T>, ArrayView2<'a, T>),

@@ -1,17 +1,13 @@
-//! Best trees by partition, and the best tree with each edge.
+//! Best trees by [partition](super::partition), and the best tree with each edge.
 //!
-//! The trees other than a best one fall into classes: those that differ from it first at the head
-//! of node 1, of node 2, and so on (Lawler, "A procedure for computing the K best solutions to
-//! discrete optimization problems", Management Science 18, 1972). The best of each class is found
-//! by the same algorithm with edges forced and left out, and the best of all classes comes next. k
-//! trees of n nodes cost k n runs of n² steps (Camerini, Fratta & Maffioli 1980 have one run's cost
+//! k trees of n nodes cost k n runs of n² steps (Camerini, Fratta & Maffioli 1980 have one run's cost
 //! for each; ties in order, which this keeps, are not theirs).
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
 
 use super::edmonds::{self, Tree};
 use super::graph::Graph;
+use super::partition::{self, Space};
 
 /// A tree as it is given out.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,70 +18,43 @@ pub(crate) struct Scored {
     pub heads: Vec<usize>,
 }
 
-/// The best trees of a class, by its best one.
-struct Class {
-    best: Tree,
-    /// Dependents, in order, whose heads are those of the best tree.
-    fixed: usize,
-    /// Heads that the next one does not have.
-    without: Vec<usize>,
-}
+/// Choices are the heads of dependents.
+impl Space for Graph {
+    type Solution = Tree;
 
-impl PartialEq for Class {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
+    fn choices(&self) -> Vec<usize> {
+        self.dependents().collect()
     }
-}
-impl Eq for Class {}
-impl PartialOrd for Class {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+
+    fn first(&self) -> Option<Tree> {
+        edmonds::best(self)
     }
-}
-impl Ord for Class {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.best.compare(&other.best).reverse()
+
+    fn compare(a: &Tree, b: &Tree) -> Ordering {
+        a.compare(b)
+    }
+
+    fn decision(tree: &Tree, node: usize) -> usize {
+        tree.heads[node]
+    }
+
+    fn force(&mut self, node: usize, head: usize) {
+        Graph::force(self, node, head);
+    }
+
+    fn leave_out(&mut self, node: usize, head: usize) {
+        self.scores[node * self.nodes + head] = f64::NEG_INFINITY;
     }
 }
 
 /// The `count` trees of highest score, best first, ties by the smallest heads; fewer where there
 /// are fewer.
 pub(crate) fn best(graph: &Graph, count: usize) -> Vec<Scored> {
-    let mut found = Vec::new();
     if graph.is_invalid() {
-        return found;
+        return Vec::new();
     }
-    let dependents: Vec<usize> = graph.dependents().collect();
-    let mut classes = BinaryHeap::new();
-    if count > 0
-        && let Some(best) = edmonds::best(graph)
-    {
-        classes.push(Class { best, fixed: 0, without: Vec::new() });
-    }
-    while let Some(Class { best, fixed, without }) = classes.pop() {
-        found.push(Scored { score: best.gain.score(), heads: best.heads.clone() });
-        if found.len() == count {
-            break;
-        }
-        let mut rest = graph.clone();
-        for &node in &dependents[..fixed] {
-            rest.force(node, best.heads[node]);
-        }
-        let mut without = without;
-        for (place, &node) in dependents.iter().enumerate().skip(fixed) {
-            without.push(best.heads[node]);
-            let mut class = rest.clone();
-            for &head in &without {
-                class.scores[node * graph.nodes + head] = f64::NEG_INFINITY;
-            }
-            if let Some(other) = edmonds::best(&class) {
-                classes.push(Class { best: other, fixed: place, without: without.clone() });
-            }
-            rest.force(node, best.heads[node]);
-            without.clear();
-        }
-    }
-    found
+    let scored = |tree: Tree| Scored { score: tree.gain.score(), heads: tree.heads };
+    partition::first(graph, count).into_iter().map(scored).collect()
 }
 
 /// Highest score of the trees that have each edge, [nodes, nodes]; −∞ where there is none. One run

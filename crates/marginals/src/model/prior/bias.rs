@@ -54,7 +54,7 @@ pub struct LogWeights<'a, T> {
 
 impl<'a, T: Real> LogWeights<'a, T> {
     /// Those of the prior called `name`.
-    pub(super) fn new(name: &'static str, array: CowArray<'a, T, Ix4>) -> Self {
+    pub(crate) fn new(name: &'static str, array: CowArray<'a, T, Ix4>) -> Self {
         let array = match array.strides()[3] == 1 || array.dim().3 <= 1 {
             true => array,
             false => CowArray::from(array.as_standard_layout().into_owned()),

@@ -5,8 +5,10 @@
 mod chain;
 mod each_query_picks_k;
 mod harness;
+mod matching;
 mod monotone_alignment;
 mod projective_arborescence;
 mod scores;
 mod semi_markov;
+mod transport;
 mod trees;
