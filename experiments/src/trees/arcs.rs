@@ -194,6 +194,7 @@ mod tests {
         assert_eq!(levels(&[arc(1, 2), arc(2, 4), arc(3, 4), arc(4, 0)]), [0, 1, 0, 2]);
         // Ends alone do not meet; edges that cross do.
         assert_eq!(levels(&[arc(1, 2), arc(2, 3)]), [0, 0]);
+        assert_eq!(levels(&[arc(2, 3), arc(1, 2)]), [0, 0]);
         assert_eq!(levels(&[arc(1, 3), arc(2, 4)]), [0, 1]);
     }
 
