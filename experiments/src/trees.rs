@@ -7,69 +7,23 @@ mod measure;
 mod metrics;
 mod parser;
 mod report;
+mod runs;
 mod structure;
 mod training;
 mod treebank;
 
 use std::error::Error;
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Mutex;
 
-use burn::module::Module;
 use marginals_burn::train::run_all;
 use serde::{Deserialize, Serialize};
 
-use self::conllu::Sentence;
-use self::measure::{Measured, Reader, Shown};
 use self::report::{Results, line};
+use self::runs::{Config, Prepared, Run, learn_and_measure};
 use self::structure::Structure;
-use self::training::{Settings, learn};
-use self::treebank::{Example, Treebank, Vocabulary};
+use self::treebank::Treebank;
 use crate::{Outcome, read_config, write};
-
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct Config {
-    seeds: Vec<u64>,
-    structures: Vec<Structure>,
-    /// Runs at a time, each on one thread.
-    threads: NonZeroUsize,
-    /// Times that a unit must be seen to be known.
-    known: usize,
-    /// Bins of probabilities.
-    bins: usize,
-    /// The held-out sentence that is drawn, by its `sent_id`.
-    shown: String,
-    training: Settings,
-}
-
-/// One parser and what was measured of it.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-struct Run {
-    structure: Structure,
-    seed: u64,
-    weights: usize,
-    /// Sentences that were learned from.
-    sentences: usize,
-    steps: usize,
-    seconds: f64,
-    /// Nats per word, of each epoch.
-    losses: Vec<f64>,
-    /// On the development sentences, under the structure it was learned with.
-    development: Measured,
-    /// On the held-out sentences, under every structure.
-    held_out: Vec<Measured>,
-    shown: Shown,
-}
-
-impl Run {
-    /// What was measured of the held-out sentences under a structure.
-    fn under(&self, structure: Structure) -> &Measured {
-        let found = self.held_out.iter().find(|found| found.structure == structure);
-        found.expect("every run is measured under every structure")
-    }
-}
 
 /// What is finished; written after every run, so that a stop loses no more than the runs under way.
 #[derive(Deserialize, Serialize)]
@@ -79,56 +33,6 @@ struct Finished {
 }
 
 const PARTIAL: &str = "partial.json";
-
-/// Sentences as the network reads them.
-struct Prepared {
-    units: usize,
-    learned: Vec<Example>,
-    development: Vec<Example>,
-    held_out: Vec<Example>,
-    /// Place of the sentence that is drawn.
-    shown: usize,
-}
-
-impl Prepared {
-    fn new(config: &Config, treebank: &Treebank) -> Outcome<Self> {
-        let vocabulary = Vocabulary::of(&treebank.learned, config.known);
-        let encode = |part: &[Sentence]| part.iter().map(|s| vocabulary.encode(s)).collect();
-        let shown = treebank.held_out.iter().position(|s| s.id == config.shown);
-        Ok(Self {
-            units: vocabulary.len(),
-            learned: encode(&treebank.learned),
-            development: encode(&treebank.development),
-            held_out: encode(&treebank.held_out),
-            shown: shown.ok_or_else(|| {
-                format!("`shown`: no held-out sentence is called {}", config.shown)
-            })?,
-        })
-    }
-}
-
-fn learn_and_measure(
-    config: &Config,
-    data: &Prepared,
-    structure: Structure,
-    seed: u64,
-) -> Outcome<Run> {
-    let learned = learn(structure, &config.training, (&data.learned, data.units), seed)?;
-    let reader = Reader { parser: &learned.parser, bins: config.bins };
-    let under = |&structure: &Structure| reader.measure(structure, &data.held_out);
-    Ok(Run {
-        structure,
-        seed,
-        weights: learned.parser.num_params(),
-        sentences: learned.sentences,
-        steps: learned.steps,
-        seconds: learned.seconds,
-        losses: learned.losses,
-        development: reader.measure(structure, &data.development)?,
-        held_out: Structure::ALL.iter().map(under).collect::<Outcome<_>>()?,
-        shown: reader.show(structure, &data.held_out[data.shown])?,
-    })
-}
 
 pub fn run(path: &Path) -> Outcome<()> {
     let config: Config = read_config(path)?;

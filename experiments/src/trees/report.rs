@@ -7,10 +7,10 @@ use serde::Serialize;
 use super::arcs;
 use super::conllu::Sentence;
 use super::measure::Measured;
-use super::metrics::is_projective;
+use super::metrics::{Counts, Reliability, is_projective};
+use super::runs::{Config, Run};
 use super::structure::Structure;
 use super::treebank::Treebank;
-use super::{Config, Run};
 use crate::picture::{Axis, Chart, Line, Points, Style, draw, span};
 use crate::{Outcome, Spread};
 
@@ -173,14 +173,14 @@ impl Results {
         };
         let by_length = lines(&|structure| {
             self.over_runs(structure, &|found| {
-                let of = |counts: &super::metrics::Counts| {
+                let of = |counts: &Counts| {
                     let words = counts.words as f64 / counts.sentences.max(1) as f64;
                     (counts.sentences > 0).then(|| (words, counts.attachment()))
                 };
                 found.by_length.iter().map(of).collect()
             })
         });
-        let reliability = |bins: &dyn Fn(&Measured) -> &super::metrics::Reliability| {
+        let reliability = |bins: &dyn Fn(&Measured) -> &Reliability| {
             let mut lines = lines(&|structure| {
                 self.over_runs(structure, &|found| {
                     bins(found).bins.iter().map(|bin| bin.means()).collect()

@@ -10,6 +10,7 @@ use marginals_burn::ops::{Nodes, Parameters, Posterior};
 use ndarray::{Array2, ArrayD, Axis};
 use serde::{Deserialize, Serialize};
 
+use super::metrics::is_projective;
 use crate::Outcome;
 
 /// Which sets of edges are possible; node 0 is the root, and every word has one edge, to its head.
@@ -128,8 +129,7 @@ pub fn decode(structure: Structure, scores: &Array2<f64>, gold: &[usize]) -> Out
     let nodes = scores.nrows();
     let mut scores = scores.clone();
     scores.diag_mut().fill(f64::NEG_INFINITY);
-    let possible =
-        structure != Structure::ProjectiveArborescence || super::metrics::is_projective(gold);
+    let possible = structure != Structure::ProjectiveArborescence || is_projective(gold);
     let of_tree = match possible {
         true => gold.iter().zip(1..).map(|(&head, word)| scores[[word, head]]).sum(),
         false => f64::NEG_INFINITY,

@@ -5,7 +5,7 @@ use marginals_testkit::finite_difference::gradient;
 use marginals_testkit::trees::arborescences;
 use ndarray::Array2;
 
-use super::conllu::Word;
+use super::conllu::{Sentence, Word};
 use super::metrics::is_projective;
 use super::structure::{Gold, decode, loss};
 use super::*;
