@@ -171,6 +171,7 @@ fn shape(form: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::metrics::is_projective;
     use super::*;
 
     fn word(form: &str) -> Word {
@@ -179,6 +180,26 @@ mod tests {
 
     fn sentence(id: usize) -> Sentence {
         Sentence { id: id.to_string(), words: vec![word("a")] }
+    }
+
+    /// Counted apart from this code, in the files of the package.
+    #[test]
+    fn the_treebank_is_the_published_one() {
+        if data::fetched("turkish-treebanks", "web.conllu").is_err() {
+            let name = "turkish-treebanks";
+            eprintln!("SKIPPED: models/{name} is missing; run `cargo xtask fetch {name}`");
+            return;
+        }
+        let treebank = Treebank::fetched().unwrap();
+        let parts = [&treebank.learned, &treebank.development, &treebank.held_out];
+        let words = parts.map(|part| part.iter().map(|s| s.words.len()).sum::<usize>());
+        let crossing =
+            |part: &Vec<Sentence>| part.iter().filter(|s| !is_projective(&s.heads())).count();
+        assert_eq!(parts.map(Vec::len), [3881, 485, 485]);
+        assert_eq!(words, [64707, 8638, 8025]);
+        assert_eq!(parts.map(crossing), [251, 36, 28]);
+        let all = || parts.into_iter().flatten().flat_map(|s| &s.words);
+        assert_eq!(all().filter(|word| word.joins_words).count(), 57415);
     }
 
     /// Every file on its own, whatever stands in the one before it.
