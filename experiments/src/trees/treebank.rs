@@ -10,7 +10,7 @@ use crate::{Outcome, data};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Treebank {
     pub learned: Vec<Sentence>,
-    /// What settings were chosen by.
+    /// For choosing settings by.
     pub development: Vec<Sentence>,
     pub held_out: Vec<Sentence>,
 }
