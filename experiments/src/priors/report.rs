@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Config, Run};
 use crate::Spread;
-use crate::picture::{Axis, Chart, Line, Points, Style, draw};
+use crate::picture::{Axis, Chart, Line, Points, Style, draw, span};
 
 /// Bits per byte above those at the shortest length, from which on a model has fallen apart.
 const FALLEN_APART: f64 = 0.05;
@@ -167,46 +167,5 @@ impl Results {
             2,
             &[],
         )
-    }
-}
-
-/// Where an axis begins and ends, and its ticks.
-fn span(lines: &[Line], logarithmic: bool) -> (f64, f64, Vec<f64>) {
-    let ends = lines.iter().flat_map(|line| &line.points).flat_map(|(_, y, e)| [y - e, y + e]);
-    let (least, most) = ends
-        .filter(|y| !logarithmic || *y > 0.0)
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), y| (a.min(y), b.max(y)));
-    if logarithmic {
-        let (from, to) = (least.log10().floor() as i32, most.log10().ceil() as i32);
-        return (10f64.powi(from), 10f64.powi(to), (from..=to).map(|p| 10f64.powi(p)).collect());
-    }
-    let rough = (most - least) / 5.0;
-    let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|&s| s >= rough);
-    let step = step.unwrap_or(rough);
-    let (from, to) = ((least / step).floor(), (most / step).ceil());
-    let digits = (-step.log10().floor()).max(0.0) as i32;
-    let round = |x: f64| (x * 10f64.powi(digits)).round() / 10f64.powi(digits);
-    let ticks = (from as i64..=to as i64).map(|tick| round(tick as f64 * step)).collect();
-    (from * step, to * step, ticks)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn line(points: &[f64]) -> Line {
-        let points = points.iter().map(|&y| (1.0, y, 0.0)).collect();
-        Line { name: String::new(), points, colour: 0, style: Style::Solid }
-    }
-
-    #[test]
-    fn axes_hold_what_is_drawn_and_have_round_ticks() {
-        let (from, to, ticks) = span(&[line(&[2.03, 2.41]), line(&[2.2])], false);
-        assert_eq!((from, to), (2.0, 2.5));
-        assert_eq!(ticks, [2.0, 2.1, 2.2, 2.3, 2.4, 2.5]);
-        let (from, to, ticks) = span(&[line(&[0.4, 31.0])], true);
-        assert_eq!((from, to), (0.1, 100.0));
-        assert_eq!(ticks, [0.1, 1.0, 10.0, 100.0]);
     }
 }

@@ -1,5 +1,7 @@
 //! Configuration of a run of training.
 
+use burn::grad_clipping::GradientClippingConfig;
+use burn::optim::{AdamWConfig, ModuleOptimizer};
 use marginals::Error;
 use marginals::part::{AnyPart, NamedTensor};
 use marginals::spec::{self, AnyStructure, ModelSpec, Sizes};
@@ -186,6 +188,18 @@ impl Optimiser {
         let fall =
             self.last + (1.0 - self.last) * 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
         self.rate * fall * rise.min(1.0)
+    }
+
+    /// Burn's optimiser with these settings, before its first step; each step is given its
+    /// [rate](Self::rate_at).
+    pub fn init(&self) -> ModuleOptimizer {
+        AdamWConfig::new()
+            .with_beta_1(self.beta_1)
+            .with_beta_2(self.beta_2)
+            .with_weight_decay(self.decay)
+            .with_epsilon(1e-8)
+            .with_grad_clipping(Some(GradientClippingConfig::Norm(self.clip)))
+            .init()
     }
 }
 

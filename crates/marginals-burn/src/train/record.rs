@@ -172,7 +172,7 @@ mod tests {
         let module = training.model();
         let module = module.train();
         let load = |bytes: &[u8], steps| {
-            let fresh = crate::train::run::optimiser(training.config());
+            let fresh = training.config().optimiser.init();
             load_moments(fresh, &module, steps, bytes).map(drop)
         };
         assert_eq!(load(&record, STEPS), Ok(()));

@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use burn::grad_clipping::GradientClippingConfig;
 use burn::module::Module;
-use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::store::RecordError;
 use burn::tensor::{Bytes, Device};
 use marginals::Error;
@@ -148,7 +147,7 @@ impl Training {
     pub fn new(config: TrainConfig, corpus: Corpus) -> Result<Self, TrainError> {
         let device = Device::flex();
         let lm = first_weights(&config.lm(), config.seed, &device.clone().autodiff())?;
-        let optimiser = optimiser(&config);
+        let optimiser = config.optimiser.init();
         let (losses, held_out, raised, spent) = Default::default();
         Ok(Self { config, corpus, device, lm, optimiser, losses, held_out, raised, spent })
     }
@@ -385,17 +384,6 @@ impl Training {
         training.spent = Duration::try_from_secs_f64(progress.seconds).map_err(unusable)?;
         Ok(training)
     }
-}
-
-pub(super) fn optimiser(config: &TrainConfig) -> ModuleOptimizer {
-    let settings = &config.optimiser;
-    AdamWConfig::new()
-        .with_beta_1(settings.beta_1)
-        .with_beta_2(settings.beta_2)
-        .with_weight_decay(settings.decay)
-        .with_epsilon(1e-8)
-        .with_grad_clipping(Some(GradientClippingConfig::Norm(settings.clip)))
-        .init()
 }
 
 /// Windows that are scored at once.
