@@ -308,7 +308,15 @@ impl<T: Real> Found<'_, '_, '_, T> {
     /// # Errors
     /// [`Error::NotAnswerable`].
     pub fn choices(&self, question: &str) -> Result<&dyn ChoiceQuestions<T>, Error> {
-        self.edges(question)?.choices().ok_or_else(|| self.refused(question))
+        self.edges(question)?.choices().ok_or_else(|| Error::NotAnswerable {
+            question: question.into(),
+            why: format!(
+                "under inference `{}` the choices of `{}` are not of single edges by their scores",
+                self.posterior.inference.name(),
+                self.posterior.structure
+            ),
+            instead: "Compare the marginals of both.".into(),
+        })
     }
 
     fn refused(&self, question: &str) -> Error {

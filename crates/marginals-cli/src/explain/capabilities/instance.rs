@@ -140,6 +140,10 @@ impl Default for Instance {
                 Entries::Whole => drop(tensors.integer.insert(name, ArrayD::zeros(IxDyn(&shape)))),
             }
         }
+        // Masses are of a transport, which is no exact inference.
+        for name in ["query-mass", "key-mass", "mass"] {
+            tensors.real.remove(name);
+        }
         // A ring in which every node is its own neighbour.
         for (name, numbers) in [
             ("adjacency.indptr", &[0, 2, 4, 6, 8][..]),
