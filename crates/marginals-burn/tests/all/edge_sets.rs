@@ -130,6 +130,7 @@ fn edge_sets_are_answered_and_differentiated_as_by_the_library() {
     check("{ monotone-alignment = { moves = \"forward-or-stay\" } }", &[]);
     check("{ projective-arborescence = { root-edges = \"one\" } }", &[]);
     check("{ each-query-picks-k = { k = 2 } }", &[]);
+    check("\"matching\"", &[]);
     let second: [(&str, &[usize]); 2] =
         [("second-keys", &[2, 2, 4, 3]), ("second-values", &[2, 2, 4, 2])];
     check("\"each-query-picks-a-pair\"", &second);
