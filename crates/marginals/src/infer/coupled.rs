@@ -29,9 +29,9 @@ use super::statistic::Request;
 use super::{EdgeQuestions, Gradients, Inference, Problem, SetQuestions, Values};
 use crate::{Error, Parameter, ParameterGradient, Real, Shape, parallel};
 
-pub use contract::{EdgeSet, EdgeSets, Moments, Noise, PerQuery, Scores, Tangents};
+pub use contract::{EdgeSet, EdgeSets, Lengths, Moments, Noise, PerQuery, Scores, Tangents};
 pub(crate) use lengths::{OF_KEYS, OF_QUERIES, OF_TREES, Ragged};
-pub use tables::{Factors, Lengths};
+pub use tables::Factors;
 
 use tables::{Reads, Table};
 

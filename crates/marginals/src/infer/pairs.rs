@@ -16,67 +16,26 @@
 //! [`EachQueryPicksAPair`]: crate::structure::EachQueryPicksAPair
 
 mod backward;
+mod second;
 mod shift;
 
 use std::ops::Range;
 
 use ndarray::Array4;
 
-use super::finding::{Finding, Merge};
+use super::finding::Finding;
 use super::slopes::Slopes;
 use super::statistic::{Linear, Request};
-use super::streaming::{Softmax, Streaming};
 use super::{EdgeQuestions, Gradients, Inference, Problem, Values};
 use crate::{Error, Parameter, Real, Shape};
 
-use shift::Shift;
+pub use second::{Pairs, Windows};
+use shift::{shifts, wanted, whole};
 
 /// Name of the tensor of second keys.
 pub const SECOND_KEYS: &str = "second-keys";
 /// Name of the tensor of their values.
 pub const SECOND_VALUES: &str = "second-values";
-
-/// Farthest behind its query that a first and a second key may be, its own position counted: none of
-/// them lies ahead then. Any key may be picked where absent.
-pub type Windows = [Option<usize>; 2];
-
-/// Inference over pairs of keys.
-#[derive(Debug)]
-pub struct Pairs<T: Real> {
-    /// Second keys, [B, Hk, M2, D].
-    keys: Array4<T>,
-    /// Their values, [B, Hk, M2, D_v].
-    values: Option<Array4<T>>,
-    windows: Windows,
-    step: Streaming<'static, T>,
-}
-
-impl<T: Real> Pairs<T> {
-    /// Inference over pairs with these second keys.
-    pub(crate) fn new(keys: Array4<T>, values: Option<Array4<T>>, windows: Windows) -> Self {
-        let step = Streaming::rows(Softmax { null: None });
-        Self { keys, values, windows, step }
-    }
-
-    /// Sizes of a pass over the second keys.
-    fn inner_shape(&self, shape: &Shape) -> Shape {
-        let (_, key_heads, keys, key_width) = self.keys.dim();
-        Shape { key_heads, keys, key_width, ..*shape }
-    }
-
-    /// The shifts at which a query may have a first key, with what each makes of the queries.
-    fn shifts<'s>(&'s self, problem: &'s Problem<'_, T>) -> impl Iterator<Item = Shift<T>> + 's {
-        let shape = &problem.shape;
-        let (n, m) = (shape.queries as i64, shape.keys as i64);
-        let lead = shape.query_offset - shape.key_offset;
-        // Behind the query: shift = key − query in rows, distance = lead − shift.
-        let all = match self.windows[0] {
-            None => 1 - n..m,
-            Some(window) => (lead - window as i64 + 1).max(1 - n)..(lead + 1).min(m),
-        };
-        all.filter_map(|by| Shift::new(problem, by))
-    }
-}
 
 /// List of what is answered, for messages.
 const ANSWERED: &str = "Pairs answer the mean, log-partition, log-evidence, entropy, kl, and the marginals \
@@ -149,9 +108,9 @@ impl<T: Real> Inference<T> for Pairs<T> {
         require_all(&keys, &problem.shape)?;
         self.check_request(request)?;
         let mut all = whole(request, &problem.shape);
-        for shift in self.shifts(problem) {
+        for shift in shifts(self, problem) {
             let inner = shift.problem(self, problem);
-            let wanted = shift::wanted(self, request, &inner.shape);
+            let wanted = wanted(self, request, &inner.shape);
             let found = self.step.find(&inner, &wanted, 0..inner.shape.keys, true)?;
             all.mix(&shift.finding(self, problem, request, &wanted, &found));
         }
@@ -200,7 +159,7 @@ impl<T: Real> EdgeQuestions<T> for Pairs<T> {
     fn marginals(&self, problem: &Problem<'_, T>, finding: &Finding<T>) -> Vec<T> {
         let shape = &problem.shape;
         let mut all = vec![T::zero(); shape.batch * shape.heads * shape.queries * shape.keys];
-        for shift in self.shifts(problem) {
+        for shift in shifts(self, problem) {
             for (row, p) in shift.first_marginals(self, problem, finding) {
                 let key = shift.first_key(row % shape.queries.max(1));
                 all[row * shape.keys + key] = p;
@@ -252,13 +211,4 @@ fn require_all(keys: &Range<usize>, shape: &Shape) -> Result<(), Error> {
         format!("all of them, 0..{}: a pair has two", shape.keys),
         format!("{keys:?}"),
     ))
-}
-
-/// A finding of all queries in which nothing is possible yet.
-fn whole<T: Real>(request: &Request<'_, T>, shape: &Shape) -> Finding<T> {
-    let rows = shape.batch * shape.heads * shape.queries;
-    let keys = shape.key_offset..shape.key_offset + shape.keys as i64;
-    let mut finding = Finding::nothing(Merge::Mixture, request, (rows, rows), keys);
-    finding.heads = shape.batch * shape.heads;
-    finding
 }

@@ -5,9 +5,17 @@ use std::fmt::Debug;
 use marginals_kernels::random::{philox, uniform};
 use serde::{Deserialize, Serialize};
 
-use super::tables::Lengths;
 use crate::infer::entropic::Margins;
 use crate::{Error, Shape};
+
+/// The nodes that are there, of one batch entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lengths {
+    /// Queries.
+    pub queries: usize,
+    /// Keys.
+    pub keys: usize,
+}
 
 /// Scores of one factor: those of its edges row after row, then the structure's own.
 ///

@@ -1,6 +1,6 @@
 //! Nodes that are there, of every batch entry of a ragged batch.
 
-use super::tables::Lengths;
+use super::contract::Lengths;
 use crate::model::part::NamedTensor;
 use crate::model::tensors::Inputs;
 use crate::{Error, Real, Shape};

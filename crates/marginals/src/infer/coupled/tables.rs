@@ -2,7 +2,7 @@
 
 use ndarray::ArrayView2;
 
-use super::contract::Scores;
+use super::contract::{Lengths, Scores};
 use crate::infer::Problem;
 use crate::infer::streaming::Scorer;
 use crate::potential::{Features, Place};
@@ -108,15 +108,6 @@ pub enum Factors {
     Head,
     /// The edges of each query are one.
     Query,
-}
-
-/// The nodes that are there, of one batch entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lengths {
-    /// Queries.
-    pub queries: usize,
-    /// Keys.
-    pub keys: usize,
 }
 
 /// The scores of every factor of a head: copies of the rows, edges that are not there set to −∞, and the

@@ -14,8 +14,8 @@ use std::borrow::Cow;
 use marginals_kernels::Tile;
 use ndarray::{Array4, ArrayView1, ArrayViewMut1, Zip, s};
 
-use super::Pairs;
-use super::shift::{Shift, second_means, value, wanted};
+use super::second::Pairs;
+use super::shift::{Shift, second_means, shifts, value, wanted};
 use crate::gradient::{Whole, number_repeats};
 use crate::infer::finding::{Finding, Merge, at, weighted};
 use crate::infer::slopes::Slopes;
@@ -58,7 +58,7 @@ pub(super) fn backward<T: Real>(
     };
     let pass = Pass { of, problem, request, finding, slopes, expected: Vec::new() };
     let pass = Pass { expected: pass.expected_of_edges(), ..pass };
-    for shift in of.shifts(problem) {
+    for shift in shifts(of, problem) {
         pass.add(&shift, &mut sums)?;
     }
     Ok(sums.finish(problem, request, destination, of))

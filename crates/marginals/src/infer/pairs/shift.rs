@@ -5,8 +5,8 @@ use std::ops::Range;
 use marginals_kernels::{Tile, TileMut};
 use ndarray::{Array4, Axis, Zip, s};
 
-use super::Pairs;
-use crate::infer::finding::{Finding, weighted};
+use super::second::Pairs;
+use crate::infer::finding::{Finding, Merge, weighted};
 use crate::infer::statistic::{Handle, Linear, Request};
 use crate::infer::{Inference, Problem};
 use crate::prior::{Coverage, Prior, intersect, restrict};
@@ -110,7 +110,7 @@ impl<T: Real> Shift<T> {
         wanted: &Request<'_, T>,
         found: &Finding<T>,
     ) -> Finding<T> {
-        let mut all = super::whole(request, &problem.shape);
+        let mut all = whole(request, &problem.shape);
         all.normalisers.clone_from(&found.normalisers);
         all.prior.clone_from(&found.prior);
         all.mass.clone_from(&found.mass);
@@ -173,6 +173,31 @@ impl<T: Real> Shift<T> {
             (row, if log_p > T::zero() { T::one() } else { log_p.exp() })
         })
     }
+}
+
+/// The shifts at which a query may have a first key, with what each makes of the queries.
+pub(super) fn shifts<'s, 'p, T: Real>(
+    of: &Pairs<T>,
+    problem: &'s Problem<'p, T>,
+) -> impl Iterator<Item = Shift<T>> + use<'s, 'p, T> {
+    let shape = &problem.shape;
+    let (n, m) = (shape.queries as i64, shape.keys as i64);
+    let lead = shape.query_offset - shape.key_offset;
+    // Behind the query: shift = key − query in rows, distance = lead − shift.
+    let all = match of.windows[0] {
+        None => 1 - n..m,
+        Some(window) => (lead - window as i64 + 1).max(1 - n)..(lead + 1).min(m),
+    };
+    all.filter_map(|by| Shift::new(problem, by))
+}
+
+/// A finding of all queries in which nothing is possible yet.
+pub(super) fn whole<T: Real>(request: &Request<'_, T>, shape: &Shape) -> Finding<T> {
+    let rows = shape.batch * shape.heads * shape.queries;
+    let keys = shape.key_offset..shape.key_offset + shape.keys as i64;
+    let mut finding = Finding::nothing(Merge::Mixture, request, (rows, rows), keys);
+    finding.heads = shape.batch * shape.heads;
+    finding
 }
 
 /// Statistics that a pass over the second keys is asked for.
