@@ -20,6 +20,7 @@ mod draws;
 mod lanes;
 pub(crate) mod messages;
 mod recursion;
+mod rows;
 pub(crate) mod segments;
 
 pub use recursion::{Recursion, Rule, Size, Unfold};
