@@ -366,16 +366,6 @@ pub const CASES: &[Case] = &[
         lengths: MATCHING,
     },
     Case {
-        name: "matching-sharp",
-        title: "matching by transport, scores of four times the size",
-        task: Task::Transport(4),
-        peers: &[
-            torch("POT, `sinkhorn`", "transport"),
-            torch("POT, `solve_batch`", "transport-batch"),
-        ],
-        lengths: MATCHING,
-    },
-    Case {
         name: "subsets-backward",
         title: "subsets of 16 keys, and gradients through the marginals",
         task: Task::StructuredBackward(Structured::Subsets(PICKS)),
