@@ -25,7 +25,7 @@ use self::structure::Structure;
 use self::treebank::Treebank;
 use crate::{Outcome, read_config, write};
 
-/// What is finished; written after every run, so that a stop loses no more than the runs under way.
+/// Finished runs; written after every run, so that a stop loses no more than the runs under way.
 #[derive(Deserialize, Serialize)]
 struct Finished {
     config: Config,

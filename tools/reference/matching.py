@@ -1,4 +1,4 @@
-"""What POT answers about transports, and SciPy about best assignments, for the Rust test `coupled::transport`.
+"""POT's answers about transports, and SciPy's about best assignments, for the Rust test `coupled::transport`.
 
 Run from the root of the repository, in an environment with POT 0.9.7, SciPy 1.17, numpy 2.x and safetensors
 0.8 (the answers do not depend on the versions beyond rounding):

@@ -10,7 +10,7 @@ use super::structure::{Structure, decode};
 use super::treebank::Example;
 use crate::Outcome;
 
-/// What a parser is worth under one structure.
+/// Scores of a parser under one structure.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Measured {
     pub structure: Structure,

@@ -26,7 +26,7 @@ pub struct Sizes {
     pub distance: usize,
 }
 
-/// What is hidden from the network while it learns.
+/// Inputs hidden from the network while it learns.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Hiding {
@@ -294,7 +294,7 @@ mod tests {
         tensor.into_data().try_into_vec().expect("doubles")
     }
 
-    /// What a sentence is filled up with changes nothing.
+    /// Padding of a sentence changes nothing.
     #[test]
     fn scores_are_those_of_a_sentence_alone() {
         let (examples, units) = examples();

@@ -17,7 +17,7 @@ use crate::{Outcome, Spread};
 /// A point of a chart, where there is something to take the mean of.
 type Means = Option<(f64, f64)>;
 
-/// What one part of the treebank holds.
+/// Contents of one part of the treebank.
 #[derive(Serialize)]
 struct Part {
     sentences: usize,
@@ -34,7 +34,7 @@ struct Entry {
     learned: Structure,
     read: Structure,
     attachment: Spread,
-    /// What it is more than that of heads picked on their own, seed by seed.
+    /// Gain over heads picked on their own, seed by seed.
     gain: Option<Spread>,
     attachment_between_words: Spread,
     /// In sentences whose edges cross.

@@ -49,7 +49,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// What was measured of the held-out sentences under a structure.
+    /// Measures of the held-out sentences under a structure.
     pub fn under(&self, structure: Structure) -> &Measured {
         let found = self.held_out.iter().find(|found| found.structure == structure);
         found.expect("every run is measured under every structure")

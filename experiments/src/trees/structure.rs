@@ -114,7 +114,7 @@ pub fn loss(structure: Structure, scores: Tensor<4>, gold: &Gold) -> Outcome<Ten
     Ok((log_partition.sum() - of_trees) / gold.words() as f32)
 }
 
-/// What a structure says of one sentence.
+/// Posterior of one sentence under a structure.
 pub struct Decoded {
     /// Heads of the words in the most probable edge set.
     pub heads: Vec<usize>,

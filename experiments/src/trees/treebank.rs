@@ -123,7 +123,7 @@ pub struct Example {
     pub joins_words: Vec<bool>,
 }
 
-/// What stands in each slot of a word.
+/// Content of each slot of a word.
 fn units(word: &Word) -> [Option<String>; SLOTS] {
     let letters: Vec<char> = lower_case(&word.form);
     let part = |letters: &[char]| Some(letters.iter().collect::<String>());

@@ -264,7 +264,7 @@ impl<T: Real> Inference<T> for Coupled<'_> {
         keys: Range<usize>,
         _complete: bool,
     ) -> Result<Finding<T>, Error> {
-        require_all(&keys, &problem.shape)?;
+        problem.require_all(&keys, ALL)?;
         if !request.reads_sums {
             let shape = &problem.shape;
             return Ok(Finding::of_sets(request, shape, self.per_head(shape)));
@@ -287,7 +287,7 @@ impl<T: Real> Inference<T> for Coupled<'_> {
         keys: Range<usize>,
         values: Values,
     ) -> Result<Gradients<T>, Error> {
-        require_all(&keys, &problem.shape)?;
+        problem.require_all(&keys, ALL)?;
         if !request.reads_sums {
             self.check_sums(problem)?;
         }
@@ -307,17 +307,8 @@ impl<T: Real> Inference<T> for Coupled<'_> {
     }
 }
 
-/// Refuses part of the keys.
-fn require_all(keys: &Range<usize>, shape: &Shape) -> Result<(), Error> {
-    if *keys == (0..shape.keys) {
-        return Ok(());
-    }
-    Err(Error::value(
-        "keys",
-        format!("all of them, 0..{}: edges depend on each other", shape.keys),
-        format!("{keys:?}"),
-    ))
-}
+/// Why an inference over edge sets takes no part of the keys.
+const ALL: &str = "edges depend on each other";
 
 /// Scores and moments of every factor.
 struct State<'f> {

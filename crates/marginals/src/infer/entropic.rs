@@ -255,7 +255,7 @@ impl<T: Real> Inference<T> for Transport {
         keys: Range<usize>,
         _complete: bool,
     ) -> Result<Finding<T>, Error> {
-        whole(problem, &keys)?;
+        problem.require_all(&keys, "edges depend on each other")?;
         if request.log_ratio().is_some() {
             return Err(Self::refused("kl"));
         }
@@ -280,23 +280,13 @@ impl<T: Real> Inference<T> for Transport {
         keys: Range<usize>,
         values: Values,
     ) -> Result<Gradients<T>, Error> {
-        whole(problem, &keys)?;
+        problem.require_all(&keys, "edges depend on each other")?;
         backward::backward(&self.margins, problem, (request, finding), slopes, values)
     }
 
     fn edges(&self) -> Option<&dyn EdgeQuestions<T>> {
         Some(self)
     }
-}
-
-/// Refuses part of the keys.
-fn whole<T: Real>(problem: &Problem<'_, T>, keys: &Range<usize>) -> Result<(), Error> {
-    let all = 0..problem.shape.keys;
-    if *keys == all {
-        return Ok(());
-    }
-    let expected = format!("all of them, {all:?}: edges depend on each other");
-    Err(Error::value("keys", expected, format!("{keys:?}")))
 }
 
 impl<T: Real> EdgeQuestions<T> for Transport {

@@ -27,7 +27,7 @@ use super::finding::Finding;
 use super::slopes::Slopes;
 use super::statistic::{Linear, Request};
 use super::{EdgeQuestions, Gradients, Inference, Problem, Values};
-use crate::{Error, Parameter, Real, Shape};
+use crate::{Error, Parameter, Real};
 
 pub use second::{Pairs, Windows};
 use shift::{shifts, wanted, whole};
@@ -105,7 +105,7 @@ impl<T: Real> Inference<T> for Pairs<T> {
         keys: Range<usize>,
         _complete: bool,
     ) -> Result<Finding<T>, Error> {
-        require_all(&keys, &problem.shape)?;
+        problem.require_all(&keys, "a pair has two")?;
         self.check_request(request)?;
         let mut all = whole(request, &problem.shape);
         for shift in shifts(self, problem) {
@@ -128,7 +128,7 @@ impl<T: Real> Inference<T> for Pairs<T> {
         keys: Range<usize>,
         values: Values,
     ) -> Result<Gradients<T>, Error> {
-        require_all(&keys, &problem.shape)?;
+        problem.require_all(&keys, "a pair has two")?;
         backward::backward(self, problem, request, finding, slopes, values)
     }
 
@@ -199,16 +199,4 @@ impl<T: Real> Pairs<T> {
             false => Err(refuse("best keys", TWO)),
         }
     }
-}
-
-/// Refuses part of the keys.
-fn require_all(keys: &Range<usize>, shape: &Shape) -> Result<(), Error> {
-    if *keys == (0..shape.keys) {
-        return Ok(());
-    }
-    Err(Error::value(
-        "keys",
-        format!("all of them, 0..{}: a pair has two", shape.keys),
-        format!("{keys:?}"),
-    ))
 }

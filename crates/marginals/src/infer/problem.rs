@@ -42,6 +42,18 @@ impl<T: Real> Debug for Problem<'_, T> {
 }
 
 impl<T: Real> Problem<'_, T> {
+    /// Refuses part of the keys, where an inference is over all of them: `why`.
+    ///
+    /// # Errors
+    /// [`Error::Value`].
+    pub(crate) fn require_all(&self, keys: &Range<usize>, why: &str) -> Result<(), Error> {
+        let all = 0..self.shape.keys;
+        if *keys == all {
+            return Ok(());
+        }
+        Err(Error::value("keys", format!("all of them, {all:?}: {why}"), format!("{keys:?}")))
+    }
+
     /// The prior's [references](Prior::add_references), what all log-weights of a query (or of a key) have
     /// in common: by factor over [B, H, F], of a range of keys where they are of keys. Empty where all
     /// are 0.

@@ -256,7 +256,7 @@ impl<'v, T: Real> Request<'v, T> {
         index
     }
 
-    /// The same, to be added to.
+    /// A request for these statistics over borrowed values, which more may be added to.
     pub(crate) fn reborrow(&self) -> Request<'_, T> {
         let values = self.values.iter().map(|own| Values {
             tensor: own.tensor.reborrow(),

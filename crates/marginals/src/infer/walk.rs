@@ -128,13 +128,7 @@ impl<T: Real> Inference<T> for Walking<'_, T> {
         keys: Range<usize>,
         _complete: bool,
     ) -> Result<Finding<T>, Error> {
-        if keys != (0..problem.shape.keys) {
-            return Err(Error::value(
-                "keys",
-                format!("all of them, 0..{}: a walk may go on from any", problem.shape.keys),
-                format!("{keys:?}"),
-            ));
-        }
+        problem.require_all(&keys, "a walk may go on from any")?;
         for statistic in &request.linear {
             let name = match statistic {
                 Linear::ValueVariance(_) => "value-variance",

@@ -303,7 +303,7 @@ fn second_keys_of_ones_leave_the_softmax() {
     assert!(entropy.iter().zip(&entropy_of_one).all(|(a, b)| (a - b - more).abs() < 1e-5));
 }
 
-/// What the windows and the mask hide may be anything, and both windows are as long as they say.
+/// Keys behind the windows and the mask may hold anything, and both windows are as long as they say.
 #[test]
 fn hidden_keys_may_hold_garbage() {
     let n = 70;

@@ -20,7 +20,7 @@ const IDLE: usize = 12;
 /// Relative residual above which it has failed.
 const FAILED: f64 = 1e-3;
 
-/// What the solution of one head is told by.
+/// Conditions that the solution of one head satisfies.
 pub(super) struct Conditions {
     /// Keys whose mass is all they have.
     pub is_full: Vec<bool>,

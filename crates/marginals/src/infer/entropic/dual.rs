@@ -40,7 +40,7 @@ impl Solved {
 /// Iteration of one head.
 struct State {
     biases: Vec<f64>,
-    /// What an accelerated step is tried against.
+    /// Alternative to an accelerated step under trial.
     trial: Option<Trial>,
     history: Anderson<f64>,
     done: Option<Solved>,

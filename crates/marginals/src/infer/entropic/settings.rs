@@ -36,7 +36,7 @@ impl Entropic {
         Self { tolerance, ..Self::default() }
     }
 
-    /// The same in at most so many steps.
+    /// These settings with a limit of so many steps.
     pub fn with_steps(self, steps: usize) -> Self {
         Self { steps, ..self }
     }

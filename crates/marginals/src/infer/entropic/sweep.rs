@@ -23,7 +23,7 @@ const ROWS: usize = 64;
 /// Shares of a key's mass below which it is summed with care.
 const SMALL: f64 = 1e-20;
 
-/// What sweeps over the heads of a problem need, made once.
+/// Inputs of sweeps over the heads of a problem, made once.
 pub(super) struct Sweep<'s, 'p, T: Real> {
     problem: &'s Problem<'p, T>,
     margins: &'s Margins,
@@ -62,7 +62,7 @@ pub(super) struct Sums {
     pub log_columns: Vec<f64>,
 }
 
-/// What one task sums.
+/// Sums of one task.
 #[derive(Clone, Default)]
 struct Part {
     by_query: Vec<f64>,
@@ -71,7 +71,7 @@ struct Part {
     largest: Vec<f64>,
 }
 
-/// What is done with a block of a head's queries, whose scores lie in the room.
+/// Operation on a block of a head's queries, whose scores lie in the room.
 type Task<'t, T> = dyn Fn(usize, Range<usize>, &mut Room<T>, &mut Part) + Sync + 't;
 
 impl<'s, 'p, T: Real> Sweep<'s, 'p, T> {

@@ -136,7 +136,7 @@ struct Dual {
     states: Vec<Lanes>,
     ends: Vec<Lanes>,
     transitions: Vec<Lanes>,
-    /// What was taken out of αᵗ.
+    /// Multiple of αᵗ that was taken out of its derivative.
     shifts: Vec<Lanes>,
     alpha: Vec<Lanes>,
     arrivals: Vec<Lanes>,

@@ -65,7 +65,7 @@ pub(super) fn power(x: f64) -> (f64, f64) {
 
 /// How a message was scaled, lane by lane.
 pub(super) struct Scale {
-    /// What it was multiplied by: a power of two.
+    /// Factor: a power of two.
     pub by: Lanes,
     /// Logarithm to base 2 of the reciprocal.
     pub exponent: Lanes,

@@ -157,7 +157,7 @@ impl<T: Real> Shift<T> {
         self.shares(problem, &found, whole).collect()
     }
 
-    /// The same, from what a pass over second keys found.
+    /// p(j | i), from the finding of a pass over second keys.
     pub fn shares<'s>(
         &'s self,
         problem: &Problem<'_, T>,

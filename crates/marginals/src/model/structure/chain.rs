@@ -266,7 +266,7 @@ impl EdgeSets for Paths<'_> {
     }
 }
 
-/// What was found, and for the factors of which nothing was, the results of `otherwise`.
+/// Results found, and for factors without one, those of `otherwise`.
 fn completed<R>(found: Vec<Option<R>>, otherwise: impl FnOnce(&[usize]) -> Vec<R>) -> Vec<R> {
     let is_left = |factor: &usize| found[*factor].is_none();
     let rest: Vec<usize> = (0..found.len()).filter(is_left).collect();
