@@ -5,7 +5,9 @@
 
 Writes files crates/marginals-burn/tests/data/gguf_tokenizers/NAME.gguf that hold nothing but a tokenizer, a
 tokenizer.model of SentencePiece beside them, and ids.json: for each of them the tokens of some texts.
-SentencePiece's are read by the `sentencepiece` package, the byte-level ones by rules that transformers has.
+SentencePiece's are read by the `sentencepiece` package, the byte-level ones by rules that transformers has. Rules
+that it has not are those of the models' own tokenizer.json, or llama.cpp's where there is no model; the texts are cut
+by them with the package `regex`.
 """
 
 import inspect
@@ -13,6 +15,7 @@ import io
 import json
 
 import gguf
+import regex
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -32,13 +35,85 @@ TEXTS = [
     "\n",
     "東",
     "a▁b c",
+    "Привет мир, Ωμέγα ＡＢ ｃｄ １２３４567 ①② 「東京タワー」 한국어 日本語です…  ‘so’ ￥5 $x^2+y$ ~|~ ʻokina ⅣⅤ  \n  ß ǅ ა ƻ  ",
 ]
 LLAMA_3 = inspect.signature(TikTokenConverter).parameters["pattern"].default
 BEGIN, END = "<|begin|>", "<|end|>"
 
+GPT_2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+# Every expression cuts what those before it have left in one piece, into what it finds and what lies between.
+CUTS = {
+    # SmolLM's, of other models: every digit alone.
+    "refact": [r"\p{N}", GPT_2],
+    "seed-coder": [
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+"
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+    ],
+    "deepseek-coder": [r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", r"\p{N}"],
+    "deepseek-llm": [
+        r"[\r\n]",
+        r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅ"
+        r"ὐ-ὗὙὛὝ\u1F5F-\u1F7Dᾀ-ᾴᾶ-ᾼ\u1FBEῂ-ῄῆ-ῌ\u1FD0-\u1FD3\u1FD6-\u1FDBῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\u2126ℨ\u212A-ℭℯ-ℴ"
+        r"ℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+",
+        r"\s?[!-/:-~！-／：-～‘-‟　-。]+",
+        r"\s+$",
+        "[一-龥ࠀ-一가-퟿]+",
+        r"\p{N}",
+    ],
+    "deepseek-v3": [
+        r"\p{N}{1,3}",
+        "[一-龥぀-ゟ゠-ヿ]+",
+        r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+        r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    ],
+    "default": [r"[\p{P}\$\+<=>\^~\|]+", GPT_2, r"\p{N}+", "[0-9][0-9][0-9]"],
+}
+
+
+class Cut:
+    """Byte-level BPE of words that were cut out of a text before."""
+
+    def __init__(self, expressions):
+        self.expressions = [regex.compile(expression) for expression in expressions]
+        self.bpe = merging(models.BPE())
+
+    def words(self, text):
+        words = [text]
+        for expression in self.expressions:
+            words = [part for word in words for part in parts(expression, word)]
+        return words
+
+    def to_str(self):
+        return self.bpe.to_str()
+
+    def ids(self, text):
+        return [id for word in self.words(text) for id in self.bpe.encode(word, add_special_tokens=False).ids]
+
+
+def parts(expression, word):
+    """What is found in a word, and what lies between."""
+    at = 0
+    for found in expression.finditer(word):
+        yield from filter(None, (word[at : found.start()], found.group()))
+        at = found.end()
+    if at < len(word):
+        yield word[at:]
+
+
+def merging(model):
+    """A tokenizer that was trained on whole lines, so that its tokens go over every cut that is not made."""
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=[BEGIN, END],
+        max_token_length=6, show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXTS * 3 + CORPUS, trainer)
+    return tokenizer
+
 
 def byte_level(pattern=None, normalizer=None, digits=False, whole_words=False):
-    tokenizer = Tokenizer(models.BPE(ignore_merges=whole_words))
+    tokenizer = merging(models.BPE(ignore_merges=whole_words))
     if normalizer:
         tokenizer.normalizer = normalizer
     bytes_alone = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern is None)
@@ -46,11 +121,6 @@ def byte_level(pattern=None, normalizer=None, digits=False, whole_words=False):
     if pattern:
         before = [pre_tokenizers.Split(Regex(pattern), "isolated")]
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*before, bytes_alone])
-    trainer = trainers.BpeTrainer(
-        vocab_size=340, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=[BEGIN, END],
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(CORPUS, trainer)
     if whole_words:
         # A word that no merges make: it is one token all the same.
         content = json.loads(tokenizer.to_str())
@@ -133,6 +203,10 @@ def main():
     ]:
         write_byte_level(name, rule, tokenizer, flags)
         ids[f"{name}.gguf"] = [ends[0] + tokenizer.encode(text, add_special_tokens=False).ids + ends[1] for text in TEXTS]
+    for name, expressions in CUTS.items():
+        tokenizer = Cut(expressions)
+        write_byte_level(name, name, tokenizer, (None, None))
+        ids[f"{name}.gguf"] = [tokenizer.ids(text) for text in TEXTS]
     runs = ["▁▁", "▁▁▁", "\n\n", "<table>"]
     for name, model, flags, ends in [
         ("spaced", trained(True), (None, None), ([1], [])),

@@ -38,7 +38,7 @@ fn opened(name: &str) -> TextTokenizer {
 #[test]
 fn texts_are_read_as_by_the_packages_that_the_files_are_of() {
     let Reference { texts, ids } = recorded();
-    assert_eq!(ids.len(), 14);
+    assert_eq!(ids.len(), 20);
     for (name, of_texts) in ids {
         let tokenizer = opened(&name);
         for (text, expected) in texts.iter().zip(of_texts) {
