@@ -5,6 +5,7 @@
 //! Ctrl-C or a request to end, with one line there.
 
 mod audit;
+mod broken;
 mod chart;
 mod explain;
 mod foreign;
@@ -67,7 +68,7 @@ fn usage(told: &clap::Error) -> ExitCode {
     let text = told.render().to_string();
     match text.strip_prefix("error: ") {
         // It quotes the arguments, which may be names that a pattern found.
-        Some(text) if message::readable(text) != text.trim_end() => message::error(text),
+        Some(fault) if !message::is_shown_as_it_is(&text) => message::error(fault),
         _ => told.exit(),
     }
     ExitCode::from(2)

@@ -1,4 +1,5 @@
-//! Messages on a terminal: nothing that the terminal would obey, and no more than can be read.
+//! Messages on a terminal: nothing that the terminal would obey, no more than can be read, and no word broken
+//! at its edge.
 //!
 //! Names, texts and messages come from files that anybody may have written. What is written to standard
 //! error passes through here, and so do names within what is written to standard output.
@@ -8,7 +9,10 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 use std::path::Path;
 
+use console::Term;
 use marginals::excerpt;
+
+use crate::broken;
 
 /// Characters of a line, and lines of a message, beyond which nobody reads.
 const LONGEST_LINE: usize = 1500;
@@ -26,7 +30,23 @@ pub fn note(message: &str) {
 
 /// Says what became of what was asked for, where that is neither a failure nor the result.
 pub fn say(message: &str) {
-    let _ = io::stderr().lock().write_all(format!("{}\n", readable(message)).as_bytes());
+    let _ = io::stderr().lock().write_all(format!("{}\n", shown(message)).as_bytes());
+}
+
+/// A message as standard error shows it: on a terminal its lines are broken at words. In a pipe they stay
+/// whole, for whoever looks for something in them.
+fn shown(message: &str) -> String {
+    let text = readable(message);
+    let terminal = Term::stderr();
+    match terminal.is_term() {
+        true => broken::at_words(&text, terminal.size().1.into(), "", ""),
+        false => text,
+    }
+}
+
+/// Whether standard error shows every line of a message as it is.
+pub fn is_shown_as_it_is(message: &str) -> bool {
+    shown(message) == message.trim_end()
 }
 
 /// Says on a terminal what was done. Where nobody looks on, it is not said.

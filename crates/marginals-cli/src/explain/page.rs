@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal};
 
+use crate::broken;
+
 /// Columns of text that is not read at a terminal.
 const PLAIN_WIDTH: usize = 80;
 /// Wider lines are hard to read.
@@ -45,7 +47,8 @@ impl Page {
 
     /// A name and what it stands for.
     pub fn title(&mut self, name: &str, meaning: &str) {
-        self.text += &format!("{}  {meaning}\n", self.paint("1", name));
+        let name = format!("{}  ", self.paint("1", name));
+        self.hang(&name, 2, meaning);
     }
 
     /// A line between two pages.
@@ -77,33 +80,25 @@ impl Page {
         self.hang("  ", 4, text);
     }
 
-    /// Lines that stay as they are.
+    /// Lines of a file, which stay as they are but for comments.
     pub fn verbatim(&mut self, text: &str) {
-        for line in text.lines() {
-            self.text += &format!("  {line}\n");
+        let lines: Vec<&str> = text.lines().collect();
+        for lines in lines.chunk_by(|line, next| line.starts_with("# ") && next.starts_with("# ")) {
+            let comments: Vec<&str> =
+                lines.iter().filter_map(|line| line.strip_prefix("# ")).collect();
+            match comments.is_empty() {
+                true => self.text += &format!("  {}", lines.concat()),
+                false => {
+                    self.text += &broken::at_words(&comments.join(" "), self.width, "  # ", "  # ");
+                }
+            }
+            self.text.push('\n');
         }
     }
 
-    /// `first` and `text`, broken at spaces, further lines `indent` columns in.
+    /// `first` and `text`, broken at words, further lines `indent` columns in.
     fn hang(&mut self, first: &str, indent: usize, text: &str) {
-        // The first line may start at another column, and hold codes that take no room.
-        let mut column = if first.trim().is_empty() { first.len() } else { indent };
-        self.text += first;
-        let start = self.text.len();
-        for word in text.split_whitespace() {
-            let length = word.chars().count();
-            if self.text.len() > start {
-                if column + 1 + length > self.width {
-                    self.text += &format!("\n{}", " ".repeat(indent));
-                    column = indent;
-                } else {
-                    self.text.push(' ');
-                    column += 1;
-                }
-            }
-            self.text += word;
-            column += length;
-        }
+        self.text += &broken::at_words(text, self.width, first, &" ".repeat(indent));
         self.text.push('\n');
     }
 }

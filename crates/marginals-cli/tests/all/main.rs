@@ -15,6 +15,7 @@ mod inputs;
 mod mechanisms;
 mod model_names;
 mod modules;
+mod narrow;
 mod overlap;
 mod reproduce;
 mod sessions;
