@@ -82,11 +82,11 @@ fn list(page: &mut Page) {
 
 /// Everything that is called `name`: a mechanism and the part that makes it may share theirs.
 fn explain(page: &mut Page, name: &str) -> Result<(), marginals::Error> {
-    let plain = aliases::plain(name);
-    let ours = aliases::ours(&plain).unwrap_or(&plain);
-    let mechanism = MECHANISMS.iter().find(|mechanism| mechanism.name == ours);
-    let parts_so_called = parts().filter(|part| part.name == ours);
-    let question = QUESTIONS.iter().find(|question| question.name == ours);
+    let ours = aliases::ours(name).unwrap_or(name);
+    let is_so_called = |own: &str| aliases::are_one(own, ours);
+    let mechanism = MECHANISMS.iter().find(|mechanism| is_so_called(mechanism.name));
+    let parts_so_called = parts().filter(|part| is_so_called(part.name));
+    let question = QUESTIONS.iter().find(|question| is_so_called(question.name));
     let mut is_explained = false;
     let mut explaining = |page: &mut Page| {
         if std::mem::replace(&mut is_explained, true) {

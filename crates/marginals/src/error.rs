@@ -106,7 +106,7 @@ pub enum Error {
 
 /// Characters of a name or a value that was given, and names of a list, that a message carries.
 const BRIEF: usize = 120;
-const LISTED: usize = 80;
+const LISTED: usize = 100;
 
 /// Name or value that was given, shortened: whoever wrote it may have written anything.
 fn brief(given: &str) -> std::borrow::Cow<'_, str> {

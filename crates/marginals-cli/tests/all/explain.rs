@@ -63,8 +63,13 @@ fn the_names_of_the_field_are_known() {
         (&["sliding", "window"], "sliding-window"),
         (&["slot-attention"], "slots"),
         (&["Slot_Attention"], "slots"),
+        (&["SlotAttention"], "slots"),
+        (&["KMeans"], "k-means"),
+        (&["topk"], "top-k"),
+        (&["GAT v2"], "gatv2"),
         (&["ALiBi"], "alibi"),
         (&["CoPE"], "contextual"),
+        (&["Viterbi"], "chain"),
         (&["stick-breaking"], "nearest-accepted"),
         (&["forgetting"], "survival"),
         (&["RoPE"], "rotary"),
@@ -72,6 +77,18 @@ fn the_names_of_the_field_are_known() {
     ] {
         let page = text(&explain(asked));
         assert!(page.starts_with(&format!("{ours}  ")), "{asked:?}: {page}");
+    }
+}
+
+/// All but lines of model files keeps to the width of a page, for which pipes have 80 columns.
+#[test]
+fn pages_keep_to_their_width() {
+    for name in ["multihop", "block-slots", "gat", "mixture", "perceiver"] {
+        let page = text(&explain(&[name]));
+        let (_, file) = page.split_once("--model FILE`\n").expect("it is reached by a model file");
+        for line in page.lines().filter(|line| !file.contains(line) || line.starts_with("  #")) {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
     }
 }
 
@@ -96,6 +113,8 @@ fn unknown_names_are_told_with_the_nearest() {
     assert_eq!(refused.status.code(), Some(2));
     let told = String::from_utf8_lossy(&refused.stderr);
     assert!(told.contains("`hopfeild`") && told.contains("did you mean `hopfield`"), "{told}");
+    // All that can be explained is listed.
+    assert!(told.contains("alibi") && told.trim_end().ends_with("paths"), "{told}");
     assert_eq!(explain(&["alibi", "--table"]).status.code(), Some(2));
 }
 
