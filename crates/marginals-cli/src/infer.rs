@@ -16,7 +16,7 @@ use safetensors::tensor::Dtype;
 use thiserror::Error;
 
 use crate::output::{self, Destination, Input, WriteError};
-use crate::{foreign, message};
+use crate::{foreign, interruption, message};
 use tensors::File;
 
 /// Answer questions about the posterior of given tensors.
@@ -125,6 +125,7 @@ pub enum Error {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<(), Error> {
+    interruption::ends_the_command("");
     let read = |path: &PathBuf| {
         std::fs::read(path).map_err(|source| Error::Read { path: path.clone(), source })
     };

@@ -6,11 +6,11 @@ use crate::{message, output, progress};
 pub const STOPPED: u8 = 130;
 
 /// From now on such a request ends the command at once, whatever it computes, with a line that says how far
-/// it came. A file that is being written is written to its end. `goes_on` is said after the files that were.
+/// it came. A file that is being written is written to its end, or is as it was before. `goes_on` is said after
+/// the files that were written.
 pub fn ends_the_command(goes_on: &'static str) {
     on_request(move || {
-        // Nothing is written any more.
-        let written = output::written();
+        let written = output::end();
         let done = progress::clear().map_or(String::new(), |done| format!(" after {done}"));
         let written = match written.as_slice() {
             [] => "nothing was written".to_owned(),

@@ -7,18 +7,57 @@ mod overlap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use tempfile::NamedTempFile;
 
 pub use error::{PrintError, WriteError};
 use leftovers::folder_of;
 pub use overlap::{Input, STATE, refuse_folder_of_run, refuse_inputs, refuse_report_of_others};
 
-/// Files that this process has written so far. Whoever holds it keeps others from beginning to write.
-static WRITTEN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// Files of this process.
+struct Files {
+    /// Those that it has written so far.
+    written: Vec<PathBuf>,
+    /// The one that is being written, beside the place that it is meant for.
+    unfinished: Option<PathBuf>,
+}
 
-/// Files that have been written so far, once none is half written; none is begun while this is held.
-pub fn written() -> MutexGuard<'static, Vec<PathBuf>> {
-    WRITTEN.lock().unwrap_or_else(PoisonError::into_inner)
+static FILES: Mutex<Files> = Mutex::new(Files { written: Vec::new(), unfinished: None });
+
+/// Held while a file is written.
+static WRITING: Mutex<()> = Mutex::new(());
+
+/// Time in which a file is written to its end when the program is asked to end. Those that take longer hold
+/// gigabytes.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+fn locked<T>(mutex: &'static Mutex<T>) -> MutexGuard<'static, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The files that were written, for a program that ends now: none is begun or finished any more. One that is
+/// half written is removed if it is not finished soon, and what was in its place stays.
+pub fn end() -> Vec<PathBuf> {
+    let start = Instant::now();
+    let whole = loop {
+        match WRITING.try_lock() {
+            Err(TryLockError::WouldBlock) if start.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            found => break found,
+        }
+    };
+    std::mem::forget(whole);
+    let mut files = locked(&FILES);
+    if let Some(path) = files.unfinished.take() {
+        // What cannot be removed is removed by the next that writes there.
+        let _ = fs::remove_file(path);
+    }
+    let written = files.written.clone();
+    std::mem::forget(files);
+    written
 }
 
 /// Where bytes go.
@@ -79,7 +118,7 @@ impl Destination {
     /// [`WriteError::Refused`].
     pub fn write(&self, bytes: &[u8]) -> Result<(), WriteError> {
         let outcome = match &self.place {
-            Place::File(target) => self.replace(target, bytes),
+            Place::File(target) => replace(target, &self.path, bytes),
             Place::Stream => {
                 let stream = fs::OpenOptions::new().append(true).open(&self.path);
                 stream.and_then(|stream| pass_to(stream, bytes))
@@ -88,16 +127,6 @@ impl Destination {
             Place::Error => pass_to(io::stderr().lock(), bytes),
         };
         outcome.map_err(|source| WriteError::Refused { path: self.path.clone(), source })
-    }
-
-    /// Puts a new file in the place of `target`.
-    fn replace(&self, target: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut all = written();
-        replace(target, bytes)?;
-        if !all.contains(&self.path) {
-            all.push(self.path.clone());
-        }
-        Ok(())
     }
 
     /// The file that is written; `None` for pipes, devices and streams.
@@ -127,18 +156,40 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     Destination::of(path)?.write(bytes)
 }
 
-/// Writes `bytes` beside a file and renames them into its place, with the permissions it had. Removes what
-/// processes that were killed on the way have left there.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    leftovers::remove_of(path);
-    let mut beside = leftovers::begin(path)?;
-    beside.as_file_mut().write_all(bytes)?;
-    match fs::metadata(path) {
+/// Writes `bytes` beside `target` and renames them into its place, with the permissions it had. Removes what
+/// processes that were killed on the way have left there. `name` is what the user calls it.
+fn replace(target: &Path, name: &Path, bytes: &[u8]) -> io::Result<()> {
+    let _alone = locked(&WRITING);
+    leftovers::remove_of(target);
+    let mut beside = leftovers::begin(target)?;
+    locked(&FILES).unfinished = Some(beside.path().to_owned());
+    let filled = fill(&mut beside, target, bytes);
+    let mut files = locked(&FILES);
+    files.unfinished = None;
+    filled?;
+    beside.persist(target).map_err(|error| error.error)?;
+    if !files.written.iter().any(|file| file == name) {
+        files.written.push(name.to_owned());
+    }
+    Ok(())
+}
+
+/// Bytes that go to the disk at once. Until they are there the program cannot end.
+const AT_ONCE: usize = 32 << 20;
+
+/// Gives a file that is to take the place of `target` its bytes and permissions.
+fn fill(beside: &mut NamedTempFile, target: &Path, bytes: &[u8]) -> io::Result<()> {
+    for part in bytes.chunks(AT_ONCE) {
+        beside.as_file_mut().write_all(part)?;
+        if part.len() == AT_ONCE {
+            beside.as_file().sync_data()?;
+        }
+    }
+    match fs::metadata(target) {
         Ok(before) => beside.as_file().set_permissions(before.permissions())?,
         Err(_) => make_readable(beside.as_file())?,
     }
-    beside.as_file().sync_all()?;
-    beside.persist(path).map(drop).map_err(|error| error.error)
+    beside.as_file().sync_all()
 }
 
 /// Writes to a stream, whose reader may have gone away (`… | head`).

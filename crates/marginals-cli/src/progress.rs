@@ -63,7 +63,7 @@ fn line(
     target: ProgressDrawTarget,
 ) -> ProgressBar {
     let columns = usize::from(Term::stderr().size().1);
-    let bar_width = (columns / 5).clamp(4, 24);
+    let bar_width = (columns / 10).clamp(4, 24);
     let bar = ProgressBar::with_draw_target(Some(of as u64), target)
         .with_position(done as u64)
         .with_elapsed(spent);

@@ -27,6 +27,8 @@ fn beginning(path: &Path) -> String {
 /// # Errors
 /// The system's, without the name of the file, which means nothing to whoever reads it.
 pub(super) fn begin(path: &Path) -> io::Result<NamedTempFile> {
+    // In the words of the system where there is no such folder; of other faults their kind is known alone.
+    fs::metadata(folder_of(path))?;
     let beside = tempfile::Builder::new()
         .prefix(&beginning(path))
         .suffix(UNFINISHED)
@@ -39,9 +41,10 @@ pub(super) fn begin(path: &Path) -> io::Result<NamedTempFile> {
 
 /// An error of `tempfile` without the name that it adds.
 fn without_name(error: io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(_) => error,
-        None => error.kind().into(),
+    match (error.raw_os_error(), error.kind()) {
+        (Some(_), _) => error,
+        (None, io::ErrorKind::NotFound) => io::Error::other("no file can be made there"),
+        (None, kind) => kind.into(),
     }
 }
 
@@ -116,5 +119,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let error = begin(&folder.path().join("none/x")).unwrap_err().to_string();
         assert!(!error.contains("unfinished") && !error.contains("path"), "{error}");
+        assert!(error.contains("No such file"), "{error}");
     }
 }

@@ -91,6 +91,9 @@ fn training_fits_the_terminal_and_leaves_a_clean_line() {
             assert!(columns(row) <= width || row.contains("stopped"), "{width}: {row:?}");
         }
         assert!(!shown.contains("error"), "{shown}");
+        // A number that is cut looks like another.
+        let number = |row: &str| row.split("held out ").nth(1)?.get(..5)?.parse::<f64>().ok();
+        assert!(width < 80 || rows(&shown).any(|row| number(row).is_some()), "{shown}");
         // One sentence is all that stays.
         let left = left_on_screen(&shown, width);
         assert!(left.starts_with("stoppedafterstep"), "{left:?}");
@@ -105,13 +108,15 @@ fn a_command_that_has_not_begun_to_count_leaves_a_clean_line() {
     let text = folder.path().join("text");
     let made = Command::new("mkfifo").arg(&text).status().expect("mkfifo is there");
     assert!(made.success());
-    let mut terminal = Terminal::start(folder.path(), 80, "audit shakespeare text");
-    // It can be written to once the command reads it, and waits.
-    let _writer = fs::File::options().write(true).open(&text).unwrap();
-    terminal.interrupt();
-    let (code, shown) = terminal.end();
-    assert_eq!(code, STOPPED, "{shown}");
-    assert_eq!(screen(&shown, 80).concat(), "stopped; nothing was written", "{shown:?}");
+    for command in ["audit shakespeare text", "infer --model text --input none --output none"] {
+        let mut terminal = Terminal::start(folder.path(), 80, command);
+        // It can be written to once the command reads it, and waits.
+        let _writer = fs::File::options().write(true).open(&text).unwrap();
+        terminal.interrupt();
+        let (code, shown) = terminal.end();
+        assert_eq!(code, STOPPED, "{shown}");
+        assert_eq!(screen(&shown, 80).concat(), "stopped; nothing was written", "{shown:?}");
+    }
 }
 
 /// Some of a run is done when it is gone on with: what is left must not look like no time at all.
@@ -195,6 +200,26 @@ fn an_audit_ends_with_a_word() {
     let (code, shown) = terminal.end();
     assert_eq!(code, STOPPED);
     assert_eq!(left_on_screen(&shown, 80), "stoppedafter0of4layers;nothingwaswritten");
+}
+
+/// Questions to a large input are not asked to their end, and what was there stays.
+#[test]
+fn answers_that_take_minutes_end_with_a_word() {
+    const NODES: usize = 200_000;
+    let tensor = |seed| (vec![1, 1, NODES, 2], numbers(seed, 2 * NODES));
+    let inputs = [("q", 1.0), ("k", 2.0), ("v", 3.0)].map(|(n, seed)| (n.to_owned(), tensor(seed)));
+    let folder =
+        Folder::new("structure = \"each-query-picks-one\"\npotential = \"dot\"", &inputs.into());
+    let output = folder.0.path().join("out.safetensors");
+    fs::write(&output, b"before").unwrap();
+    let arguments =
+        "infer --model model.toml --input in.safetensors --output out.safetensors --threads 1";
+    for signal in ["-INT", "-TERM"] {
+        let child = started(folder.0.path(), &arguments.split(' ').collect::<Vec<_>>());
+        std::thread::sleep(Duration::from_millis(1500));
+        assert_eq!(stopped(child, signal), "stopped; nothing was written\n");
+        assert_eq!(fs::read(&output).unwrap(), b"before");
+    }
 }
 
 #[test]
