@@ -231,7 +231,8 @@ fn median(counts: &[usize; HISTOGRAM_BINS]) -> f64 {
 
 /// One dot per head, coloured by its label, over two measures.
 pub fn scatter(layers: &[Vec<HeadMeasures>], across: &Measure, up: &Measure) -> String {
-    const WIDTH: f64 = 440.0;
+    // Legible on a phone without scrolling.
+    const WIDTH: f64 = 416.0;
     const HEIGHT: f64 = 280.0;
     let frame = Frame { left: 56.0, right: WIDTH - 4.0, top: 6.0, bottom: HEIGHT - 40.0 };
     let axis_of = |measure: &Measure, stretch| {

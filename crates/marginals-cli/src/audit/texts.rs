@@ -19,6 +19,13 @@ pub enum TextsError {
     #[error("cannot read the text `{}`: it is not UTF-8. Save it in that encoding", path.display())]
     Encoding { path: PathBuf },
     #[error(
+        "`{}` is a model, and texts are read with the one that is named first; a second model is named by \
+         `--compare {}`",
+        path.display(),
+        crate::message::path(path)
+    )]
+    Model { path: PathBuf },
+    #[error(
         "the folder `{}` holds no texts; name one that does, or the files themselves",
         path.display()
     )]
@@ -46,6 +53,9 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<NamedText>, TextsError> {
     }
     let mut texts = Vec::new();
     for path in paths {
+        if is_model(path) {
+            return Err(TextsError::Model { path: path.clone() });
+        }
         match !is_standard_input(path) && path.is_dir() {
             false => texts.push(read_one(path)?),
             true => {
@@ -60,6 +70,10 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<NamedText>, TextsError> {
 
 fn is_standard_input(path: &Path) -> bool {
     path == Path::new("-")
+}
+
+fn is_model(path: &Path) -> bool {
+    path.join("config.json").exists() || path.extension().is_some_and(|name| name == "gguf")
 }
 
 fn files_in(folder: &Path) -> Result<Vec<PathBuf>, TextsError> {

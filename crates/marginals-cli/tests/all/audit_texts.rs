@@ -151,6 +151,9 @@ fn texts_that_cannot_be_read_are_named() {
     let out = scene.path("out");
     fs::create_dir(scene.path("none")).unwrap();
     refused(&mut scene.command(&[scene.path("none")], &[]), &out, &["none` holds no texts"]);
+    write_model(&scene.path("second"));
+    let told = ["second` is a model", "`--compare "];
+    refused(&mut scene.command(&[scene.path("second")], &[]), &out, &told);
     refused(
         &mut scene.command(&["-".into(), "-".into()], &[]),
         &out,
