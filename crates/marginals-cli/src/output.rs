@@ -31,7 +31,7 @@ static WRITING: Mutex<()> = Mutex::new(());
 
 /// Time in which a file is written to its end when the program is asked to end. Those that take longer hold
 /// gigabytes.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_millis(250);
 
 fn locked<T>(mutex: &'static Mutex<T>) -> MutexGuard<'static, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -523,6 +523,13 @@ def every_theme_and_width(page, path, name, pictures):
                 }).length"""
             )
             expect(stretched == 0, name, width, "charts are stretched")
+            hidden = browser.run(
+                """[...document.querySelectorAll("main svg circle")].filter((dot) => {
+                    const frame = dot.closest("figure, .scroll");
+                    return frame && dot.getBoundingClientRect().right > frame.getBoundingClientRect().right;
+                }).length"""
+            )
+            expect(hidden == 0, name, width, "dots beyond the edge:", hidden)
             background, ink = browser.run(
                 """["backgroundColor", "color"].map((name) => getComputedStyle(document.body)[name])"""
             )
