@@ -4,6 +4,7 @@
 //! it found (`results.json`, `picture.svg`) and what that shows (`README.md`). Data is fetched with
 //! `cargo xtask fetch`; the seeds are in the settings.
 
+mod alignment;
 mod data;
 mod graphs;
 mod hopfield_memory;
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo run --release -p marginals-experiments -- NAME [CONFIG]
 
+  alignment          words of parallel Bible verses, aligned by EM under four structures
   graphs             GAT and GATv2 on the karate club and weather stations, against PyTorch Geometric
   hopfield-memory    retrieval of half-hidden and noisy digits against N and beta
   mixture            EM on the scikit-learn digits against scikit-learn
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join(name).join("config.toml");
     let config = rest.first().map_or(own, PathBuf::from);
     let outcome = match name.as_str() {
+        "alignment" => alignment::run(&config),
         "graphs" => graphs::run(&config),
         "hopfield-memory" => hopfield_memory::run(&config),
         "mixture" => mixture::run(&config),
