@@ -41,7 +41,8 @@ pub fn names(pair: &Pair, small: &BTreeSet<String>) -> Vec<Link> {
 pub fn numbers(pair: &Pair) -> Vec<Link> {
     let of = |words: &[Word]| -> BTreeMap<String, usize> {
         let each = words.iter().enumerate();
-        let all = unique(each.flat_map(|(place, w)| w.numbers.iter().map(move |n| (place, n.as_str()))));
+        let all =
+            unique(each.flat_map(|(place, w)| w.numbers.iter().map(move |n| (place, n.as_str()))));
         let alone = all.into_iter().filter(|&(_, place)| words[place].numbers.len() == 1);
         alone.map(|(number, place)| (number.to_owned(), place)).collect()
     };
@@ -112,8 +113,22 @@ mod tests {
     #[test]
     fn names_are_capitals_spelt_alike_that_come_once() {
         let pair = pair(
-            &[("Once", &[]), ("David", &[]), ("Moab", &[]), ("Moab", &[]), ("Levi", &[]), ("Asa", &[])],
-            &[("Moab", &[]), ("Leví", &[]), ("once", &[]), ("David", &[]), ("Asa", &[]), ("Once", &[])],
+            &[
+                ("Once", &[]),
+                ("David", &[]),
+                ("Moab", &[]),
+                ("Moab", &[]),
+                ("Levi", &[]),
+                ("Asa", &[]),
+            ],
+            &[
+                ("Moab", &[]),
+                ("Leví", &[]),
+                ("once", &[]),
+                ("David", &[]),
+                ("Asa", &[]),
+                ("Once", &[]),
+            ],
         );
         let small = small_words(std::slice::from_ref(&pair));
         assert_eq!(small.iter().collect::<Vec<_>>(), ["once"]);
@@ -123,8 +138,20 @@ mod tests {
     #[test]
     fn numbers_are_those_of_one_word_on_either_side() {
         let pair = pair(
-            &[("in", &["H1"]), ("beginning", &["H2"]), ("God", &["H1"]), ("made", &["H3"]), ("sea", &["H5", "H6"])],
-            &[("principio", &["H2"]), ("Dios", &["H1"]), ("hizo", &["H3"]), ("y", &["H3"]), ("mar", &["H5"])],
+            &[
+                ("in", &["H1"]),
+                ("beginning", &["H2"]),
+                ("God", &["H1"]),
+                ("made", &["H3"]),
+                ("sea", &["H5", "H6"]),
+            ],
+            &[
+                ("principio", &["H2"]),
+                ("Dios", &["H1"]),
+                ("hizo", &["H3"]),
+                ("y", &["H3"]),
+                ("mar", &["H5"]),
+            ],
         );
         // Two English words have H1 and two Spanish ones H3; the sea has two numbers.
         assert_eq!(numbers(&pair), [(1, 0)]);

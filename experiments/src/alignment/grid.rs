@@ -53,8 +53,10 @@ pub fn draw(grids: &[Grid<'_>], source: &[&str], target: &[&str]) -> String {
                 top - 6.0
             );
         }
-        let lines = (0..=rows.len()).map(|row| format!("M{x:.1} {:.1}h{across:.1}", top + CELL * row as f64));
-        let bars = (0..=target.len()).map(|c| format!("M{:.1} {top:.1}v{down:.1}", x + CELL * c as f64));
+        let lines = (0..=rows.len())
+            .map(|row| format!("M{x:.1} {:.1}h{across:.1}", top + CELL * row as f64));
+        let bars =
+            (0..=target.len()).map(|c| format!("M{:.1} {top:.1}v{down:.1}", x + CELL * c as f64));
         let path: String = lines.chain(bars).collect();
         let _ = writeln!(svg, "<path class=\"faint\" d=\"{path}\"/>");
         for (column, probabilities) in shown.marginals.iter().enumerate() {
@@ -131,6 +133,8 @@ mod tests {
         // Four cells of half a percent or more, and the legend's; a frame a column, and the legend's.
         assert_eq!((count("class=\"mass\""), count("class=\"best\"")), (5, 3));
         assert_eq!(count("font-size=\"10\""), 3);
-        assert!([">90<", ">10<", ">95<", ">(no word)<", ">luz<"].iter().all(|own| svg.contains(own)));
+        assert!(
+            [">90<", ">10<", ">95<", ">(no word)<", ">luz<"].iter().all(|own| svg.contains(own))
+        );
     }
 }

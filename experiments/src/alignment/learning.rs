@@ -98,7 +98,12 @@ impl Model {
         })
     }
 
-    fn steps(&mut self, count: usize, corpus: &Corpus, places: &[Array2<u32>]) -> Outcome<Vec<Step>> {
+    fn steps(
+        &mut self,
+        count: usize,
+        corpus: &Corpus,
+        places: &[Array2<u32>],
+    ) -> Outcome<Vec<Step>> {
         let words: usize = corpus.learned.iter().map(|verse| verse.target.len()).sum();
         let step = |_| {
             let held_out = self.bits(&corpus.held_out)?;
@@ -119,10 +124,12 @@ impl Model {
             jumps: jumps::Statistics::default(),
             log_evidence: 0.0,
         };
-        let sizes: Vec<(usize, usize)> = verses.iter().map(|v| (v.nrows(), v.ncols() - 1)).collect();
+        let sizes: Vec<(usize, usize)> =
+            verses.iter().map(|v| (v.nrows(), v.ncols() - 1)).collect();
         for batch in batches(&sizes, &self.structure) {
             let words = sizes[batch[0]].1;
-            let potentials = |&verse: &usize| verses[verse].mapv(|place| self.table.at(place as usize));
+            let potentials =
+                |&verse: &usize| verses[verse].mapv(|place| self.table.at(place as usize));
             let potentials: Vec<Array2<f64>> = batch.iter().map(potentials).collect();
             let found = expect(&self.structure, &Batch { words, verses: &potentials })?;
             counts.log_evidence += found.log_evidence.iter().sum::<f64>();
@@ -164,7 +171,8 @@ impl Model {
     /// log p(target words | source words) of verses given by their words, in nats.
     pub fn log_evidence(&self, verses: &[(&[u32], &[u32])]) -> Outcome<Vec<f64>> {
         let mut all = vec![0.0; verses.len()];
-        let sizes: Vec<_> = verses.iter().map(|(source, target)| (target.len(), source.len())).collect();
+        let sizes: Vec<_> =
+            verses.iter().map(|(source, target)| (target.len(), source.len())).collect();
         for batch in batches(&sizes, &self.structure) {
             let potentials = |&verse: &usize| self.potentials(verses[verse].0, verses[verse].1);
             let potentials: Vec<Array2<f64>> = batch.iter().map(potentials).collect();

@@ -58,7 +58,9 @@ fn of_text(text: &str) -> impl Iterator<Item = &str> {
         Some((_, rest)) if place > 0 => rest,
         _ => piece,
     });
-    pieces.flat_map(|piece| piece.split(|c: char| !c.is_alphanumeric())).filter(|form| !form.is_empty())
+    pieces
+        .flat_map(|piece| piece.split(|c: char| !c.is_alphanumeric()))
+        .filter(|form| !form.is_empty())
 }
 
 /// The letter that an accented one of these texts is written over.

@@ -57,12 +57,15 @@ pub struct Measured {
 
 /// Alignments of verses.
 pub fn alignments(model: &Model, verses: &[Sentence]) -> Outcome<Vec<Alignment>> {
-    let sizes: Vec<_> = verses.iter().map(|verse| (verse.target.len(), verse.source.len())).collect();
+    let sizes: Vec<_> =
+        verses.iter().map(|verse| (verse.target.len(), verse.source.len())).collect();
     let mut all: Vec<Option<Alignment>> = verses.iter().map(|_| None).collect();
     for batch in batches(&sizes, &model.structure) {
-        let potentials = |&verse: &usize| model.potentials(&verses[verse].source, &verses[verse].target);
+        let potentials =
+            |&verse: &usize| model.potentials(&verses[verse].source, &verses[verse].target);
         let potentials: Vec<Array2<f64>> = batch.iter().map(potentials).collect();
-        let found = align(&model.structure, &Batch { words: sizes[batch[0]].1, verses: &potentials })?;
+        let found =
+            align(&model.structure, &Batch { words: sizes[batch[0]].1, verses: &potentials })?;
         batch.iter().zip(found).for_each(|(&verse, own)| all[verse] = Some(own));
     }
     Ok(all.into_iter().map(|own| own.expect("every verse is in a batch")).collect())
@@ -114,8 +117,10 @@ fn rank(model: &Model, verses: &[Sentence], candidates: usize) -> Outcome<(f64, 
     let (mut right, mut wrong) = (0usize, 0.0);
     let all: Vec<usize> = (0..verses.len()).collect();
     for some in all.chunks(AT_A_TIME) {
-        let others: Vec<Vec<usize>> =
-            some.iter().map(|&verse| nearest(verses, verse, candidates.saturating_sub(1))).collect();
+        let others: Vec<Vec<usize>> = some
+            .iter()
+            .map(|&verse| nearest(verses, verse, candidates.saturating_sub(1)))
+            .collect();
         let mut asked: Vec<(&[u32], &[u32])> = Vec::new();
         for (&verse, others) in some.iter().zip(&others) {
             let sources = [verse].into_iter().chain(others.iter().copied());

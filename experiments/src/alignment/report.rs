@@ -89,7 +89,8 @@ impl Results {
     pub fn new(config: Config, data: &Prepared, mut runs: Vec<Run>) -> Self {
         let place = |run: &Run| config.structures.iter().position(|&s| s == run.structure);
         runs.sort_by_key(|run| (place(run), run.seed));
-        let pairs = config.structures.iter().flat_map(|&structure| [(structure, 0), (structure, 1)]);
+        let pairs =
+            config.structures.iter().flat_map(|&structure| [(structure, 0), (structure, 1)]);
         let entries = pairs.map(|(structure, way)| Entry::of(structure, way, &runs)).collect();
         let both = config.structures.iter().map(|&structure| Both::of(structure, &runs)).collect();
         Self { verses: data.counts, config, entries, both, runs }
@@ -103,7 +104,8 @@ impl Results {
              ranked first (%) | entropy | no word (%) |\n|---|---|---|---|---|---|---|---|\n",
         );
         let ways = Direction::ALL.map(Direction::name);
-        for entry in ways.iter().flat_map(|way| self.entries.iter().filter(|e| e.direction == *way)) {
+        for entry in ways.iter().flat_map(|way| self.entries.iter().filter(|e| e.direction == *way))
+        {
             let _ = writeln!(
                 text,
                 "| {} | `{}` | {} | {} | {} | {} | {} | {} |",
@@ -204,8 +206,12 @@ impl Results {
 
     /// Held-out bits of one direction after so many steps, over seeds.
     fn course(&self, structure: Kind, way: usize) -> Points {
-        let runs: Vec<&OneWay> =
-            self.runs.iter().filter(|run| run.structure == structure).map(|run| &run.ways[way]).collect();
+        let runs: Vec<&OneWay> = self
+            .runs
+            .iter()
+            .filter(|run| run.structure == structure)
+            .map(|run| &run.ways[way])
+            .collect();
         let bits = |way: &OneWay| -> Vec<f64> {
             let steps = way.first.iter().chain(&way.steps).map(|step| step.held_out);
             steps.chain([way.held_out]).collect()
@@ -232,11 +238,11 @@ impl Results {
         if runs.is_empty() {
             runs.extend(self.runs.first());
         }
-        let grid = |run: &&Run| Grid {
-            title: format!("{} under {}", pair.reference, run.structure.name()),
-            shown: &run.ways[0].shown,
-        };
-        let grids: Vec<Grid<'_>> = runs.iter().map(grid).collect();
+        let mut grids = Vec::new();
+        for run in runs {
+            let title = format!("{} under {}", pair.reference, run.structure.name());
+            grids.push(Grid { title, shown: &run.ways[0].shown });
+        }
         if grids.is_empty() {
             return Err("no run".into());
         }
@@ -256,7 +262,8 @@ const BEGIN: usize = 2;
 impl Anchored {
     fn of(found: impl Iterator<Item = Found>) -> Self {
         let found: Vec<Found> = found.collect();
-        let spread = |of: &dyn Fn(&Found) -> f64| Spread::of(&found.iter().map(of).collect::<Vec<_>>());
+        let spread =
+            |of: &dyn Fn(&Found) -> f64| Spread::of(&found.iter().map(of).collect::<Vec<_>>());
         Self { precision: spread(&Found::precision), recall: spread(&Found::recall) }
     }
 }

@@ -40,7 +40,10 @@ impl Config {
     pub fn check(&self) -> Outcome<()> {
         let learning::Settings { null, prior, .. } = self.learning;
         let wrong = [
-            (self.seeds.is_empty() || self.structures.is_empty(), "`seeds` and `structures`: name one at least"),
+            (
+                self.seeds.is_empty() || self.structures.is_empty(),
+                "`seeds` and `structures`: name one at least",
+            ),
             (self.longest == 0, "`longest`: a verse has a word at least"),
             (self.candidates < 2, "`candidates`: there are two at least to choose from"),
             (!(null > 0.0 && null < 1.0), "`null`: a probability between 0 and 1"),
@@ -136,10 +139,15 @@ impl Prepared {
     pub fn new(config: &Config, parallel: Parallel) -> Outcome<Self> {
         let Parallel { pairs, counts } = parallel;
         let shown = pairs.iter().position(|pair| pair.reference.to_string() == config.shown);
-        let shown = shown.ok_or_else(|| format!("`shown`: no verse that is read is {}", config.shown))?;
+        let shown =
+            shown.ok_or_else(|| format!("`shown`: no verse that is read is {}", config.shown))?;
         if config.held_out + 1 >= pairs.len() {
             let all = pairs.len();
-            return Err(format!("`held-out`: {} of {all} verses leave none to learn from", config.held_out).into());
+            return Err(format!(
+                "`held-out`: {} of {all} verses leave none to learn from",
+                config.held_out
+            )
+            .into());
         }
         Ok(Self { small: small_words(&pairs), pairs, counts, shown })
     }

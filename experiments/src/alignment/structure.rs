@@ -132,7 +132,8 @@ impl Structure {
             }
             Self::Monotone => {
                 let all = vec![keys; lengths.len()];
-                let structure = MonotoneAlignment::new(Moves::ForwardOrStay).with_lengths(&lengths, &all);
+                let structure =
+                    MonotoneAlignment::new(Moves::ForwardOrStay).with_lengths(&lengths, &all);
                 let model = Model::new(structure, Uniform, Scores);
                 ask(&model.posterior(q.view(), k.view())?)
             }

@@ -78,20 +78,30 @@ struct Settings {
 impl Settings {
     fn parse(text: &str) -> Outcome<Self> {
         let pairs = text.lines().filter_map(|line| line.split_once('='));
-        let all: BTreeMap<&str, &str> = pairs.map(|(key, value)| (key.trim(), value.trim())).collect();
+        let all: BTreeMap<&str, &str> =
+            pairs.map(|(key, value)| (key.trim(), value.trim())).collect();
         let get = |key: &str| all.get(key).copied().unwrap_or("");
-        let kind = [("ModDrv", "zText"), ("CompressType", "ZIP"), ("SourceType", "OSIS"), ("Encoding", "UTF-8")];
+        let kind = [
+            ("ModDrv", "zText"),
+            ("CompressType", "ZIP"),
+            ("SourceType", "OSIS"),
+            ("Encoding", "UTF-8"),
+        ];
         for (key, expected) in kind {
             if get(key) != expected {
                 let found = get(key);
-                return Err(format!("a module with {key}={expected} is read, this has `{found}`").into());
+                return Err(
+                    format!("a module with {key}={expected} is read, this has `{found}`").into()
+                );
             }
         }
         let block = match get("BlockType") {
             "BOOK" => 'b',
             "CHAPTER" => 'c',
             "VERSE" => 'v',
-            other => return Err(format!("blocks of a BOOK, CHAPTER or VERSE, not `{other}`").into()),
+            other => {
+                return Err(format!("blocks of a BOOK, CHAPTER or VERSE, not `{other}`").into());
+            }
         };
         let folder = get("DataPath").trim_start_matches("./").trim_end_matches('/');
         if folder.is_empty() {
@@ -129,7 +139,9 @@ fn entries(blocks: &File, index: &File, data: &File) -> Outcome<Vec<String>> {
         read.map_err(|error| format!("{}: block {place}: {error}", data.0))?;
         if text.len() != size {
             let (file, found) = (&data.0, text.len());
-            return Err(format!("{file}: block {place} has {found} bytes, {size} are promised").into());
+            return Err(
+                format!("{file}: block {place} has {found} bytes, {size} are promised").into()
+            );
         }
         Ok(text)
     };
@@ -141,7 +153,8 @@ fn entries(blocks: &File, index: &File, data: &File) -> Outcome<Vec<String>> {
             return Ok(String::new());
         }
         let text = texts.get(block).and_then(|text| text.get(from..from + size));
-        let text = text.ok_or_else(|| format!("{}: entry {place} lies outside of its block", index.0))?;
+        let text =
+            text.ok_or_else(|| format!("{}: entry {place} lies outside of its block", index.0))?;
         let text = String::from_utf8(text.to_vec());
         Ok(text.map_err(|error| format!("{}: entry {place}: {error}", index.0))?)
     };
@@ -180,7 +193,9 @@ pub fn attribute<'t>(tag: &'t str, name: &str) -> Option<&'t str> {
     let mut rest = tag;
     while let Some(at) = rest.find(name) {
         let (before, after) = (&rest[..at], &rest[at + name.len()..]);
-        if before.ends_with(char::is_whitespace) && let Some(value) = after.strip_prefix("=\"") {
+        if before.ends_with(char::is_whitespace)
+            && let Some(value) = after.strip_prefix("=\"")
+        {
             return value.split_once('"').map(|(value, _)| value);
         }
         rest = after;
@@ -251,14 +266,16 @@ mod tests {
             "<chapter osisID=\"Exod.1\" sID=\"Exod.1\"/>",
             "names",
         ];
-        let matthew: &[&str] = &["front", "<chapter osisID=\"Matt.1\" sID=\"Matt.1\"/>", "the book"];
+        let matthew: &[&str] =
+            &["front", "<chapter osisID=\"Matt.1\" sID=\"Matt.1\"/>", "the book"];
         module([&[genesis, exodus], &[matthew]])
     }
 
     #[test]
     fn a_module_is_read_by_block_entry_and_chapter() {
         let found = read(SETTINGS, &tiny()).unwrap();
-        let found: Vec<(&str, &str)> = found.iter().map(|(r, m)| (r.as_str(), m.as_str())).collect();
+        let found: Vec<(&str, &str)> =
+            found.iter().map(|(r, m)| (r.as_str(), m.as_str())).collect();
         let expected = [
             ("Gen.1.1", "In the <w lemma=\"strong:H1\">beginning</w>"),
             ("Gen.1.2", ""),

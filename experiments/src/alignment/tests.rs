@@ -85,7 +85,8 @@ impl Listed {
             let p = words * prior(&picks);
             (picks, p)
         };
-        let all: Vec<_> = sequences(verse.nrows(), keys).into_iter().map(with_probability).collect();
+        let all: Vec<_> =
+            sequences(verse.nrows(), keys).into_iter().map(with_probability).collect();
         Self::of(keys - 1, &all)
     }
 }
@@ -101,7 +102,12 @@ fn compare(structure: &Structure, words: usize, verses: &[Array2<f64>], listed: 
         let own = &aligned[index];
         assert!(close(found.log_evidence[index], expected.log_evidence), "{structure:?} {index}");
         assert!(close(own.log_evidence, expected.log_evidence), "{structure:?} {index}");
-        assert!(close(own.entropy, expected.entropy), "{structure:?}: {} {}", own.entropy, expected.entropy);
+        assert!(
+            close(own.entropy, expected.entropy),
+            "{structure:?}: {} {}",
+            own.entropy,
+            expected.entropy
+        );
         for marginals in [&found.marginals[index], &own.marginals] {
             let gap = (marginals - &expected.marginals).mapv(f64::abs);
             assert!(gap.iter().all(|&gap| gap < 1e-12), "{structure:?} {index}: {gap}");
@@ -109,7 +115,8 @@ fn compare(structure: &Structure, words: usize, verses: &[Array2<f64>], listed: 
         assert_eq!(own.best, expected.best, "{structure:?} {index}");
     }
     if let Some(jumps) = found.jumps {
-        let sum = listed.iter().fold(Array2::zeros(jumps.dim()), |sum, own| sum + &own.jumps);
+        let mut sum = Array2::<f64>::zeros(jumps.dim());
+        listed.iter().for_each(|own| sum += &own.jumps);
         let gap = (&jumps - &sum).mapv(f64::abs);
         assert!(gap.iter().all(|&gap| gap < 1e-12), "{gap}");
     }
@@ -142,7 +149,8 @@ fn expectations_of_model_1_are_those_of_its_closed_form() {
 #[test]
 fn words_that_pick_on_their_own_are_those_of_listed_alignments() {
     let verses = verses(3, &[4, 2]);
-    let uniform = |verse: &Array2<f64>| Listed::under(verse, &|picks| 0.25f64.powi(picks.len() as i32));
+    let uniform =
+        |verse: &Array2<f64>| Listed::under(verse, &|picks| 0.25f64.powi(picks.len() as i32));
     compare(&Structure::Uniform, 3, &verses, &verses.iter().map(uniform).collect::<Vec<_>>());
 
     let (null, tension) = (0.15, 3.5);
@@ -245,7 +253,10 @@ fn em_raises_its_objective_in_every_step() {
             for steps in [&learned.first, &learned.steps] {
                 for two in steps.windows(2) {
                     let (before, after) = (two[0].objective, two[1].objective);
-                    assert!(after > before - 1e-9 * before.abs(), "{kind:?}: {after} after {before}");
+                    assert!(
+                        after > before - 1e-9 * before.abs(),
+                        "{kind:?}: {after} after {before}"
+                    );
                 }
             }
             // From words that say nothing to words that are known.
