@@ -42,15 +42,24 @@ pub struct Split {
 }
 
 impl Split {
-    /// `held_out` of `count` verses drawn by a seed and the one that is `shown`, the rest learned from.
-    pub fn draw(count: usize, held_out: usize, shown: usize, seed: u64) -> Self {
+    /// Of `count` verses, by a seed: `held_out` and the one that is `shown`, and of the rest `learned` at most.
+    pub fn draw(
+        count: usize,
+        (learned, held_out): (usize, usize),
+        shown: usize,
+        seed: u64,
+    ) -> Self {
         let others: Vec<usize> = (0..count).filter(|&verse| verse != shown).collect();
-        let drawn = Random::new(seed, 0).choose(others.len(), held_out.min(others.len()));
-        let mut is_held_out = vec![false; count];
-        is_held_out[shown] = true;
-        drawn.iter().for_each(|&place| is_held_out[others[place]] = true);
-        let part = |own: bool| (0..count).filter(|&verse| is_held_out[verse] == own).collect();
-        Self { learned: part(false), held_out: part(true) }
+        let drawn =
+            Random::new(seed, 0).choose(others.len(), (learned + held_out).min(others.len()));
+        let (first, rest) = drawn.split_at(held_out.min(drawn.len()));
+        let part = |places: &[usize], more: Option<usize>| {
+            let mut verses: Vec<usize> =
+                places.iter().map(|&place| others[place]).chain(more).collect();
+            verses.sort_unstable();
+            verses
+        };
+        Self { learned: part(rest, None), held_out: part(first, Some(shown)) }
     }
 }
 
@@ -132,14 +141,17 @@ mod tests {
 
     #[test]
     fn a_split_holds_every_verse_once_and_never_learns_what_is_shown() {
-        let split = Split::draw(50, 10, 7, 1);
+        let split = Split::draw(50, (100, 10), 7, 1);
         assert_eq!((split.learned.len(), split.held_out.len()), (39, 11));
         assert!(split.held_out.contains(&7));
         let mut all = [split.learned.clone(), split.held_out.clone()].concat();
         all.sort_unstable();
         assert_eq!(all, (0..50).collect::<Vec<_>>());
-        assert_eq!(split, Split::draw(50, 10, 7, 1));
-        assert_ne!(split, Split::draw(50, 10, 7, 2));
+        assert_eq!(split, Split::draw(50, (100, 10), 7, 1));
+        assert_ne!(split, Split::draw(50, (100, 10), 7, 2));
+        let fewer = Split::draw(50, (20, 10), 7, 1);
+        assert_eq!((fewer.learned.len(), &fewer.held_out), (20, &split.held_out));
+        assert!(fewer.learned.iter().all(|verse| split.learned.contains(verse)));
     }
 
     #[test]

@@ -24,7 +24,8 @@ pub struct Config {
     pub threads: NonZeroUsize,
     /// Words of the longest verses that are read.
     pub longest: usize,
-    /// Verses that are held out.
+    /// Verses that are learned from, if there are so many, and that are held out.
+    pub learned: usize,
     pub held_out: usize,
     /// Times that a word must be seen to be told apart.
     pub known: usize,
@@ -44,6 +45,7 @@ impl Config {
                 self.seeds.is_empty() || self.structures.is_empty(),
                 "`seeds` and `structures`: name one at least",
             ),
+            (self.learned == 0, "`learned`: there is a verse at least to learn from"),
             (self.longest == 0, "`longest`: a verse has a word at least"),
             (self.candidates < 2, "`candidates`: there are two at least to choose from"),
             (!(null > 0.0 && null < 1.0), "`null`: a probability between 0 and 1"),
@@ -156,7 +158,7 @@ impl Prepared {
 /// Learns both directions of a structure, and measures them on the verses that a seed holds out.
 pub fn learn_and_measure(config: &Config, data: &Prepared, kind: Kind, seed: u64) -> Outcome<Run> {
     let begin = Instant::now();
-    let split = Split::draw(data.pairs.len(), config.held_out, data.shown, seed);
+    let split = Split::draw(data.pairs.len(), (config.learned, config.held_out), data.shown, seed);
     let held_out = || split.held_out.iter().map(|&verse| &data.pairs[verse]);
     let anchors = Anchors {
         names: held_out().map(|pair| names(pair, &data.small)).collect(),

@@ -243,7 +243,7 @@ const KINDS: [Kind; 4] = [Kind::Uniform, Kind::Diagonal, Kind::Chain, Kind::Mono
 #[test]
 fn em_raises_its_objective_in_every_step() {
     let pairs = parallel(80).pairs;
-    let split = Split::draw(pairs.len(), 10, 0, 1);
+    let split = Split::draw(pairs.len(), (100, 10), 0, 1);
     let settings = Settings { first_steps: 6, steps: 12, null: 0.1, prior: 0.5 };
     for direction in Direction::ALL {
         let corpus = Corpus::new(&pairs, &split, direction, 2);
@@ -273,6 +273,7 @@ fn config() -> Config {
         structures = ["uniform", "diagonal", "chain", "monotone"]
         threads    = 2
         longest    = 8
+        learned    = 500
         held-out   = 20
         known      = 1
         candidates = 10

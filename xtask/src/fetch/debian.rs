@@ -207,7 +207,7 @@ mod tests {
     fn a_package_put_there_by_hand_is_taken() {
         let folder = tempfile::tempdir().unwrap();
         let [models, workspace] = ["models", "workspace"].map(|name| folder.path().join(name));
-        [&models, &workspace].map(|path| fs::create_dir(path).unwrap());
+        [&models, &workspace].iter().for_each(|path| fs::create_dir(path).unwrap());
         fs::write(models.join("example-text_1.0-1_all.deb"), "bytes").unwrap();
         let path = download(&MODEL, &models, &workspace).unwrap();
         assert_eq!(fs::read(path).unwrap(), b"bytes");
