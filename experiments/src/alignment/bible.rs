@@ -203,7 +203,7 @@ mod tests {
         );
         assert_eq!(
             text(&light.spanish),
-            "Y vió Dios que la luz era buena y apartó Dios á la luz de las tinieblas"
+            "Y vió Dios que la luz era buena y apartó Dios la luz de las tinieblas"
         );
     }
 }
