@@ -240,7 +240,7 @@ impl Results {
         }
         let mut grids = Vec::new();
         for run in runs {
-            let title = format!("{} under {}", pair.reference, run.structure.name());
+            let title = format!("{} under {}", pair.reference, run.structure.structure());
             grids.push(Grid { title, shown: &run.ways[0].shown });
         }
         if grids.is_empty() {

@@ -27,10 +27,20 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Name in settings and tables.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Uniform => "each-query-picks-one",
-            Self::Diagonal => "each-query-picks-one, diagonal prior",
+            Self::Uniform => "uniform",
+            Self::Diagonal => "diagonal",
+            Self::Chain => "chain",
+            Self::Monotone => "monotone",
+        }
+    }
+
+    /// Name of the library's structure.
+    pub const fn structure(self) -> &'static str {
+        match self {
+            Self::Uniform | Self::Diagonal => "each-query-picks-one",
             Self::Chain => "chain",
             Self::Monotone => "monotone-alignment",
         }
