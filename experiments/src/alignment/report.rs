@@ -98,7 +98,19 @@ impl Results {
 
     /// In Markdown: both directions, and what they agree on.
     pub fn tables(&self) -> String {
-        let mut text = format!("{:?}\n\n", self.verses);
+        let Counts { verses, doubtful_chapters, following_chapters, in_those, longer, kept } =
+            self.verses;
+        let chapters = format!("in {doubtful_chapters} + {following_chapters} doubtful chapters");
+        let mut text = "| | verses |\n|---|--:|\n".to_owned();
+        for (name, count) in [
+            ("in both", verses),
+            (chapters.as_str(), in_those),
+            ("of more words", longer),
+            ("left", kept),
+        ] {
+            let _ = writeln!(text, "| {name} | {count} |");
+        }
+        text.push('\n');
         text.push_str(
             "| direction | structure | bits per word | less than `uniform` | bits under others | \
              ranked first (%) | entropy | no word (%) |\n|---|---|---|---|---|---|---|---|\n",
@@ -275,6 +287,9 @@ impl Entry {
             Spread::of(&own().map(|run| of(&run.ways[way])).collect::<Vec<_>>())
         };
         let gain = |run: &Run| {
+            if structure == Kind::Uniform {
+                return None;
+            }
             let is_same = |other: &&Run| other.structure == Kind::Uniform && other.seed == run.seed;
             let same = runs.iter().find(is_same)?;
             Some(same.ways[way].measured.bits - run.ways[way].measured.bits)
