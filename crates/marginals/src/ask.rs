@@ -49,6 +49,7 @@ mod source;
 use ndarray::ArrayView4;
 
 use crate::format::in_format;
+use crate::infer::Finding;
 use crate::question::{Asked, Asking, Named};
 use crate::spec::{MechanismSpec, ModelFile, Tensors};
 use crate::{Error, Real};
@@ -120,6 +121,101 @@ fn generic<T: Real>(
         },
     };
     answers.map_err(|error| with_what_is_held(error, source))
+}
+
+/// The answers, and what a [backward](Kept::backward) in another place needs: for a framework that
+/// differentiates later, on a tape of its own.
+///
+/// Cost: that of [`ask`], and O(B H N D_v) memory for as long as what is kept lives.
+///
+/// # Errors
+/// As [`ask`]; [`Error::Value`] where there is an upstream gradient already.
+pub fn ask_and_keep<T: Real>(
+    file: &ModelFile,
+    questions: &[Named],
+    source: &dyn Source<T>,
+    settings: Settings,
+) -> Result<(Answers<T>, Kept<T>), Error> {
+    type Forward<T> =
+        fn(&ModelFile, &[Named], &dyn Source<T>, Settings) -> Result<(Answers<T>, Kept<T>), Error>;
+    static SINGLE: Forward<f32> = forward;
+    static DOUBLE: Forward<f64> = forward;
+    in_format::<Forward<T>>(&SINGLE, &DOUBLE)(file, questions, source, settings)
+}
+
+fn forward<T: Real>(
+    file: &ModelFile,
+    questions: &[Named],
+    source: &dyn Source<T>,
+    settings: Settings,
+) -> Result<(Answers<T>, Kept<T>), Error> {
+    if let Some(gradient) = source.names().iter().find(|name| name.starts_with(GRADIENT)) {
+        let expected = "no upstream gradient in a forward, which has none yet";
+        return Err(Error::value(gradient, expected, "one"));
+    }
+    let ModelFile::Posterior(spec) = file else {
+        return Ok((generic(file, questions, source, settings)?, Kept(None)));
+    };
+    refuse_repeats("questions", questions)?;
+    let asked = Questions { named: questions, settings };
+    let forward = posterior::forward(spec, asked, Inputs::new(source));
+    let (answers, finding) = forward.map_err(|error| with_what_is_held(error, source))?;
+    Ok((answers, Kept(Some(finding))))
+}
+
+/// State that [`ask_and_keep`] leaves for the backward: the finding of a posterior's pass, and nothing of a
+/// mechanism, which runs again.
+#[derive(Clone, Debug)]
+pub struct Kept<T>(Option<Finding<T>>);
+
+impl<T: Real> Kept<T> {
+    /// The gradients `grad.NAME` in everything the answers depend on, of a loss whose gradients in the
+    /// answers are the tensors `grad.NAME` of `source`.
+    ///
+    /// File, questions, settings and the other tensors are those of the forward. It may be called again.
+    /// Cost: that of the backward, and for a mechanism of the forward too.
+    ///
+    /// # Errors
+    /// [`Error`], naming the tensor at fault; [`Error::NotAnswerable`] for an upstream gradient of an answer
+    /// that the forward did not give or that has none.
+    pub fn backward(
+        &mut self,
+        file: &ModelFile,
+        questions: &[Named],
+        source: &dyn Source<T>,
+        settings: Settings,
+    ) -> Result<Answers<T>, Error> {
+        type Backward<T> = fn(
+            &mut Kept<T>,
+            &ModelFile,
+            &[Named],
+            &dyn Source<T>,
+            Settings,
+        ) -> Result<Answers<T>, Error>;
+        static SINGLE: Backward<f32> = backward;
+        static DOUBLE: Backward<f64> = backward;
+        in_format::<Backward<T>>(&SINGLE, &DOUBLE)(self, file, questions, source, settings)
+    }
+}
+
+fn backward<T: Real>(
+    kept: &mut Kept<T>,
+    file: &ModelFile,
+    questions: &[Named],
+    source: &dyn Source<T>,
+    settings: Settings,
+) -> Result<Answers<T>, Error> {
+    let (ModelFile::Posterior(spec), Some(finding)) = (file, kept.0.take()) else {
+        // What was asked beside has no gradients: it need not be answered again.
+        let mut answers = generic(file, &[], source, settings)?;
+        answers.retain(|name| name.starts_with(GRADIENT));
+        return Ok(answers);
+    };
+    let asked = Questions { named: questions, settings };
+    let found = posterior::backward(spec, asked, Inputs::new(source), finding);
+    let (answers, finding) = found.map_err(|error| with_what_is_held(error, source))?;
+    kept.0 = Some(finding);
+    Ok(answers)
 }
 
 /// Refuses to ask a question twice, whose answers would have one name.

@@ -59,6 +59,11 @@ impl<T> Answers<T> {
         self.tensors.remove(name);
     }
 
+    /// Keeps the tensors whose names are wanted alone.
+    pub(super) fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
+        self.tensors.retain(|name, _| wanted(name));
+    }
+
     /// Says what the numbers under a name mean, where they are codes.
     pub fn describe(&mut self, name: &str, meaning: &str) {
         self.meanings.insert(name.into(), meaning.into());

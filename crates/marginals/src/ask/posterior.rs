@@ -1,15 +1,15 @@
 //! One posterior, asked and differentiated.
 
-use ndarray::{Array4, ArrayViewD, Ix4, IxDyn};
+use ndarray::{Array4, ArrayView4, ArrayViewD, Ix4, IxDyn};
 
 use super::iteration;
 use super::source::GRADIENT;
 use super::{Answers, CowTensor, Inputs, Nan, Questions};
-use crate::infer::{AnyInference, Request, Slopes};
+use crate::infer::{AnyInference, Finding, Request, Slopes};
 use crate::posterior::{Found, Posterior};
 use crate::potential::AnyPotential;
 use crate::question::{Entry, Named, QUESTIONS, Question, Upstream};
-use crate::spec::ModelSpec;
+use crate::spec::{ModelSpec, SpecModel, Tensors};
 use crate::{Error, Real, refuse_nan};
 
 pub(super) const QUERIES: &str = "the queries, [B, H, N, D]";
@@ -21,45 +21,23 @@ pub(super) fn answer<T: Real>(
     questions: Questions<'_>,
     mut inputs: Inputs<'_, T>,
 ) -> Result<Answers<T>, Error> {
-    let given = matches!(spec.potential, AnyPotential::Scores(_));
-    let (q, k) = match given {
-        true => {
-            let scores = inputs.take::<Ix4>("scores", "the scores, [B, H, N, M]")?;
-            let (b, h, _, m) = scores.dim();
-            (scores, Array4::zeros((b, h, m, 0)).into())
-        }
-        false => (inputs.take::<Ix4>("q", QUERIES)?, inputs.take::<Ix4>("k", KEYS)?),
-    };
     let upstream = UpstreamTensors::take(questions.named, &mut inputs)?;
     let unasked = Questions { named: &upstream.unasked, ..questions };
-    let v = match questions.average_values() || unasked.average_values() {
-        true => {
-            let why = "the values, [B, Hk, M, D_v], for the questions asked";
-            Some(inputs.take::<Ix4>("v", why)?)
-        }
-        false => None,
-    };
-    if questions.settings.nan == Nan::IsRefused {
-        let queries = if given { "scores" } else { "q" };
-        for (name, tensor) in [(queries, Some(&q)), ("k", Some(&k)), ("v", v.as_ref())] {
-            if let Some(tensor) = tensor {
-                refuse_nan(name, &tensor.view()).map_err(Error::of_a_check)?;
-            }
-        }
-    }
+    let averages = questions.average_values() || unasked.average_values();
+    let nodes = Nodes::take(spec, averages, &mut inputs)?;
+    nodes.check(questions.settings.nan)?;
     let tensors = inputs.of_the_model(&spec.reads(), &[questions.named, unasked.named].concat())?;
-    let model = spec.build::<T>(q.dim().1, q.dim().3, &tensors)?;
-    let posterior = model.posterior(q.view(), k.view())?;
+    let model = nodes.model(spec, &tensors)?;
+    let posterior = model.posterior(nodes.q.view(), nodes.k.view())?;
 
     let mut answers = Answers::default();
-    let v = || v.as_ref().map(|v| v.view());
-    let asked = questions.of(v(), &tensors)?;
+    let asked = questions.of(nodes.v(), &tensors)?;
     let is_transport = matches!(spec.inference, Some(AnyInference::Entropic(_)));
     if upstream.gradients.is_empty() && !is_transport {
         answers.extend(posterior.ask(asked)?);
         return Ok(answers);
     }
-    let pass = posterior.pass((asked, Unanswered(unasked.of(v(), &tensors)?)))?;
+    let pass = posterior.pass((asked, Unanswered(unasked.of(nodes.v(), &tensors)?)))?;
     answers.extend(pass.answer()?.0);
     iteration::transport(&pass.finding().report, &mut answers);
     if upstream.gradients.is_empty() {
@@ -67,12 +45,123 @@ pub(super) fn answer<T: Real>(
     }
     let gradients = (upstream.of(questions.named), upstream.of(unasked.named));
     answers.gradients(pass.backward(gradients)?);
-    if given {
-        // What stands for queries are the scores, and keys hold nothing.
-        answers.rename("grad.q", "grad.scores");
-        answers.remove("grad.k");
-    }
+    nodes.name_gradients(&mut answers);
     Ok(answers)
+}
+
+/// Answers the questions, with the finding of the pass.
+pub(super) fn forward<T: Real>(
+    spec: &ModelSpec,
+    questions: Questions<'_>,
+    mut inputs: Inputs<'_, T>,
+) -> Result<(Answers<T>, Finding<T>), Error> {
+    let nodes = Nodes::take(spec, questions.average_values(), &mut inputs)?;
+    nodes.check(questions.settings.nan)?;
+    let tensors = inputs.of_the_model(&spec.reads(), questions.named)?;
+    let model = nodes.model(spec, &tensors)?;
+    let posterior = model.posterior(nodes.q.view(), nodes.k.view())?;
+    let pass = posterior.pass(questions.of(nodes.v(), &tensors)?)?;
+    let mut answers = Answers::default();
+    answers.extend(pass.answer()?);
+    iteration::transport(&pass.finding().report, &mut answers);
+    Ok((answers, pass.into_finding()))
+}
+
+/// The gradients of what has an upstream gradient, with the finding, which serves again.
+pub(super) fn backward<T: Real>(
+    spec: &ModelSpec,
+    questions: Questions<'_>,
+    mut inputs: Inputs<'_, T>,
+    finding: Finding<T>,
+) -> Result<(Answers<T>, Finding<T>), Error> {
+    let upstream = UpstreamTensors::take(questions.named, &mut inputs)?;
+    if let Some(unasked) = upstream.unasked.first() {
+        return Err(Error::NotAnswerable {
+            question: format!("{GRADIENT}{}", unasked.entry.name),
+            why: "the pass that this is the backward of was not asked it".into(),
+            instead: format!("Ask `{}` too.", unasked.entry.usage()),
+        });
+    }
+    let nodes = Nodes::take(spec, questions.average_values(), &mut inputs)?;
+    let tensors = inputs.of_the_model(&spec.reads(), questions.named)?;
+    let model = nodes.model(spec, &tensors)?;
+    let posterior = model.posterior(nodes.q.view(), nodes.k.view())?;
+    let pass = posterior.complete(questions.of(nodes.v(), &tensors)?, finding)?;
+    let mut answers = Answers::default();
+    answers.gradients(pass.backward(upstream.of(questions.named))?);
+    nodes.name_gradients(&mut answers);
+    Ok((answers, pass.into_finding()))
+}
+
+/// What the edges are between, and what they carry.
+struct Nodes<'s, T> {
+    /// The queries, or the scores themselves.
+    q: CowTensor<'s, T, Ix4>,
+    k: CowTensor<'s, T, Ix4>,
+    v: Option<CowTensor<'s, T, Ix4>>,
+    /// Whether scores stand for queries, and keys hold nothing.
+    scores: bool,
+}
+
+impl<'s, T: Real> Nodes<'s, T> {
+    fn take(
+        spec: &ModelSpec,
+        averages_values: bool,
+        inputs: &mut Inputs<'s, T>,
+    ) -> Result<Self, Error> {
+        let scores = matches!(spec.potential, AnyPotential::Scores(_));
+        let (q, k) = match scores {
+            true => {
+                let scores = inputs.take::<Ix4>("scores", "the scores, [B, H, N, M]")?;
+                let (b, h, _, m) = scores.dim();
+                (scores, Array4::zeros((b, h, m, 0)).into())
+            }
+            false => (inputs.take::<Ix4>("q", QUERIES)?, inputs.take::<Ix4>("k", KEYS)?),
+        };
+        let v = match averages_values {
+            true => {
+                let why = "the values, [B, Hk, M, D_v], for the questions asked";
+                Some(inputs.take::<Ix4>("v", why)?)
+            }
+            false => None,
+        };
+        Ok(Self { q, k, v, scores })
+    }
+
+    /// Refuses NaN where that is asked for.
+    fn check(&self, nan: Nan) -> Result<(), Error> {
+        if nan == Nan::Propagates {
+            return Ok(());
+        }
+        let queries = if self.scores { "scores" } else { "q" };
+        let all = [(queries, Some(&self.q)), ("k", Some(&self.k)), ("v", self.v.as_ref())];
+        for (name, tensor) in all {
+            if let Some(tensor) = tensor {
+                refuse_nan(name, &tensor.view()).map_err(Error::of_a_check)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn model<'a>(
+        &self,
+        spec: &ModelSpec,
+        tensors: &'a Tensors<'_, T>,
+    ) -> Result<SpecModel<'a, T>, Error> {
+        spec.build(self.q.dim().1, self.q.dim().3, tensors)
+    }
+
+    fn v(&self) -> Option<ArrayView4<'_, T>> {
+        self.v.as_ref().map(|v| v.view())
+    }
+
+    /// Calls the gradients what the nodes were called.
+    fn name_gradients(&self, answers: &mut Answers<T>) {
+        if self.scores {
+            answers.rename("grad.q", "grad.scores");
+            answers.remove("grad.k");
+        }
+    }
 }
 
 /// Upstream gradients by the questions that they are of.

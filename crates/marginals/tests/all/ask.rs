@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use marginals::ask::{Answers, Input, Nan, Settings, Source, ask, refuse_repeats};
+use marginals::ask::{
+    Answers, GRADIENT, Input, Nan, Settings, Source, ask, ask_and_keep, refuse_repeats,
+};
 use marginals::infer::Truncated;
 use marginals::potential::Dot;
 use marginals::prior::{Alibi, OfDistance, Prior, Survival};
@@ -142,6 +144,23 @@ fn the_model_of_a_walk_is_a_walk() {
     }
 }
 
+/// A backward apart from its forward gives, as often as it runs, what came of both at once.
+fn later_as_at_once(
+    file: &ModelFile,
+    question: &str,
+    (plain, with_upstream): (&Inputs<f64>, &Inputs<f64>),
+    at_once: &Answers<f64>,
+) {
+    let (asked, settings) = (named(&[question]), Settings::default());
+    let (answers, mut kept) = ask_and_keep(file, &asked, plain, settings).unwrap();
+    assert_eq!(answers.get(question), at_once.get(question), "{question}");
+    for _ in 0..2 {
+        let gradients = kept.backward(file, &asked, with_upstream, settings).unwrap();
+        let expected = at_once.iter().filter(|(name, _)| name.starts_with(GRADIENT));
+        assert!(gradients.iter().eq(expected), "{question}: {gradients:?}");
+    }
+}
+
 /// Every differentiable question that a structure answers, asked or not, against differences of what
 /// comes out under its name.
 #[test]
@@ -165,6 +184,7 @@ fn every_differentiable_question_is_differentiated_by_its_name() {
             // Walks have no mass of queries.
             let unasked = unasked.unwrap_or_else(|_| run(&file, &[], &with_upstream).unwrap());
             assert!(asked.get(entry.name).is_some(), "{structure} {}", entry.name);
+            later_as_at_once(&file, entry.name, (&plain, &with_upstream), &asked);
             if entry.name != "query-mass" {
                 assert!(unasked.get(entry.name).is_none(), "{structure} {}", entry.name);
             }
@@ -627,4 +647,31 @@ fn a_transport_is_asked_by_name() {
     assert!(answers.get("transport.gap").is_some());
     let refused = refusal(&file, &["samples=2"], &inputs);
     assert!(refused.contains("samples") && refused.contains("entropic"), "{refused}");
+}
+
+#[test]
+fn a_backward_comes_after_its_forward() {
+    let posterior = file("\"each-query-picks-one\"");
+    let settings = Settings::default();
+    let mut all = inputs::<f64>();
+    let (_, mut kept) = ask_and_keep(&posterior, &named(&["mean"]), &all, settings).unwrap();
+    all.insert("grad.entropy".into(), numbers::<f64>(5.0, &[1, HEADS, NODES]).into());
+    let early =
+        ask_and_keep(&posterior, &named(&["mean"]), &all, settings).unwrap_err().to_string();
+    assert!(early.contains("grad.entropy") && early.contains("forward"), "{early}");
+    let unasked = kept.backward(&posterior, &named(&["mean"]), &all, settings).unwrap_err();
+    assert!(unasked.to_string().contains("Ask `entropy` too"), "{unasked}");
+
+    // A mechanism runs again, and gives its gradients alone.
+    let text = "mechanism = { hopfield = { beta = 2.0, steps = 3 } }";
+    let memory = ModelFile::from_toml(text).unwrap();
+    let of = |name: &str, seed| (name.to_owned(), numbers::<f64>(seed, &[1, 1, 4, 3]).into());
+    let mut all = BTreeMap::from([of("states", 1.0), of("patterns", 2.0)]);
+    let (answers, mut kept) = ask_and_keep(&memory, &named(&["entropy"]), &all, settings).unwrap();
+    assert!(answers.get("state").is_some() && answers.get("entropy").is_some());
+    all.insert("grad.state".into(), numbers::<f64>(3.0, &[1, 1, 4, 3]).into());
+    let later = kept.backward(&memory, &named(&["entropy"]), &all, settings).unwrap();
+    let at_once = run(&memory, &[], &all).unwrap();
+    assert!(later.iter().eq(at_once.iter().filter(|(name, _)| name.starts_with(GRADIENT))));
+    assert!(later.get("grad.patterns").is_some() && later.get("state").is_none());
 }
