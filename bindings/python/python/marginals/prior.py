@@ -1,0 +1,11 @@
+"""Priors: what is known about edges before their nodes are seen. They combine by ``*``.
+
+Every one that the library has, by its name in model files: ``each-query-picks-one`` is
+``EachQueryPicksOne``. Settings are keywords.
+"""
+
+from . import _parts
+
+_classes = _parts.made("prior", __name__)
+globals().update(_classes)
+__all__ = list(_classes)

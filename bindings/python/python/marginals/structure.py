@@ -1,0 +1,11 @@
+"""Structures: which sets of edges are possible.
+
+Every one that the library has, by its name in model files: ``each-query-picks-one`` is
+``EachQueryPicksOne``. Settings are keywords.
+"""
+
+from . import _parts
+
+_classes = _parts.made("structure", __name__)
+globals().update(_classes)
+__all__ = list(_classes)
