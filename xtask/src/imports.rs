@@ -45,7 +45,8 @@ pub fn check(root: &Path) -> Result<(), Failure> {
 
 /// The source folders of all crates.
 fn sources(root: &Path) -> std::io::Result<Vec<std::path::PathBuf>> {
-    let mut all = vec![root.join("xtask/src"), root.join("experiments/src")];
+    let mut all =
+        ["xtask/src", "experiments/src", "bindings/python/src"].map(|own| root.join(own)).to_vec();
     for folder in ["crates", "benches"] {
         for entry in fs::read_dir(root.join(folder))? {
             all.push(entry?.path().join("src"));

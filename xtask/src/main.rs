@@ -7,6 +7,7 @@ mod imports;
 mod python;
 mod step;
 mod test;
+mod wheel;
 
 use std::process::ExitCode;
 
@@ -16,7 +17,8 @@ const USAGE: &str = "\
 usage: cargo xtask TASK
 
   test                     run every check: circles of imports, format, lints, docs, tests, doc
-                           tests, the report in a browser
+                           tests, the report in a browser, the package for Python
+  test python              the last of them alone
   fetch NAME               bring a pinned model or data set into models/ (minilm, smollm2; mnist,
                            digits, weather, shakespeare)
   bench peers [--quick]    measure this engine and PyTorch in alternation

@@ -5,27 +5,36 @@ use std::process::Command;
 use crate::browser;
 use crate::imports;
 use crate::step::{self, Failure};
+use crate::wheel;
 
 /// Runs all checks; the first that fails stops with its exit code.
 pub fn run(arguments: &[String]) -> Result<(), Failure> {
-    if let Some(unknown) = arguments.first() {
-        return Err(Failure::usage(format!("`cargo xtask test` takes no argument `{unknown}`")));
+    let mut times = Vec::new();
+    match arguments {
+        [] => {}
+        [part] if part == "python" => {
+            let skipped = wheel::check(&mut times)?;
+            skipped.iter().for_each(|why| eprintln!("WARNING: {why}"));
+            return Ok(());
+        }
+        [unknown, ..] => {
+            return Err(Failure::usage(format!(
+                "`cargo xtask test` takes no argument `{unknown}`"
+            )));
+        }
     }
     imports::check(step::root())?;
-    let mut times = Vec::new();
     for (name, mut command) in checks() {
         times.push((name, step::run(name, &mut command)?));
     }
-    let skipped = browser::check(&mut times)?;
+    let skipped = [browser::check(&mut times)?, wheel::check(&mut times)?];
     println!("\nevery check passed");
     for (name, taken) in &times {
         println!("{:>8.1} s  {name}", taken.as_secs_f64());
     }
     let total: f64 = times.iter().map(|(_, taken)| taken.as_secs_f64()).sum();
     println!("{total:>8.1} s  in all");
-    if let Some(why) = skipped {
-        eprintln!("WARNING: {why}");
-    }
+    skipped.iter().flatten().for_each(|why| eprintln!("WARNING: {why}"));
     Ok(())
 }
 
