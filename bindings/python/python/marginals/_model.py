@@ -15,6 +15,7 @@ from . import _native, _numpy
 from ._arrays import is_array, is_compiling, is_torch
 from ._asking import asked, collected, handed_out
 from ._names import kebab, snake
+from ._native import Model as NativeModel
 from ._parts import PARTS, Part, Product
 from ._questions import BY_NAME, Question
 from .errors import EntriesError, RangeError, UnknownNameError
@@ -69,7 +70,7 @@ class Model:
     __slots__ = ("_json", "_native", "_tensors")
 
     _json: str
-    _native: _native.Model
+    _native: NativeModel
     _tensors: dict[str, Any]
 
     def __init__(
@@ -117,7 +118,7 @@ class Model:
         return cls._of(_native.Model.from_json(text))
 
     @classmethod
-    def _of(cls, native: _native.Model) -> Model:
+    def _of(cls, native: NativeModel) -> Model:
         model = cls.__new__(cls)
         model._native, model._json, model._tensors = native, native.to_json(), {}
         return model
@@ -254,7 +255,7 @@ def _restored(text: str, tensors: dict[str, Any]) -> Model:
     return model
 
 
-def _from_data(file: Mapping[str, Any]) -> _native.Model:
+def _from_data(file: Mapping[str, Any]) -> NativeModel:
     try:
         text = json.dumps(file)
     except TypeError as error:
@@ -281,7 +282,7 @@ def _entry(entry: Any, path: tuple[Any, ...], found: list[tuple[tuple[Any, ...],
 
 
 def _numbers(
-    file: dict[str, Any], model: _native.Model, found: Iterable[tuple[tuple[Any, ...], Any]]
+    file: dict[str, Any], model: NativeModel, found: Iterable[tuple[tuple[Any, ...], Any]]
 ) -> dict[str, Any]:
     """The tensors by the names of the numbers that they are: those that change as they do."""
     tensors = {}

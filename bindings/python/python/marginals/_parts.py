@@ -51,10 +51,10 @@ class Prior(Part):
     __slots__ = ()
 
     def __mul__(self, other: Any) -> Product:
-        return Product([self]) * other
+        return Product([self]).times(other)
 
     def __rmul__(self, other: Any) -> Product:
-        return Product([other]) * self
+        return Product([]).times(other).times(self)
 
 
 class Product:
@@ -73,7 +73,8 @@ class Product:
     def __init__(self, factors: list[Any]) -> None:
         self.factors = factors
 
-    def __mul__(self, other: Any) -> Product:
+    def times(self, other: Any) -> Product:
+        """The product with another prior, or with several."""
         more = other if isinstance(other, (list, tuple, Product)) else [other]
         for factor in more:
             if not isinstance(factor, (Prior, str, dict)):
@@ -83,8 +84,11 @@ class Product:
                 )
         return Product([*self.factors, *more])
 
+    def __mul__(self, other: Any) -> Product:
+        return self.times(other)
+
     def __rmul__(self, other: Any) -> Product:
-        return Product([]) * other * self
+        return Product([]).times(other).times(self)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.factors)

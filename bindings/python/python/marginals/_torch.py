@@ -205,7 +205,8 @@ class Gradients(torch.autograd.Function):
     def forward(
         call: Call, wanted: tuple[bool, ...], count: int, *tensors: torch.Tensor | None
     ) -> tuple[torch.Tensor | None, ...]:
-        return gradients(call, wanted, tensors[:count], tensors[count:])
+        given: Any = tensors[:count]
+        return gradients(call, wanted, given, tensors[count:])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
