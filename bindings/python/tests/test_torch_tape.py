@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,20 @@ def test_passes_leave_no_memory_behind():
     before = passes(20)
     # Each keeps 2 MB of a mean and half a megabyte beside: a hundred would be seen.
     assert passes(100) - before < 50_000
+
+
+def test_threads_share_models_and_nodes():
+    q, k, v = draw((2, 4, 40, 8), (2, 4, 50, 8), (2, 4, 50, 8))
+    shared = DOT(q, k).ask(mg.Mean(v)).square().sum()
+    expected = torch.autograd.grad(shared, (q, k, v), retain_graph=True)
+
+    def work(number):
+        loss = shared if number % 2 else DOT(q, k).ask(mg.Mean(v)).square().sum()
+        return torch.autograd.grad(loss, (q, k, v), retain_graph=True)
+
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(work, range(24)):
+            assert all(map(torch.equal, found, expected))
 
 
 def test_second_derivatives_are_refused_by_name():
