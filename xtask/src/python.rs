@@ -37,7 +37,9 @@ pub fn also(interpreter: &Path, requirements: &Path) -> Result<(), Failure> {
     }
     let mut install = Command::new(interpreter);
     // Most of what is installed is never run: it is compiled where it is.
-    install.args(["-m", "pip", "install", "--no-compile", "--requirement"]).arg(requirements);
+    install
+        .args(["-m", "pip", "install", "--quiet", "--no-compile", "--requirement"])
+        .arg(requirements);
     step::run("install the pinned Python packages (PyTorch: several gigabytes)", &mut install)?;
     let marker = marker(environment, requirements);
     std::fs::write(&marker, wanted(requirements)?)
