@@ -7,6 +7,7 @@ which are truth values.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,17 @@ BITS = np.dtype("uint16")
 WHOLE = np.dtype("int64")
 
 
-def is_torch(x: object) -> bool:
-    """Whether ``x`` is a tensor of PyTorch, which is not imported to find out.
+def are_torch(tensors: Iterable[object]) -> bool:
+    """Whether one of them is a tensor of PyTorch, which is not imported to find out.
 
-    >>> is_torch(np.zeros(3))
+    >>> are_torch([np.zeros(3)])
     False
     """
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(x, torch.Tensor)
+    if torch is None:
+        return False
+    tensor = torch.Tensor
+    return any([isinstance(x, tensor) for x in tensors])
 
 
 def is_compiling() -> bool:

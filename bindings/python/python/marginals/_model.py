@@ -7,12 +7,13 @@ import difflib
 import json
 import math
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from . import _native, _numpy
-from ._arrays import is_array, is_compiling, is_torch
+from ._arrays import are_torch, is_array, is_compiling
 from ._asking import asked, collected, handed_out
 from ._names import kebab, snake
 from ._native import Model as NativeModel
@@ -231,22 +232,26 @@ class Posterior:
                [0, 1]])
         """
         usages, tensors = collected(questions, self.tensors)
+        model = self.model
         if is_compiling():
             from . import _compiled
 
-            text = self.model._json
-            return _compiled.answers(text, usages, tensors, seed, check_nan)
-        named = asked(usages, self.model._native.is_mechanism)
-        if any(map(is_torch, tensors.values())):
-            from . import _torch
-
-            found = _torch.answers(self.model._native, named, tensors, seed, check_nan)
-        else:
-            found = _numpy.answers(self.model._native, named, tensors, seed, check_nan)
-        return handed_out(named, *found)
+            return _compiled.answers(model._json, usages, tensors, seed, check_nan)
+        native = model._native
+        named = asked(usages, native.is_mechanism)
+        answers = _on_tape().answers if are_torch(tensors.values()) else _numpy.answers
+        return handed_out(named, *answers(native, named, tensors, seed, check_nan))
 
     def __repr__(self) -> str:
         return f"<Posterior of {', '.join(self.tensors)} under {self.model!r}>"
+
+
+@lru_cache(maxsize=1)
+def _on_tape() -> Any:
+    """What answers about PyTorch's tensors, imported where the first of them comes."""
+    from . import _torch
+
+    return _torch
 
 
 def _restored(text: str, tensors: dict[str, Any]) -> Model:

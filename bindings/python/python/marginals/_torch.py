@@ -15,6 +15,7 @@ from ._asking import Asked, asked
 from ._numpy import in_one_format
 from .errors import DeviceError, EntriesError, NotAnswerableError
 
+_are_transformed = torch._C._are_functorch_transforms_active
 _REAL = frozenset((torch.float32, torch.float64, torch.float16))
 _HALVES = (torch.float16, torch.bfloat16)
 
@@ -29,12 +30,16 @@ def answers(
     """The answers by name, as tensors that gradients flow through, and meanings of codes among them."""
     given = tuple(tensors.values())
     call = Call(model, asked, tuple(tensors), seed, check_nan)
-    is_transformed = torch._C._are_functorch_transforms_active()
-    if is_transformed or forward_ad._current_level >= 0 or _are_tracked(given):
-        own = [on_tape(name, x) for name, x in zip(call.names, given)]
-        outputs = (Transformed if is_transformed else Answers).apply(call, *own)
-        return dict(zip(call.answered, outputs)), call.meanings
-    return dict(zip(*call.run(given, keep=False))), call.meanings
+    node: Any = None
+    if _are_transformed():
+        node = Transformed
+    elif forward_ad._current_level >= 0 or (torch.is_grad_enabled() and _are_tracked(given)):
+        node = Answers
+    if node is None:
+        call.answered, outputs = call.run(given, keep=False)
+    else:
+        outputs = node.apply(call, *[on_tape(name, x) for name, x in tensors.items()])
+    return dict(zip(call.answered, outputs)), call.meanings
 
 
 def on_tape(name: str, x: Any) -> torch.Tensor:
@@ -43,10 +48,8 @@ def on_tape(name: str, x: Any) -> torch.Tensor:
 
 
 def _are_tracked(tensors: tuple[Any, ...]) -> bool:
-    """Whether the tape records what is made of the tensors."""
-    if not torch.is_grad_enabled():
-        return False
-    return any(isinstance(tensor, torch.Tensor) and tensor.requires_grad for tensor in tensors)
+    """Whether a tape that is open records what is made of the tensors."""
+    return any([isinstance(x, torch.Tensor) and x.requires_grad for x in tensors])
 
 
 class Call:
