@@ -24,6 +24,17 @@ def test_answers_are_in_the_format_that_came(nodes):
         np.testing.assert_allclose(nats, entropy, rtol=digits, atol=digits)
 
 
+def test_bfloat16_is_read_by_its_bits(nodes):
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    q, k, v = (x.astype(bfloat16) for x in nodes)
+    mean, entropy = MODEL(q, k).ask(mg.Mean(v), mg.Entropy())
+    assert mean.dtype == bfloat16 and entropy.dtype == np.float32
+    wide = [x.astype(np.float32) for x in (q, k, v)]
+    expected, nats = MODEL(*wide[:2]).ask(mg.Mean(wide[2]), mg.Entropy())
+    np.testing.assert_array_equal(mean, expected.astype(bfloat16))
+    np.testing.assert_array_equal(entropy, nats)
+
+
 @pytest.mark.parametrize(
     "layout",
     [
