@@ -29,8 +29,8 @@ def draw(*shapes, seed=1):
     ]
 
 
-def capabilities():
-    """Which questions of which structures the library says it differentiates."""
+def capabilities(mark):
+    """Which questions of which structures the library says it answers so."""
     text = CAPABILITIES.read_text(encoding="utf-8").partition("## Questions × structures")[2]
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
@@ -38,7 +38,7 @@ def capabilities():
         if line.startswith("|")
     ]
     names = rows[0][1:]
-    return {(row[0], name) for row in rows[2:] for name, cell in zip(names, row[1:]) if cell == "∂"}
+    return {(row[0], name) for row in rows[2:] for name, cell in zip(names, row[1:]) if cell == mark}
 
 
 @pytest.mark.parametrize("structure", STRUCTURES, ids=lambda part: part["name"])
@@ -70,8 +70,49 @@ def test_gradients_of_every_question_are_differences(structure):
             continue
         assert torch.autograd.gradcheck(answer, own, fast_mode=True, check_forward_ad=False), made.name
         checked.add(made.name)
-    listed = {question for question, name in capabilities() if name == structure["name"]}
+    listed = {question for question, name in capabilities("∂") if name == structure["name"]}
     assert checked >= listed and checked, listed - checked
+
+
+@pytest.mark.parametrize("structure", STRUCTURES, ids=lambda part: part["name"])
+def test_forward_mode_of_every_structure_is_differences(structure):
+    example = tomllib.loads(f"entry = {structure['example']}")["entry"]
+    model = mg.Model(example, "bias", "dot")
+    tensors = draw((1, 2, 4, 3), (1, 2, 4, 3), (1, 2, 4, 2), (1, 2, 4, 4))
+    (second,) = draw((1, 2, 4, 3), seed=2)
+
+    def mean(q, k, v, bias):
+        return model(q, k, bias=bias, second_keys=second.detach()).ask(mg.Mean(v))
+
+    def check():
+        return torch.autograd.gradcheck(mean, tensors, fast_mode=True, check_forward_ad=True)
+
+    if ("jvp", structure["name"]) in capabilities("✓"):
+        assert check()
+    else:
+        with pytest.raises(mg.errors.NotAnswerableError, match="`jvp` cannot be answered"):
+            check()
+
+
+def test_gradients_of_mechanisms_are_differences():
+    q, k, v = draw((1, 2, 5, 3), (1, 2, 5, 3), (1, 2, 5, 2))
+    alpha, beta = (torch.full((1, 2, 1), x, dtype=torch.float64, requires_grad=True) for x in (1.5, 4.0))
+    expanding = mg.Model(mechanism={"expanding": {"lost": 0.0}})
+
+    def expanded(q, k, v, alpha, beta):
+        return expanding(q, k, v=v, alpha=alpha, beta=beta).ask("mean", "log-evidence", "rho")
+
+    assert torch.autograd.gradcheck(expanded, (q, k, v, alpha, beta), fast_mode=True)
+    points, means = draw((1, 1, 12, 2), (1, 1, 3, 2))
+    mixture = mg.Model(mechanism={"mixture": {"components": 3, "steps": 300, "tolerance": 0.0}})
+    posterior = mixture(points=points, means=means.detach())
+    fitted = posterior.ask("means", "weights")
+    upstream = [torch.ones_like(x) for x in fitted]
+    (found,) = torch.autograd.grad(fitted, points, upstream)
+    # Weights add up to 1 whatever the points are, and where all points go the means go.
+    torch.testing.assert_close(found.sum((0, 1, 2)), torch.full((2,), 3.0, dtype=torch.float64))
+    with pytest.raises(mg.errors.UnknownNameError, match="there is no upstream gradient named `grad.mass`"):
+        posterior.ask("mass").sum().backward()
 
 
 def test_gradients_are_asked_for_again():
