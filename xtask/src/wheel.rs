@@ -29,10 +29,9 @@ pub fn check(times: &mut Vec<(&'static str, Duration)>) -> Result<Option<&'stati
             (interpreter, torch.is_ok())
         }
     };
-    times.push((
-        "wheel for Python",
-        step::run("wheel for Python", &mut build(&interpreter, &package))?,
-    ));
+    remove(&wheels())?;
+    let taken = step::run("wheel for Python", &mut build(&interpreter, &package))?;
+    times.push(("wheel for Python", taken));
     let wheel = built()?;
     let mut install = Command::new(&interpreter);
     install.args(["-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps"]).arg(&wheel);
@@ -50,9 +49,19 @@ pub fn check(times: &mut Vec<(&'static str, Duration)>) -> Result<Option<&'stati
     ))
 }
 
-/// The folder that wheels are built in.
+/// The folder that the wheel is built in, and nothing else.
 fn wheels() -> PathBuf {
-    step::target().join("wheels")
+    step::target().join("tested-wheel")
+}
+
+/// Removes a folder: what an earlier version has left there would be taken for what is built.
+fn remove(folder: &Path) -> Result<(), Failure> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure::new(format!("{} cannot be removed: {error}", folder.display())))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The command that builds it, with what the tests before it have compiled.
