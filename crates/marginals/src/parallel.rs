@@ -12,6 +12,10 @@ use rayon::prelude::*;
 /// Calls `task` with every number below `count`, one at a time by whoever is free: a core that other
 /// programs slow down gets fewer.
 fn each(count: usize, task: &(dyn Fn(usize) + Sync)) {
+    // Handing a single task to another thread takes longer than small ones do.
+    if count == 1 {
+        return task(0);
+    }
     (0..count).into_par_iter().with_max_len(1).for_each(task);
 }
 
