@@ -81,9 +81,14 @@ pub(super) fn backward<T: Real>(
             }
         }
     }
-    let moved = of.sets.tangents(&state.instances.views(), &directions);
-    let mut in_scores: Vec<Vec<f64>> =
-        moved.into_iter().map(|tangents| tangents.expected).collect();
+    // Where nothing but log Z has a slope H f is 0, and n was found with the answers.
+    let mut in_scores: Vec<Vec<f64>> = match directions.iter().flatten().all(|&d| d == 0.0) {
+        true => directions,
+        false => {
+            let moved = of.sets.tangents(&state.instances.views(), &directions);
+            moved.into_iter().map(|tangents| tangents.expected).collect()
+        }
+    };
     for (factor, gradient) in in_scores.iter_mut().enumerate() {
         let slope = at(&slopes.log_partition, factor).f64();
         if slope != 0.0 {
