@@ -5,8 +5,8 @@ use std::ops::Range;
 use half::{bf16, f16};
 use marginals_kernels::{InstructionSet, large_pages};
 use ndarray::{
-    Array2, Array4, ArrayBase, ArrayView2, ArrayView4, CowArray, CowRepr, Ix2, Ix4, ShapeBuilder,
-    ViewRepr, s,
+    Array2, Array4, ArrayBase, ArrayView, ArrayView2, ArrayView4, CowArray, CowRepr, Dimension,
+    Ix2, Ix4, ShapeBuilder, ViewRepr, s,
 };
 
 use crate::Error;
@@ -395,9 +395,15 @@ pub(crate) fn elements<'b, T: Real>(rows: &'b CowArray<'_, T, Ix2>) -> &'b [T] {
 }
 
 /// Refuses a tensor that holds NaN, naming where.
-pub fn refuse_nan<T: Real>(name: &str, tensor: &ArrayView4<'_, T>) -> Result<(), Error> {
-    match tensor.indexed_iter().find(|(_, x)| x.is_nan()) {
-        None => Ok(()),
-        Some(((b, h, i, d), _)) => Err(Error::not_a_number(name, vec![b, h, i, d])),
+pub fn refuse_nan<T: Real, D: Dimension>(
+    name: &str,
+    tensor: &ArrayView<'_, T, D>,
+) -> Result<(), Error> {
+    let Some(mut at) = tensor.iter().position(|x| x.is_nan()) else { return Ok(()) };
+    let mut position = vec![0; tensor.ndim()];
+    for (index, &length) in position.iter_mut().zip(tensor.shape()).rev() {
+        *index = at % length;
+        at /= length;
     }
+    Err(Error::not_a_number(name, position))
 }

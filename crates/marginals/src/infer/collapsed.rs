@@ -13,7 +13,7 @@
 //!
 //! - A **model** ([`Latent`]) knows F. It may know a closed-form step that never raises F
 //!   ([`Maximise`]: EM, CCCP) and the gradient of F ([`Differentiable`]).
-//! - An **update** ([`Update`]) is the step taken: [`Exact`], [`Descent`] or [`Learned`].
+//! - An **update** ([`Update`]) is the step taken: [`Exact`], [`Newton`], [`Descent`] or [`Learned`].
 //! - [`FixedPoint`] repeats it until z stands still, and says how the result is differentiated.
 //!
 //! One z may hold many independent problems side by side (a Hopfield state per query, a mixture
@@ -28,6 +28,7 @@ mod differentiation;
 mod exact;
 mod fixed_point;
 mod learned;
+mod newton;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +43,8 @@ pub use differentiation::Differentiation;
 pub use exact::Exact;
 pub use fixed_point::{Acceleration, FixedPoint, Reason, Solution, Trace};
 pub use learned::Learned;
+pub use newton::{Curvature, Curved, Newton};
+pub(crate) use newton::{pulled, solve};
 
 /// A model some of whose nodes z are unknown, its edges summed out.
 ///

@@ -2,7 +2,7 @@
 
 use crate::Real;
 
-use super::{Differentiable, Evaluation, InputGradients, Update};
+use super::{Differentiable, Evaluation, InputGradients, Latent, Update};
 use crate::Error;
 
 /// z ← z − η ∇F(z).
@@ -51,14 +51,7 @@ impl<'a, M: ?Sized> Descent<'a, M> {
 
     /// The same, shortened where F would not fall enough: F never rises.
     pub fn with_backtracking(self, backtracking: Backtracking) -> Result<Self, Error> {
-        for (name, value) in [
-            ("backtracking.shrink", backtracking.shrink),
-            ("backtracking.sufficient", backtracking.sufficient),
-        ] {
-            if !(value > 0.0 && value < 1.0) {
-                return Err(Error::value(name, "a number in (0, 1)", value));
-            }
-        }
+        backtracking.check()?;
         Ok(Self { backtracking: Some(backtracking), ..self })
     }
 
@@ -67,22 +60,56 @@ impl<'a, M: ?Sized> Descent<'a, M> {
     where
         M: Differentiable<T>,
     {
-        let width = self.model.width().max(1);
-        let mut steps = vec![T::of(self.step); self.model.problems()];
-        let Some(backtracking) = self.backtracking else { return Ok(steps) };
-        let slope: Vec<T> = at.next.chunks(width).map(|g| g.iter().map(|&g| g * g).sum()).collect();
-        for attempt in 0..=backtracking.most {
-            let reached = self.model.free_energy(&moved(z, &at.next, &steps, width))?;
+        let first = T::of(self.step);
+        let Some(backtracking) = self.backtracking else {
+            return Ok(vec![first; self.model.problems()]);
+        };
+        let of_problem = |g: &[T]| g.iter().map(|&g| g * g).sum();
+        let slopes: Vec<T> = at.next.chunks(self.model.width().max(1)).map(of_problem).collect();
+        backtracking.sizes(self.model, z, &at.free_energy, &at.next, &slopes, first)
+    }
+}
+
+impl Backtracking {
+    /// Refuses settings outside their range.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        for (name, value) in
+            [("backtracking.shrink", self.shrink), ("backtracking.sufficient", self.sufficient)]
+        {
+            if !(value > 0.0 && value < 1.0) {
+                return Err(Error::value(name, "a number in (0, 1)", value));
+            }
+        }
+        Ok(())
+    }
+
+    /// Size η of each problem's step z − η `step`, from `first` down, with F(z) in `energy` and the inner
+    /// products of ∇F and the step in `slopes`.
+    pub(super) fn sizes<T: Real, M: Latent<T> + ?Sized>(
+        &self,
+        model: &M,
+        z: &[T],
+        energy: &[T],
+        step: &[T],
+        slopes: &[T],
+        first: T,
+    ) -> Result<Vec<T>, Error> {
+        let width = model.width().max(1);
+        let mut sizes = vec![first; model.problems()];
+        for attempt in 0..=self.most {
+            let reached = model.free_energy(&moved(z, step, &sizes, width))?;
             let mut short = false;
-            for (p, step) in steps.iter_mut().enumerate() {
-                let wanted = at.free_energy[p] - T::of(backtracking.sufficient) * *step * slope[p];
+            for ((size, (&reached, &energy)), &slope) in
+                sizes.iter_mut().zip(reached.iter().zip(energy)).zip(slopes)
+            {
+                let wanted = energy - T::of(self.sufficient) * *size * slope;
                 // Also shortens where F there is NaN. Nothing to gain where the slope is 0.
-                let enough = reached[p] <= wanted || *step == T::zero() || slope[p] == T::zero();
+                let enough = reached <= wanted || *size == T::zero() || slope == T::zero();
                 if !enough {
                     short = true;
-                    *step = match attempt == backtracking.most {
+                    *size = match attempt == self.most {
                         true => T::zero(),
-                        false => *step * T::of(backtracking.shrink),
+                        false => *size * T::of(self.shrink),
                     };
                 }
             }
@@ -90,14 +117,18 @@ impl<'a, M: ?Sized> Descent<'a, M> {
                 break;
             }
         }
-        Ok(steps)
+        Ok(sizes)
     }
 }
 
-/// z − η ∇F, problem by problem.
-fn moved<T: Real>(z: &[T], gradient: &[T], steps: &[T], width: usize) -> Vec<T> {
+/// z − η times a direction, problem by problem; a step of size 0 stays, whatever its direction holds.
+pub(super) fn moved<T: Real>(z: &[T], gradient: &[T], steps: &[T], width: usize) -> Vec<T> {
     let along = z.iter().zip(gradient).enumerate();
-    along.map(|(index, (&z, &g))| z - steps[index / width] * g).collect()
+    let one = |(index, (&z, &g)): (usize, (&T, &T))| {
+        let step = steps[index / width];
+        if step == T::zero() { z } else { z - step * g }
+    };
+    along.map(one).collect()
 }
 
 impl<T: Real, M: Differentiable<T> + ?Sized> Update<T> for Descent<'_, M> {
