@@ -16,6 +16,7 @@ pub mod mixture;
 pub mod multihop;
 pub mod normalization_model;
 pub mod perceiver;
+pub mod predictive_coding;
 pub mod relative_positions;
 pub mod rotary;
 pub mod sigmoid_attention;

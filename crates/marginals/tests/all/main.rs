@@ -11,6 +11,7 @@ mod large_scores;
 mod misuse;
 mod mixture;
 mod pairs;
+mod predictive_coding;
 mod prior;
 mod questions;
 mod recorded;
