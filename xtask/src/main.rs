@@ -19,8 +19,7 @@ usage: cargo xtask TASK
   test                     run every check: circles of imports, format, lints, docs, tests, doc
                            tests, the report in a browser, the package for Python
   test python              the last of them alone
-  fetch NAME               bring a pinned model or data set into models/ (minilm, smollm2; mnist,
-                           digits, weather, shakespeare)
+  fetch NAME               bring a pinned model or data set into models/; without a name it lists them
   bench peers [--quick]    measure this engine and PyTorch in alternation
   bench structured         the same where edges depend on each other: chains, trees, subsets
   bench peers --table      print README's table from the newest results
