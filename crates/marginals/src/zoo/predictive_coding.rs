@@ -92,15 +92,14 @@ pub struct Errors<T> {
 /// use marginals::zoo::predictive_coding::{Layer, Map, PredictiveCoding, Predictors};
 /// # use ndarray::{array, Array3};
 /// // A cause z ~ N(0, 1) seen as x = 2 z + noise of precision 4: E[z | x] = 8 x/(1 + 16).
+/// let (weight, seen) = (array![[[[2.0f64]]]], array![[[3.0]]]);
 /// let cause = Layer::free(1, 1).predicted(Predictors::new(Map::Constant, 1));
-/// let weight = array![[[[2.0]]]];
-/// let seen = array![[[3.0]]];
 /// let predictors = Predictors::new(Map::Dense(weight.view().into()), 1)
 ///     .with_precision(Array3::from_elem((1, 1, 1), 4.0));
 /// let layer = Layer::free(1, 1).clamped(seen.view()).predicted(predictors);
 /// let network = PredictiveCoding::new(1, vec![cause, layer])?;
 /// let solution = FixedPoint::default().solve(&Exact(&network), &network.start())?;
-/// assert!((solution.z[0] - 24.0 / 17.0).abs() < 1e-12f64);
+/// assert!((solution.z[0] - 24.0 / 17.0).abs() < 1e-12);
 /// # Ok::<(), marginals::Error>(())
 /// ```
 pub struct PredictiveCoding<'a, T: Real> {
