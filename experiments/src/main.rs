@@ -6,6 +6,7 @@
 
 mod alignment;
 mod data;
+mod finished;
 mod graphs;
 mod hopfield_memory;
 mod mixture;

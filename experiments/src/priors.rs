@@ -5,15 +5,14 @@ mod config;
 mod measure;
 mod report;
 
-use std::error::Error;
 use std::path::Path;
-use std::sync::Mutex;
 
-use marginals_burn::train::{Corpus, TrainConfig, Training, run_all};
+use marginals_burn::train::{Corpus, TrainConfig, Training};
 use serde::{Deserialize, Serialize};
 
 use self::config::{Config, Position};
 use self::measure::Measured;
+use crate::finished::{forget, run_missing};
 use crate::{Outcome, read_config, write};
 
 /// One training run and what was measured of its model.
@@ -27,15 +26,6 @@ struct Run {
     seconds: f64,
     measured: Measured,
 }
-
-/// What is finished; written after every run, so that a stop loses no more than the runs under way.
-#[derive(Deserialize, Serialize)]
-struct Finished {
-    config: Config,
-    runs: Vec<Run>,
-}
-
-const PARTIAL: &str = "partial.json";
 
 /// `over` laid over `table`, table by table.
 fn lay(table: &mut toml::Table, over: &toml::Table) {
@@ -86,35 +76,21 @@ pub fn run(path: &Path) -> Outcome<()> {
             format!("{}: {error}; `cargo xtask fetch shakespeare` brings it", file.display())
         })?);
     }
-    let partial = beside.join(PARTIAL);
-    let before = std::fs::read(&partial).ok();
-    let before: Option<Finished> = before.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let before = before.filter(|finished| finished.config == config);
-    let runs = before.map_or_else(Vec::new, |finished| finished.runs);
-    if !runs.is_empty() {
-        println!("going on from {} finished runs in {}", runs.len(), partial.display());
-    }
     // Seed by seed, so that a stop leaves whole comparisons.
     let jobs =
         config.seeds.iter().flat_map(|&seed| config.positions.iter().map(move |p| (p, seed)));
-    let missing = |(position, seed): &(&Position, u64)| {
-        !runs.iter().any(|run| run.name == position.name && run.seed == *seed)
+    let is_of = |run: &Run, (position, seed): &(&Position, u64)| {
+        run.name == position.name && run.seed == *seed
     };
-    let jobs: Vec<_> = jobs.filter(missing).collect();
-    let finished = Mutex::new(Finished { config: config.clone(), runs });
-    let work = |&(position, seed): &(&Position, u64)| -> Result<(), Box<dyn Error + Send + Sync>> {
+    let work = |&(position, seed): &(&Position, u64)| -> Result<Run, String> {
         let run = train(&config, position, seed, &text).map_err(|e| e.to_string())?;
         println!("{}", report::line(&run));
-        let mut finished = finished.lock().expect("no run panics with it");
-        finished.runs.push(run);
-        let json = serde_json::to_string(&*finished)?;
-        Ok(write(path, PARTIAL, &json).map_err(|e| e.to_string())?)
+        Ok(run)
     };
-    run_all(&jobs, config.threads, work).map_err(|error| -> Box<dyn Error> { error })?;
-    let Finished { runs, .. } = finished.into_inner().expect("no run panics with it");
+    let runs = run_missing(path, &config, config.threads, jobs, is_of, work)?;
     let results = report::Results::new(config, runs);
     print!("{}", results.table());
     write(path, "picture.svg", &results.picture())?;
     write(path, "results.json", &(serde_json::to_string_pretty(&results)? + "\n"))?;
-    Ok(std::fs::remove_file(partial)?)
+    forget(path)
 }

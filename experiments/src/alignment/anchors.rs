@@ -50,7 +50,7 @@ pub fn numbers(pair: &Pair) -> Vec<Link> {
     english.iter().filter_map(|(n, &place)| Some((place, *spanish.get(n)?))).collect()
 }
 
-/// What comes once, with its place.
+/// Entries that come once, with their places.
 fn unique<'s>(all: impl Iterator<Item = (usize, &'s str)>) -> BTreeMap<&'s str, usize> {
     let mut found: BTreeMap<&str, Option<usize>> = BTreeMap::new();
     for (place, own) in all {

@@ -21,7 +21,7 @@ const BEGIN: f64 = 4.0;
 /// Largest tension.
 const MOST: f64 = 64.0;
 
-/// What a tension is learned from.
+/// Expected counts that a tension is learned from.
 #[derive(Clone, Debug, Default)]
 pub struct Statistics {
     /// Expected sum of h.

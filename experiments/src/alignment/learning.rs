@@ -37,13 +37,13 @@ pub struct Step {
     pub held_out: f64,
 }
 
-/// What explains the words of one language by those of the other.
+/// Model of the words of one language given those of the other.
 pub struct Model {
     pub table: Table,
     pub structure: Structure,
 }
 
-/// What was learned, and how it went: first under the uniform structure, then under its own.
+/// Model that was learned, and how it went: first under the uniform structure, then under its own.
 pub struct Learned {
     pub model: Model,
     pub first: Vec<Step>,

@@ -13,7 +13,7 @@ use super::posterior::{Alignment, align, batches};
 use super::structure::Batch;
 use crate::Outcome;
 
-/// What is known of the words of held-out verses that belong together, by verse.
+/// Known links between the words of held-out verses, by verse.
 pub struct Anchors {
     pub names: Vec<Vec<Link>>,
     pub numbers: Vec<Vec<Link>>,

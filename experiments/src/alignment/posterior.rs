@@ -1,4 +1,4 @@
-//! What is asked of the library about verses: all sums over alignments are its own.
+//! Questions to the library about verses: all sums over alignments are its own.
 
 use marginals::question::{Entropy, LogEvidence, LogPartition, Map};
 use ndarray::{Array2, Array3, s};
@@ -85,7 +85,7 @@ pub fn log_evidence(structure: &Structure, batch: &Batch<'_>) -> Outcome<Vec<f64
     structure.posterior(batch, |posterior| Ok(by_verse(&posterior.ask(LogEvidence)?, batch)))
 }
 
-/// What is known of the alignment of a verse.
+/// Findings about the alignment of a verse.
 pub struct Alignment {
     pub log_evidence: f64,
     /// −E[log p(alignment)], in nats.

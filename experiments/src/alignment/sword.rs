@@ -67,7 +67,7 @@ pub fn verses(settings: &str, read: &dyn Fn(&str) -> Outcome<Vec<u8>>) -> Outcom
     Ok(verses)
 }
 
-/// What is read of the settings.
+/// Settings, as far as they are read.
 struct Settings {
     /// Folder of the files.
     folder: String,

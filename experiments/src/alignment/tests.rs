@@ -12,6 +12,7 @@ use super::posterior::{align, expect};
 use super::structure::{Batch, Structure};
 use super::sword::Reference;
 use super::*;
+use crate::finished::{Finished, PARTIAL};
 use crate::random::Random;
 
 /// Probabilities t(w_i | s_j) of made-up verses with `words` source words, [n, m + 1], the null word's last.

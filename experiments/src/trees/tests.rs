@@ -9,6 +9,7 @@ use super::conllu::{Sentence, Word};
 use super::metrics::is_projective;
 use super::structure::{Gold, decode, loss};
 use super::*;
+use crate::finished::{Finished, PARTIAL};
 use crate::random::Random;
 
 /// Every choice of heads that a structure allows in a sentence, from the definition.
