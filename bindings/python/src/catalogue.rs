@@ -1,4 +1,4 @@
-//! What there is: lists that the library keeps.
+//! Lists of what there is, which the library keeps.
 
 use marginals::question::QUESTIONS;
 use marginals::spec;

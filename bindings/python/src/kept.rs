@@ -1,4 +1,4 @@
-//! What a forward leaves for its backward.
+//! State that a forward leaves for its backward.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,20 +12,20 @@ use crate::boundary::released;
 use crate::model::Model;
 use crate::questions::Questions;
 
-/// What was asked of which model, and how.
+/// Call of a forward: the model, the questions, and how they were asked.
 pub struct Call {
     pub model: Py<Model>,
     pub questions: Py<Questions>,
     pub settings: Settings,
 }
 
-/// What the library keeps, in the number format that was computed in.
+/// State that the library keeps, in the number format that was computed in.
 pub enum State {
     Single(ask::Kept<f32>),
     Double(ask::Kept<f64>),
 }
 
-/// What a forward leaves for its backward: for a posterior what the pass has found.
+/// State that a forward leaves for its backward: for a posterior the finding of the pass.
 #[pyclass(frozen, module = "marginals._native")]
 pub struct Kept {
     call: Call,

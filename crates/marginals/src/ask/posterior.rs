@@ -93,7 +93,7 @@ pub(super) fn backward<T: Real>(
     Ok((answers, pass.into_finding()))
 }
 
-/// What the edges are between, and what they carry.
+/// Nodes that the edges are between, and the values that they carry.
 struct Nodes<'s, T> {
     /// The queries, or the scores themselves.
     q: CowTensor<'s, T, Ix4>,

@@ -117,13 +117,13 @@ impl<'a, T: Real + Element<Real = T>> PredictiveCoding<'a, T> {
         Ok(Self { network: Network::new(batch, layers)?, order: Order::Together })
     }
 
-    /// The same with another order of the exact step.
+    /// Network with another order of the exact step.
     pub fn with_order(self, order: Order) -> Self {
         Self { order, ..self }
     }
 
-    /// The z from which every free node is what its likeliest predictions, from the top down, say it is: the
-    /// mean of the predictions under the prior. 0 where nothing predicts a node.
+    /// Start of an inference: every free node is the mean of its predictions, all predictors counting alike, from
+    /// the top down; 0 where nothing predicts a node.
     pub fn start(&self) -> Vec<T> {
         let network = &self.network;
         let mut nodes = network.nodes(&vec![T::zero(); network.batch * network.width()]);
@@ -175,12 +175,7 @@ impl<'a, T: Real + Element<Real = T>> PredictiveCoding<'a, T> {
         z: &[T],
         questions: Q,
     ) -> Result<Option<Q::Answer>, Error> {
-        let nodes = self.nodes(z)?;
-        if layer >= self.network.layers.len() {
-            let expected = format!("below {}, the number of layers", self.network.layers.len());
-            return Err(Error::value("layer", expected, layer));
-        }
-        let Some(pass) = LayerPass::new(&self.network, layer, &nodes) else { return Ok(None) };
+        let Some(pass) = self.layer(layer, z)? else { return Ok(None) };
         pass.with_posterior(|posterior| posterior.ask(questions)).map(Some)
     }
 
@@ -190,12 +185,8 @@ impl<'a, T: Real + Element<Real = T>> PredictiveCoding<'a, T> {
     /// # Errors
     /// As [`ask`](Self::ask).
     pub fn errors(&self, layer: usize, z: &[T]) -> Result<Option<Errors<T>>, Error> {
-        let Some(probability) = self.ask(layer, z, crate::question::Marginals)? else {
-            return Ok(None);
-        };
-        let nodes = self.nodes(z)?;
-        let pass = LayerPass::new(&self.network, layer, &nodes).expect("it has a posterior");
-        let precisions = pass.precisions(&probability);
+        let Some(pass) = self.layer(layer, z)? else { return Ok(None) };
+        let precisions = pass.precisions(&pass.explained()?.probability);
         Ok(Some(Errors { errors: pass.errors, precisions }))
     }
 
@@ -230,6 +221,16 @@ impl<'a, T: Real + Element<Real = T>> PredictiveCoding<'a, T> {
             &[z.len()],
             "Give a number for every node.",
         ))
+    }
+
+    /// One layer at z; `None` where nothing predicts it.
+    fn layer(&self, layer: usize, z: &[T]) -> Result<Option<LayerPass<'_, 'a, T>>, Error> {
+        let nodes = self.nodes(z)?;
+        if layer >= self.network.layers.len() {
+            let expected = format!("below {}, the number of layers", self.network.layers.len());
+            return Err(Error::value("layer", expected, layer));
+        }
+        Ok(LayerPass::new(&self.network, layer, &nodes))
     }
 
     /// Every layer at z.

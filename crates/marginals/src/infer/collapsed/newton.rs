@@ -44,7 +44,7 @@ impl<'a, M: ?Sized> Newton<'a, M> {
         Self { model, backtracking: None }
     }
 
-    /// The same, shortened where F would not fall enough: F never rises.
+    /// Steps that are shortened where F would not fall enough: F never rises.
     ///
     /// # Errors
     /// [`Error::Value`] where a setting is outside its range.

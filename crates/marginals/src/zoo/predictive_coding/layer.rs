@@ -13,13 +13,13 @@ pub struct Layer<'a, T: Real> {
     pub units: usize,
     /// C: numbers of a unit, which are predicted together.
     pub channels: usize,
-    /// What is known about the nodes.
+    /// Nodes that are known, and their values.
     pub nodes: Nodes<'a, T>,
-    /// What predicts them; without any, nothing is known about them beforehand.
+    /// Predictions of them; without any, nothing is known about them beforehand.
     pub predictors: Option<Predictors<'a, T>>,
 }
 
-/// What is known about the nodes of a layer.
+/// Knowledge of the nodes of a layer.
 #[derive(Clone, Debug, Default)]
 pub enum Nodes<'a, T> {
     /// Nothing: they are inferred.
@@ -62,17 +62,17 @@ impl<'a, T: Real> Layer<'a, T> {
         Self { units, channels, nodes: Nodes::Free, predictors: None }
     }
 
-    /// The same with all its nodes known, [B, N, C].
+    /// Layer with all its nodes known, [B, N, C].
     pub fn clamped(self, values: ArrayView3<'a, T>) -> Self {
         Self { nodes: Nodes::Clamped(values), ..self }
     }
 
-    /// The same with the nodes known that `known` says, both [B, N, C].
+    /// Layer with the nodes known that `known` says, both [B, N, C].
     pub fn partly_clamped(self, values: ArrayView3<'a, T>, known: ArrayView3<'a, bool>) -> Self {
         Self { nodes: Nodes::Partly { values, known }, ..self }
     }
 
-    /// The same, predicted.
+    /// Layer that is predicted.
     pub fn predicted(self, predictors: Predictors<'a, T>) -> Self {
         Self { predictors: Some(predictors), ..self }
     }
@@ -92,32 +92,32 @@ impl<'a, T: Real> Predictors<'a, T> {
         }
     }
 
-    /// The same after an activation of the layer above.
+    /// Predictors after an activation of the layer above.
     pub fn with_activation(self, activation: Activation) -> Self {
         Self { activation, ..self }
     }
 
-    /// The same with offsets [K, N or 1, C or 1].
+    /// Predictors with offsets [K, N or 1, C or 1].
     pub fn with_offset(self, offset: impl Into<CowArray<'a, T, Ix3>>) -> Self {
         Self { offset: offset.into(), ..self }
     }
 
-    /// The same with precisions [K, N or 1, C or 1].
+    /// Predictors with precisions [K, N or 1, C or 1].
     pub fn with_precision(self, precision: impl Into<CowArray<'a, T, Ix3>>) -> Self {
         Self { precision: precision.into(), ..self }
     }
 
-    /// The same at another inverse temperature.
+    /// Predictors at another inverse temperature.
     pub fn with_beta(self, beta: f64) -> Self {
         Self { beta, ..self }
     }
 
-    /// The same, of which units pick as a structure says.
+    /// Predictors of which units pick as a structure says.
     pub fn with_structure(self, structure: impl Structure<T> + 'a) -> Self {
         Self { structure: Box::new(structure), ..self }
     }
 
-    /// The same under a prior over the predictors of every unit.
+    /// Predictors under a prior, of every unit.
     pub fn with_prior(self, prior: impl Prior<T> + 'a) -> Self {
         Self { prior: Box::new(prior), ..self }
     }

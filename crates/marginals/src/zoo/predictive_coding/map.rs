@@ -150,7 +150,7 @@ impl<'a, T: Real> Matrix<'a, T> {
         patches
     }
 
-    /// What the map makes of patches, [B, K, N, C].
+    /// Outputs of the map for patches, [B, K, N, C].
     pub fn apply(&self, patches: ArrayView2<'_, T>) -> Array4<T> {
         self.by_predictor(patches.dot(&self.weight.t()))
     }

@@ -147,17 +147,18 @@ impl<'n, 'a, T: Real + Element<Real = T>> LayerPass<'n, 'a, T> {
     pub fn explained(&self) -> Result<Explained<T>, Error> {
         let (log_z, probability) =
             self.with_posterior(|posterior| posterior.ask((LogPartition, Marginals)))?;
-        let beta = self.beta();
-        let energy =
-            log_z.outer_iter().map(|own| -(own.iter().copied().sum::<T>() / beta)).collect();
-        Ok(Explained { energy, probability })
+        Ok(Explained { energy: self.energies(&log_z), probability })
     }
 
     /// E alone.
     pub fn energy(&self) -> Result<Vec<T>, Error> {
         let log_z = self.with_posterior(|posterior| posterior.ask(LogPartition))?;
-        let beta = self.beta();
-        Ok(log_z.outer_iter().map(|own| -(own.iter().copied().sum::<T>() / beta)).collect())
+        Ok(self.energies(&log_z))
+    }
+
+    fn energies(&self, log_z: &Array3<T>) -> Vec<T> {
+        let sum = |own: ndarray::ArrayView2<'_, T>| own.iter().copied().sum::<T>();
+        log_z.outer_iter().map(|own| -(sum(own) / self.beta())).collect()
     }
 
     /// p_ik Π_k (x_i − f_k), [B, K, N, C]: the errors, weighted by the precision that the posterior gives them.
